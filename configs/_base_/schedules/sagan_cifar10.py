@@ -1,0 +1,7 @@
+# Adam as in the published CIFAR-10 runs. On top of the default runtime, which builds one optimizer a network.
+_base_ = '../gen_default_runtime.py'
+
+optim_wrapper = dict(
+    generator=dict(optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))),
+    discriminator=dict(optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))))
+auto_scale_lr = dict(enable=False, base_batch_size=64)

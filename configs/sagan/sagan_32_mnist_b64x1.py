@@ -1,0 +1,22 @@
+# The demo: a small SAGAN that learns the 5 000 embedded MNIST digits on two CPU cores within minutes.
+_base_ = [
+    '../_base_/models/sagan/base_sagan_32x32.py',
+    '../_base_/datasets/mnist.py',
+    '../_base_/gen_default_runtime.py',
+]
+
+dist_step = 1
+model = dict(
+    generator=dict(base_channels=64, folded_resampling=True),
+    discriminator=dict(base_channels=32, folded_resampling=True),
+    discriminator_steps=dist_step,
+    ema_config=dict(momentum=0.99),
+    channels_last=True)
+optim_wrapper = dict(
+    type='BFloat16OptimWrapper',
+    dtype='auto',
+    generator=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.99))),
+    discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.99))))
+train_cfg = dict(max_iters=1000 * dist_step)
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=250, max_keep_ckpts=2))
+custom_hooks = [dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits'))]

@@ -1,0 +1,17 @@
+"""What the command-line tools share."""
+
+import sys
+from collections.abc import Callable
+
+from mmsagan.errors import MMSAGANError
+
+USER_ERROR = 2
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Runs a tool's main function and exits: 0 or its result; 2 and one message for what the user can mend."""
+    try:
+        sys.exit(main())
+    except MMSAGANError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(USER_ERROR)

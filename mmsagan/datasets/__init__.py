@@ -1,0 +1,12 @@
+"""Data sets, one file each, and the transforms that feed them to a network."""
+
+from mmsagan.datasets.base import ArrayDataset, ClassImageDataset, UnreadableImageError
+from mmsagan.datasets.cifar import CIFAR10
+from mmsagan.datasets.folder import ImageFolder, ImageNet
+from mmsagan.datasets.mnist import EmbeddedMNIST, FashionMNIST
+from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, PackInputs, RandomCropLongEdge
+
+__all__ = [
+    'ArrayDataset', 'CIFAR10', 'CenterCropLongEdge', 'ClassImageDataset', 'EmbeddedMNIST', 'FashionMNIST', 'ImageFolder',
+    'ImageNet', 'LoadImageFromFile', 'PackInputs', 'RandomCropLongEdge', 'UnreadableImageError'
+]

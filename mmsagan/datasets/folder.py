@@ -1,0 +1,76 @@
+"""Images in folders: any folder of class folders, and ImageNet."""
+
+from pathlib import Path
+
+from mmsagan.datasets.base import ClassImageDataset
+from mmsagan.errors import DataError
+from mmsagan.registry import DATASETS
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+@DATASETS.register_module()
+class ImageFolder(ClassImageDataset):
+    """A folder of class folders: ``data_root/data_prefix/<class>/**/<image>``, classes in alphabetical order.
+
+    Args:
+        data_root: Folder of the data set.
+        data_prefix: Folder of the class folders below it.
+        ann_file: Optional list of the images, lines ``<class>/<image> <label>``, relative to ``data_root``. When it is named but
+            not there, the folders are read.
+        **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """One entry an image: ``img_path`` and ``gt_label``."""
+        root = Path(self.data_prefix.get('img_path') or self.data_root)
+        if not root.is_dir():
+            raise DataError(f'{type(self).__name__}: no folder {root}; it should hold one folder of images a class. Set '
+                            'train_dataloader.dataset.data_root')
+        if self.ann_file and Path(self.ann_file).is_file():
+            classes, entries = self._read_list(root)
+        else:
+            classes, entries = self._read_folders(root)
+        if not entries:
+            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}')
+        self.describe(classes, [entry['gt_label'] for entry in entries])
+        return entries
+
+    def _read_folders(self, root: Path) -> tuple[list[str], list[dict]]:
+        classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith('.'))
+        entries = []
+        for label, name in enumerate(classes):
+            paths = sorted(path for path in (root / name).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+            entries += [dict(img_path=str(path), gt_label=label) for path in paths]
+        return classes, entries
+
+    def _read_list(self, root: Path) -> tuple[list[str], list[dict]]:
+        entries, names = [], {}
+        for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            path, _, label = line.strip().rpartition(' ')
+            if not path or not label.isdigit():
+                raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", found {line!r}')
+            entries.append(dict(img_path=str(root / path), gt_label=int(label)))
+            names.setdefault(int(label), Path(path).parts[0])
+        classes = [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)]
+        return classes, entries
+
+
+@DATASETS.register_module()
+class ImageNet(ImageFolder):
+    """ImageNet (ILSVRC 2012): ``data_root/train/<wnid>/*.JPEG`` and, optionally, ``data_root/meta/train.txt``.
+
+    Without the list, the folders in alphabetical order are the classes, which is the same order.
+
+    Args:
+        data_root: Folder of ImageNet.
+        ann_file: The list below it.
+        data_prefix: Folder of the images below it.
+        **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
+    """
+
+    def __init__(self, data_root: str = 'data/imagenet', ann_file: str = 'meta/train.txt',
+                 data_prefix: str | dict = 'train', **kwargs):
+        super().__init__(data_root=data_root, ann_file=ann_file, data_prefix=data_prefix, **kwargs)

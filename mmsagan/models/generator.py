@@ -1,0 +1,135 @@
+"""The class-conditional ResNet generator."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.architecture import chain_with_attention, look_up_scale
+from mmsagan.models.initializers import get_init_scheme, initialize
+from mmsagan.models.layers import GeneratorBlock, LayerFactory
+from mmsagan.registry import MODELS
+
+
+class ImageLayer(nn.Module):
+    """The generator's end: BN-ReLU-conv3x3-tanh, (N, C, H, W) -> images (N, out, H, W) in [-1, 1]."""
+
+    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory):
+        super().__init__()
+        self.bn = layers.batch_norm(in_channels)
+        self.activation = layers.activation()
+        self.conv = layers.conv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.conv(self.activation(self.bn(x))).float())
+
+
+@MODELS.register_module(name=['SAGANGenerator', 'SNGANGenerator'])
+class SAGANGenerator(BaseModule):
+    """ResNet generator with conditional batch norm and self-attention: noise (N, noise_size) -> images (N, 3, S, S).
+
+    noise -> linear -> 4x4 -> one up-block a doubling -> BN-ReLU-conv3x3-tanh. Source: the paper, section 5, and the code of the
+    published runs; ``SNGANGenerator`` is the same network.
+
+    Args:
+        output_scale: S, in pixels: 32, 64 or 128, or any ``input_scale * 2 ** blocks`` with ``channels_cfg``.
+        num_classes: Number of classes; 0 for an unconditional generator.
+        base_channels: Channels before the image layer; the other widths are multiples of it.
+        out_channels: Channels of the image.
+        input_scale: Size of the first feature map, in pixels.
+        noise_size: Length of a noise vector.
+        attention_cfg: Config of the attention block; None for none.
+        attention_after_nth_block: The up-block, or up-blocks, that attention follows, counted from 1; 0 for none.
+        channels_cfg: The factor of ``base_channels`` that enters each up-block, as a list, or such lists by scale.
+        blocks_cfg: Config of the up-block.
+        act_cfg: Config of the activation; ``inplace`` changes nothing in the generator.
+        use_cbn: False: class-independent batch norm.
+        auto_sync_bn: Whether batch norms span all processes when training is distributed over GPUs.
+        with_spectral_norm: Whether layers are spectrally normalized.
+        with_embedding_spectral_norm: The same for the class embeddings; None follows ``with_spectral_norm``.
+        norm_eps: Epsilon of the batch norms.
+        sn_eps: Epsilon of the spectral norms.
+        folded_resampling: Compute up-blocks in the folded form (same result, 4/9 of the work).
+        init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
+
+    Raises:
+        ConfigError: An unknown size or init scheme, or attention after a block that is not there.
+
+    Example:
+        >>> generator = SAGANGenerator(32, num_classes=10, base_channels=16)
+        >>> generator(torch.randn(2, 128), label=torch.tensor([3, 5])).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    default_channels = {32: [1, 1, 1], 64: [16, 8, 4, 2], 128: [16, 16, 8, 4, 2]}
+
+    def __init__(self,
+                 output_scale: int,
+                 num_classes: int = 0,
+                 base_channels: int = 64,
+                 out_channels: int = 3,
+                 input_scale: int = 4,
+                 noise_size: int = 128,
+                 attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
+                 attention_after_nth_block: int | Sequence[int] = 0,
+                 channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
+                 blocks_cfg: dict = dict(type='GeneratorBlock'),
+                 act_cfg: dict = dict(type='ReLU'),
+                 use_cbn: bool = True,
+                 auto_sync_bn: bool = True,
+                 with_spectral_norm: bool = False,
+                 with_embedding_spectral_norm: bool | None = None,
+                 norm_eps: float = 1e-4,
+                 sn_eps: float = 1e-12,
+                 folded_resampling: bool = False,
+                 init_cfg: dict = dict(type='studio')):
+        super().__init__()
+        self.init_scheme = get_init_scheme(init_cfg)
+        factors = look_up_scale(self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg')
+        if input_scale * 2**len(factors) != output_scale:
+            raise ConfigError(f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
+                              f'{input_scale * 2 ** len(factors)}, not output_scale={output_scale}')
+        self.output_scale = output_scale
+        self.num_classes = num_classes
+        self.input_scale = input_scale
+        self.noise_size = noise_size
+        layers = LayerFactory(
+            with_spectral_norm=with_spectral_norm,
+            with_embedding_spectral_norm=(with_spectral_norm if with_embedding_spectral_norm is None else
+                                          with_embedding_spectral_norm),
+            sn_eps=sn_eps,
+            num_classes=num_classes if use_cbn else 0,
+            norm_eps=norm_eps,
+            sync_bn=auto_sync_bn,
+            cbn_weight_offset=self.init_scheme.cbn_weight_offset,
+            folded_resampling=folded_resampling,
+            act_cfg=act_cfg)
+
+        widths = [base_channels * factor for factor in (*factors, 1)]
+        self.noise2feat = layers.linear(noise_size, widths[0] * input_scale**2)
+        blocks = [(MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)
+                  for i, o in zip(widths[:-1], widths[1:])]
+        self.conv_blocks = chain_with_attention(
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps)
+        self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
+
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Makes images.
+
+        Args:
+            noise: (N, noise_size), standard normal.
+            label: Class indices (N,) in [0, num_classes); None for an unconditional generator.
+
+        Returns:
+            Images (N, out_channels, S, S), float in [-1, 1].
+        """
+        x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
+        for block in self.conv_blocks:
+            x = block(x, label) if isinstance(block, GeneratorBlock) else block(x)
+        return self.to_rgb(x)
+
+    def init_weights(self) -> None:
+        """Fills the weights by the init scheme."""
+        initialize(self, self.init_scheme, image_layer=self.to_rgb.conv)

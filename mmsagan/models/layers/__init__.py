@@ -1,0 +1,14 @@
+"""The layers that the networks are made of."""
+
+from mmsagan.models.layers.attention import SelfAttentionBlock
+from mmsagan.models.layers.factory import LayerFactory
+from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
+from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
+from mmsagan.models.layers.residual import DiscriminatorBlock, DiscriminatorHeadBlock, GeneratorBlock
+from mmsagan.models.layers.spectral_norm import SpectralNorm, settle_spectral_norm, sigma, spectral_norm
+
+__all__ = [
+    'ConditionalBatchNorm2d', 'DiscriminatorBlock', 'DiscriminatorHeadBlock', 'DownsampleConv2d', 'GeneratorBlock',
+    'LayerFactory', 'SelfAttentionBlock', 'SpectralNorm', 'UpsampleConv2d', 'build_batch_norm', 'settle_spectral_norm',
+    'sigma', 'spectral_norm'
+]

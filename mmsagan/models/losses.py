@@ -1,0 +1,69 @@
+"""Adversarial losses: what the logits of real and fake images say to D, and those of fake images to G."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsagan.registry import MODELS
+
+
+class GANLoss(nn.Module):
+    """Base of the adversarial losses.
+
+    All logits are (N, 1), all losses scalars, means over the batch. Discriminator losses come as the pair of their real and
+    their fake part; what D minimizes is the sum.
+    """
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """D's loss on real images and on fake images."""
+        raise TypeError(f'{type(self).__name__} has to define discriminator_loss')
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        """G's loss on fake images."""
+        raise TypeError(f'{type(self).__name__} has to define generator_loss')
+
+
+@MODELS.register_module()
+class HingeGANLoss(GANLoss):
+    """Hinge loss, equation 4 of the paper.
+
+    L_D = -E[min(0, -1 + D(x))] - E[min(0, -1 - D(G(z)))];  L_G = -E[D(G(z))].
+    """
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        return F.relu(1 - real_logits).mean(), F.relu(1 + fake_logits).mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+@MODELS.register_module()
+class WassersteinGANLoss(GANLoss):
+    """Wasserstein loss (Arjovsky et al. 2017); spectral norm stands in for the Lipschitz constraint."""
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        return -real_logits.mean(), fake_logits.mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+@MODELS.register_module()
+class NonSaturatingGANLoss(GANLoss):
+    """Cross-entropy with the non-saturating generator loss -log D(G(z)) (Goodfellow et al. 2014)."""
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        return F.softplus(-real_logits).mean(), F.softplus(fake_logits).mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return F.softplus(-fake_logits).mean()
+
+
+@MODELS.register_module()
+class LeastSquaresGANLoss(GANLoss):
+    """Least-squares loss with targets 1 and 0 (Mao et al. 2017), without the factor 1/2."""
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        return (real_logits - 1).square().mean(), fake_logits.square().mean()
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return (fake_logits - 1).square().mean()

@@ -1,0 +1,39 @@
+"""MMSAGAN's registries: children of MMEngine's, scope ``mmsagan``.
+
+A type name in a config is looked up here first and then in MMEngine's root registries, so ``Adam`` or ``CheckpointHook``
+resolve too. To add a component of your own, register it here and name its module in the config's ``custom_imports``::
+
+    from mmsagan.registry import MODELS
+
+    @MODELS.register_module()
+    class MyGenerator(torch.nn.Module):
+        ...
+"""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+SCOPE = 'mmsagan'
+
+
+def _child(parent: Registry, module: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{module}'])
+
+
+MODELS = _child(root.MODELS, 'models')
+DATASETS = _child(root.DATASETS, 'datasets')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
+
+HOOKS = _child(root.HOOKS, 'engine')
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
+LOOPS = _child(root.LOOPS, 'engine')
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
+OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
+RUNNERS = _child(root.RUNNERS, 'engine')
+VISBACKENDS = _child(root.VISBACKENDS, 'engine')
+VISUALIZERS = _child(root.VISUALIZERS, 'engine')

@@ -1,0 +1,52 @@
+"""Reading pickles that hold numpy arrays, without running code from them."""
+
+import io
+import pickle
+
+import numpy as np
+
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes into pickles of protocol 2."""
+    if encoding not in ('latin1', 'latin-1'):
+        raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}')
+    return text.encode('latin1')
+
+
+# What a pickled array is rebuilt with; numpy has moved its functions between these modules over the years.
+_ALLOWED = {
+    (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray if hasattr(np, '_core') else np.core.multiarray, name)
+    for core in ('core', '_core') for name in ('_reconstruct', 'scalar')
+}
+_ALLOWED.update({
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): np.dtype,
+    ('_codecs', 'encode'): _latin1_bytes
+})
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f'it asks for {module}.{name}, and only numpy arrays and plain values are allowed')
+        return _ALLOWED[module, name]
+
+
+def load_array_pickle(data: bytes, encoding: str = 'latin1'):
+    """Unpickles plain Python values and numpy arrays; anything else is refused and never executed.
+
+    Args:
+        data: The pickle.
+        encoding: How strings from Python 2 are decoded.
+
+    Raises:
+        pickle.UnpicklingError: The pickle is damaged or asks for anything but numpy's arrays.
+    """
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding=encoding).load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise pickle.UnpicklingError(f'it is damaged ({error})') from error

@@ -1,0 +1,135 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
+from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.engine.hooks import DataCheckHook
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.registry import HOOKS
+
+INTERVALS = {'default_hooks.checkpoint.interval': 2, 'custom_hooks': []}
+
+
+@HOOKS.register_module()
+class FailingHook(Hook):
+    """Fails in a chosen iteration."""
+
+    def __init__(self, iteration: int):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            raise RuntimeError('made to fail')
+
+
+def test_a_run_leaves_checkpoints_samples_and_logs(tiny_run):
+    cfg = tiny_run(max_iters=5, **{'default_hooks.checkpoint.interval': 2, 'default_hooks.checkpoint.max_keep_ckpts': 2})
+    runner = train_from_config(cfg)
+    work_dir = Path(cfg.work_dir)
+    assert sorted(path.name for path in work_dir.glob('*.pth')) == ['iter_4.pth', 'iter_5.pth']
+    text = summary(runner)
+    for path in ('iter_5.pth', 'samples/fake_img_5.png', f'{runner.timestamp}.log'):
+        assert str(work_dir) in text and path in text
+    lines = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    keys = {'loss_disc', 'loss_disc_real', 'loss_disc_fake', 'logits_real', 'logits_fake', 'generator.lr', 'discriminator.lr'}
+    assert len(lines) == 5 and all(keys <= set(line) for line in lines)
+    assert ['loss_gen' in line for line in lines] == [False] * 4 + [True], 'dist_step is 5'
+    assert load_checkpoint_file(work_dir / 'iter_5.pth')['state_dict']['iteration'] == 5
+
+
+def test_resuming_goes_on_where_it_was(tiny_run):
+    """4 + 2 iterations leave the optimizer's and the schedule's counters where 6 iterations do."""
+    cfg = tiny_run(max_iters=4, **INTERVALS, model__discriminator_steps=3)
+    train_from_config(cfg)
+    cfg = tiny_run(max_iters=6, **INTERVALS, model__discriminator_steps=3)
+    cfg.resume = True
+    runner = train_from_config(cfg)
+    assert runner.iter == 6 and int(runner.model.iteration) == 6
+    steps = {name: {int(state['step']) for state in wrapper.optimizer.state.values()}
+             for name, wrapper in runner.optim_wrapper.items()}
+    assert steps == {'generator': {2}, 'discriminator': {6}}
+
+
+def test_resuming_from_a_named_checkpoint(tiny_run):
+    cfg = tiny_run(max_iters=4, **INTERVALS)
+    train_from_config(cfg)
+    cfg = tiny_run(max_iters=3, **INTERVALS)
+    cfg.resume, cfg.load_from = True, str(Path(cfg.work_dir) / 'iter_2.pth')
+    assert train_from_config(cfg).iter == 3
+
+
+def test_mixed_precision(tiny_run):
+    cfg = tiny_run(max_iters=1)
+    use_mixed_precision(cfg)
+    runner = train_from_config(cfg)
+    assert {type(wrapper).__name__ for wrapper in runner.optim_wrapper.values()} == {'BFloat16OptimWrapper'}
+    assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
+
+
+def test_auto_scale_lr(tiny_run):
+    cfg = tiny_run(max_iters=1)
+    enable_auto_scale_lr(cfg)
+    runner = train_from_config(cfg)
+    # Batch 4 instead of 64.
+    assert runner.optim_wrapper['generator'].optimizer.param_groups[0]['lr'] == pytest.approx(2e-4 / 16)
+    cfg.pop('auto_scale_lr')
+    with pytest.raises(ConfigError, match='base_batch_size'):
+        enable_auto_scale_lr(cfg)
+
+
+@pytest.mark.parametrize('options, error', [
+    ({'train_dataloader.dataset.data_root': 'gone'}, DataError),
+    ({'model.num_classes': 7}, DataError),
+    ({'model.generator.output_scale': 33}, ConfigError),
+    ({'model.generator.typo': 1}, ConfigError),
+    ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError),
+    ({'custom_hooks': [dict(type='FailingHook', iteration=0)]}, RuntimeError),
+])
+def test_a_run_that_does_not_start_leaves_nothing(tiny_run, options, error):
+    cfg = tiny_run(**options)
+    with pytest.raises(error):
+        train_from_config(cfg)
+    assert not Path(cfg.work_dir).exists()
+
+
+def test_a_run_that_does_not_start_leaves_older_files_alone(tiny_run):
+    train_from_config(tiny_run(max_iters=1, **INTERVALS))
+    cfg = tiny_run(max_iters=1, **{'custom_hooks': [dict(type='FailingHook', iteration=0)]})
+    before = {path.name for path in Path(cfg.work_dir).iterdir()}
+    with pytest.raises(RuntimeError):
+        train_from_config(cfg)
+    assert {path.name for path in Path(cfg.work_dir).iterdir()} == before
+
+
+def test_a_run_that_fails_later_keeps_what_it_has(tiny_run):
+    cfg = tiny_run(max_iters=4, **{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [
+        dict(type='FailingHook', iteration=3)]})
+    with pytest.raises(RuntimeError, match='made to fail'):
+        train_from_config(cfg)
+    assert (Path(cfg.work_dir) / 'iter_2.pth').is_file()
+
+
+def test_the_data_is_checked_whatever_the_config_leaves_out(tiny_run):
+    cfg = tiny_run(max_iters=1)
+    cfg.default_hooks.pop('data_check')
+    runner = train_from_config(cfg)
+    assert sum(isinstance(hook, DataCheckHook) for hook in runner.hooks) == 1
+
+
+def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
+    """Any folder of class folders trains; images that cannot be read are skipped."""
+    shutil.copytree(imagenet_root / 'train', tmp_path / 'mine')
+    broken = next((tmp_path / 'mine').rglob('*.JPEG'))
+    broken.write_bytes(broken.read_bytes()[:200])
+    dataset = dict(_delete_=True, type='ImageFolder', data_root=str(tmp_path / 'mine'), max_unreadable_share=0.2, pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='CenterCropLongEdge'),
+        dict(type='Resize', scale=(32, 32), backend='pillow'), dict(type='PackInputs')])
+    cfg = tiny_run(max_iters=3, model__num_classes=3)
+    cfg.merge_from_dict(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.warns(UserWarning, match='unreadable image skipped'):
+        assert train_from_config(cfg).iter == 3

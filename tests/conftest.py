@@ -1,0 +1,117 @@
+"""Small models and small data sets that the tests share."""
+
+import hashlib
+import itertools
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmsagan.engine.config import load_config
+from mmsagan.utils import register_all_modules
+
+ROOT = Path(__file__).parent.parent
+_run_numbers = itertools.count()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def registered_modules():
+    register_all_modules()
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def gan_config():
+    """Makes the config of a small 32x32 GAN: gan_config(num_classes=3, generator=dict(...), ...)."""
+
+    def make(num_classes: int = 3, generator: dict | None = None, discriminator: dict | None = None, **kwargs) -> dict:
+        return dict(
+            type='SAGAN',
+            num_classes=num_classes,
+            generator=dict(type='SAGANGenerator', output_scale=32, base_channels=8, noise_size=16, attention_after_nth_block=2,
+                           with_spectral_norm=True, **(generator or {})),
+            discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1,
+                               **(discriminator or {})),
+            **kwargs)
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def imagenet_root(tmp_path_factory) -> Path:
+    """A data set in ImageNet's layout: 3 classes of 6 JPEGs each, of several shapes, with meta/train.txt."""
+    root = tmp_path_factory.mktemp('imagenet')
+    random = np.random.default_rng(0)
+    lines = []
+    for label, wnid in enumerate(('n01440764', 'n01443537', 'n01484850')):
+        folder = root / 'train' / wnid
+        folder.mkdir(parents=True)
+        for index in range(6):
+            name = f'{wnid}_{index}.JPEG'
+            pixels = random.integers(0, 256, (140 + 10 * index, 180 - 10 * index, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name, quality=90)
+            lines.append(f'{wnid}/{name} {label}')
+    (root / 'meta').mkdir()
+    (root / 'meta' / 'train.txt').write_text('\n'.join(lines) + '\n')
+    return root
+
+
+@pytest.fixture(scope='session')
+def cifar_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """100 random images (100, 32, 32, 3) and their labels, ten a class."""
+    images = np.random.default_rng(1).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    return images, np.arange(100) % 10
+
+
+@pytest.fixture(scope='session')
+def cifar_root(tmp_path_factory, cifar_arrays) -> Path:
+    """A data set in CIFAR-10's format, with its own checksums; its images are those of ``cifar_arrays``."""
+    root = tmp_path_factory.mktemp('cifar')
+    folder = root / 'cifar10' / 'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    images, labels = cifar_arrays
+    sums = []
+    for number in range(5):
+        part = slice(20 * number, 20 * number + 20)
+        data = pickle.dumps(dict(data=np.ascontiguousarray(images[part].transpose(0, 3, 1, 2)).reshape(20, 3072),
+                                 labels=labels[part].tolist()), protocol=2)
+        (folder / f'data_batch_{number + 1}').write_bytes(data)
+        sums.append(f'{hashlib.md5(data).hexdigest()}  data_batch_{number + 1}')
+    (folder / 'md5sums.txt').write_text('\n'.join(sums) + '\n')
+    return root
+
+
+@pytest.fixture
+def tiny_run(tmp_path, cifar_root):
+    """Makes the config of a short training run on tiny networks: tiny_run(max_iters=4, **options)."""
+
+    def make(config: str = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py', max_iters: int = 4, **options) -> Config:
+        options = {
+            'model.generator.base_channels': 8,
+            'model.discriminator.base_channels': 8,
+            'train_cfg.max_iters': max_iters,
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.dataset.data_root': str(cifar_root),
+            'visualizer.vis_backends': [dict(type='LocalVisBackend', img_save_dir='../../samples')],
+            'default_hooks.logger.interval': 1,
+            **{key.replace('__', '.'): value for key, value in options.items()}
+        }
+        cfg = load_config(ROOT / 'configs' / config, options)
+        cfg.launcher = 'none'
+        cfg.work_dir = str(tmp_path / 'run')
+        # MMEngine keeps loggers and message hubs by experiment name, to the second.
+        cfg.experiment_name = f'test-{next(_run_numbers)}'
+        return cfg
+
+    return make

@@ -1,0 +1,101 @@
+import hashlib
+import os
+import pickle
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+
+from mmsagan.datasets import CIFAR10
+from mmsagan.errors import DataError
+
+FOLDER = 'cifar10/cifar-10-batches-py'
+
+
+@pytest.fixture
+def root(tmp_path, cifar_root):
+    shutil.copytree(cifar_root, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def restate_sum(folder, name):
+    lines = [line for line in (folder / 'md5sums.txt').read_text().splitlines() if name not in line]
+    digest = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    (folder / 'md5sums.txt').write_text('\n'.join([*lines, f'{digest}  {name}']))
+
+
+def test_images_and_labels(root, cifar_arrays):
+    dataset = CIFAR10(data_root=str(root), pipeline=[dict(type='PackInputs')])
+    images, labels = cifar_arrays
+    assert len(dataset) == 100 and dataset.metainfo['classes'][:2] == ('airplane', 'automobile')
+    for index in (0, 19, 20, 99):
+        sample = dataset[index]
+        assert np.array_equal(sample['inputs'].numpy(), images[index].transpose(2, 0, 1))
+        assert sample['labels'] == labels[index]
+
+
+def test_archive(root, cifar_arrays):
+    with tarfile.open(root / 'cifar10' / 'cifar-10-python.tar.gz', 'w:gz') as archive:
+        archive.add(root / FOLDER, 'cifar-10-batches-py')
+    shutil.rmtree(root / FOLDER)
+    dataset = CIFAR10(data_root=str(root))
+    assert np.array_equal(dataset.get_data_info(42)['img'], cifar_arrays[0][42])
+    assert sorted(os.listdir(root / 'cifar10')) == ['cifar-10-python.tar.gz'], 'nothing is unpacked'
+
+
+def test_truncated_archive(root):
+    with tarfile.open(root / 'cifar10' / 'cifar-10-python.tar.gz', 'w:gz') as archive:
+        archive.add(root / FOLDER, 'cifar-10-batches-py')
+    shutil.rmtree(root / FOLDER)
+    path = root / 'cifar10' / 'cifar-10-python.tar.gz'
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match='cifar-10-python.tar.gz.*'):
+        CIFAR10(data_root=str(root))
+
+
+def test_without_stated_sums_the_official_ones_hold(root):
+    (root / FOLDER / 'md5sums.txt').unlink()
+    with pytest.raises(DataError, match='data_batch_1 is damaged or not the official file'):
+        CIFAR10(data_root=str(root))
+
+
+def test_damaged_part(root):
+    path = root / FOLDER / 'data_batch_3'
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match='data_batch_3 is damaged'):
+        CIFAR10(data_root=str(root))
+
+
+def test_missing(tmp_path):
+    with pytest.raises(DataError, match='put cifar-10-python.tar.gz'):
+        CIFAR10(data_root=str(tmp_path))
+
+
+class Malicious:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}', )
+
+
+@pytest.mark.parametrize('content, message', [
+    ('malicious', 'only numpy arrays and plain values'),
+    (dict(data=np.zeros((2, 3072), np.uint8)), 'dict with data and labels'),
+    (dict(data=np.zeros((2, 3000), np.uint8), labels=[0, 1]), r'\(N, 3072\)'),
+    (dict(data=np.zeros((2, 3072), np.uint8), labels=[0]), 'N labels'),
+    (dict(data=np.zeros((2, 3072), np.uint8), labels=[0, 10]), 'label 10 is out of range'),
+    ([1, 2], 'dict with data and labels'),
+])
+def test_wrong_content(root, content, message, tmp_path):
+    marker = tmp_path / 'executed'
+    content = Malicious(marker) if content == 'malicious' else content
+    (root / FOLDER / 'data_batch_2').write_bytes(pickle.dumps(content))
+    restate_sum(root / FOLDER, 'data_batch_2')
+    with pytest.raises(DataError, match=message):
+        CIFAR10(data_root=str(root))
+    assert not marker.exists()

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmsagan.engine.hooks import VisualizationHook
+from mmsagan.errors import ConfigError, DataError
+
+
+class FakeVisualizer:
+    def __init__(self):
+        self.images = {}
+
+    def add_image(self, name, image, step):
+        self.images[name, step] = image
+
+
+class FakeRunner:
+    """What the hook uses of a runner."""
+
+    def __init__(self, model, max_iters=10):
+        self.model, self.visualizer, self.iter, self.max_iters = model, FakeVisualizer(), 0, max_iters
+
+
+class ConstantModel:
+    """Paints class c with grey level c / 10, plus the noise's first component / 100."""
+
+    num_classes, noise_size, generator_ema = 3, 2, None
+
+    def sample(self, noise, label, sample_model=None):
+        level = label / 10 + noise[:, 0].clamp(-1, 1) / 100 if label is not None else noise[:, 0]
+        return level[:, None, None, None].expand(-1, 3, 4, 4)
+
+
+def test_columns_are_classes_and_rows_are_noises():
+    runner = FakeRunner(ConstantModel())
+    VisualizationHook(interval=5, num_rows=4, vis_kwargs_list=dict(type='Noise', name='grid')).draw(runner)
+    grid = runner.visualizer.images['grid', 1]
+    assert grid.shape == (4 * 6 + 2, 3 * 6 + 2, 3)
+    cells = grid[3::6, 3::6, 0].astype(float)
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(2022))[:, 0].clamp(-1, 1)
+    expected = (np.arange(3) / 10 + noise.numpy()[:, None] / 100) * 127.5 + 127.5
+    np.testing.assert_allclose(cells, expected, atol=0.51)
+
+
+@pytest.mark.parametrize('fixed', [True, False])
+def test_interval_last_iteration_and_fixed_input(fixed):
+    runner = FakeRunner(ConstantModel(), max_iters=7)
+    hook = VisualizationHook(interval=3, fixed_input=fixed, num_rows=2)
+    for runner.iter in range(7):
+        hook.after_train_iter(runner, runner.iter)
+    images = runner.visualizer.images
+    assert set(images) == {('fake_img', 3), ('fake_img', 6), ('fake_img', 7)}
+    assert np.array_equal(images['fake_img', 3], images['fake_img', 6]) == fixed
+
+
+def test_both_models_and_chosen_classes():
+    model = ConstantModel()
+    model.generator_ema = object()
+    runner = FakeRunner(model)
+    VisualizationHook(classes=[2], num_rows=1, vis_kwargs_list=[dict(name='a', sample_model='ema/orig'), dict(name='b')]).draw(
+        runner)
+    assert set(runner.visualizer.images) == {('a_ema', 1), ('a_orig', 1), ('b', 1)}
+    assert runner.visualizer.images['b', 1].shape == (8, 8, 3)
+
+
+def test_drawing_leaves_the_training_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    VisualizationHook(num_rows=1).draw(FakeRunner(ConstantModel()))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_wrong_kind():
+    with pytest.raises(ConfigError, match="'GAN' or 'Noise'"):
+        VisualizationHook(vis_kwargs_list=dict(type='Translation'))
+
+
+def test_samples_reach_the_work_dir(tiny_run, tmp_path):
+    cfg = tiny_run(max_iters=2)
+    cfg.custom_hooks = [dict(type='VisualizationHook', interval=1, num_rows=2)]
+    Runner.from_cfg(cfg).train()
+    files = sorted((tmp_path / 'run' / 'samples').iterdir())
+    assert [file.name for file in files] == ['fake_img_1.png', 'fake_img_2.png']
+    assert Image.open(files[0]).size == (10 * 34 + 2, 2 * 34 + 2)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(model__num_classes=7), r'the data set has 10 classes, the model 7; set model\.num_classes=10'),
+    (dict(train_dataloader__dataset__image_size=40), r'shape \(3, 40, 40\), the discriminator takes \(3, 32, 32\)'),
+])
+def test_data_that_does_not_fit_the_model(tiny_run, options, message):
+    with pytest.raises(DataError, match=message):
+        Runner.from_cfg(tiny_run(**options)).train()

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+import torch
+
+from mmsagan.models import SelfAttentionBlock
+
+
+def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> torch.Tensor:
+    """Equations 1 to 3 of the paper, one query and one key at a time; ``pooled`` adds the official code's 2x2 max pooling."""
+
+    def project(layer, features):
+        return torch.einsum('oc,nchw->nohw', layer.weight[:, :, 0, 0], features)
+
+    def locations(features):
+        return features.reshape(features.shape[0], features.shape[1], -1)
+
+    def pool(features):
+        if not pooled:
+            return features
+        top = torch.maximum(features[..., ::2, ::2], features[..., ::2, 1::2])
+        bottom = torch.maximum(features[..., 1::2, ::2], features[..., 1::2, 1::2])
+        return torch.maximum(top, bottom)
+
+    query, key, value = locations(project(block.theta, x)), locations(pool(project(block.phi, x))), locations(
+        pool(project(block.g, x)))
+    out = torch.zeros(x.shape[0], value.shape[1], query.shape[2])
+    for n in range(x.shape[0]):
+        for j in range(query.shape[2]):
+            scores = [math.exp(float(query[n, :, j] @ key[n, :, i])) for i in range(key.shape[2])]
+            for i, score in enumerate(scores):
+                out[n, :, j] += score / sum(scores) * value[n, :, i]
+    out = project(block.o, out.reshape(x.shape[0], -1, *x.shape[2:]))
+    return x + block.gamma * out
+
+
+@pytest.mark.parametrize('arguments, pooled', [({}, True), (dict(value_reduction=8, pool=False), False)],
+                         ids=['official', 'paper'])
+def test_attention_equals_the_formula(arguments, pooled):
+    block = SelfAttentionBlock(16, with_spectral_norm=False, **arguments)
+    torch.nn.init.constant_(block.gamma, 0.7)
+    x = torch.randn(2, 16, 4, 6)
+    torch.testing.assert_close(block(x), written_out(block, x, pooled), rtol=1e-5, atol=1e-5)
+
+
+def test_channels_of_both_forms():
+    official, paper = SelfAttentionBlock(32), SelfAttentionBlock(32, value_reduction=8, pool=False)
+    shapes = [[tuple(getattr(block, name).weight_orig.shape[:2]) for name in ('theta', 'phi', 'g', 'o')]
+              for block in (official, paper)]
+    assert shapes == [[(4, 32), (4, 32), (16, 32), (32, 16)], [(4, 32), (4, 32), (4, 32), (32, 4)]]
+    assert all(getattr(official, name).bias is None for name in ('theta', 'phi', 'g', 'o'))
+
+
+def test_gamma_starts_at_zero_and_learns():
+    block = SelfAttentionBlock(8)
+    x = torch.randn(1, 8, 4, 4)
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert block.gamma.grad.abs() > 0
+
+
+@pytest.mark.parametrize('pool, keys', [(True, 12), (False, 48)])
+def test_attention_weights_are_a_distribution(pool, keys):
+    weights = SelfAttentionBlock(8, pool=pool).attention(torch.randn(2, 8, 6, 8))
+    assert weights.shape == (2, 48, keys)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 48))
+    assert weights.min() >= 0
+
+
+def test_channels_must_divide():
+    with pytest.raises(ValueError, match='divisible by 8'):
+        SelfAttentionBlock(12)

@@ -1,0 +1,85 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import spectral_norm as torch_spectral_norm
+
+from mmsagan.models.layers import settle_spectral_norm, sigma, spectral_norm
+
+
+def layers():
+    return [nn.Conv2d(4, 6, 3), nn.Linear(10, 7), nn.Embedding(5, 8)]
+
+
+def call(layer):
+    inputs = {nn.Conv2d: torch.ones(2, 4, 5, 5), nn.Linear: torch.ones(2, 10), nn.Embedding: torch.tensor([0, 3])}
+    return layer(inputs[type(layer)])
+
+
+@pytest.mark.parametrize('index', range(3))
+def test_sigma_is_the_largest_singular_value(index):
+    layer = spectral_norm(layers()[index])
+    for _ in range(200):
+        call(layer)
+    expected = torch.linalg.matrix_norm(layer.weight_orig.detach().flatten(1), 2)
+    torch.testing.assert_close(sigma(layer), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(layer.weight, layer.weight_orig.detach() / expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('index', range(3))
+def test_equals_torch_with_gradients_and_buffers(index):
+    plain = layers()[index]
+    ours, theirs = spectral_norm(copy.deepcopy(plain)), torch_spectral_norm(copy.deepcopy(plain), eps=1e-12)
+    theirs.load_state_dict(ours.state_dict())
+    for _ in range(3):
+        for layer in (ours, theirs):
+            # Two forwards before the backward, as in a step of D.
+            (call(layer).sum() + call(layer).square().sum()).backward()
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value)
+    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
+
+
+def test_evaluation_takes_the_stored_vectors():
+    layer = spectral_norm(nn.Linear(10, 7)).eval()
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    x = torch.randn(3, 10)
+    u, v, weight = before['weight_u'], before['weight_v'], before['weight_orig']
+    torch.testing.assert_close(layer(x), x @ (weight / (u @ weight @ v)).t() + before['bias'])
+    assert all(torch.equal(before[key], value) for key, value in layer.state_dict().items())
+
+
+def test_one_power_iteration_a_training_forward():
+    layer = spectral_norm(nn.Linear(10, 7))
+    u, weight = layer.weight_u.clone(), layer.weight_orig.detach()
+    layer(torch.randn(1, 10))
+    v = weight.t() @ u
+    v /= v.norm()
+    u = weight @ v
+    torch.testing.assert_close(layer.weight_v, v)
+    torch.testing.assert_close(layer.weight_u, u / u.norm())
+
+
+def test_sigma_does_not_depend_on_autocast():
+    layer = spectral_norm(nn.Linear(64, 64))
+    other = copy.deepcopy(layer)
+    layer(torch.randn(1, 64))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        other(torch.randn(1, 64))
+    assert torch.equal(layer.weight_u, other.weight_u)
+    assert torch.equal(layer.weight, other.weight)
+
+
+def test_can_be_copied_after_a_forward_with_gradients():
+    layer = spectral_norm(nn.Linear(4, 4))
+    layer(torch.randn(1, 4)).sum().backward()
+    assert torch.equal(copy.deepcopy(layer).weight_orig, layer.weight_orig)
+
+
+def test_settling_makes_the_first_forward_right():
+    network = nn.Sequential(spectral_norm(nn.Linear(50, 40)))
+    settle_spectral_norm(network, iterations=300)
+    expected = torch.linalg.matrix_norm(network[0].weight_orig.detach(), 2)
+    torch.testing.assert_close(sigma(network[0]), expected, rtol=1e-4, atol=0)

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from mmsagan.models import GeneratorEMA
+from mmsagan.models.layers import spectral_norm
+
+
+def network():
+    return nn.Sequential(spectral_norm(nn.Linear(4, 3)), nn.BatchNorm1d(3))
+
+
+def run(ema, source, average, steps, first=1):
+    """Trains at random and returns the history of the weights."""
+    history = []
+    for step in range(first, first + steps):
+        with torch.no_grad():
+            source[0].weight_orig.normal_()
+        source(torch.randn(8, 4))
+        ema.update(average, source, iteration=step, num_updates=step)
+        history.append((source[0].weight_orig.clone(), source[1].running_mean.clone()))
+    return history
+
+
+@pytest.mark.parametrize('momentum', [0.9, 0.1])
+def test_weights_and_statistics_are_averaged(momentum):
+    source = network()
+    average = GeneratorEMA.make_copy(source)
+    history = run(GeneratorEMA(momentum), source, average, 5)
+    weight, mean = history[0]
+    for new_weight, new_mean in history[1:]:
+        weight, mean = 0.9 * weight + 0.1 * new_weight, 0.9 * mean + 0.1 * new_mean
+    torch.testing.assert_close(average[0].weight_orig, weight)
+    torch.testing.assert_close(average[1].running_mean, mean)
+
+
+def test_singular_vectors_stay_unit_vectors():
+    source = network()
+    average = GeneratorEMA.make_copy(source)
+    run(GeneratorEMA(0.9), source, average, 5)
+    assert torch.equal(average[0].weight_u, source[0].weight_u)
+    assert average[1].num_batches_tracked == source[1].num_batches_tracked == 5
+
+
+def test_equals_the_source_up_to_start_iter():
+    source = network()
+    average = GeneratorEMA.make_copy(source)
+    ema = GeneratorEMA(0.9, start_iter=3)
+    run(ema, source, average, 3)
+    assert torch.equal(average[0].weight_orig, source[0].weight_orig)
+    run(ema, source, average, 1, first=4)
+    assert not torch.equal(average[0].weight_orig, source[0].weight_orig)
+
+
+def test_interval():
+    source = network()
+    average = GeneratorEMA.make_copy(source)
+    ema = GeneratorEMA(0.9, interval=2)
+    kept = run(ema, source, average, 1)[0][0]
+    before = run(ema, source, average, 1, first=3)
+    assert torch.equal(average[0].weight_orig, kept)
+    run(ema, source, average, 1, first=4)
+    assert not torch.equal(average[0].weight_orig, kept) and len(before) == 1
+
+
+def test_momentum_out_of_range():
+    with pytest.raises(ValueError, match='momentum'):
+        GeneratorEMA(1.5)

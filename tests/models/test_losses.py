@@ -1,0 +1,41 @@
+import math
+
+import pytest
+import torch
+
+from mmsagan.registry import MODELS
+
+REAL, FAKE = [2.0, -0.5, 0.25], [-3.0, 0.5, 1.0]
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def log_sigmoid(x):
+    return -math.log(1 + math.exp(-x))
+
+
+EXPECTED = {
+    # Equation 4 of the paper, term by term.
+    'HingeGANLoss': (-mean([min(0, -1 + r) for r in REAL]), -mean([min(0, -1 - f) for f in FAKE]), -mean(FAKE)),
+    'WassersteinGANLoss': (-mean(REAL), mean(FAKE), -mean(FAKE)),
+    'NonSaturatingGANLoss': (-mean([log_sigmoid(r) for r in REAL]), -mean([log_sigmoid(-f) for f in FAKE]),
+                             -mean([log_sigmoid(f) for f in FAKE])),
+    'LeastSquaresGANLoss': (mean([(r - 1)**2 for r in REAL]), mean([f**2 for f in FAKE]), mean([(f - 1)**2 for f in FAKE])),
+}
+
+
+@pytest.mark.parametrize('name', EXPECTED)
+def test_loss_equals_its_formula(name):
+    loss = MODELS.build(dict(type=name))
+    real, fake = torch.tensor(REAL)[:, None], torch.tensor(FAKE)[:, None]
+    values = (*loss.discriminator_loss(real, fake), loss.generator_loss(fake))
+    assert [float(value) for value in values] == pytest.approx(list(EXPECTED[name]), rel=1e-6)
+
+
+def test_hinge_gradient_stops_at_the_margin():
+    loss = MODELS.build(dict(type='HingeGANLoss'))
+    real, fake = torch.tensor([[2.0], [0.0]], requires_grad=True), torch.tensor([[-2.0], [0.0]], requires_grad=True)
+    sum(loss.discriminator_loss(real, fake)).backward()
+    assert real.grad.tolist() == [[0.0], [-0.5]] and fake.grad.tolist() == [[0.0], [0.5]]

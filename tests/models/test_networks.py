@@ -1,0 +1,134 @@
+"""Generator and discriminator against the references: parameter counts, outputs of MMagic's own checkpoints, shapes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmsagan.errors import ConfigError
+from mmsagan.models import ProjDiscriminator, SAGANGenerator
+from mmsagan.models.layers import SelfAttentionBlock
+from mmsagan.registry import MODELS
+
+FIXTURES = Path(__file__).parent.parent / 'data' / 'fixtures'
+
+
+def count(module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize('scale, classes, base, after, expected', [(32, 10, (256, 128), 2, (4_386_308, 1_075_586)),
+                                                                   (128, 1000, (64, 64), 4, (42_017_412, 39_448_258))])
+def test_parameter_counts_of_the_published_networks(scale, classes, base, after, expected):
+    generator = SAGANGenerator(scale, classes, base[0], attention_after_nth_block=after, with_spectral_norm=True)
+    discriminator = ProjDiscriminator(scale, classes, base[1], attention_after_nth_block=1)
+    assert (count(generator), count(discriminator)) == expected
+
+
+def networks_of(fixture: str, inplace: bool, folded: bool = False):
+    """The networks with the weights of a checkpoint of MMagic's own code, whose keys differ by the name ``conv`` only."""
+    act_cfg = dict(type='ReLU', inplace=inplace)
+    generator = SAGANGenerator(32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg,
+                               folded_resampling=folded)
+    discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg, folded_resampling=folded)
+    state = torch.load(FIXTURES / fixture / 'checkpoint.pth', weights_only=True)['state_dict']
+    for name, network in (('generator', generator), ('discriminator', discriminator)):
+        network.load_state_dict({
+            our_key(key.removeprefix(f'{name}.')): value for key, value in state.items() if key.startswith(f'{name}.')})
+    return generator.eval(), discriminator.eval(), np.load(FIXTURES / fixture / 'expected.npz')
+
+
+def our_key(key: str) -> str:
+    if key.startswith('to_rgb.'):
+        return key
+    return key.replace('.conv.', '.')
+
+
+@pytest.mark.parametrize('folded', [False, True])
+@pytest.mark.parametrize('fixture, inplace', [('mmagic_32_woReLUinplace', False), ('mmagic_32_wReLUinplace', True)])
+def test_outputs_of_the_reference_code(fixture, inplace, folded):
+    generator, discriminator, expected = networks_of(fixture, inplace, folded)
+    label = torch.from_numpy(expected['labels'])
+    with torch.no_grad():
+        images = generator(torch.from_numpy(expected['z']), label)
+        logits = discriminator(torch.from_numpy(expected['images']), label)
+    np.testing.assert_allclose(images, expected['images'], atol=1e-5)
+    np.testing.assert_allclose(logits[:, 0], expected['logits'], rtol=1e-5, atol=1e-4)
+
+
+@torch.no_grad()
+def test_inplace_relu_changes_the_logits_and_not_the_images():
+    weights = 'mmagic_32_wReLUinplace'
+    generator, discriminator, expected = networks_of(weights, inplace=True)
+    other_generator, other_discriminator, _ = networks_of(weights, inplace=False)
+    noise, label = torch.from_numpy(expected['z']), torch.from_numpy(expected['labels'])
+    images = generator(noise, label)
+    assert torch.equal(images, other_generator(noise, label))
+    difference = discriminator(images, label) - other_discriminator(images, label)
+    assert difference.abs().min() > 0.1
+
+
+@pytest.mark.parametrize('scale', [32, 64, 128])
+def test_sizes(scale):
+    generator = SAGANGenerator(scale, 5, 8, noise_size=12, attention_after_nth_block=2)
+    discriminator = ProjDiscriminator(scale, 5, 8, attention_after_nth_block=1)
+    label = torch.tensor([0, 4])
+    images = generator(torch.randn(2, 12), label=label)
+    assert images.shape == (2, 3, scale, scale) and images.abs().max() <= 1
+    assert discriminator(images, label).shape == (2, 1)
+
+
+def test_another_size_by_channels_cfg():
+    generator = SAGANGenerator(48, 5, 8, input_scale=6, channels_cfg=[4, 2, 2], noise_size=12)
+    discriminator = ProjDiscriminator(48, 5, 8, channels_cfg=[2, 4], downsample_cfg=[True, False])
+    images = generator(torch.randn(1, 12), torch.tensor([0]))
+    assert images.shape == (1, 3, 48, 48)
+    assert discriminator(images, torch.tensor([0])).shape == (1, 1)
+
+
+def test_unconditional():
+    images = SAGANGenerator(32, base_channels=8)(torch.randn(2, 128))
+    assert ProjDiscriminator(32, base_channels=8)(images).shape == (2, 1)
+
+
+def test_attention_stands_at_the_size_asked_for():
+    """After G's block 4 and D's head, both at 128 pixels, the feature maps are 64x64; after both of a list, there are two."""
+    sizes = {}
+    generator = SAGANGenerator(128, 5, 8, attention_after_nth_block=[4, 3])
+    discriminator = ProjDiscriminator(128, 5, 8, attention_after_nth_block=1)
+    for network in (generator, discriminator):
+        for module in network.modules():
+            if isinstance(module, SelfAttentionBlock):
+                module.register_forward_hook(lambda m, inputs, out, n=network: sizes.setdefault(n, []).append(out.shape[-1]))
+    discriminator(generator(torch.randn(1, 128), torch.tensor([1])), torch.tensor([1]))
+    assert sizes == {generator: [32, 64], discriminator: [64]}
+
+
+def test_projection_term():
+    """logit(y) - logit(y') = <embedding(y) - embedding(y'), h>, with h the summed features."""
+    discriminator = ProjDiscriminator(32, 4, 8).eval()
+    features = []
+    discriminator.decision.register_forward_pre_hook(lambda m, inputs: features.append(inputs[0]))
+    image = torch.randn(1, 3, 32, 32)
+    first, second = discriminator(image, torch.tensor([1])), discriminator(image, torch.tensor([3]))
+    embedding = discriminator.proj_y.weight
+    torch.testing.assert_close((first - second)[0, 0], (embedding[1] - embedding[3]) @ features[0][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('network, arguments, message', [
+    ('SAGANGenerator', dict(output_scale=100), r'output_scale=100 is not supported: known sizes are 32, 64, 128'),
+    ('SAGANGenerator', dict(output_scale=32, channels_cfg=[1, 1]), '2 up-blocks'),
+    ('SAGANGenerator', dict(output_scale=32, attention_after_nth_block=4), 'numbered 1 to 3'),
+    ('SAGANGenerator', dict(output_scale=32, init_cfg=dict(type='kaiming')), "unknown init scheme 'kaiming'"),
+    ('ProjDiscriminator', dict(input_scale=100), 'input_scale=100 is not supported'),
+    ('ProjDiscriminator', dict(input_scale=32, channels_cfg=[1, 2]), 'equally many'),
+])
+def test_wrong_arguments(network, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        MODELS.build(dict(type=network, num_classes=3, **arguments))
+
+
+def test_type_names():
+    assert MODELS.get('SNGANGenerator') is MODELS.get('SAGANGenerator') is SAGANGenerator
+    assert MODELS.get('SAGANDiscriminator') is MODELS.get('ProjDiscriminator') is ProjDiscriminator

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Trains on several GPUs, of one node or of several.
+#
+#   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+#
+# Several nodes: the same command on each, with NNODES, NODE_RANK (0 on the first), MASTER_ADDR (the first node's address) and
+# PORT in the environment. Without GPUs the processes run on CPUs, over gloo.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $0 CONFIG GPUS [arguments of tools/train.py]" >&2
+    exit 2
+fi
+CONFIG=$1
+GPUS=$2
+shift 2
+
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$GPUS" \
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"

@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""Prints a config with everything it inherits, and says if it has a mistake."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmsagan.apis.cli import run_tool
+from mmsagan.engine.config import check_config, load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change config values')
+    args = parser.parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    print(cfg.pretty_text)
+    check_config(cfg)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,49 @@
+#!/usr/bin/env python
+"""Trains the experiment that a config describes."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+
+from mmsagan.apis.cli import run_tool
+from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
+from mmsagan.engine.config import load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where checkpoints, samples and logs go; default: work_dirs/<config name>')
+    parser.add_argument('--resume', nargs='?', const='auto',
+                        help='go on from a checkpoint; without a value, from the newest one in the work dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none',
+                        help='who started the processes of a distributed run; set by dist_train.sh and slurm_train.sh')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.amp:
+        use_mixed_precision(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    runner = train_from_config(cfg)
+    if is_main_process():
+        print(summary(runner))
+
+
+if __name__ == '__main__':
+    run_tool(main)
