@@ -7,8 +7,8 @@ _base_ = [
 
 dist_step = 1
 model = dict(
-    generator=dict(base_channels=64, folded_resampling=True),
-    discriminator=dict(base_channels=32, folded_resampling=True),
+    generator=dict(base_channels=32, folded_resampling=True),
+    discriminator=dict(base_channels=64, folded_resampling=True),
     discriminator_steps=dist_step,
     ema_config=dict(momentum=0.99),
     channels_last=True)
@@ -17,6 +17,7 @@ optim_wrapper = dict(
     dtype='auto',
     generator=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.99))),
     discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.99))))
-train_cfg = dict(max_iters=1000 * dist_step)
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=250, max_keep_ckpts=2))
+train_cfg = dict(max_iters=900 * dist_step)
+param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=600, end=900, by_epoch=False)]
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=300, max_keep_ckpts=2))
 custom_hooks = [dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits'))]

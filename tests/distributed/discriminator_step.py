@@ -1,0 +1,59 @@
+"""One update of D on a global batch of 8, over the processes that torchrun has started; run by test_distributed.py.
+
+Usage: torchrun --nproc-per-node N discriminator_step.py OUT
+"""
+
+import sys
+
+import torch
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel, MMSeparateDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmsagan.engine.distributed import prepare_distributed
+from mmsagan.registry import MODELS
+from mmsagan.utils import register_all_modules
+
+
+@MODELS.register_module()
+class LinearGenerator(nn.Module):
+    """No batch norm, whose statistics would depend on the batch a process has."""
+
+    noise_size = 4
+    output_scale = 32
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(4, 3 * 32 * 32)
+
+    def forward(self, noise, label=None):
+        return torch.tanh(self.linear(noise)).view(-1, 3, 32, 32)
+
+
+def main() -> None:
+    register_all_modules()
+    cfg = Config(dict(model_wrapper_cfg=dict()))
+    prepare_distributed(cfg, 'pytorch')
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.manual_seed(0)
+    gan = MODELS.build(dict(
+        type='SAGAN', num_classes=3, generator=dict(type='LinearGenerator'),
+        discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1)))
+    images, noise = torch.rand(8, 3, 32, 32) * 2 - 1, torch.randn(8, 4)
+    label, fake_label = torch.randint(3, (8, )), torch.randint(3, (8, ))
+    wrapped = MMSeparateDistributedDataParallel(gan, **cfg.model_wrapper_cfg)
+    assert isinstance(gan.generator, MMDistributedDataParallel) and isinstance(gan.discriminator, MMDistributedDataParallel)
+    mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
+    gan.draw_noise, gan.draw_label = lambda n: noise[mine], lambda n: fake_label[mine]
+    wrapped.train()
+    # With lr 1 and plain SGD the weights move by the gradient.
+    optimizer = OptimWrapper(torch.optim.SGD(gan.discriminator.parameters(), lr=1.0))
+    before = {name: value.clone() for name, value in gan.discriminator.module.named_parameters()}
+    gan.train_discriminator(images[mine], label[mine], optimizer)
+    gradient = {name: before[name] - value for name, value in gan.discriminator.module.named_parameters()}
+    torch.save({name: value.detach() for name, value in gradient.items()}, f'{sys.argv[1]}.{rank}')
+
+
+if __name__ == '__main__':
+    main()

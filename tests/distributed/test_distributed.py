@@ -1,0 +1,105 @@
+"""Several processes on this machine, over gloo and loopback."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> str:
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
+
+
+def environment(**extra) -> dict:
+    python = str(Path(sys.executable).parent)
+    return dict(os.environ, PATH=f'{python}:{os.environ["PATH"]}', PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PORT=free_port(),
+                **extra)
+
+
+def train_options(work_dir, cifar_root) -> list[str]:
+    return ['--work-dir', str(work_dir), '--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}',
+            'train_cfg.max_iters=3', 'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
+            'train_dataloader.persistent_workers=False', 'model.generator.base_channels=8', 'model.discriminator_steps=2',
+            'model.discriminator.base_channels=8', 'default_hooks.logger.interval=1']
+
+
+def assert_trained(work_dir, output: str, processes: int):
+    assert (work_dir / 'iter_3.pth').is_file(), output
+    log = next(work_dir.glob('*/*.log')).read_text()
+    assert f'GPU number: {processes}' in log and 'Iter(train) [3/3]' in log
+    assert 'the generator uses plain BN' in log
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path):
+    """Two with batch 4 each against one with batch 8."""
+    for processes in (1, 2):
+        command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc-per-node={processes}', f'--master-port={free_port()}',
+                   str(Path(__file__).parent / 'discriminator_step.py'), str(tmp_path / str(processes))]
+        result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+    one, *two = [torch.load(tmp_path / name) for name in ('1.0', '2.0', '2.1')]
+    assert len(one) > 20 and max(value.abs().max() for value in one.values()) > 0.1
+    for name, gradient in one.items():
+        for other in two:
+            torch.testing.assert_close(other[name], gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_dist_train_on_one_node(tmp_path, cifar_root):
+    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *train_options(tmp_path / 'run', cifar_root)]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert_trained(tmp_path / 'run', result.stderr, processes=2)
+    assert result.stdout.count('trained to iteration 3') == 1
+
+
+def test_dist_train_on_two_nodes(tmp_path, cifar_root):
+    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '1']
+    env = environment(NNODES='2', MASTER_ADDR='127.0.0.1')
+    nodes = [subprocess.Popen(command + train_options(tmp_path / f'node{rank}', cifar_root), env=dict(env, NODE_RANK=str(rank)),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(2)]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert_trained(tmp_path / 'node0', outputs[0], processes=2)
+    assert not list((tmp_path / 'node1').glob('*.pth')), 'only the first process writes checkpoints'
+
+
+# Stands in for SLURM: starts the tasks on this machine with the variables that srun sets.
+SRUN = '''#!/usr/bin/env bash
+for argument in "$@"; do case $argument in --ntasks=*) NTASKS=${argument#*=};; esac; done
+while [ "$1" != python ]; do shift; done
+for RANK in $(seq 0 $((NTASKS - 1))); do
+    SLURM_PROCID=$RANK SLURM_LOCALID=$RANK SLURM_NTASKS=$NTASKS SLURM_NODELIST=node[1] "$@" &
+done
+wait -n && wait
+'''
+
+
+def test_slurm_train(tmp_path, cifar_root):
+    for name, text in (('srun', SRUN), ('scontrol', '#!/usr/bin/env bash\necho 127.0.0.1\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    env = environment(GPUS_PER_NODE='0')
+    env['PATH'] = f'{tmp_path}:{env["PATH"]}'
+    command = ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'debug', 'test', str(CONFIG), '2',
+               *train_options(tmp_path / 'run', cifar_root)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert_trained(tmp_path / 'run', result.stderr, processes=2)
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'slurm_train.sh'])
+def test_usage(script):
+    result = subprocess.run(['bash', str(ROOT / 'tools' / script), 'config.py'], capture_output=True, text=True)
+    assert result.returncode == 2 and 'usage' in result.stderr
