@@ -13,5 +13,13 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except MMSAGANError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {message_of(error)}', file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def message_of(error: MMSAGANError) -> str:
+    """The error's own message, also when a data loader's process has wrapped it in its traceback."""
+    text = str(error).strip()
+    if text.startswith('Caught ') and 'Traceback' in text:
+        return text.splitlines()[-1].partition(': ')[2]
+    return text

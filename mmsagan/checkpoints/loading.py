@@ -69,7 +69,14 @@ def _reason(error: Exception) -> str:
 
 def load_from_local(filename: str, map_location=None) -> dict:
     """The loader of local files that MMEngine calls."""
-    return load_checkpoint_file(filename, map_location)
+    return _without_config(load_checkpoint_file(filename, map_location))
+
+
+def _without_config(checkpoint: dict) -> dict:
+    # MMEngine's Runner.resume executes meta['config'] as Python. It writes the key ``cfg`` itself, so nothing of a run is lost.
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'].pop('config', None)
+    return checkpoint
 
 
 def load_from_https(filename: str, map_location=None) -> dict:
@@ -83,7 +90,7 @@ def load_from_https(filename: str, map_location=None) -> dict:
             torch.hub.download_url_to_file(filename, str(path))
         except OSError as error:
             raise CheckpointError(f'{filename} cannot be fetched ({error}); put the file to {path}') from error
-    return load_checkpoint_file(path, map_location)
+    return load_from_local(str(path), map_location)
 
 
 def load_from_refused(filename: str, map_location=None) -> dict:

@@ -68,6 +68,8 @@ def _check_top_level(cfg: Config) -> None:
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise ConfigError(f'the config has no {key!r}; inherit it from a file in configs/_base_ or state it')
+    if 'max_iters' not in cfg.train_cfg:
+        raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
 
 
 def _walk(node, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -119,7 +121,7 @@ def _check_arguments(path: str, node: dict, component: Callable, extra: set[str]
         if key in accepted | _ALWAYS_ALLOWED:
             continue
         # Where anything is taken, a key is a mistake only if it is nearly one that is known.
-        close = difflib.get_close_matches(key, accepted, n=1, cutoff=0.85 if takes_any else 0.6)
+        close = difflib.get_close_matches(key, accepted | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
         if close or not takes_any:
             raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument' + (
                 f'; did you mean {close[0]!r}?' if close else f'; it takes {", ".join(sorted(accepted))}'))

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import nn
 
+from mmsagan.errors import ConfigError
+
 
 class GeneratorEMA:
     """Keeps a copy of the generator that follows it as an exponential moving average.
@@ -17,11 +19,14 @@ class GeneratorEMA:
         momentum: Given as the decay (0.999) or as the share of the new weights (0.001): both mean decay 0.999.
         interval: The average is updated on every ``interval``-th update of the generator.
         start_iter: Up to this iteration the copy equals the generator.
+
+    Raises:
+        ConfigError: The momentum is out of range.
     """
 
     def __init__(self, momentum: float = 0.999, interval: int = 1, start_iter: int = 0):
         if not 0 <= momentum <= 1:
-            raise ValueError(f'ema_config: momentum must lie in [0, 1], got {momentum}')
+            raise ConfigError(f'ema_config: momentum must lie in [0, 1], got {momentum}')
         self.decay = max(momentum, 1 - momentum)
         self.interval = interval
         self.start_iter = start_iter

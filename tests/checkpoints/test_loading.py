@@ -9,6 +9,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import _load_checkpoint
 
+from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError
 
@@ -109,3 +110,17 @@ def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkey
     # A port of this machine on which nothing listens.
     with pytest.raises(CheckpointError, match=f'put the file to {tmp_path}.*file.pth'):
         CheckpointLoader.load_checkpoint('https://127.0.0.1:9/file.pth')
+
+
+def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path):
+    """MMEngine's runner reads meta['config'] as a Python file."""
+    marker = tmp_path / 'executed'
+    train_from_config(tiny_run(max_iters=1))
+    path = tmp_path / 'run' / 'iter_1.pth'
+    checkpoint = load_checkpoint_file(path)
+    checkpoint['meta']['config'] = f'import os\nos.system("touch {marker}")'
+    torch.save(checkpoint, path)
+    cfg = tiny_run(max_iters=2)
+    cfg.resume = True
+    assert train_from_config(cfg).iter == 2
+    assert not marker.exists()

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
 from mmsagan.models.layers import spectral_norm
 
@@ -64,5 +65,5 @@ def test_interval():
 
 
 def test_momentum_out_of_range():
-    with pytest.raises(ValueError, match='momentum'):
+    with pytest.raises(ConfigError, match='momentum'):
         GeneratorEMA(1.5)

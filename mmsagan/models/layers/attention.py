@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmsagan.errors import ConfigError
 from mmsagan.models.layers.spectral_norm import spectral_norm
 from mmsagan.registry import MODELS
 
@@ -28,7 +29,7 @@ class SelfAttentionBlock(BaseModule):
         pool: Whether keys and values are max-pooled 2x2; H and W must then be even.
 
     Raises:
-        ValueError: C is not a multiple of the reductions.
+        ConfigError: C is not a multiple of the reductions.
 
     Example:
         >>> block = SelfAttentionBlock(16)
@@ -45,8 +46,8 @@ class SelfAttentionBlock(BaseModule):
                  pool: bool = True):
         super().__init__()
         if in_channels % query_key_reduction or in_channels % value_reduction:
-            raise ValueError(f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '
-                             f'{value_reduction}, got {in_channels}; choose another base_channels or other reductions')
+            raise ConfigError(f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '
+                              f'{value_reduction}, got {in_channels}; choose another base_channels or other reductions')
 
         def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
             layer = nn.Conv2d(in_channels, out_channels, 1, bias=False)

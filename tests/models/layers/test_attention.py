@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from mmsagan.errors import ConfigError
 from mmsagan.models import SelfAttentionBlock
 
 
@@ -68,5 +69,5 @@ def test_attention_weights_are_a_distribution(pool, keys):
 
 
 def test_channels_must_divide():
-    with pytest.raises(ValueError, match='divisible by 8'):
+    with pytest.raises(ConfigError, match='divisible by 8'):
         SelfAttentionBlock(12)
