@@ -37,11 +37,20 @@ def gan_config():
         return dict(
             type='SAGAN',
             num_classes=num_classes,
-            generator=dict(type='SAGANGenerator', output_scale=32, base_channels=8, noise_size=16, attention_after_nth_block=2,
-                           with_spectral_norm=True, **(generator or {})),
-            discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1,
-                               **(discriminator or {})),
-            **kwargs)
+            generator=dict(
+                type='SAGANGenerator',
+                output_scale=32,
+                base_channels=8,
+                noise_size=16,
+                attention_after_nth_block=2,
+                with_spectral_norm=True,
+                **(generator or {}),
+            ),
+            discriminator=dict(
+                type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1, **(discriminator or {})
+            ),
+            **kwargs,
+        )
 
     return make
 
@@ -82,8 +91,10 @@ def cifar_root(tmp_path_factory, cifar_arrays) -> Path:
     sums = []
     for number in range(5):
         part = slice(20 * number, 20 * number + 20)
-        data = pickle.dumps(dict(data=np.ascontiguousarray(images[part].transpose(0, 3, 1, 2)).reshape(20, 3072),
-                                 labels=labels[part].tolist()), protocol=2)
+        data = pickle.dumps(
+            dict(data=np.ascontiguousarray(images[part].transpose(0, 3, 1, 2)).reshape(20, 3072), labels=labels[part].tolist()),
+            protocol=2,
+        )
         (folder / f'data_batch_{number + 1}').write_bytes(data)
         sums.append(f'{hashlib.md5(data).hexdigest()}  data_batch_{number + 1}')
     (folder / 'md5sums.txt').write_text('\n'.join(sums) + '\n')
@@ -105,7 +116,7 @@ def tiny_run(tmp_path, cifar_root):
             'train_dataloader.dataset.data_root': str(cifar_root),
             'visualizer.vis_backends': [dict(type='LocalVisBackend', img_save_dir='../../samples')],
             'default_hooks.logger.interval': 1,
-            **{key.replace('__', '.'): value for key, value in options.items()}
+            **{key.replace('__', '.'): value for key, value in options.items()},
         }
         cfg = load_config(ROOT / 'configs' / config, options)
         cfg.launcher = 'none'

@@ -16,14 +16,27 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where checkpoints, samples and logs go; default: work_dirs/<config name>')
-    parser.add_argument('--resume', nargs='?', const='auto',
-                        help='go on from a checkpoint; without a value, from the newest one in the work dir')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint; without a value, from the newest one in the work dir',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none',
-                        help='who started the processes of a distributed run; set by dist_train.sh and slurm_train.sh')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='who started the processes of a distributed run; set by dist_train.sh and slurm_train.sh',
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -50,6 +50,7 @@ def train_from_config(cfg: Config) -> Runner:
 def use_mixed_precision(cfg: Config) -> None:
     """Turns on mixed precision (``--amp``): bfloat16, or float16 with loss scaling on GPUs that lack it."""
     import torch
+
     float16 = is_cuda_available() and not torch.cuda.is_bf16_supported()
     cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'BFloat16OptimWrapper'
     print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
@@ -62,8 +63,10 @@ def enable_auto_scale_lr(cfg: Config) -> None:
         ConfigError: The config does not say for which batch size its learning rates are.
     """
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size, over all '
-                          'GPUs, that its learning rates are meant for')
+        raise ConfigError(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size, over all '
+            'GPUs, that its learning rates are meant for'
+        )
     cfg.auto_scale_lr.enable = True
 
 

@@ -28,8 +28,11 @@ def _history_buffer_method(owner, name: str):
 def _safe_globals() -> list:
     core = np._core if hasattr(np, '_core') else np.core
     allowed = [HistoryBuffer, np.ndarray, np.dtype, slice, (_history_buffer_method, 'builtins.getattr')]
-    allowed += [(getattr(core.multiarray, name), f'numpy.{package}.multiarray.{name}')
-                for name in ('_reconstruct', 'scalar') for package in ('core', '_core')]
+    allowed += [
+        (getattr(core.multiarray, name), f'numpy.{package}.multiarray.{name}')
+        for name in ('_reconstruct', 'scalar')
+        for package in ('core', '_core')
+    ]
     allowed += [type(np.dtype(name)) for name in ('bool', 'uint8', 'int32', 'int64', 'uint32', 'float32', 'float64')]
     return allowed
 
@@ -54,8 +57,9 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: '
-                              f'{_reason(error)}') from error
+        raise CheckpointError(
+            f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {_reason(error)}'
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(f'checkpoint {path} is damaged or no checkpoint: {_reason(error)}') from error
 

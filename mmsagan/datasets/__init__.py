@@ -7,6 +7,16 @@ from mmsagan.datasets.mnist import EmbeddedMNIST, FashionMNIST
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, PackInputs, RandomCropLongEdge
 
 __all__ = [
-    'ArrayDataset', 'CIFAR10', 'CenterCropLongEdge', 'ClassImageDataset', 'EmbeddedMNIST', 'FashionMNIST', 'ImageFolder',
-    'ImageNet', 'LoadImageFromFile', 'PackInputs', 'RandomCropLongEdge', 'UnreadableImageError'
+    'ArrayDataset',
+    'CIFAR10',
+    'CenterCropLongEdge',
+    'ClassImageDataset',
+    'EmbeddedMNIST',
+    'FashionMNIST',
+    'ImageFolder',
+    'ImageNet',
+    'LoadImageFromFile',
+    'PackInputs',
+    'RandomCropLongEdge',
+    'UnreadableImageError',
 ]

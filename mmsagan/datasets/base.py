@@ -36,12 +36,14 @@ class ClassImageDataset(BaseDataset):
         DataError: The data is missing or damaged, a class has no images, or a label is out of range.
     """
 
-    def __init__(self,
-                 data_root: str = '',
-                 data_prefix: str | dict = '',
-                 pipeline: Sequence = (),
-                 max_unreadable_share: float = 0.01,
-                 **kwargs):
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: str | dict = '',
+        pipeline: Sequence = (),
+        max_unreadable_share: float = 0.01,
+        **kwargs,
+    ):
         self.max_unreadable_share = max_unreadable_share
         self._unreadable: set[str] = set()
         if isinstance(data_prefix, str):
@@ -57,9 +59,11 @@ class ClassImageDataset(BaseDataset):
             raise DataError(f'{self.name}: label {wrong} is out of range, there are {len(classes)} classes')
         empty = [name for name, count in zip(classes, counts[1:-1]) if not count]
         if empty:
-            raise DataError(f'{self.name}: no images in {len(empty)} of {len(classes)} classes: '
-                            f'{", ".join(map(str, empty[:5]))}{", ..." if len(empty) > 5 else ""}; '
-                            'add images or take the class out')
+            raise DataError(
+                f'{self.name}: no images in {len(empty)} of {len(classes)} classes: '
+                f'{", ".join(map(str, empty[:5]))}{", ..." if len(empty) > 5 else ""}; '
+                'add images or take the class out'
+            )
         self._metainfo['classes'] = tuple(classes)
 
     @property
@@ -83,11 +87,13 @@ class ClassImageDataset(BaseDataset):
     def _note_unreadable(self, error: UnreadableImageError) -> None:
         if error.path not in self._unreadable:
             self._unreadable.add(error.path)
-            warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})')
+            warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
         if self.test_mode or len(self._unreadable) > self.max_unreadable_share * len(self):
-            raise DataError(f'{self.name}: {len(self._unreadable)} of {len(self)} images cannot be read, which is more than '
-                            f'max_unreadable_share={0 if self.test_mode else self.max_unreadable_share} allows; the last one: '
-                            f'{error.path} ({error.reason})')
+            raise DataError(
+                f'{self.name}: {len(self._unreadable)} of {len(self)} images cannot be read, which is more than '
+                f'max_unreadable_share={0 if self.test_mode else self.max_unreadable_share} allows; the last one: '
+                f'{error.path} ({error.reason})'
+            )
 
 
 class ArrayDataset(ClassImageDataset):

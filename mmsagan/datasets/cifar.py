@@ -22,7 +22,7 @@ class CIFAR10(ArrayDataset):
 
     Reads ``cifar-10-python.tar.gz`` or what it unpacks to, ``cifar-10-batches-py/``, in the data folder. Its parts are pickles;
     only numpy arrays and plain values are taken from them, never code. Their MD5 sums are verified against the official
-    ones. A data set of your own in this format states its sums in a file ``md5sums.txt`` beside the parts, as ``md5sum`` writes it.
+    ones. A data set of your own in this format states its sums in a file ``md5sums.txt`` beside the parts.
 
     Args:
         data_root: Folder of the data.
@@ -54,8 +54,10 @@ class CIFAR10(ArrayDataset):
         for name in names:
             data = parts[name]
             if hashlib.md5(data).hexdigest() != expected[name]:
-                raise DataError(f'{self.name}: {name} is damaged or not the official file (its MD5 sum differs); fetch it again, '
-                                f'or state the sums of a data set of your own in {CHECKSUM_FILE}')
+                raise DataError(
+                    f'{self.name}: {name} is damaged or not the official file (its MD5 sum differs); fetch it again, '
+                    f'or state the sums of a data set of your own in {CHECKSUM_FILE}'
+                )
             batch_images, batch_labels = parse_batch(data, f'{self.name}: {name}')
             images.append(batch_images)
             labels.append(batch_labels)
@@ -75,12 +77,13 @@ class CIFAR10(ArrayDataset):
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         for folder in (root / self.folder, root):
             if all((folder / name).is_file() for name in names):
-                return {name: (folder / name).read_bytes()
-                        for name in (*names, CHECKSUM_FILE) if (folder / name).is_file()}
+                return {name: (folder / name).read_bytes() for name in (*names, CHECKSUM_FILE) if (folder / name).is_file()}
         if (root / self.archive).is_file():
             return self._read_archive(root / self.archive, names)
-        raise DataError(f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
-                        '(https://www.cs.toronto.edu/~kriz/cifar.html)')
+        raise DataError(
+            f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
+            '(https://www.cs.toronto.edu/~kriz/cifar.html)'
+        )
 
     def _read_archive(self, path: Path, names: list[str]) -> dict[str, bytes]:
         # Only members of the expected names are read, and into memory: nothing in the archive can reach the disk.
@@ -113,6 +116,7 @@ def parse_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f'{name}: no CIFAR batch, which is a dict with data and labels')
     pixels, labels = np.asarray(batch['data']), np.asarray(batch['labels'])
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072 or labels.shape != pixels.shape[:1]:
-        raise DataError(f'{name}: expected data (N, 3072) uint8 and N labels, found {pixels.shape} {pixels.dtype} and '
-                        f'{labels.shape}')
+        raise DataError(
+            f'{name}: expected data (N, 3072) uint8 and N labels, found {pixels.shape} {pixels.dtype} and {labels.shape}'
+        )
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels

@@ -16,7 +16,7 @@ class ImageFolder(ClassImageDataset):
     Args:
         data_root: Folder of the data set.
         data_prefix: Folder of the class folders below it.
-        ann_file: Optional list of the images, lines ``<class>/<image> <label>``, relative to ``data_root``. When it is named but
+        ann_file: Optional list of the images, lines ``<class>/<image> <label>``, relative to ``data_root``. When named but
             not there, the folders are read.
         **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
     """
@@ -25,8 +25,10 @@ class ImageFolder(ClassImageDataset):
         """One entry an image: ``img_path`` and ``gt_label``."""
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         if not root.is_dir():
-            raise DataError(f'{type(self).__name__}: no folder {root}; it should hold one folder of images a class. Set '
-                            'train_dataloader.dataset.data_root')
+            raise DataError(
+                f'{type(self).__name__}: no folder {root}; it should hold one folder of images a class. Set '
+                'train_dataloader.dataset.data_root'
+            )
         if self.ann_file and Path(self.ann_file).is_file():
             classes, entries = self._read_list(root)
         else:
@@ -71,6 +73,7 @@ class ImageNet(ImageFolder):
         **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
     """
 
-    def __init__(self, data_root: str = 'data/imagenet', ann_file: str = 'meta/train.txt',
-                 data_prefix: str | dict = 'train', **kwargs):
+    def __init__(
+        self, data_root: str = 'data/imagenet', ann_file: str = 'meta/train.txt', data_prefix: str | dict = 'train', **kwargs
+    ):
         super().__init__(data_root=data_root, ann_file=ann_file, data_prefix=data_prefix, **kwargs)

@@ -64,8 +64,10 @@ class FashionMNIST(ArrayDataset):
             for name in (stem, f'{stem}.gz'):
                 if (Path(folder) / name).is_file():
                     return Path(folder) / name
-        raise DataError(f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
-                        'apt-get install dataset-fashion-mnist')
+        raise DataError(
+            f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
+            'apt-get install dataset-fashion-mnist'
+        )
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -86,7 +88,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     dimensions = data[3]
     if dimensions == 0 or len(data) < 4 + 4 * dimensions:
         raise DataError(f'{path}: truncated IDX header')
-    shape = struct.unpack(f'>{dimensions}I', data[4:4 + 4 * dimensions])
+    shape = struct.unpack(f'>{dimensions}I', data[4 : 4 + 4 * dimensions])
     body = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
     # Python integers: the header is not to be trusted, and numpy's product would overflow.
     size = 1

@@ -51,7 +51,7 @@ class _CropLongEdge(BaseTransform):
         height, width = image.shape[:2]
         size = min(height, width)
         top, left = self.offset(height - size), self.offset(width - size)
-        results['img'] = image[top:top + size, left:left + size]
+        results['img'] = image[top : top + size, left : left + size]
         return results
 
     def offset(self, room: int) -> int:

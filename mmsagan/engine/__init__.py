@@ -8,6 +8,10 @@ from mmsagan.engine.visualizer import SampleVisualizer
 register_checkpoint_loaders()
 
 __all__ = [
-    'BFloat16OptimWrapper', 'DataCheckHook', 'MultiOptimWrapperConstructor', 'ProgressHook', 'SampleVisualizer',
-    'VisualizationHook'
+    'BFloat16OptimWrapper',
+    'DataCheckHook',
+    'MultiOptimWrapperConstructor',
+    'ProgressHook',
+    'SampleVisualizer',
+    'VisualizationHook',
 ]

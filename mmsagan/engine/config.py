@@ -110,8 +110,10 @@ def _find_component(name: str, path: str) -> Callable:
             return component
     names = {known for registry in _registries() for known in registry.module_dict}
     close = difflib.get_close_matches(name, names, n=1)
-    raise ConfigError(f'{path}.type={name!r} is not registered' + (f'; did you mean {close[0]!r}?' if close else
-                      '; a component of your own is made known by custom_imports'))
+    raise ConfigError(
+        f'{path}.type={name!r} is not registered'
+        + (f'; did you mean {close[0]!r}?' if close else '; a component of your own is made known by custom_imports')
+    )
 
 
 def _check_arguments(path: str, node: dict, component: Callable, extra: set[str]) -> None:
@@ -123,8 +125,10 @@ def _check_arguments(path: str, node: dict, component: Callable, extra: set[str]
         # Where anything is taken, a key is a mistake only if it is nearly one that is known.
         close = difflib.get_close_matches(key, accepted | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
         if close or not takes_any:
-            raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument' + (
-                f'; did you mean {close[0]!r}?' if close else f'; it takes {", ".join(sorted(accepted))}'))
+            raise ConfigError(
+                f'{path}.{key}: {component.__name__} has no such argument'
+                + (f'; did you mean {close[0]!r}?' if close else f'; it takes {", ".join(sorted(accepted))}')
+            )
 
 
 def accepted_arguments(component: Callable) -> tuple[set[str], bool]:

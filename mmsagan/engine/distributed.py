@@ -33,8 +33,10 @@ def prepare_distributed(cfg, launcher: str) -> None:
         raise ConfigError(f'launcher {launcher!r} is not supported; choose pytorch or slurm')
     missing = [name for name in _NEEDED[launcher] if name not in os.environ]
     if missing:
-        raise ConfigError(f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
-                          f'tools/{"dist" if launcher == "pytorch" else "slurm"}_train.sh')
+        raise ConfigError(
+            f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
+            f'tools/{"dist" if launcher == "pytorch" else "slurm"}_train.sh'
+        )
     if is_cuda_available() or is_distributed():
         return
     if launcher == 'slurm':
@@ -50,7 +52,8 @@ def _set_environment_from_slurm() -> None:
     environ = os.environ
     environ.setdefault('MASTER_PORT', '29500')
     if 'MASTER_ADDR' not in environ:
-        hosts = subprocess.run(['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']], capture_output=True, text=True,
-                               check=True)
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
+        )
         environ['MASTER_ADDR'] = hosts.stdout.split()[0]
     environ.update(RANK=environ['SLURM_PROCID'], WORLD_SIZE=environ['SLURM_NTASKS'], LOCAL_RANK=environ['SLURM_LOCALID'])

@@ -37,8 +37,10 @@ class MultiOptimWrapperConstructor:
         model = model.module if is_model_wrapper(model) else model
         unknown = [name for name in self.children if not isinstance(getattr(model, name, None), nn.Module)]
         if unknown:
-            raise ConfigError(f'optim_wrapper.{unknown[0]}: the model {type(model).__name__} has no such part; its parts are '
-                              f'{", ".join(name for name, _ in model.named_children())}')
+            raise ConfigError(
+                f'optim_wrapper.{unknown[0]}: the model {type(model).__name__} has no such part; its parts are '
+                f'{", ".join(name for name, _ in model.named_children())}'
+            )
         wrappers = {}
         for name, cfg in self.children.items():
             cfg = dict(self.shared, **cfg)

@@ -6,10 +6,19 @@ from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.gan import ConditionalGAN
 from mmsagan.models.generator import SAGANGenerator
 from mmsagan.models.layers import SelfAttentionBlock
-from mmsagan.models.losses import (GANLoss, HingeGANLoss, LeastSquaresGANLoss, NonSaturatingGANLoss,
-                                   WassersteinGANLoss)
+from mmsagan.models.losses import GANLoss, HingeGANLoss, LeastSquaresGANLoss, NonSaturatingGANLoss, WassersteinGANLoss
 
 __all__ = [
-    'ConditionalGAN', 'DataPreprocessor', 'GANLoss', 'GeneratorEMA', 'HingeGANLoss', 'LeastSquaresGANLoss',
-    'NonSaturatingGANLoss', 'ProjDiscriminator', 'SAGANGenerator', 'SelfAttentionBlock', 'WassersteinGANLoss', 'to_uint8'
+    'ConditionalGAN',
+    'DataPreprocessor',
+    'GANLoss',
+    'GeneratorEMA',
+    'HingeGANLoss',
+    'LeastSquaresGANLoss',
+    'NonSaturatingGANLoss',
+    'ProjDiscriminator',
+    'SAGANGenerator',
+    'SelfAttentionBlock',
+    'WassersteinGANLoss',
+    'to_uint8',
 ]

@@ -8,8 +8,9 @@ from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 
 
-def look_up_scale(table: Mapping[int, Sequence], scale: int, override: Mapping | Sequence | None, key: str,
-                  argument: str) -> list:
+def look_up_scale(
+    table: Mapping[int, Sequence], scale: int, override: Mapping | Sequence | None, key: str, argument: str
+) -> list:
     """The entry of a per-resolution table, or what the user gives in its place.
 
     Args:
@@ -26,13 +27,20 @@ def look_up_scale(table: Mapping[int, Sequence], scale: int, override: Mapping |
         return list(override)
     table = override or table
     if scale not in table:
-        raise ConfigError(f'{key}={scale} is not supported: known sizes are {", ".join(map(str, table))}; '
-                          f'for another one give the channel factor of each block in {argument}=[...]')
+        raise ConfigError(
+            f'{key}={scale} is not supported: known sizes are {", ".join(map(str, table))}; '
+            f'for another one give the channel factor of each block in {argument}=[...]'
+        )
     return list(table[scale])
 
 
-def chain_with_attention(blocks: Sequence[tuple[nn.Module, int]], attention_cfg: dict | None,
-                         after_nth_block: int | Sequence[int], first_number: int = 1, **defaults) -> nn.ModuleList:
+def chain_with_attention(
+    blocks: Sequence[tuple[nn.Module, int]],
+    attention_cfg: dict | None,
+    after_nth_block: int | Sequence[int],
+    first_number: int = 1,
+    **defaults,
+) -> nn.ModuleList:
     """Strings blocks together, an attention block after the chosen ones.
 
     Args:
@@ -49,8 +57,9 @@ def chain_with_attention(blocks: Sequence[tuple[nn.Module, int]], attention_cfg:
     numbers = [number for number in numbers if number > 0] if attention_cfg else []
     last = first_number + len(blocks) - 1
     if any(not first_number <= number <= last for number in numbers):
-        raise ConfigError(f'attention_after_nth_block={after_nth_block}, but the network\'s blocks are numbered '
-                          f'{first_number} to {last}')
+        raise ConfigError(
+            f"attention_after_nth_block={after_nth_block}, but the network's blocks are numbered {first_number} to {last}"
+        )
     chain = nn.ModuleList()
     for number, (block, channels) in enumerate(blocks, first_number):
         chain.append(block)

@@ -48,35 +48,34 @@ class ProjDiscriminator(BaseModule):
     """
 
     default_channels = {32: [1, 1, 1], 64: [2, 4, 8, 16], 128: [2, 4, 8, 16, 16]}
-    default_downsample = {
-        32: [True, False, False],
-        64: [True, True, True, True],
-        128: [True, True, True, True, False]
-    }
+    default_downsample = {32: [True, False, False], 64: [True, True, True, True], 128: [True, True, True, True, False]}
 
-    def __init__(self,
-                 input_scale: int,
-                 num_classes: int = 0,
-                 base_channels: int = 128,
-                 input_channels: int = 3,
-                 attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
-                 attention_after_nth_block: int | Sequence[int] = -1,
-                 channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
-                 downsample_cfg: Sequence[bool] | Mapping[int, Sequence[bool]] | None = None,
-                 from_rgb_cfg: dict = dict(type='DiscriminatorHeadBlock'),
-                 blocks_cfg: dict = dict(type='DiscriminatorBlock'),
-                 act_cfg: dict = dict(type='ReLU'),
-                 with_spectral_norm: bool = True,
-                 sn_eps: float = 1e-12,
-                 folded_resampling: bool = False,
-                 init_cfg: dict = dict(type='studio')):
+    def __init__(
+        self,
+        input_scale: int,
+        num_classes: int = 0,
+        base_channels: int = 128,
+        input_channels: int = 3,
+        attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
+        attention_after_nth_block: int | Sequence[int] = -1,
+        channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
+        downsample_cfg: Sequence[bool] | Mapping[int, Sequence[bool]] | None = None,
+        from_rgb_cfg: dict = dict(type='DiscriminatorHeadBlock'),
+        blocks_cfg: dict = dict(type='DiscriminatorBlock'),
+        act_cfg: dict = dict(type='ReLU'),
+        with_spectral_norm: bool = True,
+        sn_eps: float = 1e-12,
+        folded_resampling: bool = False,
+        init_cfg: dict = dict(type='studio'),
+    ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
         factors = look_up_scale(self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg')
         downsample = look_up_scale(self.default_downsample, input_scale, downsample_cfg, 'input_scale', 'downsample_cfg')
         if len(factors) != len(downsample):
-            raise ConfigError(f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; '
-                              'they must be equally many')
+            raise ConfigError(
+                f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; they must be equally many'
+            )
         self.input_scale = input_scale
         self.num_classes = num_classes
         layers = LayerFactory(
@@ -84,16 +83,19 @@ class ProjDiscriminator(BaseModule):
             with_embedding_spectral_norm=with_spectral_norm,
             sn_eps=sn_eps,
             folded_resampling=folded_resampling,
-            act_cfg=act_cfg)
+            act_cfg=act_cfg,
+        )
 
         widths = [base_channels * factor for factor in (1, *factors)]
-        self.from_rgb = MODELS.build(
-            dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
+        self.from_rgb = MODELS.build(dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
         blocks = [(self.from_rgb, base_channels)]
-        blocks += [(MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down)), o)
-                   for i, o, down in zip(widths[:-1], widths[1:], downsample)]
+        blocks += [
+            (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down)), o)
+            for i, o, down in zip(widths[:-1], widths[1:], downsample)
+        ]
         chain = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps)
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+        )
         self.conv_blocks = chain[1:]
         self.activation = layers.activation()
         self.decision = layers.linear(widths[-1], 1)

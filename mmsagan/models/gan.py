@@ -1,5 +1,8 @@
 """The conditional GAN: two networks, two update steps, one moving average, and sampling."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -18,7 +21,7 @@ class ConditionalGAN(BaseModel):
     updates of G. Fake labels are uniform. The networks are called as ``generator(noise, label=label)`` and
     ``discriminator(images, label)``, and get ``num_classes`` where their configs do not state it.
 
-    Gradient accumulation: with ``accumulative_counts=k`` in an optimizer wrapper the batch of an update is worked off in k parts
+    Gradient accumulation: with ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is done in k parts
     whose mean gradient is applied once, so iterations keep their meaning: 4 GPUs with 64 images each become one GPU with
     ``batch_size=256`` and ``accumulative_counts=4``.
 
@@ -46,21 +49,24 @@ class ConditionalGAN(BaseModel):
         torch.Size([10, 3, 32, 32])
     """
 
-    def __init__(self,
-                 generator: dict,
-                 discriminator: dict,
-                 data_preprocessor: dict = dict(type='DataPreprocessor'),
-                 num_classes: int | None = None,
-                 gan_loss: dict = dict(type='HingeGANLoss'),
-                 generator_steps: int = 1,
-                 discriminator_steps: int = 1,
-                 noise_size: int | None = None,
-                 ema_config: dict | None = None,
-                 channels_last: bool = False):
+    def __init__(
+        self,
+        generator: dict,
+        discriminator: dict,
+        data_preprocessor: dict = dict(type='DataPreprocessor'),
+        num_classes: int | None = None,
+        gan_loss: dict = dict(type='HingeGANLoss'),
+        generator_steps: int = 1,
+        discriminator_steps: int = 1,
+        noise_size: int | None = None,
+        ema_config: dict | None = None,
+        channels_last: bool = False,
+    ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         if generator_steps < 1 or discriminator_steps < 1:
-            raise ConfigError('generator_steps and discriminator_steps must be at least 1, got '
-                              f'{generator_steps} and {discriminator_steps}')
+            raise ConfigError(
+                f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
+            )
         self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
         self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
         self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
@@ -84,8 +90,7 @@ class ConditionalGAN(BaseModel):
         if None not in sizes and sizes[0] != sizes[1]:
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
         if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
-            raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size='
-                              f'{self.generator.noise_size}')
+            raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
 
     def init_weights(self) -> None:
         """Fills both networks' weights by their init schemes."""
@@ -127,7 +132,7 @@ class ConditionalGAN(BaseModel):
             optim_wrapper: D's optimizer.
 
         Returns:
-            ``loss_disc``, its parts ``loss_disc_real`` and ``loss_disc_fake``, and the mean ``logits_real`` and ``logits_fake``.
+            ``loss_disc``, its parts ``loss_disc_real`` and ``loss_disc_fake``, the mean ``logits_real`` and ``logits_fake``.
         """
         parts = _num_parts(len(images), optim_wrapper)
         images = images.contiguous(memory_format=self.memory_format)
@@ -142,24 +147,32 @@ class ConditionalGAN(BaseModel):
                 loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
                 loss = loss_real + loss_fake
             optim_wrapper.update_params(loss)
-            logs.append(dict(loss_disc=loss, loss_disc_real=loss_real, loss_disc_fake=loss_fake,
-                             logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
+            logs.append(
+                dict(
+                    loss_disc=loss,
+                    loss_disc_real=loss_real,
+                    loss_disc_fake=loss_fake,
+                    logits_real=real_logits.mean(),
+                    logits_fake=fake_logits.mean(),
+                )
+            )
         return _mean_logs(logs)
 
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates G once, on ``batch_size`` fake images. Returns ``loss_gen``."""
         parts = _num_parts(batch_size, optim_wrapper)
+        part_size = batch_size // parts
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
-        discriminator = _unwrap(self.discriminator).requires_grad_(False)
+        discriminator = _unwrap(self.discriminator)
         logs = []
-        for _ in range(parts):
-            with optim_wrapper.optim_context(self.generator):
-                label = self.draw_label(batch_size // parts)
-                fake = self.generator(self.draw_noise(len(label)), label=label)
-                loss = self.gan_loss.generator_loss(discriminator(fake, label))
-            optim_wrapper.update_params(loss)
-            logs.append(dict(loss_gen=loss))
-        discriminator.requires_grad_(True)
+        with _frozen(discriminator):
+            for _ in range(parts):
+                with optim_wrapper.optim_context(self.generator):
+                    label = self.draw_label(part_size)
+                    fake = self.generator(self.draw_noise(part_size), label=label)
+                    loss = self.gan_loss.generator_loss(discriminator(fake, label))
+                optim_wrapper.update_params(loss)
+                logs.append(dict(loss_gen=loss))
         return _mean_logs(logs)
 
     def _count_iteration(self) -> int:
@@ -198,8 +211,13 @@ class ConditionalGAN(BaseModel):
         return torch.randint(self.num_classes, (num_samples,), device=self.device, generator=generator)
 
     @torch.no_grad()
-    def sample(self, noise: Tensor | None = None, label: Tensor | None = None, num_samples: int | None = None,
-               sample_model: str | None = None) -> Tensor:
+    def sample(
+        self,
+        noise: Tensor | None = None,
+        label: Tensor | None = None,
+        num_samples: int | None = None,
+        sample_model: str | None = None,
+    ) -> Tensor:
         """Makes images in evaluation mode.
 
         Args:
@@ -218,8 +236,10 @@ class ConditionalGAN(BaseModel):
         noise = self.draw_noise(num_samples) if noise is None else noise.to(self.device)
         label = self.draw_label(num_samples) if label is None else label.to(self.device)
         if label is not None and len(label) and not 0 <= int(label.min()) <= int(label.max()) < (self.num_classes or 0):
-            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has '
-                              f'{self.num_classes} classes, 0 to {(self.num_classes or 0) - 1}')
+            raise ConfigError(
+                f'label out of range: {int(label.min())} to {int(label.max())}, but the model has '
+                f'{self.num_classes} classes, 0 to {(self.num_classes or 0) - 1}'
+            )
         network = self.sampled_network(sample_model)
         was_training = network.training
         network.eval()
@@ -236,8 +256,13 @@ class ConditionalGAN(BaseModel):
         use_ema = self.generator_ema is not None and sample_model != 'orig'
         return self.generator_ema if use_ema else _unwrap(self.generator)
 
-    def forward(self, noise: Tensor | None = None, label: Tensor | None = None, num_samples: int | None = None,
-                sample_model: str | None = None) -> Tensor:
+    def forward(
+        self,
+        noise: Tensor | None = None,
+        label: Tensor | None = None,
+        num_samples: int | None = None,
+        sample_model: str | None = None,
+    ) -> Tensor:
         """The same as :meth:`sample`."""
         return self.sample(noise, label, num_samples, sample_model)
 
@@ -248,15 +273,18 @@ def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator
     Raises:
         ConfigError: They differ, or none of them says it.
     """
-    stated = {'model.num_classes': num_classes,
-              'model.generator.num_classes': generator.get('num_classes'),
-              'model.discriminator.num_classes': discriminator.get('num_classes')}
+    stated = {
+        'model.num_classes': num_classes,
+        'model.generator.num_classes': generator.get('num_classes'),
+        'model.discriminator.num_classes': discriminator.get('num_classes'),
+    }
     stated = {key: value for key, value in stated.items() if value is not None}
     if not stated:
         raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
     if len(set(stated.values())) > 1:
-        raise ConfigError('the parts disagree on the number of classes: ' +
-                          ', '.join(f'{key}={value}' for key, value in stated.items()))
+        raise ConfigError(
+            'the parts disagree on the number of classes: ' + ', '.join(f'{key}={value}' for key, value in stated.items())
+        )
     return next(iter(stated.values()))
 
 
@@ -264,11 +292,26 @@ def _unwrap(network: nn.Module) -> nn.Module:
     return network.module if is_model_wrapper(network) else network
 
 
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the network's weights, only through it."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
     parts = optim_wrapper._accumulative_counts
     if batch_size % parts:
-        raise ConfigError(f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '
-                          'parts; make train_dataloader.batch_size a multiple of it')
+        raise ConfigError(
+            f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '
+            'parts; make train_dataloader.batch_size a multiple of it'
+        )
     return parts
 
 

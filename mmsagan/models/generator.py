@@ -65,54 +65,63 @@ class SAGANGenerator(BaseModule):
 
     default_channels = {32: [1, 1, 1], 64: [16, 8, 4, 2], 128: [16, 16, 8, 4, 2]}
 
-    def __init__(self,
-                 output_scale: int,
-                 num_classes: int = 0,
-                 base_channels: int = 64,
-                 out_channels: int = 3,
-                 input_scale: int = 4,
-                 noise_size: int = 128,
-                 attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
-                 attention_after_nth_block: int | Sequence[int] = 0,
-                 channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
-                 blocks_cfg: dict = dict(type='GeneratorBlock'),
-                 act_cfg: dict = dict(type='ReLU'),
-                 use_cbn: bool = True,
-                 auto_sync_bn: bool = True,
-                 with_spectral_norm: bool = False,
-                 with_embedding_spectral_norm: bool | None = None,
-                 norm_eps: float = 1e-4,
-                 sn_eps: float = 1e-12,
-                 folded_resampling: bool = False,
-                 init_cfg: dict = dict(type='studio')):
+    def __init__(
+        self,
+        output_scale: int,
+        num_classes: int = 0,
+        base_channels: int = 64,
+        out_channels: int = 3,
+        input_scale: int = 4,
+        noise_size: int = 128,
+        attention_cfg: dict | None = dict(type='SelfAttentionBlock'),
+        attention_after_nth_block: int | Sequence[int] = 0,
+        channels_cfg: Sequence[int] | Mapping[int, Sequence[int]] | None = None,
+        blocks_cfg: dict = dict(type='GeneratorBlock'),
+        act_cfg: dict = dict(type='ReLU'),
+        use_cbn: bool = True,
+        auto_sync_bn: bool = True,
+        with_spectral_norm: bool = False,
+        with_embedding_spectral_norm: bool | None = None,
+        norm_eps: float = 1e-4,
+        sn_eps: float = 1e-12,
+        folded_resampling: bool = False,
+        init_cfg: dict = dict(type='studio'),
+    ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
         factors = look_up_scale(self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg')
-        if input_scale * 2**len(factors) != output_scale:
-            raise ConfigError(f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
-                              f'{input_scale * 2 ** len(factors)}, not output_scale={output_scale}')
+        if input_scale * 2 ** len(factors) != output_scale:
+            raise ConfigError(
+                f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
+                f'{input_scale * 2 ** len(factors)}, not output_scale={output_scale}'
+            )
         self.output_scale = output_scale
         self.num_classes = num_classes
         self.input_scale = input_scale
         self.noise_size = noise_size
         layers = LayerFactory(
             with_spectral_norm=with_spectral_norm,
-            with_embedding_spectral_norm=(with_spectral_norm if with_embedding_spectral_norm is None else
-                                          with_embedding_spectral_norm),
+            with_embedding_spectral_norm=(
+                with_spectral_norm if with_embedding_spectral_norm is None else with_embedding_spectral_norm
+            ),
             sn_eps=sn_eps,
             num_classes=num_classes if use_cbn else 0,
             norm_eps=norm_eps,
             sync_bn=auto_sync_bn,
             cbn_weight_offset=self.init_scheme.cbn_weight_offset,
             folded_resampling=folded_resampling,
-            act_cfg=act_cfg)
+            act_cfg=act_cfg,
+        )
 
         widths = [base_channels * factor for factor in (*factors, 1)]
         self.noise2feat = layers.linear(noise_size, widths[0] * input_scale**2)
-        blocks = [(MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)
-                  for i, o in zip(widths[:-1], widths[1:])]
+        blocks = [
+            (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)
+            for i, o in zip(widths[:-1], widths[1:])
+        ]
         self.conv_blocks = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps)
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+        )
         self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:

@@ -20,7 +20,7 @@ class InitScheme:
         fill: Fills a weight in place, given the weight and a gain.
         zero_bias: Whether biases start at 0 (else they keep PyTorch's default).
         conv3x3_gain: Gain of 3x3 convolutions, but for the one that makes the image; all other layers have gain 1.
-        cbn_weight_is_offset: True: the conditional norm's scale is 1 + embedding, filled like any other weight. False: it is the
+        cbn_weight_is_offset: True: the conditional norm's scale is 1 + embedding, filled like other weights. False: it is the
             embedding itself, which starts at 1, and the shift's at 0.
     """
 

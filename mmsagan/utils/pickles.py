@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 
 
-
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes into pickles of protocol 2."""
     if encoding not in ('latin1', 'latin-1'):
@@ -17,17 +16,13 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
 # What a pickled array is rebuilt with; numpy has moved its functions between these modules over the years.
 _ALLOWED = {
     (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray if hasattr(np, '_core') else np.core.multiarray, name)
-    for core in ('core', '_core') for name in ('_reconstruct', 'scalar')
+    for core in ('core', '_core')
+    for name in ('_reconstruct', 'scalar')
 }
-_ALLOWED.update({
-    ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): np.dtype,
-    ('_codecs', 'encode'): _latin1_bytes
-})
+_ALLOWED.update({('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _latin1_bytes})
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-
     def find_class(self, module: str, name: str):
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f'it asks for {module}.{name}, and only numpy arrays and plain values are allowed')

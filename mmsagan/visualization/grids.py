@@ -26,5 +26,5 @@ def image_grid(images: Tensor, columns: int, padding: int = 2, background: int =
     for index, image in enumerate(images.cpu().numpy().transpose(0, 2, 3, 1)):
         top = padding + index // columns * (height + padding)
         left = padding + index % columns * (width + padding)
-        grid[top:top + height, left:left + width] = image
+        grid[top : top + height, left : left + width] = image
     return grid

@@ -50,8 +50,10 @@ def test_resuming_goes_on_where_it_was(tiny_run):
     cfg.resume = True
     runner = train_from_config(cfg)
     assert runner.iter == 6 and int(runner.model.iteration) == 6
-    steps = {name: {int(state['step']) for state in wrapper.optimizer.state.values()}
-             for name, wrapper in runner.optim_wrapper.items()}
+    steps = {
+        name: {int(state['step']) for state in wrapper.optimizer.state.values()}
+        for name, wrapper in runner.optim_wrapper.items()
+    }
     assert steps == {'generator': {2}, 'discriminator': {6}}
 
 
@@ -82,14 +84,17 @@ def test_auto_scale_lr(tiny_run):
         enable_auto_scale_lr(cfg)
 
 
-@pytest.mark.parametrize('options, error', [
-    ({'train_dataloader.dataset.data_root': 'gone'}, DataError),
-    ({'model.num_classes': 7}, DataError),
-    ({'model.generator.output_scale': 33}, ConfigError),
-    ({'model.generator.typo': 1}, ConfigError),
-    ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError),
-    ({'custom_hooks': [dict(type='FailingHook', iteration=0)]}, RuntimeError),
-])
+@pytest.mark.parametrize(
+    'options, error',
+    [
+        ({'train_dataloader.dataset.data_root': 'gone'}, DataError),
+        ({'model.num_classes': 7}, DataError),
+        ({'model.generator.output_scale': 33}, ConfigError),
+        ({'model.generator.typo': 1}, ConfigError),
+        ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError),
+        ({'custom_hooks': [dict(type='FailingHook', iteration=0)]}, RuntimeError),
+    ],
+)
 def test_a_run_that_does_not_start_leaves_nothing(tiny_run, options, error):
     cfg = tiny_run(**options)
     with pytest.raises(error):
@@ -107,8 +112,9 @@ def test_a_run_that_does_not_start_leaves_older_files_alone(tiny_run):
 
 
 def test_a_run_that_fails_later_keeps_what_it_has(tiny_run):
-    cfg = tiny_run(max_iters=4, **{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [
-        dict(type='FailingHook', iteration=3)]})
+    cfg = tiny_run(
+        max_iters=4, **{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [dict(type='FailingHook', iteration=3)]}
+    )
     with pytest.raises(RuntimeError, match='made to fail'):
         train_from_config(cfg)
     assert (Path(cfg.work_dir) / 'iter_2.pth').is_file()
@@ -126,9 +132,18 @@ def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
     shutil.copytree(imagenet_root / 'train', tmp_path / 'mine')
     broken = next((tmp_path / 'mine').rglob('*.JPEG'))
     broken.write_bytes(broken.read_bytes()[:200])
-    dataset = dict(_delete_=True, type='ImageFolder', data_root=str(tmp_path / 'mine'), max_unreadable_share=0.2, pipeline=[
-        dict(type='LoadImageFromFile'), dict(type='CenterCropLongEdge'),
-        dict(type='Resize', scale=(32, 32), backend='pillow'), dict(type='PackInputs')])
+    dataset = dict(
+        _delete_=True,
+        type='ImageFolder',
+        data_root=str(tmp_path / 'mine'),
+        max_unreadable_share=0.2,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='CenterCropLongEdge'),
+            dict(type='Resize', scale=(32, 32), backend='pillow'),
+            dict(type='PackInputs'),
+        ],
+    )
     cfg = tiny_run(max_iters=3, model__num_classes=3)
     cfg.merge_from_dict(dict(train_dataloader=dict(dataset=dataset)))
     with pytest.warns(UserWarning, match='unreadable image skipped'):

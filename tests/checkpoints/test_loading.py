@@ -15,12 +15,11 @@ from mmsagan.errors import CheckpointError
 
 
 class Malicious:
-
     def __init__(self, command):
         self.command = command
 
     def __reduce__(self):
-        return os.system, (self.command, )
+        return os.system, (self.command,)
 
 
 class GetAttribute:
@@ -33,8 +32,13 @@ class GetAttribute:
 def test_a_runners_checkpoint_loads(tmp_path):
     buffer = HistoryBuffer()
     buffer.update(1.5)
-    content = dict(state_dict=dict(weight=torch.ones(2)), meta=dict(iter=3, classes=('a', )), scalar=np.float64(2),
-                   array=np.arange(3), message_hub=dict(log_scalars=dict(loss=buffer)))
+    content = dict(
+        state_dict=dict(weight=torch.ones(2)),
+        meta=dict(iter=3, classes=('a',)),
+        scalar=np.float64(2),
+        array=np.arange(3),
+        message_hub=dict(log_scalars=dict(loss=buffer)),
+    )
     torch.save(content, tmp_path / 'file.pth')
     loaded = load_checkpoint_file(tmp_path / 'file.pth')
     assert torch.equal(loaded['state_dict']['weight'], torch.ones(2)) and loaded['meta'] == content['meta']
@@ -43,8 +47,9 @@ def test_a_runners_checkpoint_loads(tmp_path):
     assert loaded['scalar'] == 2 and loaded['array'].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize('load', [load_checkpoint_file, lambda path: _load_checkpoint(str(path), map_location='cpu')],
-                         ids=['ours', "MMEngine's"])
+@pytest.mark.parametrize(
+    'load', [load_checkpoint_file, lambda path: _load_checkpoint(str(path), map_location='cpu')], ids=['ours', "MMEngine's"]
+)
 @pytest.mark.parametrize('content', ['system', 'getattr'])
 def test_code_is_refused_and_not_run(tmp_path, load, content):
     marker = tmp_path / 'executed'
@@ -68,8 +73,13 @@ def broken_files(folder):
     whole = (folder / 'whole.pth').read_bytes()
     with zipfile.ZipFile(folder / 'other.zip', 'w') as archive:
         archive.writestr('readme', 'no checkpoint')
-    return {'empty': b'', 'text': b'this is no checkpoint', 'half': whole[:len(whole) // 2], 'zip': (
-        folder / 'other.zip').read_bytes(), 'zeros': bytes(1000)}
+    return {
+        'empty': b'',
+        'text': b'this is no checkpoint',
+        'half': whole[: len(whole) // 2],
+        'zip': (folder / 'other.zip').read_bytes(),
+        'zeros': bytes(1000),
+    }
 
 
 @pytest.mark.parametrize('kind', ['empty', 'text', 'half', 'zip', 'zeros'])

@@ -75,22 +75,24 @@ def test_missing(tmp_path):
 
 
 class Malicious:
-
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return os.system, (f'touch {self.path}', )
+        return os.system, (f'touch {self.path}',)
 
 
-@pytest.mark.parametrize('content, message', [
-    ('malicious', 'only numpy arrays and plain values'),
-    (dict(data=np.zeros((2, 3072), np.uint8)), 'dict with data and labels'),
-    (dict(data=np.zeros((2, 3000), np.uint8), labels=[0, 1]), r'\(N, 3072\)'),
-    (dict(data=np.zeros((2, 3072), np.uint8), labels=[0]), 'N labels'),
-    (dict(data=np.zeros((2, 3072), np.uint8), labels=[0, 10]), 'label 10 is out of range'),
-    ([1, 2], 'dict with data and labels'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('malicious', 'only numpy arrays and plain values'),
+        (dict(data=np.zeros((2, 3072), np.uint8)), 'dict with data and labels'),
+        (dict(data=np.zeros((2, 3000), np.uint8), labels=[0, 1]), r'\(N, 3072\)'),
+        (dict(data=np.zeros((2, 3072), np.uint8), labels=[0]), 'N labels'),
+        (dict(data=np.zeros((2, 3072), np.uint8), labels=[0, 10]), 'label 10 is out of range'),
+        ([1, 2], 'dict with data and labels'),
+    ],
+)
 def test_wrong_content(root, content, message, tmp_path):
     marker = tmp_path / 'executed'
     content = Malicious(marker) if content == 'malicious' else content

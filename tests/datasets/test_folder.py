@@ -12,7 +12,7 @@ PIPELINE = [
     dict(type='RandomCropLongEdge'),
     dict(type='Resize', scale=(32, 32), backend='pillow'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 
 
@@ -67,8 +67,15 @@ def test_empty_class(folder):
         ImageFolder(data_root=str(folder))
 
 
-@pytest.mark.parametrize('line, message', [('cat/a.png', 'line 2'), ('cat/a.png one', 'line 2'), ('cat/a.png -1', 'line 2'),
-                                           ('cat/a.png 7', 'no images in 6 of 8 classes')])
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('cat/a.png', 'line 2'),
+        ('cat/a.png one', 'line 2'),
+        ('cat/a.png -1', 'line 2'),
+        ('cat/a.png 7', 'no images in 6 of 8 classes'),
+    ],
+)
 def test_broken_list(folder, line, message):
     (folder / 'list.txt').write_text(f'cat/a.png 0\n{line}\n')
     with pytest.raises(DataError, match=message):

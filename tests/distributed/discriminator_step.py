@@ -37,11 +37,16 @@ def main() -> None:
     prepare_distributed(cfg, 'pytorch')
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     torch.manual_seed(0)
-    gan = MODELS.build(dict(
-        type='SAGAN', num_classes=3, generator=dict(type='LinearGenerator'),
-        discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1)))
+    gan = MODELS.build(
+        dict(
+            type='SAGAN',
+            num_classes=3,
+            generator=dict(type='LinearGenerator'),
+            discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1),
+        )
+    )
     images, noise = torch.rand(8, 3, 32, 32) * 2 - 1, torch.randn(8, 4)
-    label, fake_label = torch.randint(3, (8, )), torch.randint(3, (8, ))
+    label, fake_label = torch.randint(3, (8,)), torch.randint(3, (8,))
     wrapped = MMSeparateDistributedDataParallel(gan, **cfg.model_wrapper_cfg)
     assert isinstance(gan.generator, MMDistributedDataParallel) and isinstance(gan.discriminator, MMDistributedDataParallel)
     mine = slice(rank * 8 // world, (rank + 1) * 8 // world)

@@ -24,15 +24,26 @@ def free_port() -> str:
 
 def environment(**extra) -> dict:
     python = str(Path(sys.executable).parent)
-    return dict(os.environ, PATH=f'{python}:{os.environ["PATH"]}', PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PORT=free_port(),
-                **extra)
+    return dict(
+        os.environ, PATH=f'{python}:{os.environ["PATH"]}', PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PORT=free_port(), **extra
+    )
 
 
 def train_options(work_dir, cifar_root) -> list[str]:
-    return ['--work-dir', str(work_dir), '--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}',
-            'train_cfg.max_iters=3', 'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False', 'model.generator.base_channels=8', 'model.discriminator_steps=2',
-            'model.discriminator.base_channels=8', 'default_hooks.logger.interval=1']
+    return [
+        '--work-dir',
+        str(work_dir),
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={cifar_root}',
+        'train_cfg.max_iters=3',
+        'train_dataloader.batch_size=4',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'model.generator.base_channels=8',
+        'model.discriminator_steps=2',
+        'model.discriminator.base_channels=8',
+        'default_hooks.logger.interval=1',
+    ]
 
 
 def assert_trained(work_dir, output: str, processes: int):
@@ -45,8 +56,15 @@ def assert_trained(work_dir, output: str, processes: int):
 def test_two_processes_give_the_gradient_of_one(tmp_path):
     """Two with batch 4 each against one with batch 8."""
     for processes in (1, 2):
-        command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc-per-node={processes}', f'--master-port={free_port()}',
-                   str(Path(__file__).parent / 'discriminator_step.py'), str(tmp_path / str(processes))]
+        command = [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            f'--nproc-per-node={processes}',
+            f'--master-port={free_port()}',
+            str(Path(__file__).parent / 'discriminator_step.py'),
+            str(tmp_path / str(processes)),
+        ]
         result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
     one, *two = [torch.load(tmp_path / name) for name in ('1.0', '2.0', '2.1')]
@@ -67,8 +85,16 @@ def test_dist_train_on_one_node(tmp_path, cifar_root):
 def test_dist_train_on_two_nodes(tmp_path, cifar_root):
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '1']
     env = environment(NNODES='2', MASTER_ADDR='127.0.0.1')
-    nodes = [subprocess.Popen(command + train_options(tmp_path / f'node{rank}', cifar_root), env=dict(env, NODE_RANK=str(rank)),
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(2)]
+    nodes = [
+        subprocess.Popen(
+            command + train_options(tmp_path / f'node{rank}', cifar_root),
+            env=dict(env, NODE_RANK=str(rank)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
     outputs = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert_trained(tmp_path / 'node0', outputs[0], processes=2)
@@ -76,14 +102,14 @@ def test_dist_train_on_two_nodes(tmp_path, cifar_root):
 
 
 # Stands in for SLURM: starts the tasks on this machine with the variables that srun sets.
-SRUN = '''#!/usr/bin/env bash
+SRUN = """#!/usr/bin/env bash
 for argument in "$@"; do case $argument in --ntasks=*) NTASKS=${argument#*=};; esac; done
 while [ "$1" != python ]; do shift; done
 for RANK in $(seq 0 $((NTASKS - 1))); do
     SLURM_PROCID=$RANK SLURM_LOCALID=$RANK SLURM_NTASKS=$NTASKS SLURM_NODELIST=node[1] "$@" &
 done
 wait -n && wait
-'''
+"""
 
 
 def test_slurm_train(tmp_path, cifar_root):
@@ -92,8 +118,15 @@ def test_slurm_train(tmp_path, cifar_root):
         (tmp_path / name).chmod(stat.S_IRWXU)
     env = environment(GPUS_PER_NODE='0')
     env['PATH'] = f'{tmp_path}:{env["PATH"]}'
-    command = ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'debug', 'test', str(CONFIG), '2',
-               *train_options(tmp_path / 'run', cifar_root)]
+    command = [
+        'bash',
+        str(ROOT / 'tools' / 'slurm_train.sh'),
+        'debug',
+        'test',
+        str(CONFIG),
+        '2',
+        *train_options(tmp_path / 'run', cifar_root),
+    ]
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stderr, processes=2)

@@ -29,8 +29,12 @@ def test_one_optimizer_a_network():
 
 
 def test_shared_keys_hold_for_all_and_can_be_overridden():
-    cfg = dict(type='BFloat16OptimWrapper', accumulative_counts=4, generator=adam(1), discriminator=dict(
-        adam(1), accumulative_counts=2))
+    cfg = dict(
+        type='BFloat16OptimWrapper',
+        accumulative_counts=4,
+        generator=adam(1),
+        discriminator=dict(adam(1), accumulative_counts=2),
+    )
     wrappers = MultiOptimWrapperConstructor(cfg)(Model())
     assert all(type(wrapper) is BFloat16OptimWrapper for wrapper in wrappers.values())
     assert [wrappers[name]._accumulative_counts for name in ('generator', 'discriminator')] == [4, 2]

@@ -15,7 +15,9 @@ def test_tensorboard_is_used_when_installed(tmp_path, monkeypatch, installed):
         pytest.skip('tensorboard is not installed')
     if not installed:
         monkeypatch.setitem(visualizer._NEEDED_MODULE, 'TensorboardVisBackend', 'a_module_that_is_not_there')
-    instance = SampleVisualizer.get_instance(f'visualizer-{installed}', vis_backends=copy.deepcopy(BACKENDS), save_dir=str(tmp_path))
+    instance = SampleVisualizer.get_instance(
+        f'visualizer-{installed}', vis_backends=copy.deepcopy(BACKENDS), save_dir=str(tmp_path)
+    )
     instance.add_scalar('loss', 1.0, step=1)
     instance.close()
     assert list(tmp_path.rglob('scalars.json'))

@@ -17,9 +17,12 @@ def build(gan_config, **kwargs) -> ConditionalGAN:
 
 
 def optimizers(gan, lr=1e-3, optimizer=torch.optim.Adam, **kwargs) -> OptimWrapperDict:
-    return OptimWrapperDict(**{
-        name: OptimWrapper(optimizer(getattr(gan, name).parameters(), lr=lr), **kwargs)
-        for name in ('generator', 'discriminator')})
+    return OptimWrapperDict(
+        **{
+            name: OptimWrapper(optimizer(getattr(gan, name).parameters(), lr=lr), **kwargs)
+            for name in ('generator', 'discriminator')
+        }
+    )
 
 
 def batch(size=4, scale=32):
@@ -143,7 +146,7 @@ def test_fake_labels_are_uniform():
     gan = tiny_gan()
     counts = torch.bincount(gan.draw_label(30_000), minlength=3)
     # Five standard deviations of a binomial count.
-    assert (counts - 10_000).abs().max() < 5 * (30_000 * 2 / 9)**0.5
+    assert (counts - 10_000).abs().max() < 5 * (30_000 * 2 / 9) ** 0.5
 
 
 def test_ema_starts_after_start_iter_and_is_sampled(gan_config):
@@ -181,9 +184,12 @@ def test_sampling(gan_config):
     assert images.shape == (5, 3, 32, 32) and gan.generator.training
     noise, label = torch.randn(2, 16), torch.tensor([1, 2])
     assert torch.equal(gan.sample(noise, label), gan(noise, label))
-    for kwargs, message in ((dict(label=torch.tensor([3])), r'label out of range: 3 to 3, but the model has 3 classes, 0 to 2'),
-                            (dict(label=torch.tensor([-1])), 'out of range'),
-                            (dict(sample_model='ema'), 'no moving average'), (dict(sample_model='best'), "'ema' or 'orig'")):
+    for kwargs, message in (
+        (dict(label=torch.tensor([3])), r'label out of range: 3 to 3, but the model has 3 classes, 0 to 2'),
+        (dict(label=torch.tensor([-1])), 'out of range'),
+        (dict(sample_model='ema'), 'no moving average'),
+        (dict(sample_model='best'), "'ema' or 'orig'"),
+    ):
         with pytest.raises(ConfigError, match=message):
             gan.sample(**kwargs)
 
@@ -202,13 +208,16 @@ def test_sngan_is_the_same_class():
     assert MODELS.get('SNGAN') is MODELS.get('SAGAN') is ConditionalGAN
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(generator=dict(num_classes=4)), 'model.num_classes=3, model.generator.num_classes=4'),
-    (dict(discriminator=dict(num_classes=5)), 'model.discriminator.num_classes=5'),
-    (dict(num_classes=None), 'set model.num_classes'),
-    (dict(discriminator_steps=0), 'at least 1'),
-    (dict(noise_size=99), 'model.noise_size=99'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(generator=dict(num_classes=4)), 'model.num_classes=3, model.generator.num_classes=4'),
+        (dict(discriminator=dict(num_classes=5)), 'model.discriminator.num_classes=5'),
+        (dict(num_classes=None), 'set model.num_classes'),
+        (dict(discriminator_steps=0), 'at least 1'),
+        (dict(noise_size=99), 'model.noise_size=99'),
+    ],
+)
 def test_parts_that_disagree(gan_config, change, message):
     with pytest.raises(ConfigError, match=message):
         MODELS.build(gan_config(**change))

@@ -53,8 +53,12 @@ def test_studio_is_orthogonal_with_zero_bias(channels_last):
 @pytest.mark.parametrize('scheme, gain3, zero_bias', [('BigGAN', 1, False), ('SAGAN', 1, True), ('SNGAN', sqrt(2), True)])
 def test_xavier_schemes(scheme, gain3, zero_bias):
     generator, discriminator = build(scheme)
-    embeddings = {id(e) for m in generator.modules() if isinstance(m, ConditionalBatchNorm2d)
-                  for e in (m.weight_embedding, m.bias_embedding)}
+    embeddings = {
+        id(e)
+        for m in generator.modules()
+        if isinstance(m, ConditionalBatchNorm2d)
+        for e in (m.weight_embedding, m.bias_embedding)
+    }
     for network in (generator, discriminator):
         for module in network.modules():
             if not isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):

@@ -20,9 +20,12 @@ EXPECTED = {
     # Equation 4 of the paper, term by term.
     'HingeGANLoss': (-mean([min(0, -1 + r) for r in REAL]), -mean([min(0, -1 - f) for f in FAKE]), -mean(FAKE)),
     'WassersteinGANLoss': (-mean(REAL), mean(FAKE), -mean(FAKE)),
-    'NonSaturatingGANLoss': (-mean([log_sigmoid(r) for r in REAL]), -mean([log_sigmoid(-f) for f in FAKE]),
-                             -mean([log_sigmoid(f) for f in FAKE])),
-    'LeastSquaresGANLoss': (mean([(r - 1)**2 for r in REAL]), mean([f**2 for f in FAKE]), mean([(f - 1)**2 for f in FAKE])),
+    'NonSaturatingGANLoss': (
+        -mean([log_sigmoid(r) for r in REAL]),
+        -mean([log_sigmoid(-f) for f in FAKE]),
+        -mean([log_sigmoid(f) for f in FAKE]),
+    ),
+    'LeastSquaresGANLoss': (mean([(r - 1) ** 2 for r in REAL]), mean([f**2 for f in FAKE]), mean([(f - 1) ** 2 for f in FAKE])),
 }
 
 

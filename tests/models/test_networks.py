@@ -18,8 +18,10 @@ def count(module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-@pytest.mark.parametrize('scale, classes, base, after, expected', [(32, 10, (256, 128), 2, (4_386_308, 1_075_586)),
-                                                                   (128, 1000, (64, 64), 4, (42_017_412, 39_448_258))])
+@pytest.mark.parametrize(
+    'scale, classes, base, after, expected',
+    [(32, 10, (256, 128), 2, (4_386_308, 1_075_586)), (128, 1000, (64, 64), 4, (42_017_412, 39_448_258))],
+)
 def test_parameter_counts_of_the_published_networks(scale, classes, base, after, expected):
     generator = SAGANGenerator(scale, classes, base[0], attention_after_nth_block=after, with_spectral_norm=True)
     discriminator = ProjDiscriminator(scale, classes, base[1], attention_after_nth_block=1)
@@ -29,13 +31,15 @@ def test_parameter_counts_of_the_published_networks(scale, classes, base, after,
 def networks_of(fixture: str, inplace: bool, folded: bool = False):
     """The networks with the weights of a checkpoint of MMagic's own code, whose keys differ by the name ``conv`` only."""
     act_cfg = dict(type='ReLU', inplace=inplace)
-    generator = SAGANGenerator(32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg,
-                               folded_resampling=folded)
+    generator = SAGANGenerator(
+        32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg, folded_resampling=folded
+    )
     discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg, folded_resampling=folded)
     state = torch.load(FIXTURES / fixture / 'checkpoint.pth', weights_only=True)['state_dict']
     for name, network in (('generator', generator), ('discriminator', discriminator)):
-        network.load_state_dict({
-            our_key(key.removeprefix(f'{name}.')): value for key, value in state.items() if key.startswith(f'{name}.')})
+        network.load_state_dict(
+            {our_key(key.removeprefix(f'{name}.')): value for key, value in state.items() if key.startswith(f'{name}.')}
+        )
     return generator.eval(), discriminator.eval(), np.load(FIXTURES / fixture / 'expected.npz')
 
 
@@ -116,14 +120,17 @@ def test_projection_term():
     torch.testing.assert_close((first - second)[0, 0], (embedding[1] - embedding[3]) @ features[0][0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('network, arguments, message', [
-    ('SAGANGenerator', dict(output_scale=100), r'output_scale=100 is not supported: known sizes are 32, 64, 128'),
-    ('SAGANGenerator', dict(output_scale=32, channels_cfg=[1, 1]), '2 up-blocks'),
-    ('SAGANGenerator', dict(output_scale=32, attention_after_nth_block=4), 'numbered 1 to 3'),
-    ('SAGANGenerator', dict(output_scale=32, init_cfg=dict(type='kaiming')), "unknown init scheme 'kaiming'"),
-    ('ProjDiscriminator', dict(input_scale=100), 'input_scale=100 is not supported'),
-    ('ProjDiscriminator', dict(input_scale=32, channels_cfg=[1, 2]), 'equally many'),
-])
+@pytest.mark.parametrize(
+    'network, arguments, message',
+    [
+        ('SAGANGenerator', dict(output_scale=100), r'output_scale=100 is not supported: known sizes are 32, 64, 128'),
+        ('SAGANGenerator', dict(output_scale=32, channels_cfg=[1, 1]), '2 up-blocks'),
+        ('SAGANGenerator', dict(output_scale=32, attention_after_nth_block=4), 'numbered 1 to 3'),
+        ('SAGANGenerator', dict(output_scale=32, init_cfg=dict(type='kaiming')), "unknown init scheme 'kaiming'"),
+        ('ProjDiscriminator', dict(input_scale=100), 'input_scale=100 is not supported'),
+        ('ProjDiscriminator', dict(input_scale=32, channels_cfg=[1, 2]), 'equally many'),
+    ],
+)
 def test_wrong_arguments(network, arguments, message):
     with pytest.raises(ConfigError, match=message):
         MODELS.build(dict(type=network, num_classes=3, **arguments))

@@ -14,14 +14,27 @@ pytestmark = pytest.mark.slow
 
 
 def run(*arguments, tool='tools/train.py', **env) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / tool), *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-                          env=dict(os.environ, **env), timeout=300)
+    return subprocess.run(
+        [sys.executable, str(ROOT / tool), *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, **env),
+        timeout=300,
+    )
 
 
 def small(cifar_root, iterations=2) -> list[str]:
-    return ['--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}', f'train_cfg.max_iters={iterations}',
-            'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1', 'model.generator.base_channels=8',
-            'model.discriminator.base_channels=8', 'default_hooks.logger.interval=1']
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={cifar_root}',
+        f'train_cfg.max_iters={iterations}',
+        'train_dataloader.batch_size=4',
+        'train_dataloader.num_workers=1',
+        'model.generator.base_channels=8',
+        'model.discriminator.base_channels=8',
+        'default_hooks.logger.interval=1',
+    ]
 
 
 def test_train_then_resume(tmp_path, cifar_root):
@@ -33,13 +46,16 @@ def test_train_then_resume(tmp_path, cifar_root):
     assert 'resumed epoch: 0, iter: 2' in second.stdout and 'trained to iteration 4' in second.stdout
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ([CONFIG, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'CIFAR-10 not found'),
-    ([CONFIG, '--cfg-options', 'model.generator.typ=SAGANGenerator'], "did you mean 'type'"),
-    (['configs/sagan/nothing.py'], 'nothing.py'),
-    ([CONFIG, '--launcher', 'pytorch'], 'dist_train.sh'),
-    ([CONFIG, '--resume', 'gone.pth'], 'gone.pth'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ([CONFIG, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'CIFAR-10 not found'),
+        ([CONFIG, '--cfg-options', 'model.generator.typ=SAGANGenerator'], "did you mean 'type'"),
+        (['configs/sagan/nothing.py'], 'nothing.py'),
+        ([CONFIG, '--launcher', 'pytorch'], 'dist_train.sh'),
+        ([CONFIG, '--resume', 'gone.pth'], 'gone.pth'),
+    ],
+)
 def test_wrong_input_gives_one_message_and_leaves_nothing(tmp_path, cifar_root, arguments, message):
     if '--cfg-options' not in arguments:
         arguments = [*arguments, *small(cifar_root)]
@@ -50,7 +66,7 @@ def test_wrong_input_gives_one_message_and_leaves_nothing(tmp_path, cifar_root, 
     assert not (tmp_path / 'run').exists()
 
 
-TOY = '''
+TOY = """
 import torch
 from mmsagan.registry import MODELS
 
@@ -66,16 +82,16 @@ class ToyGenerator(torch.nn.Module):
 
     def forward(self, noise, label=None):
         return torch.tanh(self.linear(noise + self.embedding(label))).view(-1, 3, 32, 32)
-'''
+"""
 
 
 def test_a_component_of_another_package_by_custom_imports_alone(tmp_path, cifar_root):
     (tmp_path / 'toy_networks.py').write_text(TOY)
-    (tmp_path / 'toy.py').write_text(f'''
+    (tmp_path / 'toy.py').write_text(f"""
 _base_ = {str(ROOT / CONFIG)!r}
 custom_imports = dict(imports=['toy_networks'])
 model = dict(generator=dict(_delete_=True, type='ToyGenerator', base_channels=1))
-''')
+""")
     result = run(tmp_path / 'toy.py', '--work-dir', tmp_path / 'run', *small(cifar_root), PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'run' / 'iter_2.pth').is_file()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measures how often a classifier sees the digit that the demo's generator was asked for.
 
-The classifier is independent of the GAN: a small CNN trained here on 4 000 of the real digits; its accuracy on the other 1 000 is
+The classifier is independent of the GAN: a small CNN trained here on 4 000 of the real digits; its accuracy on the others is
 printed too.
 """
 
@@ -44,8 +44,8 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int) -> nn.Module:
     optimizer = torch.optim.Adam(classifier.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * batches)
     for _ in range(epochs):
-        for index in torch.randperm(len(images))[:batches * 64].split(64):
-            shift = tuple(torch.randint(-2, 3, (2, )).tolist())
+        for index in torch.randperm(len(images))[: batches * 64].split(64):
+            shift = tuple(torch.randint(-2, 3, (2,)).tolist())
             loss = F.cross_entropy(classifier(images[index].roll(shift, (2, 3))), labels[index])
             optimizer.zero_grad()
             loss.backward()

@@ -1,22 +1,10 @@
 # ImageNet at 128x128: the centre square, without augmentation.
+_base_ = './imagenet_128.py'
+
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='CenterCropLongEdge'),
     dict(type='Resize', scale=(128, 128), backend='pillow'),
     dict(type='PackInputs')
 ]
-
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=5,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='ImageNet',
-        data_root='data/imagenet',
-        ann_file='meta/train.txt',
-        data_prefix='train',
-        pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

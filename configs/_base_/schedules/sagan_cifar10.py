@@ -1,5 +1,5 @@
-# Adam as in the published CIFAR-10 runs. On top of the default runtime, which builds one optimizer a network.
-_base_ = '../gen_default_runtime.py'
+# Adam as in the published CIFAR-10 runs.
+_base_ = '../gen_default_runtime.py'  # builds one optimizer a network
 
 optim_wrapper = dict(
     generator=dict(optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))),

@@ -1,5 +1,5 @@
-# Adam with two time scales (TTUR) as in the published ImageNet runs. On top of the default runtime, which builds one optimizer a network.
-_base_ = '../gen_default_runtime.py'
+# Adam with two time scales (TTUR) as in the published ImageNet runs.
+_base_ = '../gen_default_runtime.py'  # builds one optimizer a network
 
 optim_wrapper = dict(
     generator=dict(optimizer=dict(type='Adam', lr=1e-4, betas=(0.0, 0.999))),

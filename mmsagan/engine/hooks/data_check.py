@@ -26,8 +26,9 @@ class DataCheckHook(Hook):
     @staticmethod
     def _check_classes(num_classes: int | None, classes) -> None:
         if num_classes and classes and num_classes != len(classes):
-            raise DataError(f'the data set has {len(classes)} classes, the model {num_classes}; set '
-                            f'model.num_classes={len(classes)}')
+            raise DataError(
+                f'the data set has {len(classes)} classes, the model {num_classes}; set model.num_classes={len(classes)}'
+            )
 
     @staticmethod
     def _check_size(size: int | None, dataset) -> None:
@@ -35,5 +36,7 @@ class DataCheckHook(Hook):
             return
         shape = tuple(dataset[0]['inputs'].shape)
         if shape != (3, size, size):
-            raise DataError(f'the pipeline gives images of shape {shape}, the discriminator takes (3, {size}, {size}); resize them '
-                            'in train_dataloader.dataset.pipeline, or choose another model')
+            raise DataError(
+                f'the pipeline gives images of shape {shape}, the discriminator takes (3, {size}, {size}); resize them '
+                'in train_dataloader.dataset.pipeline, or choose another model'
+            )

@@ -33,8 +33,15 @@ class ProgressHook(Hook):
         if not (is_main_process() and console.is_terminal):
             return
         self._progress = Progress(
-            TextColumn('[bold]training'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[numbers]}'),
-            TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(), console=console)
+            TextColumn('[bold]training'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('{task.fields[numbers]}'),
+            TimeElapsedColumn(),
+            TextColumn('left'),
+            TimeRemainingColumn(),
+            console=console,
+        )
         self._task = self._progress.add_task('', total=runner.max_iters, completed=runner.iter, numbers='')
         self._progress.start()
         # rich now draws log lines above the bar, if they are written to the stdout that it has put in place.
@@ -49,8 +56,11 @@ class ProgressHook(Hook):
         if self.every_n_train_iters(runner, self.interval):
             scalars = runner.message_hub.log_scalars
             seconds = scalars['train/time'].mean(20) if 'train/time' in scalars else float('nan')
-            losses = ' '.join(f'{name} {scalars[f"train/loss_{name}"].current():.3f}'
-                              for name in ('disc', 'gen') if f'train/loss_{name}' in scalars)
+            losses = ' '.join(
+                f'{name} {scalars[f"train/loss_{name}"].current():.3f}'
+                for name in ('disc', 'gen')
+                if f'train/loss_{name}' in scalars
+            )
             numbers = f'{seconds:.2f} s/it  loss {losses}'
         self._progress.update(self._task, completed=runner.iter + 1, numbers=numbers)
 

@@ -22,7 +22,7 @@ class VisualizationHook(Hook):
     Args:
         interval: Iterations between two grids.
         fixed_input: Whether every grid has the same noise, so that the grids show one row's development.
-        vis_kwargs_list: One dict a grid, or a list of them: ``name`` of the picture; ``sample_model``, ``'orig'``, ``'ema'``, or
+        vis_kwargs_list: A dict a grid, or a list of them: ``name`` of the picture; ``sample_model``, 'orig', 'ema', or
             ``'ema/orig'`` for both; ``type``, ``'GAN'`` or ``'Noise'``, which mean the same here.
         num_rows: Rows of a grid.
         classes: The classes shown; None takes the first ten.
@@ -31,13 +31,15 @@ class VisualizationHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self,
-                 interval: int = 5000,
-                 fixed_input: bool = True,
-                 vis_kwargs_list: dict | Sequence[dict] = dict(type='GAN', name='fake_img'),
-                 num_rows: int = 10,
-                 classes: Sequence[int] | None = None,
-                 seed: int = 2022):
+    def __init__(
+        self,
+        interval: int = 5000,
+        fixed_input: bool = True,
+        vis_kwargs_list: dict | Sequence[dict] = dict(type='GAN', name='fake_img'),
+        num_rows: int = 10,
+        classes: Sequence[int] | None = None,
+        seed: int = 2022,
+    ):
         self.interval = interval
         self.fixed_input = fixed_input
         self.grids = [vis_kwargs_list] if isinstance(vis_kwargs_list, dict) else list(vis_kwargs_list)
@@ -61,8 +63,12 @@ class VisualizationHook(Hook):
         for grid in self.grids:
             models = str(grid.get('sample_model') or ('ema' if model.generator_ema is not None else 'orig')).split('/')
             for sample_model in models:
-                images = torch.cat([model.sample(n, y, sample_model=sample_model) for n, y in zip(
-                    noise.split(64), label.split(64) if label is not None else [None] * len(noise))])
+                images = torch.cat(
+                    [
+                        model.sample(n, y, sample_model=sample_model)
+                        for n, y in zip(noise.split(64), label.split(64) if label is not None else [None] * len(noise))
+                    ]
+                )
                 name = grid.get('name', 'fake_img') + (f'_{sample_model}' if len(models) > 1 else '')
                 runner.visualizer.add_image(name, image_grid(to_uint8(images), columns), step=runner.iter + 1)
 

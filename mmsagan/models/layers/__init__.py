@@ -8,7 +8,17 @@ from mmsagan.models.layers.residual import DiscriminatorBlock, DiscriminatorHead
 from mmsagan.models.layers.spectral_norm import SpectralNorm, settle_spectral_norm, sigma, spectral_norm
 
 __all__ = [
-    'ConditionalBatchNorm2d', 'DiscriminatorBlock', 'DiscriminatorHeadBlock', 'DownsampleConv2d', 'GeneratorBlock',
-    'LayerFactory', 'SelfAttentionBlock', 'SpectralNorm', 'UpsampleConv2d', 'build_batch_norm', 'settle_spectral_norm',
-    'sigma', 'spectral_norm'
+    'ConditionalBatchNorm2d',
+    'DiscriminatorBlock',
+    'DiscriminatorHeadBlock',
+    'DownsampleConv2d',
+    'GeneratorBlock',
+    'LayerFactory',
+    'SelfAttentionBlock',
+    'SpectralNorm',
+    'UpsampleConv2d',
+    'build_batch_norm',
+    'settle_spectral_norm',
+    'sigma',
+    'spectral_norm',
 ]

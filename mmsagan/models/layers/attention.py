@@ -37,17 +37,21 @@ class SelfAttentionBlock(BaseModule):
         torch.Size([2, 16, 8, 8])
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 with_spectral_norm: bool = True,
-                 sn_eps: float = 1e-12,
-                 query_key_reduction: int = 8,
-                 value_reduction: int = 2,
-                 pool: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        with_spectral_norm: bool = True,
+        sn_eps: float = 1e-12,
+        query_key_reduction: int = 8,
+        value_reduction: int = 2,
+        pool: bool = True,
+    ):
         super().__init__()
         if in_channels % query_key_reduction or in_channels % value_reduction:
-            raise ConfigError(f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '
-                              f'{value_reduction}, got {in_channels}; choose another base_channels or other reductions')
+            raise ConfigError(
+                f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '
+                f'{value_reduction}, got {in_channels}; choose another base_channels or other reductions'
+            )
 
         def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
             layer = nn.Conv2d(in_channels, out_channels, 1, bias=False)

@@ -70,7 +70,8 @@ class LayerFactory:
             self.batch_norm(num_channels, affine=False),
             self.embedding(self.num_classes, num_channels),
             self.embedding(self.num_classes, num_channels),
-            self.cbn_weight_offset)
+            self.cbn_weight_offset,
+        )
 
     def activation(self) -> nn.Module:
         """The activation, never in place."""

@@ -24,8 +24,11 @@ def build_batch_norm(num_channels: int, eps: float = 1e-4, affine: bool = True, 
 def _warn_about_plain_batch_norm() -> None:
     if not getattr(_warn_about_plain_batch_norm, 'done', False):
         _warn_about_plain_batch_norm.done = True
-        print_log('Without GPUs there is no SyncBN: the generator uses plain BN, each process its own statistics.',
-                  logger='current', level=logging.WARNING)
+        print_log(
+            'Without GPUs there is no SyncBN: the generator uses plain BN, each process its own statistics.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -39,8 +42,9 @@ class ConditionalBatchNorm2d(nn.Module):
             where it states the scale itself (``SAGAN`` and ``SNGAN``, which start it at 1).
     """
 
-    def __init__(self, norm: nn.Module, weight_embedding: nn.Embedding, bias_embedding: nn.Embedding,
-                 weight_offset: float = 1.0):
+    def __init__(
+        self, norm: nn.Module, weight_embedding: nn.Embedding, bias_embedding: nn.Embedding, weight_offset: float = 1.0
+    ):
         super().__init__()
         self.norm = norm
         self.weight_embedding = weight_embedding

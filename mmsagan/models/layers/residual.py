@@ -75,8 +75,9 @@ class DiscriminatorBlock(BaseModule):
         self.shortcut_of_activation = layers.inplace_activation
         self.activation = layers.activation()
         self.conv_1 = layers.conv(in_channels, out_channels)
-        self.conv_2 = layers.downsample_conv(out_channels, out_channels) if downsample else layers.conv(
-            out_channels, out_channels)
+        self.conv_2 = (
+            layers.downsample_conv(out_channels, out_channels) if downsample else layers.conv(out_channels, out_channels)
+        )
         self.shortcut = layers.conv(in_channels, out_channels, 1) if downsample or in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:

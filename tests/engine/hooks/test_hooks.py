@@ -60,7 +60,8 @@ def test_both_models_and_chosen_classes():
     model.generator_ema = object()
     runner = FakeRunner(model)
     VisualizationHook(classes=[2], num_rows=1, vis_kwargs_list=[dict(name='a', sample_model='ema/orig'), dict(name='b')]).draw(
-        runner)
+        runner
+    )
     assert set(runner.visualizer.images) == {('a_ema', 1), ('a_orig', 1), ('b', 1)}
     assert runner.visualizer.images['b', 1].shape == (8, 8, 3)
 
@@ -87,10 +88,13 @@ def test_samples_reach_the_work_dir(tiny_run, tmp_path):
     assert Image.open(files[0]).size == (10 * 34 + 2, 2 * 34 + 2)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(model__num_classes=7), r'the data set has 10 classes, the model 7; set model\.num_classes=10'),
-    (dict(train_dataloader__dataset__image_size=40), r'shape \(3, 40, 40\), the discriminator takes \(3, 32, 32\)'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(model__num_classes=7), r'the data set has 10 classes, the model 7; set model\.num_classes=10'),
+        (dict(train_dataloader__dataset__image_size=40), r'shape \(3, 40, 40\), the discriminator takes \(3, 32, 32\)'),
+    ],
+)
 def test_data_that_does_not_fit_the_model(tiny_run, options, message):
     with pytest.raises(DataError, match=message):
         Runner.from_cfg(tiny_run(**options)).train()

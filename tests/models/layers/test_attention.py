@@ -23,8 +23,11 @@ def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> tor
         bottom = torch.maximum(features[..., 1::2, ::2], features[..., 1::2, 1::2])
         return torch.maximum(top, bottom)
 
-    query, key, value = locations(project(block.theta, x)), locations(pool(project(block.phi, x))), locations(
-        pool(project(block.g, x)))
+    query, key, value = (
+        locations(project(block.theta, x)),
+        locations(pool(project(block.phi, x))),
+        locations(pool(project(block.g, x))),
+    )
     out = torch.zeros(x.shape[0], value.shape[1], query.shape[2])
     for n in range(x.shape[0]):
         for j in range(query.shape[2]):
@@ -35,8 +38,9 @@ def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> tor
     return x + block.gamma * out
 
 
-@pytest.mark.parametrize('arguments, pooled', [({}, True), (dict(value_reduction=8, pool=False), False)],
-                         ids=['official', 'paper'])
+@pytest.mark.parametrize(
+    'arguments, pooled', [({}, True), (dict(value_reduction=8, pool=False), False)], ids=['official', 'paper']
+)
 def test_attention_equals_the_formula(arguments, pooled):
     block = SelfAttentionBlock(16, with_spectral_norm=False, **arguments)
     torch.nn.init.constant_(block.gamma, 0.7)
@@ -46,8 +50,10 @@ def test_attention_equals_the_formula(arguments, pooled):
 
 def test_channels_of_both_forms():
     official, paper = SelfAttentionBlock(32), SelfAttentionBlock(32, value_reduction=8, pool=False)
-    shapes = [[tuple(getattr(block, name).weight_orig.shape[:2]) for name in ('theta', 'phi', 'g', 'o')]
-              for block in (official, paper)]
+    shapes = [
+        [tuple(getattr(block, name).weight_orig.shape[:2]) for name in ('theta', 'phi', 'g', 'o')]
+        for block in (official, paper)
+    ]
     assert shapes == [[(4, 32), (4, 32), (16, 32), (32, 16)], [(4, 32), (4, 32), (4, 32), (32, 4)]]
     assert all(getattr(official, name).bias is None for name in ('theta', 'phi', 'g', 'o'))
 

@@ -26,8 +26,10 @@ def test_conditional_batch_norm_equals_the_formula(offset, training):
     torch.testing.assert_close(layer(x, label), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('distributed, cuda, expected', [(False, True, nn.BatchNorm2d), (True, True, nn.SyncBatchNorm),
-                                                         (True, False, nn.BatchNorm2d)])
+@pytest.mark.parametrize(
+    'distributed, cuda, expected',
+    [(False, True, nn.BatchNorm2d), (True, True, nn.SyncBatchNorm), (True, False, nn.BatchNorm2d)],
+)
 def test_sync_bn_needs_processes_and_gpus(monkeypatch, distributed, cuda, expected):
     monkeypatch.setattr(norm_module, 'is_distributed', lambda: distributed)
     monkeypatch.setattr(norm_module, 'is_cuda_available', lambda: cuda)
