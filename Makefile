@@ -7,12 +7,19 @@ DEMO_DIR ?= work_dirs/demo
 
 .PHONY: demo test test-upstream install clean
 
+# $(call install,ENVIRONMENT,LOCK): torch first, with whatever its wheel needs on this machine; then the locked set, which is complete,
+# without dependencies, so that opencv-python-headless stays in the place of opencv-python and no system libraries are needed.
+define install
+	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) $(shell grep '^torch==' requirements/lock.txt)
+	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r $(2) -r requirements/tests.txt
+	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --editable . --no-deps
+endef
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements/lock.txt requirements/tests.txt setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) -r requirements/lock.txt -r requirements/tests.txt
-	$(VENV)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --editable .
+	$(call install,$(VENV),requirements/lock.txt)
 	touch $@
 
 demo: install
@@ -27,10 +34,8 @@ test-upstream: .venv-upstream/.installed
 
 .venv-upstream/.installed: requirements/lock.txt requirements/tests.txt requirements/upstream.txt setup.py
 	$(PYTHON) -m venv .venv-upstream
-	grep -v '^onedl-' requirements/lock.txt > .venv-upstream/lock.txt
-	.venv-upstream/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) \
-		-r .venv-upstream/lock.txt -r requirements/tests.txt -r requirements/upstream.txt
-	.venv-upstream/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --editable .
+	grep -v '^onedl-' requirements/lock.txt | cat - requirements/upstream.txt > .venv-upstream/lock.txt
+	$(call install,.venv-upstream,.venv-upstream/lock.txt)
 	touch $@
 
 clean:

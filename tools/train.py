@@ -4,10 +4,9 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import run_tool
+from mmsagan.apis.cli import CfgOptions, run_tool
 from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
 from mmsagan.engine.config import load_config
 
@@ -27,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
         help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32',
     )

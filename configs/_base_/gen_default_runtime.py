@@ -15,7 +15,7 @@ optim_wrapper = dict(constructor='MultiOptimWrapperConstructor')
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    data_check=dict(type='DataCheckHook'),
+    consistency=dict(type='ConsistencyHook'),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
     checkpoint=dict(type='CheckpointHook', interval=10000, by_epoch=False, max_keep_ckpts=20))

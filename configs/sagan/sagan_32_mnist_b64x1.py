@@ -18,6 +18,6 @@ optim_wrapper = dict(
     generator=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.99))),
     discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.99))))
 train_cfg = dict(max_iters=900 * dist_step)
-param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=600, end=900, by_epoch=False)]
+param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=600 * dist_step, end=900 * dist_step, by_epoch=False)]
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=300, max_keep_ckpts=2))
 custom_hooks = [dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits'))]

@@ -3,9 +3,21 @@
 import sys
 from collections.abc import Callable
 
+from mmengine.config import DictAction
+
 from mmsagan.errors import MMSAGANError
 
 USER_ERROR = 2
+
+
+class CfgOptions(DictAction):
+    """``--cfg-options KEY=VALUE …``, with argparse's own message for what is not of that form."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string}: expected KEY=VALUE, got {value!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

@@ -3,7 +3,7 @@
 ``torch.load`` of torch >= 2.6 refuses pickled code, and with it MMEngine's own checkpoints, whose log buffers are objects.
 Upstream MMEngine therefore cannot resume; the kept-up fork falls back to running whatever the file holds. Here the few harmless
 types are allowed by name, and everything else is refused. Registering this loader with MMEngine's ``CheckpointLoader`` makes it
-the one that ``Runner.resume``, ``Runner.load_checkpoint`` and ``init_cfg=dict(type='Pretrained')`` use.
+the one that ``Runner.resume`` and ``Runner.load_checkpoint`` use.
 """
 
 import pickle
@@ -16,6 +16,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from mmsagan.errors import CheckpointError
+from mmsagan.utils.pickles import NUMPY_GLOBALS
 
 
 def _history_buffer_method(owner, name: str):
@@ -26,13 +27,8 @@ def _history_buffer_method(owner, name: str):
 
 
 def _safe_globals() -> list:
-    core = np._core if hasattr(np, '_core') else np.core
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, slice, (_history_buffer_method, 'builtins.getattr')]
-    allowed += [
-        (getattr(core.multiarray, name), f'numpy.{package}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
-        for package in ('core', '_core')
-    ]
+    allowed = [(value, '.'.join(name)) for name, value in NUMPY_GLOBALS.items()]
+    allowed += [HistoryBuffer, slice, (_history_buffer_method, 'builtins.getattr')]
     allowed += [type(np.dtype(name)) for name in ('bool', 'uint8', 'int32', 'int64', 'uint32', 'float32', 'float64')]
     return allowed
 
@@ -87,7 +83,8 @@ def load_from_https(filename: str, map_location=None) -> dict:
     """The loader of URLs that MMEngine calls: fetches into torch's cache and reads as safely as from a file."""
     if not filename.startswith('https://'):
         raise CheckpointError(f'{filename}: checkpoints are fetched over https only')
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlsplit(filename).path).name
+    url = urlsplit(filename)
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / url.netloc / Path(url.path).relative_to('/')
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

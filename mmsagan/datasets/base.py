@@ -46,6 +46,7 @@ class ClassImageDataset(BaseDataset):
     ):
         self.max_unreadable_share = max_unreadable_share
         self._unreadable: set[str] = set()
+        self._unreadable_in_a_row = 0
         if isinstance(data_prefix, str):
             data_prefix = dict(img_path=data_prefix)
         super().__init__(data_root=data_root, data_prefix=data_prefix, pipeline=list(pipeline), **kwargs)
@@ -79,20 +80,25 @@ class ClassImageDataset(BaseDataset):
     def prepare_data(self, idx: int):
         """The transformed sample, or None if its file cannot be read."""
         try:
-            return super().prepare_data(idx)
+            sample = super().prepare_data(idx)
         except UnreadableImageError as error:
             self._note_unreadable(error)
             return None
+        self._unreadable_in_a_row = 0
+        return sample
 
     def _note_unreadable(self, error: UnreadableImageError) -> None:
         if error.path not in self._unreadable:
             self._unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
-        if self.test_mode or len(self._unreadable) > self.max_unreadable_share * len(self):
+        self._unreadable_in_a_row += 1
+        # So many in a row are no accident: the folder is wrong or gone, and there is no use in trying a share of all images.
+        too_many = self._unreadable_in_a_row >= 20 or len(self._unreadable) > self.max_unreadable_share * len(self)
+        if self.test_mode or too_many:
             raise DataError(
-                f'{self.name}: {len(self._unreadable)} of {len(self)} images cannot be read, which is more than '
-                f'max_unreadable_share={0 if self.test_mode else self.max_unreadable_share} allows; the last one: '
-                f'{error.path} ({error.reason})'
+                f'{self.name}: {len(self._unreadable)} of {len(self)} images cannot be read, {self._unreadable_in_a_row} in a '
+                f'row (max_unreadable_share={0 if self.test_mode else self.max_unreadable_share}); the last one: {error.path} '
+                f'({error.reason})'
             )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class CIFAR10(ArrayDataset):
                 for member in archive:
                     if member.isfile() and member.name in wanted:
                         parts[wanted[member.name]] = archive.extractfile(member).read()
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise DataError(f'{path}: not a whole .tar.gz archive ({error}); fetch it again') from error
         missing = [name for name in names if name not in parts]
         if missing:

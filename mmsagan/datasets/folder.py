@@ -16,10 +16,12 @@ class ImageFolder(ClassImageDataset):
     Args:
         data_root: Folder of the data set.
         data_prefix: Folder of the class folders below it.
-        ann_file: Optional list of the images, lines ``<class>/<image> <label>``, relative to ``data_root``. When named but
-            not there, the folders are read.
+        ann_file: Optional list of the images, lines ``<class>/<image> <label>``, relative to ``data_root``.
+            Without one, the folders are read.
         **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
     """
+
+    list_is_optional = False
 
     def load_data_list(self) -> list[dict]:
         """One entry an image: ``img_path`` and ``gt_label``."""
@@ -29,10 +31,10 @@ class ImageFolder(ClassImageDataset):
                 f'{type(self).__name__}: no folder {root}; it should hold one folder of images a class. Set '
                 'train_dataloader.dataset.data_root'
             )
-        if self.ann_file and Path(self.ann_file).is_file():
-            classes, entries = self._read_list(root)
-        else:
-            classes, entries = self._read_folders(root)
+        has_list = bool(self.ann_file) and Path(self.ann_file).is_file()
+        if self.ann_file and not has_list and not self.list_is_optional:
+            raise DataError(f"{self.name}: no file {self.ann_file}; without a list of images set ann_file=''")
+        classes, entries = self._read_list(root) if has_list else self._read_folders(root)
         if not entries:
             raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}')
         self.describe(classes, [entry['gt_label'] for entry in entries])
@@ -48,16 +50,24 @@ class ImageFolder(ClassImageDataset):
 
     def _read_list(self, root: Path) -> tuple[list[str], list[dict]]:
         entries, names = [], {}
-        for number, line in enumerate(Path(self.ann_file).read_text().splitlines(), 1):
+        for number, line in enumerate(self._list_lines(), 1):
             if not line.strip():
                 continue
             path, _, label = line.strip().rpartition(' ')
-            if not path or not label.isdigit():
+            if not path or not label.isdecimal():
                 raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", found {line!r}')
             entries.append(dict(img_path=str(root / path), gt_label=int(label)))
             names.setdefault(int(label), Path(path).parts[0])
+        if names and max(names) >= len(entries):
+            raise DataError(f'{self.ann_file}: label {max(names)}, but only {len(entries)} images; labels count from 0')
         classes = [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)]
         return classes, entries
+
+    def _list_lines(self) -> list[str]:
+        try:
+            return Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f'{self.ann_file}: cannot be read as a list of images ({error})') from error
 
 
 @DATASETS.register_module()
@@ -72,6 +82,8 @@ class ImageNet(ImageFolder):
         data_prefix: Folder of the images below it.
         **kwargs: See :class:`~mmsagan.datasets.base.ClassImageDataset`.
     """
+
+    list_is_optional = True
 
     def __init__(
         self, data_root: str = 'data/imagenet', ann_file: str = 'meta/train.txt', data_prefix: str | dict = 'train', **kwargs

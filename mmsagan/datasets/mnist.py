@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     try:
         with opened as file:
             data = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f'{path}: cannot be read ({error})') from error
     if len(data) < 4 or data[:3] != b'\x00\x00\x08':
         raise DataError(f'{path}: not an IDX file of unsigned bytes')

@@ -12,7 +12,7 @@ from mmsagan.datasets.base import UnreadableImageError
 from mmsagan.registry import TRANSFORMS
 
 
-@TRANSFORMS.register_module(force=True)
+@TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
     """Decodes ``img_path`` into RGB, whatever the file holds.
 

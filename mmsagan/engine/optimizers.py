@@ -4,12 +4,12 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
 from mmsagan.errors import ConfigError
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from mmsagan.utils.modules import unwrap
 
 _SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts', 'clip_grad')
 
@@ -34,7 +34,7 @@ class MultiOptimWrapperConstructor:
         self.paramwise_cfg = paramwise_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(model)
         unknown = [name for name in self.children if not isinstance(getattr(model, name, None), nn.Module)]
         if unknown:
             raise ConfigError(
@@ -77,7 +77,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 def has_fast_bfloat16() -> bool:
     """Whether the device that MMEngine trains on computes in bfloat16 faster than in float32."""
     if get_device() == 'cuda':
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if get_device() != 'cpu':
         return False
     try:

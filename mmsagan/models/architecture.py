@@ -9,7 +9,7 @@ from mmsagan.registry import MODELS
 
 
 def look_up_scale(
-    table: Mapping[int, Sequence], scale: int, override: Mapping | Sequence | None, key: str, argument: str
+    table: Mapping[int, Sequence], scale: int, override: Mapping | Sequence | None, key: str, argument: str, meaning: str
 ) -> list:
     """The entry of a per-resolution table, or what the user gives in its place.
 
@@ -19,6 +19,7 @@ def look_up_scale(
         override: The user's list, or a mapping like ``table``; None takes the table.
         key: The argument that holds the resolution, for the message.
         argument: The argument that ``override`` came from, for the message.
+        meaning: What that argument's list says of each block, for the message.
 
     Raises:
         ConfigError: The resolution is in neither.
@@ -29,7 +30,7 @@ def look_up_scale(
     if scale not in table:
         raise ConfigError(
             f'{key}={scale} is not supported: known sizes are {", ".join(map(str, table))}; '
-            f'for another one give the channel factor of each block in {argument}=[...]'
+            f'for another one give {meaning} for each block in {argument}=[...]'
         )
     return list(table[scale])
 
@@ -38,31 +39,32 @@ def chain_with_attention(
     blocks: Sequence[tuple[nn.Module, int]],
     attention_cfg: dict | None,
     after_nth_block: int | Sequence[int],
-    first_number: int = 1,
     **defaults,
-) -> nn.ModuleList:
+) -> tuple[nn.ModuleList, set[int]]:
     """Strings blocks together, an attention block after the chosen ones.
 
     Args:
         blocks: Pairs of a block and the channels it puts out.
         attention_cfg: Config of the attention block; it gets ``in_channels`` and ``defaults``. None: no attention.
-        after_nth_block: Number or numbers of the blocks that attention follows; 0 or less: none.
-        first_number: The number of the first of ``blocks``.
+        after_nth_block: Number or numbers, counted from 1, of the blocks that attention follows; 0 or less: none.
         **defaults: Arguments for the attention block that its config may override.
+
+    Returns:
+        The chain, and which of its places hold attention.
 
     Raises:
         ConfigError: A number is higher than there are blocks.
     """
     numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
     numbers = [number for number in numbers if number > 0] if attention_cfg else []
-    last = first_number + len(blocks) - 1
-    if any(not first_number <= number <= last for number in numbers):
+    if any(number > len(blocks) for number in numbers):
         raise ConfigError(
-            f"attention_after_nth_block={after_nth_block}, but the network's blocks are numbered {first_number} to {last}"
+            f"attention_after_nth_block={after_nth_block}, but the network's blocks are numbered 1 to {len(blocks)}"
         )
-    chain = nn.ModuleList()
-    for number, (block, channels) in enumerate(blocks, first_number):
+    chain, attention_places = nn.ModuleList(), set()
+    for number, (block, channels) in enumerate(blocks, 1):
         chain.append(block)
         if number in numbers:
+            attention_places.add(len(chain))
             chain.append(MODELS.build(dict(attention_cfg), default_args=dict(in_channels=channels, **defaults)))
-    return chain
+    return chain, attention_places

@@ -70,13 +70,18 @@ class ProjDiscriminator(BaseModule):
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
-        factors = look_up_scale(self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg')
-        downsample = look_up_scale(self.default_downsample, input_scale, downsample_cfg, 'input_scale', 'downsample_cfg')
+        factors = look_up_scale(
+            self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg', 'the channel factor'
+        )
+        downsample = look_up_scale(
+            self.default_downsample, input_scale, downsample_cfg, 'input_scale', 'downsample_cfg', 'whether it halves the size'
+        )
         if len(factors) != len(downsample):
             raise ConfigError(
                 f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; they must be equally many'
             )
         self.input_scale = input_scale
+        self.input_channels = input_channels
         self.num_classes = num_classes
         layers = LayerFactory(
             with_spectral_norm=with_spectral_norm,
@@ -93,7 +98,7 @@ class ProjDiscriminator(BaseModule):
             (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down)), o)
             for i, o, down in zip(widths[:-1], widths[1:], downsample)
         ]
-        chain = chain_with_attention(
+        chain, _ = chain_with_attention(
             blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
         self.conv_blocks = chain[1:]

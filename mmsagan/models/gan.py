@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.registry import MODELS
+from mmsagan.utils.modules import unwrap
 
 
 @MODELS.register_module(name=['SAGAN', 'SNGAN', 'ConditionalGAN'])
@@ -21,9 +22,10 @@ class ConditionalGAN(BaseModel):
     updates of G. Fake labels are uniform. The networks are called as ``generator(noise, label=label)`` and
     ``discriminator(images, label)``, and get ``num_classes`` where their configs do not state it.
 
-    Gradient accumulation: with ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is done in k parts
-    whose mean gradient is applied once, so iterations keep their meaning: 4 GPUs with 64 images each become one GPU with
-    ``batch_size=256`` and ``accumulative_counts=4``.
+    Accumulation: with ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is done in k parts, whose
+    mean gradient is applied once, so iterations keep their meaning: 4 GPUs with 64 images each become one GPU with
+    ``batch_size=256`` and ``accumulative_counts=4``. Batch norms see one part at a time, as without SyncBN, and spectral norms
+    do a power iteration for every part.
 
     Args:
         generator: Config of G.
@@ -94,11 +96,12 @@ class ConditionalGAN(BaseModel):
 
     def init_weights(self) -> None:
         """Fills both networks' weights by their init schemes."""
-        for network in (self.generator, self.discriminator):
+        # The runner calls this after it has put both into DDP.
+        for network in (unwrap(self.generator), unwrap(self.discriminator)):
             if hasattr(network, 'init_weights'):
                 network.init_weights()
         if self.generator_ema is not None:
-            self.generator_ema.load_state_dict(self.generator.state_dict())
+            self.generator_ema.load_state_dict(unwrap(self.generator).state_dict())
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -116,11 +119,11 @@ class ConditionalGAN(BaseModel):
         log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
         iteration = self._count_iteration()
         if iteration % self.discriminator_steps == 0:
-            for _ in range(self.generator_steps):
+            updates_before = (iteration // self.discriminator_steps - 1) * self.generator_steps
+            for step in range(1, self.generator_steps + 1):
                 log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
-            if self.ema is not None:
-                num_updates = iteration // self.discriminator_steps
-                self.ema.update(self.generator_ema, _unwrap(self.generator), iteration, num_updates)
+                if self.ema is not None:
+                    self.ema.update(self.generator_ema, unwrap(self.generator), iteration, updates_before + step)
         return log_vars
 
     def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -141,7 +144,7 @@ class ConditionalGAN(BaseModel):
             with optim_wrapper.optim_context(self.discriminator):
                 fake_label = self.draw_label(len(real))
                 with torch.no_grad():
-                    fake = _unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
+                    fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
                 real_logits = self.discriminator(real, real_label)
                 fake_logits = self.discriminator(fake, fake_label)
                 loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
@@ -163,7 +166,7 @@ class ConditionalGAN(BaseModel):
         parts = _num_parts(batch_size, optim_wrapper)
         part_size = batch_size // parts
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
-        discriminator = _unwrap(self.discriminator)
+        discriminator = unwrap(self.discriminator)
         logs = []
         with _frozen(discriminator):
             for _ in range(parts):
@@ -181,6 +184,18 @@ class ConditionalGAN(BaseModel):
         self._iteration += 1
         self.iteration.fill_(self._iteration)
         return self._iteration
+
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        """The state, under the same keys whether or not the networks are in DDP wrappers.
+
+        MMEngine saves it as it is and loads into the networks inside their wrappers.
+        """
+        state = super().state_dict(*args, **kwargs)
+        wrapped = tuple(f'{name}.module.' for name, child in self.named_children() if is_model_wrapper(child))
+        for key in list(state):
+            value = state.pop(key)
+            state[key.replace('.module.', '.', 1) if key.startswith(wrapped) else key] = value
+        return state
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -254,7 +269,7 @@ class ConditionalGAN(BaseModel):
         if sample_model == 'ema' and self.generator_ema is None:
             raise ConfigError("sample_model='ema', but the model keeps no moving average; set model.ema_config")
         use_ema = self.generator_ema is not None and sample_model != 'orig'
-        return self.generator_ema if use_ema else _unwrap(self.generator)
+        return self.generator_ema if use_ema else unwrap(self.generator)
 
     def forward(
         self,
@@ -286,10 +301,6 @@ def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator
             'the parts disagree on the number of classes: ' + ', '.join(f'{key}={value}' for key, value in stated.items())
         )
     return next(iter(stated.values()))
-
-
-def _unwrap(network: nn.Module) -> nn.Module:
-    return network.module if is_model_wrapper(network) else network
 
 
 @contextmanager

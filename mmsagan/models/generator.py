@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmsagan.errors import ConfigError
 from mmsagan.models.architecture import chain_with_attention, look_up_scale
 from mmsagan.models.initializers import get_init_scheme, initialize
-from mmsagan.models.layers import GeneratorBlock, LayerFactory
+from mmsagan.models.layers import LayerFactory
 from mmsagan.registry import MODELS
 
 
@@ -43,7 +43,8 @@ class SAGANGenerator(BaseModule):
         attention_cfg: Config of the attention block; None for none.
         attention_after_nth_block: The up-block, or up-blocks, that attention follows, counted from 1; 0 for none.
         channels_cfg: The factor of ``base_channels`` that enters each up-block, as a list, or such lists by scale.
-        blocks_cfg: Config of the up-block.
+        blocks_cfg: Config of the up-block; it gets ``in_channels``, ``out_channels`` and ``layers``, and is called with the
+            features and the label.
         act_cfg: Config of the activation; ``inplace`` changes nothing in the generator.
         use_cbn: False: class-independent batch norm.
         auto_sync_bn: Whether batch norms span all processes when training is distributed over GPUs.
@@ -89,7 +90,9 @@ class SAGANGenerator(BaseModule):
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
-        factors = look_up_scale(self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg')
+        factors = look_up_scale(
+            self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg', 'the channel factor'
+        )
         if input_scale * 2 ** len(factors) != output_scale:
             raise ConfigError(
                 f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
@@ -119,7 +122,7 @@ class SAGANGenerator(BaseModule):
             (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)
             for i, o in zip(widths[:-1], widths[1:])
         ]
-        self.conv_blocks = chain_with_attention(
+        self.conv_blocks, self._attention_places = chain_with_attention(
             blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
         self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
@@ -135,8 +138,8 @@ class SAGANGenerator(BaseModule):
             Images (N, out_channels, S, S), float in [-1, 1].
         """
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
-        for block in self.conv_blocks:
-            x = block(x, label) if isinstance(block, GeneratorBlock) else block(x)
+        for place, block in enumerate(self.conv_blocks):
+            x = block(x) if place in self._attention_places else block(x, label)
         return self.to_rgb(x)
 
     def init_weights(self) -> None:

@@ -58,6 +58,8 @@ def get_init_scheme(init_cfg: dict) -> InitScheme:
         ConfigError: There is no scheme of that name.
     """
     name = init_cfg.get('type')
+    if set(init_cfg) - {'type'}:
+        raise ConfigError(f'init_cfg takes only type=NAME, got {init_cfg}')
     if name not in INIT_SCHEMES:
         raise ConfigError(f'unknown init scheme {name!r} in init_cfg; choose one of {", ".join(INIT_SCHEMES)}')
     return INIT_SCHEMES[name]

@@ -13,20 +13,23 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
+_multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
+
 # What a pickled array is rebuilt with; numpy has moved its functions between these modules over the years.
-_ALLOWED = {
-    (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray if hasattr(np, '_core') else np.core.multiarray, name)
-    for core in ('core', '_core')
-    for name in ('_reconstruct', 'scalar')
+NUMPY_GLOBALS = {
+    **{(f'numpy.{core}.multiarray', '_reconstruct'): _multiarray._reconstruct for core in ('core', '_core')},
+    **{(f'numpy.{core}.multiarray', 'scalar'): _multiarray.scalar for core in ('core', '_core')},
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): np.dtype,
 }
-_ALLOWED.update({('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _latin1_bytes})
+_SAFE_GLOBALS = {**NUMPY_GLOBALS, ('_codecs', 'encode'): _latin1_bytes}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _SAFE_GLOBALS:
             raise pickle.UnpicklingError(f'it asks for {module}.{name}, and only numpy arrays and plain values are allowed')
-        return _ALLOWED[module, name]
+        return _SAFE_GLOBALS[module, name]
 
 
 def load_array_pickle(data: bytes, encoding: str = 'latin1'):

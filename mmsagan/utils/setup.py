@@ -10,7 +10,7 @@ _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', '
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
-    """Imports every module that registers a component.
+    """Imports every module that registers a component, and makes MMEngine read checkpoints without running code from them.
 
     Args:
         init_default_scope: Also make ``mmsagan`` the scope in which type names without a prefix are looked up.
@@ -22,6 +22,7 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     """
     for module in _COMPONENT_MODULES:
         importlib.import_module(module)
+    importlib.import_module('mmsagan.checkpoints').register_checkpoint_loaders()
     if init_default_scope:
         current = DefaultScope.get_current_instance()
         if current is None or current.scope_name != SCOPE:

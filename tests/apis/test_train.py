@@ -8,8 +8,9 @@ from mmengine.hooks import Hook
 
 from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.engine.hooks import DataCheckHook
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.engine.hooks import ConsistencyHook
+from mmsagan.engine.hooks.consistency import check_state_dict
+from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
 
 INTERVALS = {'default_hooks.checkpoint.interval': 2, 'custom_hooks': []}
@@ -122,9 +123,9 @@ def test_a_run_that_fails_later_keeps_what_it_has(tiny_run):
 
 def test_the_data_is_checked_whatever_the_config_leaves_out(tiny_run):
     cfg = tiny_run(max_iters=1)
-    cfg.default_hooks.pop('data_check')
+    cfg.default_hooks.pop('consistency')
     runner = train_from_config(cfg)
-    assert sum(isinstance(hook, DataCheckHook) for hook in runner.hooks) == 1
+    assert sum(isinstance(hook, ConsistencyHook) for hook in runner.hooks) == 1
 
 
 def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
@@ -148,3 +149,62 @@ def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
     cfg.merge_from_dict(dict(train_dataloader=dict(dataset=dataset)))
     with pytest.warns(UserWarning, match='unreadable image skipped'):
         assert train_from_config(cfg).iter == 3
+
+
+@pytest.mark.parametrize('resume', [True, False])
+def test_a_checkpoint_of_another_architecture(tiny_run, resume):
+    train_from_config(tiny_run(max_iters=1, **INTERVALS))
+    cfg = tiny_run(max_iters=2, model__generator__base_channels=16, **INTERVALS)
+    cfg.resume, cfg.load_from = resume, str(Path(cfg.work_dir) / 'iter_1.pth')
+    with pytest.raises(CheckpointError, match=r'noise2feat.* is \(128,\) there and \(256,\) in the model'):
+        train_from_config(cfg)
+
+
+def test_weights_of_a_run_without_a_moving_average(tiny_run):
+    train_from_config(tiny_run(max_iters=1, **INTERVALS))
+    cfg = tiny_run(max_iters=1, model__ema_config=dict(momentum=0.9), **INTERVALS)
+    cfg.load_from = str(Path(cfg.work_dir) / 'iter_1.pth')
+    assert train_from_config(cfg).iter == 1
+
+
+@pytest.mark.parametrize(
+    'own, loaded, message',
+    [
+        (dict(a=1, b=2), dict(a=1), 'b is missing'),
+        (dict(a=1), dict(a=1, c=1), 'c is unknown'),
+        (dict(a=1), dict(a=2), r'a is \(2,\) there and \(1,\) in the model'),
+    ],
+)
+def test_differences_are_named(own, loaded, message):
+    with pytest.raises(CheckpointError, match=message):
+        check_state_dict(*({name: torch.zeros(size) for name, size in state.items()} for state in (own, loaded)))
+
+
+def test_a_failed_run_takes_only_its_own_files_away(tiny_run):
+    """Another run may be writing checkpoints into the same folder meanwhile."""
+    cfg = tiny_run(max_iters=1)
+    cfg.custom_hooks = [dict(type='NeighbourHook')]
+    with pytest.raises(RuntimeError):
+        train_from_config(cfg)
+    assert [path.name for path in Path(cfg.work_dir).iterdir()] == ['iter_7.pth']
+
+
+@HOOKS.register_module()
+class NeighbourHook(Hook):
+    """Writes what another run would write, then fails."""
+
+    def before_train(self, runner):
+        (Path(runner.work_dir) / 'iter_7.pth').write_text('of another run')
+        raise RuntimeError('made to fail')
+
+
+def test_a_file_for_a_work_dir(tiny_run, tmp_path):
+    cfg = tiny_run()
+    (tmp_path / 'run').write_text('')
+    with pytest.raises(ConfigError, match='is a file'):
+        train_from_config(cfg)
+
+
+def test_what_cannot_be_built_is_the_configs_mistake(tiny_run):
+    with pytest.raises(ConfigError, match='the experiment cannot be built: .*betas'):
+        train_from_config(tiny_run(**{'optim_wrapper.generator.optimizer.betas': (0, 0.9)}))

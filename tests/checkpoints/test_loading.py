@@ -105,7 +105,7 @@ def test_urls_are_read_safely(tmp_path, monkeypatch):
     """The download lands in torch's cache; what is in the cache is read without running code."""
     marker = tmp_path / 'executed'
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    cache = tmp_path / 'hub' / 'checkpoints'
+    cache = tmp_path / 'hub' / 'checkpoints' / 'example.org'
     cache.mkdir(parents=True)
     torch.save(dict(state_dict=dict(weight=torch.ones(1))), cache / 'good.pth')
     torch.save(Malicious(f'touch {marker}'), cache / 'bad.pth')

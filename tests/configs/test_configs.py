@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from mmsagan.apis.train import train_from_config
-from mmsagan.engine.config import check_config, load_config
+from mmsagan.engine.config import load_config
+from mmsagan.engine.config_check import check_config
 from mmsagan.models.layers import ConditionalBatchNorm2d
 from mmsagan.models.layers import norm as norm_module
 from mmsagan.models.layers.spectral_norm import spectral_norm_hook
@@ -97,14 +100,40 @@ def test_the_inplace_variant_differs_in_one_setting():
     assert len(code) == 2 and code[0].startswith('_base_')
 
 
+@pytest.fixture(scope='module')
+def imagenet1k_root(tmp_path_factory) -> Path:
+    """ImageNet's layout with all 1 000 classes, an image each, without meta/train.txt."""
+    root = tmp_path_factory.mktemp('imagenet1k')
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    for number in range(1000):
+        folder = root / 'train' / f'n{number:08d}'
+        folder.mkdir(parents=True)
+        image.save(folder / f'n{number:08d}_0.JPEG')
+    return root
+
+
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
-def test_two_iterations_from_its_own_file(path, tiny_run, cifar_root, imagenet_root):
-    """Only data root, batch size, width and iterations are changed (and the classes, of which the small ImageNet has three)."""
-    root = {'CIFAR10': cifar_root, 'ImageNet': imagenet_root, 'EmbeddedMNIST': '', 'FashionMNIST': 'data/fashion-mnist'}
-    kind = load_config(path).train_dataloader.dataset.type
-    options = {'train_dataloader.dataset.data_root': str(root[kind])}
-    if kind == 'ImageNet':
-        options['model.num_classes'] = 3
-    cfg = tiny_run(path.relative_to(CONFIGS), max_iters=2, **options)
+def test_two_iterations_from_its_own_file(path, tmp_path, cifar_root, imagenet1k_root):
+    """Only data root, batch size, width and iterations are changed."""
+    root = {'CIFAR10': cifar_root, 'ImageNet': imagenet1k_root, 'EmbeddedMNIST': ''}
+    cfg = load_config(path)
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.dataset.data_root': str(root[cfg.train_dataloader.dataset.type]),
+            'train_dataloader.batch_size': 4,
+            'model.generator.base_channels': 8,
+            'model.discriminator.base_channels': 8,
+            'train_cfg.max_iters': 2,
+        }
+    )
+    cfg.launcher, cfg.work_dir, cfg.experiment_name = 'none', str(tmp_path / 'run'), f'test-{path.stem}'
     runner = train_from_config(cfg)
-    assert runner.iter == 2 and (Path(cfg.work_dir) / 'iter_2.pth').is_file()
+    assert runner.iter == 2 and (tmp_path / 'run' / 'iter_2.pth').is_file()
+    assert list((tmp_path / 'run' / 'samples').glob('*_2.png'))
+
+
+@pytest.mark.parametrize('path', sorted((CONFIGS / '_base_' / 'datasets').glob('*.py')), ids=lambda path: path.stem)
+def test_every_data_base_fits_into_an_experiment(path, tmp_path):
+    bases = [path, CONFIGS / '_base_/models/sagan/base_sagan_32x32.py', CONFIGS / '_base_/schedules/sagan_cifar10.py']
+    (tmp_path / 'config.py').write_text(f'_base_ = {[str(base) for base in bases]}\ntrain_cfg = dict(max_iters=1)\n')
+    check_config(load_config(tmp_path / 'config.py'))

@@ -101,3 +101,15 @@ def test_wrong_content(root, content, message, tmp_path):
     with pytest.raises(DataError, match=message):
         CIFAR10(data_root=str(root))
     assert not marker.exists()
+
+
+def test_damaged_compression(root):
+    path = root / 'cifar10' / 'cifar-10-python.tar.gz'
+    with tarfile.open(path, 'w:gz') as archive:
+        archive.add(root / FOLDER, 'cifar-10-batches-py')
+    shutil.rmtree(root / FOLDER)
+    data = bytearray(path.read_bytes())
+    data[5000:5100] = bytes(100)
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match='cifar-10-python.tar.gz'):
+        CIFAR10(data_root=str(root))

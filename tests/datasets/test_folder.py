@@ -73,7 +73,8 @@ def test_empty_class(folder):
         ('cat/a.png', 'line 2'),
         ('cat/a.png one', 'line 2'),
         ('cat/a.png -1', 'line 2'),
-        ('cat/a.png 7', 'no images in 6 of 8 classes'),
+        ('cat/a.png 7', 'label 7, but only 2 images'),
+        ('cat/a.png ²', 'line 2'),
     ],
 )
 def test_broken_list(folder, line, message):
@@ -116,3 +117,19 @@ def test_pixels_arrive_as_rgb(tmp_path):
     Image.new('RGB', (32, 32), (200, 30, 10)).save(tmp_path / 'red' / 'a.png')
     sample = ImageFolder(data_root=str(tmp_path), pipeline=PIPELINE)[0]['inputs']
     assert np.array_equal(sample[:, 5, 5], [200, 30, 10])
+
+
+def test_a_list_of_images_that_are_not_there(folder):
+    """Told from damaged images after some in a row, whatever share may be unreadable."""
+    (folder / 'list.txt').write_text('\n'.join(f'cat/gone_{i}.png 0' for i in range(100_000)))
+    dataset = ImageFolder(data_root=str(folder), ann_file='list.txt', pipeline=PIPELINE)
+    with pytest.warns(UserWarning), pytest.raises(DataError, match='20 in a row.*gone_'):
+        dataset[0]
+
+
+def test_a_list_that_is_not_there_or_no_text(folder):
+    with pytest.raises(DataError, match="no file .*gone.txt; without a list of images set ann_file=''"):
+        ImageFolder(data_root=str(folder), ann_file='gone.txt')
+    (folder / 'list.txt').write_bytes(b'cat/a.png 0\n\xff\xfe 1\n')
+    with pytest.raises(DataError, match='cannot be read as a list'):
+        ImageFolder(data_root=str(folder), ann_file='list.txt')

@@ -93,3 +93,11 @@ def test_padding():
     assert padded.shape == (6, 6) and padded.sum() == 12 and padded[1:4, 1:5].all()
     with pytest.raises(DataError, match='do not fit into image_size=3'):
         pad_to(images, 3)
+
+
+def test_damaged_compression(tmp_path):
+    data = bytearray(gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8))))
+    data[5000:5100] = bytes(100)
+    (tmp_path / 'images.gz').write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r'images\.gz'):
+        read_idx(tmp_path / 'images.gz')

@@ -51,6 +51,13 @@ def main() -> None:
     assert isinstance(gan.generator, MMDistributedDataParallel) and isinstance(gan.discriminator, MMDistributedDataParallel)
     mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
     gan.draw_noise, gan.draw_label = lambda n: noise[mine], lambda n: fake_label[mine]
+    # The runner initializes after wrapping: the init scheme must reach the networks, and the keys must not show the wrapper.
+    keys = set(gan.state_dict())
+    gan.init_weights()
+    assert not any(value.any() for name, value in gan.discriminator.named_parameters() if name.endswith('.bias'))
+    assert keys == set(gan.state_dict()) and 'discriminator.decision.bias' in keys and 'generator.linear.bias' in keys
+    for value in gan.state_dict().values():
+        torch.distributed.broadcast(value, 0)
     wrapped.train()
     # With lr 1 and plain SGD the weights move by the gradient.
     optimizer = OptimWrapper(torch.optim.SGD(gan.discriminator.parameters(), lr=1.0))

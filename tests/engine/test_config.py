@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmsagan.engine.config import accepted_arguments, check_config, load_config
+from mmsagan.engine.config import load_config
+from mmsagan.engine.config_check import accepted_arguments, check_config
 from mmsagan.errors import ConfigError
 
 
@@ -35,7 +36,13 @@ from mmsagan.errors import ConfigError
         ({'optim_wrapper.generator.optimizer.lrr': 1}, r"optimizer\.lrr: Adam has no such argument; did you mean 'lr'"),
         ({'default_hooks.checkpoint.intervall': 1}, r"did you mean 'interval'"),
         ({'train_dataloder.batch_size': 3}, "unknown key 'train_dataloder'; did you mean 'train_dataloader'"),
-        ({'model': None}, "has no 'model'"),
+        ({'model': None}, r'has no model=dict'),
+        ({'optim_wrapper.type': 'Foo'}, r"optim_wrapper\.type='Foo' is not registered"),
+        ({'optim_wrapper.constructor': 'Foo'}, r"optim_wrapper\.constructor='Foo' is not registered"),
+        ({'optim_wrapper.generator.type': 'Foo'}, r"optim_wrapper\.generator\.type='Foo' is not registered"),
+        ({'model.ema_config.momentun': 0.9}, r"ema_config\.momentun: GeneratorEMA .*did you mean 'momentum'"),
+        ({'randomness.sed': 1}, r"randomness\.sed: set_randomness .*did you mean 'seed'"),
+        ({'train_dataloader.batch_size': 0}, 'must be at least 1'),
     ],
 )
 def test_mistakes_are_found_before_anything_is_built(tiny_run, options, message):
@@ -52,6 +59,7 @@ def test_mistakes_are_found_before_anything_is_built(tiny_run, options, message)
     'text, message',
     [
         (None, 'nowhere.py'),
+        ('1 / 0', 'ZeroDivisionError'),
         ('model = dict(', 'SyntaxError'),
         ("_base_ = './gone.py'", 'gone.py'),
     ],
@@ -88,3 +96,32 @@ def test_arguments_handed_on_count():
     assert accepted_arguments(Open) == (set(), True)
     assert accepted_arguments(Empty) == (set(), False)
     assert 'lr' in accepted_arguments(torch.optim.Adam)[0]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'note': dict(type='anything')},
+        {'models': 'a variable of the config'},
+        {'work_dirs': 'another one'},
+        {'visualizer.vis_backends': [dict(type='WandbVisBackend', init_kwargs=dict(config=dict(type='sweep')))]},
+        {'model.generator.norm_cfg': dict(type='BN', requires_grad=True)},
+        {'optim_wrapper.generator.type': 'AmpOptimWrapper', 'optim_wrapper.generator.loss_scale': 512.0},
+        {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=5, by_epoch=False, convert_to_iter_based=True)]},
+        {'custom_hooks': [dict(type='EMAHook', priority=49)]},
+        {'train_dataloader.prefetch_factor': 4},
+        {'model_wrapper_cfg.static_graph': True},
+    ],
+)
+def test_what_is_right_passes(tiny_run, options):
+    cfg = tiny_run()
+    if 'model.generator.norm_cfg' in options:
+        cfg.model.generator = dict(type=torch.nn.Identity, norm_cfg=options['model.generator.norm_cfg'])
+    else:
+        cfg.merge_from_dict(options)
+    check_config(cfg)
+
+
+def test_no_workers_need_no_persistence(tiny_run):
+    cfg = tiny_run(**{'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': True})
+    assert cfg.train_dataloader.persistent_workers is False

@@ -3,6 +3,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmsagan.engine import optimizers
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor, has_fast_bfloat16
 from mmsagan.errors import ConfigError
 
@@ -45,16 +46,32 @@ def test_unknown_part():
         MultiOptimWrapperConstructor(dict(critic=adam(1)))(Model())
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'auto'])
-def test_bfloat16(dtype):
+@pytest.mark.parametrize(
+    'dtype, fast, expected',
+    [
+        ('bfloat16', False, torch.bfloat16),
+        ('auto', True, torch.bfloat16),
+        ('auto', False, torch.float32),
+    ],
+)
+def test_bfloat16(monkeypatch, dtype, fast, expected):
+    monkeypatch.setattr(optimizers, 'has_fast_bfloat16', lambda: fast)
     model = nn.Linear(4, 4)
     wrapper = BFloat16OptimWrapper(dtype=dtype, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
     with wrapper.optim_context(model):
         out = model(torch.ones(1, 4))
-    expected = torch.bfloat16 if dtype == 'bfloat16' or has_fast_bfloat16() else torch.float32
     assert out.dtype == expected
     wrapper.update_params(out.float().sum())
     assert model.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    'flags, expected', [(dict(avx512_bf16=True), True), (dict(amx_bf16=True), True), (dict(avx2=True), False)]
+)
+def test_which_cpus_have_it(monkeypatch, flags, expected):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: flags, raising=False)
+    monkeypatch.setattr(optimizers, 'get_device', lambda: 'cpu')
+    assert has_fast_bfloat16() == expected
 
 
 def test_other_types_are_refused():

@@ -102,3 +102,9 @@ def test_print_config():
     assert result.returncode == 0 and "type='SAGANGenerator'" in result.stdout and 'max_iters=7' in result.stdout
     result = run(CONFIG, '--cfg-options', 'model.generatr.x=7', tool='tools/misc/print_config.py')
     assert result.returncode == 2 and 'generatr' in result.stderr
+
+
+def test_an_option_without_a_value():
+    result = run(CONFIG, '--cfg-options', 'train_cfg.max_iters')
+    assert result.returncode == 2 and "expected KEY=VALUE, got 'train_cfg.max_iters'" in result.stderr
+    assert 'Traceback' not in result.stderr

@@ -9,10 +9,9 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import DictAction
 from torch import Tensor, nn
 
-from mmsagan.apis.cli import run_tool
+from mmsagan.apis.cli import CfgOptions, run_tool
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.engine.config import load_config
@@ -76,7 +75,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=20, help='epochs that the classifier is trained for')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change config values')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     model = MODELS.build(load_config(args.config, args.cfg_options).model)

@@ -3,16 +3,15 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from mmsagan.apis.cli import run_tool
-from mmsagan.engine.config import check_config, load_config
+from mmsagan.apis.cli import CfgOptions, run_tool
+from mmsagan.engine.config import load_config
+from mmsagan.engine.config_check import check_config
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change config values')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     print(cfg.pretty_text)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.registry import HOOKS
+from mmsagan.utils.modules import unwrap
 from mmsagan.visualization import image_grid
 
 
@@ -23,7 +23,7 @@ class VisualizationHook(Hook):
         interval: Iterations between two grids.
         fixed_input: Whether every grid has the same noise, so that the grids show one row's development.
         vis_kwargs_list: A dict a grid, or a list of them: ``name`` of the picture; ``sample_model``, 'orig', 'ema', or
-            ``'ema/orig'`` for both; ``type``, ``'GAN'`` or ``'Noise'``, which mean the same here.
+            'ema/orig' for both; ``type``, 'GAN' or 'Noise', which mean the same here; MMagic's ``target_keys`` is not needed.
         num_rows: Rows of a grid.
         classes: The classes shown; None takes the first ten.
         seed: Of the fixed noise.
@@ -48,8 +48,27 @@ class VisualizationHook(Hook):
         self.noise_source = torch.Generator().manual_seed(seed)
         self._noise: torch.Tensor | None = None
         for grid in self.grids:
-            if grid.get('type', 'GAN') not in ('GAN', 'Noise'):
-                raise ConfigError(f"VisualizationHook: type must be 'GAN' or 'Noise', got {grid['type']!r}")
+            self._check_grid(grid)
+
+    @staticmethod
+    def _check_grid(grid: dict) -> None:
+        unknown = set(grid) - {'type', 'name', 'sample_model', 'target_keys'}
+        if unknown:
+            raise ConfigError(f'VisualizationHook: unknown key {sorted(unknown)[0]!r} in vis_kwargs_list')
+        if grid.get('type', 'GAN') not in ('GAN', 'Noise'):
+            raise ConfigError(f"VisualizationHook: type must be 'GAN' or 'Noise', got {grid['type']!r}")
+        if not set((grid.get('sample_model') or 'orig').split('/')) <= {'orig', 'ema'}:
+            raise ConfigError(f"VisualizationHook: sample_model must be 'orig', 'ema' or both, got {grid['sample_model']!r}")
+
+    def before_train(self, runner) -> None:
+        """Finds at once what would otherwise fail at the first grid."""
+        model = unwrap(runner.model)
+        for grid in self.grids:
+            for sample_model in self._models_of(grid, model):
+                model.sampled_network(sample_model)
+        wrong = [label for label in self.classes or () if not 0 <= label < model.num_classes]
+        if wrong:
+            raise ConfigError(f'VisualizationHook: class {wrong[0]} is out of range, the model has {model.num_classes}')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
@@ -58,10 +77,10 @@ class VisualizationHook(Hook):
     @master_only
     def draw(self, runner) -> None:
         """Samples and hands the grids to the visualizer."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         noise, label, columns = self._input(model)
         for grid in self.grids:
-            models = str(grid.get('sample_model') or ('ema' if model.generator_ema is not None else 'orig')).split('/')
+            models = self._models_of(grid, model)
             for sample_model in models:
                 images = torch.cat(
                     [
@@ -71,6 +90,10 @@ class VisualizationHook(Hook):
                 )
                 name = grid.get('name', 'fake_img') + (f'_{sample_model}' if len(models) > 1 else '')
                 runner.visualizer.add_image(name, image_grid(to_uint8(images), columns), step=runner.iter + 1)
+
+    @staticmethod
+    def _models_of(grid: dict, model: ConditionalGAN) -> list[str]:
+        return (grid.get('sample_model') or ('orig' if model.generator_ema is None else 'ema')).split('/')
 
     def _input(self, model: ConditionalGAN) -> tuple[torch.Tensor, torch.Tensor | None, int]:
         classes = self.classes if self.classes is not None else range(min(10, model.num_classes))

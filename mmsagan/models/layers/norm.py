@@ -1,11 +1,8 @@
 """Batch normalization: plain, synchronized over processes, and conditional on the class."""
 
-import logging
-
 import torch
 from mmengine.device import is_cuda_available
 from mmengine.dist import is_distributed
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 
@@ -14,21 +11,9 @@ def build_batch_norm(num_channels: int, eps: float = 1e-4, affine: bool = True, 
 
     ``torch.nn.SyncBatchNorm`` has no CPU kernel, so distributed training on CPUs uses each process's own statistics.
     """
-    if sync and is_distributed():
-        if is_cuda_available():
-            return nn.SyncBatchNorm(num_channels, eps=eps, affine=affine)
-        _warn_about_plain_batch_norm()
+    if sync and is_distributed() and is_cuda_available():
+        return nn.SyncBatchNorm(num_channels, eps=eps, affine=affine)
     return nn.BatchNorm2d(num_channels, eps=eps, affine=affine)
-
-
-def _warn_about_plain_batch_norm() -> None:
-    if not getattr(_warn_about_plain_batch_norm, 'done', False):
-        _warn_about_plain_batch_norm.done = True
-        print_log(
-            'Without GPUs there is no SyncBN: the generator uses plain BN, each process its own statistics.',
-            logger='current',
-            level=logging.WARNING,
-        )
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -2,10 +2,9 @@
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsagan.models.layers.factory import LayerFactory
-from mmsagan.models.layers.norm import ConditionalBatchNorm2d
 from mmsagan.registry import MODELS
 
 
@@ -22,7 +21,8 @@ class GeneratorBlock(BaseModule):
 
     def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, upsample: bool = True):
         super().__init__()
-        make_norm = layers.conditional_norm if layers.num_classes else layers.batch_norm
+        self.conditional = layers.num_classes > 0
+        make_norm = layers.conditional_norm if self.conditional else layers.batch_norm
         self.upsample = upsample
         # A 1x1 convolution commutes with nearest-neighbour upsampling, at a quarter of the work before it.
         self.shortcut_before_resampling = layers.folded_resampling
@@ -34,14 +34,13 @@ class GeneratorBlock(BaseModule):
         self.shortcut = layers.conv(in_channels, out_channels, 1) if upsample or in_channels != out_channels else None
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Args: x: features. label: class indices (N,), needed by conditional norms."""
+        """Features (N, in, H, W) -> (N, out, 2H, 2W); conditional norms need the label (N,)."""
         out = self.conv_1(self.activation(self._normalize(self.norm_1, x, label)))
         out = self.conv_2(self.activation(self._normalize(self.norm_2, out, label)))
         return out + self._shortcut(x)
 
-    @staticmethod
-    def _normalize(norm, x: Tensor, label: Tensor | None) -> Tensor:
-        return norm(x, label) if isinstance(norm, ConditionalBatchNorm2d) else norm(x)
+    def _normalize(self, norm: nn.Module, x: Tensor, label: Tensor | None) -> Tensor:
+        return norm(x, label) if self.conditional else norm(x)
 
     def _shortcut(self, x: Tensor) -> Tensor:
         if self.shortcut is None:

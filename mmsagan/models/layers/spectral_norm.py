@@ -30,7 +30,7 @@ class SpectralNorm:
                 self.power_iteration(module)
             # The next power iteration changes the buffers in place; the graph of this forward keeps its own copies.
             u, v = module.weight_u.clone(), module.weight_v.clone()
-            module.weight = weight / torch.dot(u, torch.mv(weight.flatten(1), v))
+            module.weight = weight / _singular_value(weight, u, v)
 
     @torch.no_grad()
     def power_iteration(self, module: nn.Module) -> None:
@@ -38,6 +38,10 @@ class SpectralNorm:
         matrix = module.weight_orig.flatten(1)
         F.normalize(torch.mv(matrix.t(), module.weight_u), dim=0, eps=self.eps, out=module.weight_v)
         F.normalize(torch.mv(matrix, module.weight_v), dim=0, eps=self.eps, out=module.weight_u)
+
+
+def _singular_value(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    return torch.dot(u, torch.mv(weight.flatten(1), v))
 
 
 def _drop_graph(module: nn.Module, inputs, output) -> None:
@@ -91,4 +95,4 @@ def settle_spectral_norm(network: nn.Module, iterations: int = 15) -> None:
 
 def sigma(module: nn.Module) -> Tensor:
     """The layer's current estimate of its weight's largest singular value, a scalar."""
-    return torch.dot(module.weight_u, torch.mv(module.weight_orig.detach().flatten(1), module.weight_v))
+    return _singular_value(module.weight_orig.detach(), module.weight_u, module.weight_v)

@@ -4,6 +4,7 @@ import torch
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmsagan.apis import train_from_config
 from mmsagan.engine.hooks import VisualizationHook
 from mmsagan.errors import ConfigError, DataError
 
@@ -74,9 +75,32 @@ def test_drawing_leaves_the_training_random_numbers_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_wrong_kind():
-    with pytest.raises(ConfigError, match="'GAN' or 'Noise'"):
-        VisualizationHook(vis_kwargs_list=dict(type='Translation'))
+@pytest.mark.parametrize(
+    'grid, message',
+    [
+        (dict(type='Translation'), "'GAN' or 'Noise'"),
+        (dict(sample_model='emma'), "'orig', 'ema' or both"),
+        (dict(nam='x'), "unknown key 'nam'"),
+    ],
+)
+def test_wrong_grids(grid, message):
+    with pytest.raises(ConfigError, match=message):
+        VisualizationHook(vis_kwargs_list=grid)
+
+
+@pytest.mark.parametrize(
+    'hook, message',
+    [
+        (dict(classes=[12]), 'class 12 is out of range, the model has 10'),
+        (dict(vis_kwargs_list=dict(sample_model='ema')), 'no moving average'),
+    ],
+)
+def test_what_the_model_cannot_draw_is_found_before_training(tiny_run, tmp_path, hook, message):
+    cfg = tiny_run()
+    cfg.custom_hooks = [dict(type='VisualizationHook', **hook)]
+    with pytest.raises(ConfigError, match=message):
+        train_from_config(cfg)
+    assert not (tmp_path / 'run').exists()
 
 
 def test_samples_reach_the_work_dir(tiny_run, tmp_path):
@@ -98,3 +122,10 @@ def test_samples_reach_the_work_dir(tiny_run, tmp_path):
 def test_data_that_does_not_fit_the_model(tiny_run, options, message):
     with pytest.raises(DataError, match=message):
         Runner.from_cfg(tiny_run(**options)).train()
+
+
+def test_a_pipeline_without_packing(tiny_run):
+    cfg = tiny_run()
+    cfg.train_dataloader.dataset.pipeline = []
+    with pytest.raises(DataError, match='PackInputs'):
+        Runner.from_cfg(cfg).train()
