@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures how often a classifier sees the digit that the demo's generator was asked for.
+"""Measures how often a classifier sees the digit that the demo's generator was asked for, and how varied the samples are.
 
 The classifier is independent of the GAN: a small CNN trained here on 4 000 of the real digits; its accuracy on the others is
 printed too.
@@ -60,6 +60,16 @@ def agreement(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
     return (predicted == labels).float().mean().item()
 
 
+def variety(images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -> float:
+    """Pixel variance within a class as a share of the real digits', averaged over classes: 0 when all samples are alike."""
+
+    def variance(pool: Tensor, pool_labels: Tensor) -> Tensor:
+        grey = pool.mean(1)
+        return torch.stack([grey[pool_labels == digit].var(0).mean() for digit in range(10)])
+
+    return (variance(images, labels) / variance(real, real_labels)).mean().item()
+
+
 def sample_digits(model: ConditionalGAN, num_samples: int, seed: int, sample_model: str | None) -> tuple[Tensor, Tensor]:
     """Samples with as many of each class."""
     noise = torch.randn(num_samples, model.noise_size, generator=torch.Generator().manual_seed(seed))
@@ -84,9 +94,11 @@ def main() -> None:
     images, labels = load_digits()
     classifier = train_classifier(images[:4000], labels[:4000], args.epochs)
     accuracy = agreement(classifier, images[4000:], labels[4000:])
-    share = agreement(classifier, *sample_digits(model, args.num_samples, args.seed, args.sample_model))
+    samples, requested = sample_digits(model, args.num_samples, args.seed, args.sample_model)
+    share = agreement(classifier, samples, requested)
     print(f'classifier on 1000 held-out real digits: {accuracy:.1%}')
     print(f'classifier agrees with the requested digit on {share:.1%} of {args.num_samples} samples')
+    print(f"variance within a class: {variety(samples, requested, images, labels):.2f} of the real digits'")
 
 
 if __name__ == '__main__':
