@@ -215,22 +215,22 @@ class ConditionalGAN(BaseModel):
         """Where the networks are."""
         return next(self.generator.parameters()).device
 
-    def draw_noise(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_noise(self, num_samples: int) -> Tensor:
         """Standard normal noise (num_samples, noise_size)."""
-        return torch.randn(num_samples, self.noise_size, device=self.device, generator=generator)
+        return torch.randn(num_samples, self.noise_size, device=self.device)
 
-    def draw_label(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor | None:
+    def draw_label(self, num_samples: int) -> Tensor | None:
         """Uniform classes (num_samples,); None for an unconditional GAN."""
         if not self.num_classes:
             return None
-        return torch.randint(self.num_classes, (num_samples,), device=self.device, generator=generator)
+        return torch.randint(self.num_classes, (num_samples,), device=self.device)
 
     @torch.no_grad()
     def sample(
         self,
         noise: Tensor | None = None,
         label: Tensor | None = None,
-        num_samples: int | None = None,
+        num_samples: int = 1,
         sample_model: str | None = None,
     ) -> Tensor:
         """Makes images in evaluation mode.
@@ -238,29 +238,38 @@ class ConditionalGAN(BaseModel):
         Args:
             noise: (N, noise_size); None draws it.
             label: Classes (N,); None draws them.
-            num_samples: N, needed when neither noise nor label is given.
+            num_samples: N, when neither noise nor label is given.
             sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
 
         Returns:
             Images (N, 3, S, S), float in [-1, 1].
 
         Raises:
-            ConfigError: ``'ema'`` is asked for and there is none, or a label is out of range.
+            ConfigError: ``'ema'`` is asked for and there is none, a label is out of range, or there are not as many labels as
+                noises.
         """
-        num_samples = next(len(x) for x in (noise, label, range(num_samples or 1)) if x is not None)
-        noise = self.draw_noise(num_samples) if noise is None else noise.to(self.device)
-        label = self.draw_label(num_samples) if label is None else label.to(self.device)
-        if label is not None and len(label) and not 0 <= int(label.min()) <= int(label.max()) < (self.num_classes or 0):
-            raise ConfigError(
-                f'label out of range: {int(label.min())} to {int(label.max())}, but the model has '
-                f'{self.num_classes} classes, 0 to {(self.num_classes or 0) - 1}'
-            )
+        if noise is None:
+            noise = self.draw_noise(num_samples if label is None else len(label))
+        if label is None:
+            label = self.draw_label(len(noise))
+        else:
+            self._check_label(label, len(noise))
+            label = label.to(self.device)
         network = self.sampled_network(sample_model)
         was_training = network.training
         network.eval()
-        images = network(noise, label=label)
+        images = network(noise.to(self.device), label=label)
         network.train(was_training)
         return images
+
+    def _check_label(self, label: Tensor, num_samples: int) -> None:
+        if len(label) != num_samples:
+            raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
+        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
+            raise ConfigError(
+                f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {self.num_classes} classes, '
+                f'0 to {self.num_classes - 1}'
+            )
 
     def sampled_network(self, sample_model: str | None = None) -> nn.Module:
         """The generator that ``sample_model`` (``'ema'``, ``'orig'`` or None) names."""
@@ -271,15 +280,9 @@ class ConditionalGAN(BaseModel):
         use_ema = self.generator_ema is not None and sample_model != 'orig'
         return self.generator_ema if use_ema else unwrap(self.generator)
 
-    def forward(
-        self,
-        noise: Tensor | None = None,
-        label: Tensor | None = None,
-        num_samples: int | None = None,
-        sample_model: str | None = None,
-    ) -> Tensor:
+    def forward(self, *args, **kwargs) -> Tensor:
         """The same as :meth:`sample`."""
-        return self.sample(noise, label, num_samples, sample_model)
+        return self.sample(*args, **kwargs)
 
 
 def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:

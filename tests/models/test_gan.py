@@ -173,6 +173,7 @@ def test_sampling(gan_config):
     for kwargs, message in (
         (dict(label=torch.tensor([3])), r'label out of range: 3 to 3, but the model has 3 classes, 0 to 2'),
         (dict(label=torch.tensor([-1])), 'out of range'),
+        (dict(noise=torch.randn(2, 16), label=torch.tensor([1])), '1 labels for 2 noise vectors'),
         (dict(sample_model='ema'), 'no moving average'),
         (dict(sample_model='best'), "'ema' or 'orig'"),
     ):
