@@ -70,10 +70,11 @@ def _build_runner(cfg: Config) -> Runner:
 def use_mixed_precision(cfg: Config) -> None:
     """Turns on mixed precision (``--amp``): bfloat16, or float16 with loss scaling on GPUs that lack it."""
     float16 = is_cuda_available() and not has_fast_bfloat16()
-    for wrapper in (cfg.optim_wrapper, *cfg.optim_wrapper.values()):
-        if isinstance(wrapper, dict):
-            wrapper.pop('type', None)
-            wrapper.pop('dtype', None)
+    # The networks' own wrappers, told from shared settings such as clip_grad by their optimizer.
+    own = [value for value in cfg.optim_wrapper.values() if isinstance(value, dict) and 'optimizer' in value]
+    for wrapper in (cfg.optim_wrapper, *own):
+        wrapper.pop('type', None)
+        wrapper.pop('dtype', None)
     cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'BFloat16OptimWrapper'
     print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
 

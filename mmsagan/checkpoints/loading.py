@@ -7,7 +7,7 @@ the one that ``Runner.resume`` and ``Runner.load_checkpoint`` use.
 """
 
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -84,7 +84,10 @@ def load_from_https(filename: str, map_location=None) -> dict:
     if not filename.startswith('https://'):
         raise CheckpointError(f'{filename}: checkpoints are fetched over https only')
     url = urlsplit(filename)
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / url.netloc / Path(url.path).relative_to('/')
+    parts = PurePosixPath(url.path).parts[1:]
+    if not url.hostname or not parts or '..' in (url.netloc, *parts):
+        raise CheckpointError(f'{filename}: not the URL of a file')
+    path = Path(torch.hub.get_dir(), 'checkpoints', url.netloc, *parts)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,6 +1,5 @@
 """What all data sets here share: one class an image, checked labels, unreadable files skipped and named."""
 
-import copy
 import warnings
 from collections.abc import Sequence
 
@@ -134,7 +133,7 @@ class ArrayDataset(ClassImageDataset):
         """The entry of an image. The array is shared, not copied: transforms make new ones."""
         if self.serialize_data:
             return super().get_data_info(idx)
-        return dict(copy.copy(self.data_list[idx]), sample_idx=idx % len(self))
+        return dict(self.data_list[idx], sample_idx=idx % len(self))
 
 
 def pad_to(images: np.ndarray, size: int) -> np.ndarray:

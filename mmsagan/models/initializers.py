@@ -35,19 +35,11 @@ class InitScheme:
         return 1.0 if self.cbn_weight_is_offset else 0.0
 
 
-def _orthogonal(weight: Tensor, gain: float) -> Tensor:
-    return nn.init.orthogonal_(weight, gain)
-
-
-def _xavier_uniform(weight: Tensor, gain: float) -> Tensor:
-    return nn.init.xavier_uniform_(weight, gain)
-
-
 INIT_SCHEMES = {
-    'studio': InitScheme(_orthogonal),
-    'BigGAN': InitScheme(_xavier_uniform, zero_bias=False),
-    'SAGAN': InitScheme(_xavier_uniform, cbn_weight_is_offset=False),
-    'SNGAN': InitScheme(_xavier_uniform, conv3x3_gain=sqrt(2), cbn_weight_is_offset=False),
+    'studio': InitScheme(nn.init.orthogonal_),
+    'BigGAN': InitScheme(nn.init.xavier_uniform_, zero_bias=False),
+    'SAGAN': InitScheme(nn.init.xavier_uniform_, cbn_weight_is_offset=False),
+    'SNGAN': InitScheme(nn.init.xavier_uniform_, conv3x3_gain=sqrt(2), cbn_weight_is_offset=False),
 }
 
 

@@ -208,3 +208,12 @@ def test_a_file_for_a_work_dir(tiny_run, tmp_path):
 def test_what_cannot_be_built_is_the_configs_mistake(tiny_run):
     with pytest.raises(ConfigError, match='the experiment cannot be built: .*betas'):
         train_from_config(tiny_run(**{'optim_wrapper.generator.optimizer.betas': (0, 0.9)}))
+
+
+def test_mixed_precision_leaves_the_other_settings_of_the_wrappers(tiny_run):
+    cfg = tiny_run()
+    clipping = dict(type='value', clip_value=1.0)
+    cfg.merge_from_dict({'optim_wrapper.clip_grad': clipping, 'optim_wrapper.generator.type': 'OptimWrapper'})
+    use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper' and 'type' not in cfg.optim_wrapper.generator
+    assert cfg.optim_wrapper.clip_grad == clipping and cfg.optim_wrapper.generator.optimizer.type == 'Adam'

@@ -134,3 +134,13 @@ def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path
     cfg.resume = True
     assert train_from_config(cfg).iter == 2
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    'url', ['https://example.org', 'https://example.org/../../../file.pth', 'https://../file.pth', 'https:///f.pth']
+)
+def test_urls_that_name_no_file_of_the_cache(tmp_path, monkeypatch, url):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    with pytest.raises(CheckpointError, match='not the URL of a file'):
+        CheckpointLoader.load_checkpoint(url)
+    assert not (tmp_path / 'home').exists()
