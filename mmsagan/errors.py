@@ -19,3 +19,7 @@ class DataError(MMSAGANError):
 
 class CheckpointError(MMSAGANError):
     """A checkpoint is missing, damaged, of another architecture, or not safe to load."""
+
+
+class DownloadError(MMSAGANError):
+    """A file cannot be fetched, or is not the one that was asked for."""

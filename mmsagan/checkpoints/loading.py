@@ -7,15 +7,15 @@ the one that ``Runner.resume`` and ``Runner.load_checkpoint`` use.
 """
 
 import pickle
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from mmsagan.errors import CheckpointError
+from mmsagan.errors import CheckpointError, DownloadError
+from mmsagan.utils.download import cached_file
 from mmsagan.utils.pickles import NUMPY_GLOBALS
 
 
@@ -81,19 +81,10 @@ def _without_config(checkpoint: dict) -> dict:
 
 def load_from_https(filename: str, map_location=None) -> dict:
     """The loader of URLs that MMEngine calls: fetches into torch's cache and reads as safely as from a file."""
-    if not filename.startswith('https://'):
-        raise CheckpointError(f'{filename}: checkpoints are fetched over https only')
-    url = urlsplit(filename)
-    parts = PurePosixPath(url.path).parts[1:]
-    if not url.hostname or not parts or '..' in (url.netloc, *parts):
-        raise CheckpointError(f'{filename}: not the URL of a file')
-    path = Path(torch.hub.get_dir(), 'checkpoints', url.netloc, *parts)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(filename, str(path))
-        except OSError as error:
-            raise CheckpointError(f'{filename} cannot be fetched ({error}); put the file to {path}') from error
+    try:
+        path = cached_file(filename, folder=Path(torch.hub.get_dir(), 'checkpoints'))
+    except DownloadError as error:
+        raise CheckpointError(str(error)) from error
     return load_from_local(str(path), map_location)
 
 
