@@ -1,0 +1,114 @@
+# How tests/data/inception_v3 was made:
+# - layout.txt: names and shapes in the state dict of fid_inception_v3() of pytorch-fid 0.3.0, on torchvision 0.29.2.
+# - expected.npz, features and logits: that network's outputs, in evaluation mode, for recipe_weights() and recipe_images().
+# - expected.npz, tensorflow_HxW: an image (1, 2, H, W) from RandomState(2).uniform(0, 1), resized to 299x299 by torch-fidelity
+#   0.4.0's interpolate_bilinear_2d_like_tensorflow1x(align_corners=False); only the rows and columns KEPT are stored.
+# - expected.npz, pytorch_fid_HxW: the same by the InceptionV3(resize_input=True, normalize_input=False) of pytorch-fid 0.3.0.
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmsagan.evaluation.inception_v3 import InceptionV3, resize_pytorch_fid, resize_tensorflow
+
+DATA = Path(__file__).parent.parent / 'data' / 'inception_v3'
+KEPT = np.r_[0:299:9, 292:299]
+RESIZES = {'tensorflow': resize_tensorflow, 'pytorch_fid': resize_pytorch_fid}
+
+
+def read_layout() -> dict[str, tuple[int, ...]]:
+    lines = (line.split() for line in (DATA / 'layout.txt').read_text().splitlines())
+    return {name: () if shape == 'scalar' else tuple(map(int, shape.split('x'))) for name, shape in lines}
+
+
+def recipe_weights() -> dict[str, torch.Tensor]:
+    """Random weights without num_batches_tracked, drawn in the order of the sorted names from numpy's frozen generator."""
+    random = np.random.RandomState(0)
+    weights = {}
+    for name, shape in sorted(read_layout().items()):
+        if name.endswith('num_batches_tracked'):
+            continue
+        if name.endswith('running_var'):
+            values = random.uniform(0.5, 1.5, shape)
+        elif name.endswith(('conv.weight', 'fc.weight')):
+            values = random.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
+        else:
+            values = 0.1 * random.standard_normal(shape) + name.endswith('bn.weight')
+        weights[name] = torch.from_numpy(values.astype(np.float32))
+    return weights
+
+
+def recipe_images() -> torch.Tensor:
+    """Two images (2, 3, 299, 299) of 13x13 squares in random colours."""
+    squares = np.random.RandomState(1).uniform(-1, 1, (2, 3, 13, 13))
+    return torch.from_numpy(squares.repeat(23, 2).repeat(23, 3).astype(np.float32))
+
+
+@pytest.fixture(scope='module')
+def expected() -> dict[str, torch.Tensor]:
+    with np.load(DATA / 'expected.npz') as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def test_layout_is_that_of_the_published_weights():
+    assert {name: tuple(value.shape) for name, value in InceptionV3().state_dict().items()} == read_layout()
+
+
+def test_features_and_logits_equal_pytorch_fids(expected):
+    network = InceptionV3()
+    network.load_state_dict(recipe_weights(), strict=True)
+    features, logits = network(recipe_images())
+    torch.testing.assert_close(features, expected['features'], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits, expected['logits'], rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_batch_counts_may_be_missing():
+    network = InceptionV3()
+    # Unlike a plain dict, a state dict keeps its version, by which batch norm tells that the counts should be there.
+    weights = network.state_dict()
+    for name in [name for name in weights if name.endswith('num_batches_tracked')]:
+        del weights[name]
+    network.load_state_dict(weights, strict=True)
+    assert not any('num_batches_tracked' in name for name in weights)
+    del weights['Mixed_7c.branch_pool.bn.running_mean']
+    with pytest.raises(RuntimeError, match='Missing key.*Mixed_7c.branch_pool.bn.running_mean'):
+        network.load_state_dict(weights, strict=True)
+
+
+def test_is_made_for_evaluation_and_says_which_size_it_takes():
+    network = InceptionV3()
+    assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
+    with pytest.raises(ValueError, match=r'\(1, 3, 32, 32\); resize'):
+        network(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize('kind', RESIZES)
+@pytest.mark.parametrize('height, width', [(7, 5), (32, 32), (400, 331)])
+def test_resizes_equal_the_references(expected, kind, height, width):
+    images = np.random.RandomState(2).uniform(0, 1, (1, 2, height, width)).astype(np.float32)
+    resized = RESIZES[kind](torch.from_numpy(images))
+    assert resized.shape == (1, 2, 299, 299)
+    torch.testing.assert_close(resized[:, :, KEPT][..., KEPT], expected[f'{kind}_{height}x{width}'], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind, offset', [('tensorflow', 0.0), ('pytorch_fid', 0.5)])
+@pytest.mark.parametrize('size', [3, 5, 11])
+def test_resizes_equal_the_formula(kind, offset, size):
+    image = torch.rand(7, 5)
+
+    def neighbours(index: int, length: int) -> tuple[int, int, float]:
+        position = max((index + offset) * length / size - offset, 0)
+        low = int(position)
+        return low, min(low + 1, length - 1), position - low
+
+    expected = torch.zeros(size, size)
+    for row in range(size):
+        for column in range(size):
+            top, bottom, down = neighbours(row, 7)
+            left, right, across = neighbours(column, 5)
+            upper = (1 - across) * image[top, left] + across * image[top, right]
+            lower = (1 - across) * image[bottom, left] + across * image[bottom, right]
+            expected[row, column] = (1 - down) * upper + down * lower
+    torch.testing.assert_close(RESIZES[kind](image[None, None], size)[0, 0], expected, rtol=1e-5, atol=1e-6)
