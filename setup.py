@@ -14,13 +14,15 @@ setup(
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    package_data={'mmsagan.evaluation': ['weights/*.pth']},
     packages=find_packages(include=['mmsagan', 'mmsagan.*']),
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',
         'numpy>=1.26',
+        'filelock>=3.12',
         'pillow>=10',
-        'rich>=13',
+        'rich>=14.1',
         # Kept-up drop-in forks of mmengine and mmcv, with the same import names.
         'onedl-mmengine>=0.10.10,<0.11',
         'onedl-mmcv>=2.3.5,<3',

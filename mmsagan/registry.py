@@ -37,3 +37,8 @@ PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
 RUNNERS = _child(root.RUNNERS, 'engine')
 VISBACKENDS = _child(root.VISBACKENDS, 'engine')
 VISUALIZERS = _child(root.VISUALIZERS, 'engine')
+
+METRICS = _child(root.METRICS, 'evaluation')
+EVALUATOR = _child(root.EVALUATOR, 'evaluation')
+# MMEngine has no such concern: what turns images into features and class probabilities.
+EXTRACTORS = Registry('feature extractor', scope=SCOPE, locations=[f'{SCOPE}.evaluation'])

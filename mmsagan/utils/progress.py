@@ -1,0 +1,43 @@
+"""Progress bars on a terminal, one for all processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rich
+from mmengine.dist import is_main_process
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator:
+    """Shows a bar while the block runs, on the first process and if the output is a terminal.
+
+    Args:
+        description: What is going on.
+        total: Number of steps.
+
+    Yields:
+        A function that advances the bar by a number of steps.
+    """
+    console = rich.get_console()
+    bar = Progress(
+        TextColumn(f'[bold]{description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('{task.fields[rate]}'),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (is_main_process() and console.is_terminal),
+        transient=True,
+    )
+    task = bar.add_task('', total=total, rate='')
+
+    def advance(steps: int) -> None:
+        bar.advance(task, steps)
+        if bar.tasks[0].speed:
+            bar.update(task, rate=f'{bar.tasks[0].speed:.0f}/s')
+
+    with bar:
+        yield advance

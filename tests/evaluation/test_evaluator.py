@@ -1,0 +1,338 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmsagan.datasets import CIFAR10, EmbeddedMNIST
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation import (
+    Evaluator,
+    FeatureExtractor,
+    GeneratedImages,
+    RealImages,
+    SampleInputs,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    load_statistics,
+    precision_recall,
+)
+from mmsagan.models import to_uint8
+from mmsagan.registry import EXTRACTORS, MODELS
+
+CPU = torch.device('cpu')
+
+
+@EXTRACTORS.register_module()
+class CountingExtractor(FeatureExtractor):
+    """12 features and 4 probabilities by fixed random projections; counts images and calls."""
+
+    name, suffix = 'counting', '-counting'
+    images = 0
+    outputs: list = []
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        source = torch.Generator().manual_seed(5)
+        self.scale = scale
+        self.projection = torch.randn(3 * 8 * 8, 12, generator=source) / 10
+        self.head = torch.randn(12, 4, generator=source)
+
+    def forward(self, images, outputs=('features',)):
+        type(self).images += len(images)
+        type(self).outputs.append(set(outputs))
+        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 127.5 - 1, 8).flatten(1)
+        features = torch.relu(small @ self.projection) * self.scale
+        return dict(features=features, probabilities=(features @ self.head).softmax(1))
+
+
+COUNTING = dict(extractor=dict(type='CountingExtractor'))
+
+
+@pytest.fixture
+def counts():
+    CountingExtractor.images, CountingExtractor.outputs = 0, []
+    return CountingExtractor
+
+
+@pytest.fixture
+def gan(gan_config):
+    torch.manual_seed(1)
+    model = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
+    # So that the moving average differs.
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def real(cifar_root):
+    dataset = CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
+    dataset._metainfo['classes'] = ('a', 'b', 'c')
+    for entry in dataset.data_list:
+        entry['gt_label'] %= 3
+    return lambda: RealImages(dataset)
+
+
+def all_metrics(**options) -> list[dict]:
+    arguments = dict(COUNTING, **options)
+    return [
+        dict(type='InceptionScore', fake_nums=60, splits=4, resize=False, **arguments),
+        dict(type='FrechetInceptionDistance', fake_nums=90, **arguments),
+        dict(type='KernelInceptionDistance', fake_nums=50, num_subsets=3, subset_size=20, **arguments),
+        dict(type='PrecisionRecall', fake_nums=90, real_nums=80, **arguments),
+        dict(type='IntraFID', fake_nums=90, **arguments),
+    ]
+
+
+def reference(gan, network, real_images) -> dict:
+    """Every metric from the pure functions, on the images one by one."""
+    noise, label = SampleInputs(gan.noise_size, gan.num_classes, (0, 0)).draw(0, 90)
+    with torch.no_grad():
+        images = torch.cat([to_uint8(network.eval()(n[None], label=y[None])) for n, y in zip(noise, label)])
+    extractor = CountingExtractor()
+    fake = extractor(images)
+    batch = next(real_images.batches(100, 100, CPU))
+    true = extractor(batch.images)['features']
+
+    def statistics(features):
+        return features.double().mean(0), torch.tensor(np.cov(features.double().numpy(), rowvar=False))
+
+    fid = frechet_distance(*statistics(fake['features']), *statistics(true))
+    per_class = {
+        name: frechet_distance(*statistics(fake['features'][label == c]), *statistics(true[batch.label == c]))
+        for c, name in enumerate('abc')
+    }
+    score, std = inception_score(fake['probabilities'][:60], 4)
+    kid, kid_std = kernel_distance(true, fake['features'][:50], 3, 20)
+    shares = precision_recall(true[:80], fake['features'])
+    return {
+        'IS-counting/is': score,
+        'IS-counting/is_std': std,
+        'FID-counting/fid': fid,
+        'KID-counting/kid': kid,
+        'KID-counting/kid_std': kid_std,
+        **{f'PR-counting/{name}': value for name, value in shares.items()},
+        'IntraFID-counting/intra_fid': float(np.mean(list(per_class.values()))),
+        'IntraFID-counting/per_class': per_class,
+    }
+
+
+@pytest.mark.parametrize('sample_model', ['ema', 'orig', None])
+def test_all_metrics_equal_the_pure_functions(gan, real, sample_model):
+    evaluator = Evaluator(all_metrics(sample_model=sample_model))
+    results = evaluator.evaluate_model(gan, real, batch_size=16)
+    expected = reference(gan, gan.sampled_network(sample_model), real())
+    assert list(results) == list(expected) == evaluator.result_names
+    assert results.pop('IntraFID-counting/per_class') == pytest.approx(expected.pop('IntraFID-counting/per_class'), rel=1e-3)
+    assert results == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_pass(gan, real, counts):
+    """Five metrics on each of two models: every sample is made once, and extracted once, as is every real image."""
+    made = []
+    for network in (gan.generator, gan.generator_ema):
+        network.register_forward_hook(lambda module, args, output: made.append(len(output)))
+    metrics = all_metrics(sample_model='orig') + [
+        dict(metric, prefix=f'{metric["type"]}-ema') for metric in all_metrics(sample_model='ema')
+    ]
+    evaluator = Evaluator(metrics)
+    evaluator.evaluate_model(gan, real, batch_size=16)
+    probes = 2 * 2
+    assert sum(made) == 2 * 90 and counts.images == 2 * 90 + 100 + probes
+    evaluator.evaluate_model(gan, real, batch_size=16)
+    assert sum(made) == 4 * 90 and counts.images == 4 * 90 + 100 + probes, 'real images are extracted once and for all'
+    assert counts.outputs[-1] == {'features', 'probabilities'}
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 89, 90, 200])
+def test_any_batch_size(gan, real, batch_size):
+    whole, parts = (Evaluator(all_metrics()).evaluate_model(gan, real, size) for size in (32, batch_size))
+    for name, value in whole.items():
+        assert parts[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_the_model_and_the_random_numbers_stay_as_they_are(gan, real):
+    gan.train()
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    state = torch.random.get_rng_state()
+    Evaluator(all_metrics(), standing_steps=2, standing_batch_size=8).evaluate_model(gan, real, 32)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
+    assert gan.generator.training and not gan.generator_ema.training
+
+
+def test_standing_statistics_change_the_samples_and_are_repeatable(gan, real):
+    metrics = all_metrics()[:2]
+    plain, standing, again = (Evaluator(metrics, standing_steps=steps).evaluate_model(gan, real, 32) for steps in (0, 4, 4))
+    assert plain['FID-counting/fid'] != standing['FID-counting/fid'] == again['FID-counting/fid']
+
+
+def test_seeds(gan, real):
+    first, second = (Evaluator(all_metrics()[:1], seed=seed).evaluate_model(gan, real, 32) for seed in (0, 1))
+    assert first['IS-counting/is'] != second['IS-counting/is']
+
+
+def test_statistics_are_written_once_and_then_used(gan, real, tmp_path, counts):
+    path = tmp_path / 'real.pkl'
+    metrics = [dict(type='FrechetInceptionDistance', fake_nums=50, **COUNTING)]
+    first = Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, real, 32)
+    written = tmp_path / 'real-counting.pkl'  # the extractor's suffix joins the name
+    assert load_statistics(written).size == 100 and load_statistics(written).extractor == 'counting'
+
+    def no_data():
+        raise AssertionError('statistics make the data unnecessary')
+
+    assert Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, no_data, 32) == first
+
+
+def test_held_out_images(gan, real, cifar_root):
+    held_out = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
+    evaluator = Evaluator(all_metrics(), held_out=held_out)
+    results = evaluator.evaluate_model(gan, real, 32)
+    names = [name for name in results if name.startswith('held_out/')]
+    assert names == [f'held_out/{name}' for name in evaluator.result_names if 'Intra' not in name]
+    assert list(results) == evaluator.result_names + names
+    images = next(RealImages(CIFAR10(data_root=str(cifar_root), pipeline=held_out['pipeline'])).batches(60, 60, CPU)).images
+    score = inception_score(CountingExtractor()(images)['probabilities'], 4)[0]
+    assert results['held_out/IS-counting/is'] == pytest.approx(score, rel=1e-5)
+
+
+def test_an_unconditional_gan(gan_config, real):
+    gan = MODELS.build(gan_config(num_classes=0))
+    results = Evaluator(all_metrics()[:4]).evaluate_model(gan, real, 32)
+    assert len(results) == 9
+    with pytest.raises(ConfigError, match='needs a model with classes'):
+        Evaluator(all_metrics()).evaluate_model(gan, real, 32)
+
+
+# ----------------------------------------------------------------------------------------- mistakes, before any sampling
+
+
+@pytest.fixture
+def no_sampling(gan):
+    def forbid(module, args, kwargs):
+        raise AssertionError('sampled before the mistake was found')
+
+    gan.generator.register_forward_pre_hook(forbid, with_kwargs=True)
+    gan.generator_ema.register_forward_pre_hook(forbid, with_kwargs=True)
+    return gan
+
+
+@pytest.mark.parametrize(
+    'metric, message',
+    [
+        (dict(type='FrechetInceptionDistance', fake_nums=12), 'fake_nums=12 is too few for the covariance of 12 features'),
+        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=5), 'real_nums=5 is too few'),
+        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=500), 'real_nums=500, but CIFAR10 .* has 100 images'),
+        (dict(type='IntraFID', fake_nums=30), 'class . gets .*, too few for the covariance of 12 features; take about'),
+        (dict(type='PrecisionRecall', fake_nums=50), 'real_nums=50000, but'),
+        (
+            dict(type='FrechetInceptionDistance', fake_nums=50, extractor=dict(type='CountingExtractor', scale=np.inf)),
+            'NaN or Inf',
+        ),
+    ],
+)
+def test_mistakes_are_found_before_sampling(no_sampling, real, metric, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, real, 32)
+
+
+def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
+    with pytest.raises(ConfigError, match='the model keeps no moving average'):
+        Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(metrics=[]), 'no metrics'),
+        (dict(metrics=all_metrics() + all_metrics()[:1]), "two metrics are named 'IS-counting'"),
+        (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps=-1'),
+        (dict(metrics=[dict(all_metrics()[0], fake_nums=0)]), 'fake_nums must be a positive number, got 0'),
+        (dict(metrics=[dict(all_metrics()[1], real_nums=0)]), 'real_nums must be a positive number or -1, got 0'),
+        (dict(metrics=[dict(all_metrics()[1], sample_model='both')]), "sample_model must be 'orig' or 'ema'"),
+        (dict(metrics=[dict(all_metrics()[3], k=0)]), 'k=0'),
+        (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size must be at least 2'),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Evaluator(**options)
+
+
+def test_an_extractor_without_the_wanted_output(gan, real):
+    @EXTRACTORS.register_module(name='FeaturesOnly', force=True)
+    class FeaturesOnly(FeatureExtractor):
+        name, suffix = 'features only', '-only'
+
+        def forward(self, images, outputs=('features',)):
+            return dict(features=images.float().mean((2, 3)))
+
+    with pytest.raises(ConfigError, match="the extractor 'features only' gives no probabilities"):
+        Evaluator([dict(all_metrics()[0], extractor=dict(type='FeaturesOnly'))]).evaluate_model(gan, real, 32)
+
+
+# --------------------------------------------------------------------------------------------------------- real numbers
+
+
+def test_a_perfect_generator_and_a_useless_one():
+    """Real digits against real digits: near 0. Noise against them: large."""
+
+    def digits(split):
+        return RealImages(EmbeddedMNIST(split=split, pipeline=[dict(type='PackInputs')]))
+
+    class Noise(torch.nn.Module):
+        def forward(self, noise, label=None):
+            return torch.tanh(noise).view(-1, 1, 32, 32).expand(-1, 3, -1, -1)
+
+    metrics = [
+        dict(type=name, fake_nums=1000, inception_style='digits', **options)
+        for name, options in (
+            ('FrechetInceptionDistance', {}),
+            ('KernelInceptionDistance', {}),
+            ('PrecisionRecall', dict(real_nums=1000)),
+            ('InceptionScore', dict(resize=False)),
+        )
+    ]
+    evaluator = Evaluator(metrics)
+    evaluator.prepare(CPU, lambda: digits('train'))
+    evaluator.extract_real(250, CPU)
+    real = evaluator.score(digits('test'), 250, CPU)
+    noise = evaluator.score(GeneratedImages(Noise(), SampleInputs(1024), 1000), 250, CPU)
+    assert 0 < real['FID-digits/fid'] < 0.02 * noise['FID-digits/fid']
+    assert abs(real['KID-digits/kid']) < 0.02 * noise['KID-digits/kid']
+    assert real['PR-digits/precision'] > 0.8 and noise['PR-digits/precision'] < 0.05
+    assert real['IS-digits/is'] > 9 and noise['IS-digits/is'] < 3
+
+
+def test_our_pipeline_through_the_stand_in(gan, real, inception_file):
+    """IS sees images resized by Pillow to 299, FID sees them as they are; both from one pass."""
+    from PIL import Image
+
+    metrics = [
+        dict(type='InceptionScore', fake_nums=20, splits=2, inception_path=inception_file),
+        dict(type='FrechetInceptionDistance', fake_nums=20, inception_path=inception_file),
+    ]
+    results = Evaluator(metrics).evaluate_model(gan, real, 8)
+    noise, label = SampleInputs(gan.noise_size, gan.num_classes, (0, 0)).draw(0, 20)
+    with torch.no_grad():
+        images = to_uint8(gan.generator_ema(noise, label=label))
+        script = torch.jit.load(inception_file)
+        features, real_features = (
+            script(part, return_features=True).double().numpy() for part in (images, next(real().batches(100, 100, CPU)).images)
+        )
+        resized = np.stack(
+            [
+                np.asarray(Image.fromarray(i.permute(1, 2, 0).numpy()).resize((299, 299), Image.Resampling.BICUBIC))
+                for i in images
+            ]
+        )
+        probabilities = script(torch.from_numpy(resized).permute(0, 3, 1, 2), no_output_bias=True)
+    fid = frechet_distance(
+        features.mean(0), np.cov(features, rowvar=False), real_features.mean(0), np.cov(real_features, rowvar=False)
+    )
+    assert results['FID/fid'] == pytest.approx(fid, rel=1e-4)
+    assert results['IS/is'] == pytest.approx(inception_score(probabilities, 2)[0], rel=1e-5)
+    assert json.dumps(results)
