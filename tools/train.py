@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import CfgOptions, run_tool
-from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
+from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
+from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision, without_evaluation
 from mmsagan.engine.config import load_config
 
 
@@ -22,6 +22,7 @@ def parse_args() -> argparse.Namespace:
         help='go on from a checkpoint; without a value, from the newest one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
+    parser.add_argument('--no-validate', action='store_true', help='train without evaluating in between')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
     parser.add_argument(
         '--cfg-options',
@@ -30,13 +31,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm'],
-        default='none',
-        help='who started the processes of a distributed run; set by dist_train.sh and slurm_train.sh',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_launcher(parser, 'dist_train.sh and slurm_train.sh')
     return parser.parse_args()
 
 
@@ -50,6 +45,8 @@ def main() -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.amp:
         use_mixed_precision(cfg)
+    if args.no_validate:
+        without_evaluation(cfg)
     if args.auto_scale_lr:
         enable_auto_scale_lr(cfg)
     runner = train_from_config(cfg)

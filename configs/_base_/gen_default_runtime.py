@@ -11,6 +11,8 @@ model_wrapper_cfg = dict(
     type='MMSeparateDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=False)
 
 train_cfg = dict(by_epoch=False, val_begin=1, val_interval=10000)
+val_cfg = dict(type='GANValLoop')
+test_cfg = dict(type='GANTestLoop')
 optim_wrapper = dict(constructor='MultiOptimWrapperConstructor')
 
 default_hooks = dict(
@@ -18,7 +20,13 @@ default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
-    checkpoint=dict(type='CheckpointHook', interval=10000, by_epoch=False, max_keep_ckpts=20))
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=10000,
+        by_epoch=False,
+        max_keep_ckpts=20,
+        save_best=['FID-Full-50k/fid', 'IS-50k/is'],  # of configs/_base_/metrics/our_50k.py
+        rule=['less', 'greater']))
 custom_hooks = [dict(type='VisualizationHook', interval=5000, vis_kwargs_list=dict(type='GAN', name='fake_img'))]
 
 log_level = 'INFO'

@@ -3,8 +3,10 @@ _base_ = [
     '../_base_/models/sagan/base_sagan_128x128.py',
     '../_base_/datasets/imagenet_128.py',
     '../_base_/schedules/sagan_imagenet.py',
+    '../_base_/metrics/our_50k.py',
 ]
 
 dist_step = 1
 model = dict(discriminator_steps=dist_step)
 train_cfg = dict(max_iters=1000000 * dist_step, dynamic_intervals=[(800000, 4000)])
+val_evaluator = test_evaluator = dict(inception_pkl='work_dirs/inception_pkl/imagenet.pkl')

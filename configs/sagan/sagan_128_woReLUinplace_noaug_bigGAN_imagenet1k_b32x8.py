@@ -3,6 +3,7 @@ _base_ = [
     '../_base_/models/sagan/base_sagan_128x128.py',
     '../_base_/datasets/imagenet_noaug_128.py',
     '../_base_/schedules/sagan_imagenet.py',
+    '../_base_/metrics/our_50k.py',
 ]
 
 dist_step = 1
@@ -15,3 +16,4 @@ model = dict(
     ema_config=dict(momentum=0.999, interval=1, start_iter=2000))
 train_cfg = dict(max_iters=1000000 * dist_step, dynamic_intervals=[(800000, 4000)])
 train_dataloader = dict(batch_size=32)
+val_evaluator = test_evaluator = dict(inception_pkl='work_dirs/inception_pkl/imagenet.pkl')

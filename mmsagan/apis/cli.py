@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -18,6 +19,30 @@ class CfgOptions(DictAction):
             if '=' not in value:
                 parser.error(f'{option_string}: expected KEY=VALUE, got {value!r}')
         super().__call__(parser, namespace, values, option_string)
+
+
+def positive(text: str) -> int:
+    """An argument's type: a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
+    return number
+
+
+def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
+    """Adds ``--launcher``, and the rank that older versions of torchrun hand over.
+
+    Args:
+        parser: Of the tool.
+        scripts: Which scripts set it, for the help text.
+    """
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help=f'who started the processes of a distributed run; set by {scripts}',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

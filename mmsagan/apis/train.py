@@ -1,8 +1,5 @@
 """Training from a config."""
 
-import os
-import re
-import shutil
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,15 +7,16 @@ from mmengine.device import is_cuda_available
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmsagan.apis.report import results_table
+from mmsagan.apis.running import config_mistakes, runner_of
+from mmsagan.engine.config import complete_evaluation
 from mmsagan.engine.config_check import check_config
-from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.hooks import ConsistencyHook, ProgressHook
 from mmsagan.engine.optimizers import has_fast_bfloat16
 from mmsagan.errors import ConfigError
 
 
 def train_from_config(cfg: Config) -> Runner:
-    """Trains what a config describes.
+    """Trains what a config describes, and evaluates it every ``val_interval`` iterations if it has a ``val_evaluator``.
 
     A run that fails before its first iteration takes what it has written away again.
 
@@ -31,40 +29,29 @@ def train_from_config(cfg: Config) -> Runner:
     Raises:
         MMSAGANError: Something that the user can mend.
     """
+    if not complete_evaluation(cfg, 'val'):
+        print_log('no val_evaluator: there is no evaluation while training', logger='current')
+    complete_evaluation(cfg, 'test')
     check_config(cfg)
-    work_dir = Path(cfg.work_dir)
-    if work_dir.exists() and not work_dir.is_dir():
-        raise ConfigError(f'the work dir {work_dir} is a file; choose another one with --work-dir')
-    before = set(work_dir.iterdir()) if work_dir.is_dir() else None
-    if cfg.get('launcher', 'none') != 'none':
-        prepare_distributed(cfg, cfg.launcher)
-    runner = None
-    try:
-        runner = _build_runner(cfg)
+    with runner_of(cfg) as runner:
+        with config_mistakes():
+            _build_parts(runner)
         runner.train()
-    except BaseException:
-        _stop_progress(runner)
-        if not _has_trained(runner) and os.environ.get('LOCAL_RANK', '0') == '0':
-            _take_away(cfg, before)
-        raise
-    finally:
-        _stop_loader_processes(runner)
     return runner
 
 
-def _build_runner(cfg: Config) -> Runner:
-    """Builds the runner, its data and its optimizers; what a constructor does not accept is the config's mistake."""
-    try:
-        runner = Runner.from_cfg(cfg)
-        if not any(isinstance(hook, ConsistencyHook) for hook in runner.hooks):
-            runner.register_hook(ConsistencyHook())
-        if runner.distributed and not is_cuda_available():
-            runner.logger.warning('no GPUs, so no SyncBN: the generator uses plain BN, each process its own statistics')
-        _ = runner.train_loop  # builds the data loader
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise ConfigError(f'the experiment cannot be built: {type(error).__name__}: {error}') from error
-    return runner
+def _build_parts(runner: Runner) -> None:
+    """Builds the data, the evaluator and the optimizers, before the training starts."""
+    if runner.distributed and not is_cuda_available():
+        runner.logger.warning('no GPUs, so no SyncBN: the generator uses plain BN, each process its own statistics')
+    _ = runner.train_loop
+    _ = runner.val_loop
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+
+
+def without_evaluation(cfg: Config) -> None:
+    """Takes the evaluation out of a training (``--no-validate``)."""
+    cfg.val_evaluator = None
 
 
 def use_mixed_precision(cfg: Config) -> None:
@@ -94,7 +81,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 
 
 def summary(runner: Runner) -> str:
-    """Where a finished run has left what: checkpoint, newest sample grids, log."""
+    """Where a finished run has left what: checkpoints, newest sample grids, log; and the last evaluation's results."""
     work_dir = Path(runner.work_dir)
     pointer = work_dir / 'last_checkpoint'
     lines = [f'trained to iteration {runner.iter}', f'  work dir:   {work_dir}']
@@ -103,35 +90,9 @@ def summary(runner: Runner) -> str:
     grids = sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))
     lines += [f'  samples:    {path}' for path in grids]
     lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
+    for best in sorted(work_dir.glob('best_*.pth')):
+        lines.append(f'  best:       {best}')
+    results = getattr(runner.val_loop, 'results', None)
+    if results:
+        lines += ['', results_table(results)]
     return '\n'.join(lines)
-
-
-def _has_trained(runner: Runner | None) -> bool:
-    loop = getattr(runner, '_train_loop', None)
-    return not isinstance(loop, (dict, type(None))) and loop.iter > 0
-
-
-def _take_away(cfg: Config, before: set[Path] | None) -> None:
-    """Removes this run's log folder and config dump from the work dir, and the work dir if it was made for them."""
-    work_dir = Path(cfg.work_dir)
-    for path in set(work_dir.iterdir() if work_dir.is_dir() else ()) - (before or set()):
-        if path.is_dir() and not path.is_symlink() and re.fullmatch(r'\d{8}_\d{6}', path.name):
-            shutil.rmtree(path)
-        elif path.name == Path(cfg.filename or '').name:
-            path.unlink()
-    if before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
-        work_dir.rmdir()
-
-
-def _stop_loader_processes(runner: Runner | None) -> None:
-    """Ends the data loader's processes at once: left to the garbage collector, each would keep it waiting for 5 seconds."""
-    loop = getattr(runner, '_train_loop', None)
-    if hasattr(loop, 'dataloader_iterator'):
-        loop.dataloader_iterator._iterator = None
-        loop.dataloader._iterator = None
-
-
-def _stop_progress(runner: Runner | None) -> None:
-    for hook in runner.hooks if runner is not None else ():
-        if isinstance(hook, ProgressHook):
-            hook.stop()

@@ -1,12 +1,15 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
 from mmsagan.engine.hooks import ConsistencyHook, ProgressHook, VisualizationHook
+from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.visualizer import SampleVisualizer
 
 __all__ = [
     'BFloat16OptimWrapper',
     'ConsistencyHook',
+    'GANTestLoop',
+    'GANValLoop',
     'MultiOptimWrapperConstructor',
     'ProgressHook',
     'SampleVisualizer',

@@ -8,6 +8,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_LOOPS = dict(val='GANValLoop', test='GANTestLoop')
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
@@ -35,3 +36,35 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
             cfg[key]['persistent_workers'] = False
     return cfg
+
+
+def complete_loader(cfg: Config, mode: str) -> dict:
+    """The config of a mode's data loader; a data set without a ``type`` is the training's, but for what is stated."""
+    loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
+    trained_on = (cfg.get('train_dataloader') or {}).get('dataset')
+    if trained_on and 'type' not in loader.get('dataset', {}):
+        loader['dataset'] = dict(trained_on, **loader.get('dataset', {}))
+    return loader
+
+
+def complete_evaluation(cfg: Config, mode: str) -> bool:
+    """Makes a mode's loader, loop and evaluator either complete or absent, which is what MMEngine's runner asks for.
+
+    Args:
+        cfg: The experiment; is changed.
+        mode: 'val' or 'test'. Testing takes the validation's loader and evaluator if it has none of its own.
+
+    Returns:
+        Whether there is anything to evaluate.
+    """
+    if mode == 'test':
+        for part in ('dataloader', 'evaluator'):
+            if cfg.get(f'test_{part}') is None:
+                cfg[f'test_{part}'] = cfg.get(f'val_{part}')
+    if not cfg.get(f'{mode}_evaluator'):
+        for part in ('dataloader', 'cfg', 'evaluator'):
+            cfg[f'{mode}_{part}'] = None
+        return False
+    cfg[f'{mode}_dataloader'] = complete_loader(cfg, mode)
+    cfg[f'{mode}_cfg'] = dict(dict(type=_LOOPS[mode]), **(cfg.get(f'{mode}_cfg') or {}))
+    return True

@@ -23,7 +23,8 @@ _SECTIONS = (
     *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
     *('default_hooks', 'custom_hooks', 'visualizer', 'log_processor', 'model_wrapper_cfg', 'randomness'),
 )
-_NEEDED_SECTIONS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+_NEEDED_TO_TRAIN = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+_NEEDED_TO_TEST = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 # Dicts without a ``type``, and what takes their keys as arguments.
 _UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **{key: DataLoader for key in LOADERS}}
 # Dicts whose ``type`` names something other than a registered component, or whose arguments are somebody else's.
@@ -33,13 +34,19 @@ _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_ini
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
 
 
-def check_config(cfg: Config) -> None:
+def check_config(cfg: Config, training: bool = True) -> None:
     """Checks every type name, and the arguments of every component, against what is registered.
+
+    Args:
+        cfg: The config.
+        training: Whether it has to describe a training; otherwise, an evaluation.
 
     Raises:
         ConfigError: Names the key, what was found and what it may have been meant to be.
     """
-    _check_top_level(cfg)
+    _check_top_level(cfg, _NEEDED_TO_TRAIN if training else _NEEDED_TO_TEST)
+    if training:
+        _check_training(cfg)
     for section in _SECTIONS:
         for path, node in _walk(cfg.get(section), section):
             component, extra = _component_of(path, node, cfg)
@@ -47,15 +54,18 @@ def check_config(cfg: Config) -> None:
                 _check_arguments(path, node, component, extra)
 
 
-def _check_top_level(cfg: Config) -> None:
+def _check_top_level(cfg: Config, needed: Iterable[str]) -> None:
     known = set(inspect.signature(Runner.__init__).parameters) | {'model_wrapper_cfg', 'custom_imports'}
     for key, value in cfg.items():
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.92)
         if isinstance(value, dict) and key not in known and close:
             raise ConfigError(f'unknown key {key!r}; did you mean {close[0]!r}?')
-    for key in _NEEDED_SECTIONS:
-        if not isinstance(cfg.get(key), dict):
+    for key in needed:
+        if not isinstance(cfg.get(key), dict) and not (key == 'test_evaluator' and cfg.get(key)):
             raise ConfigError(f'the config has no {key}=dict(...); inherit it from a file in configs/_base_ or state it')
+
+
+def _check_training(cfg: Config) -> None:
     if 'type' not in cfg.train_cfg and not cfg.train_cfg.get('by_epoch') and 'max_iters' not in cfg.train_cfg:
         raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
     if cfg.train_dataloader.get('batch_size', 1) < 1:

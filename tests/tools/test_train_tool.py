@@ -13,10 +13,10 @@ CONFIG = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
 pytestmark = pytest.mark.slow
 
 
-def run(*arguments, tool='tools/train.py', **env) -> subprocess.CompletedProcess:
+def run(*arguments, tool='tools/train.py', cwd=ROOT, **env) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, str(ROOT / tool), *map(str, arguments)],
-        cwd=ROOT,
+        [sys.executable, str(Path(cwd) / tool), *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env=dict(os.environ, **env),

@@ -10,3 +10,6 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='CIFAR10', data_root='data', data_prefix='cifar10', pipeline=train_pipeline))
+
+# The real images of an evaluation: the training set, without augmentation. What is not stated is as in train_dataloader.
+val_dataloader = test_dataloader = dict(batch_size=64, num_workers=2, dataset=dict(pipeline=[dict(type='PackInputs')]))

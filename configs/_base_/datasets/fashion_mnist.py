@@ -2,4 +2,5 @@
 _base_ = './mnist.py'
 
 train_pipeline = [dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
-train_dataloader = dict(dataset=dict(type='FashionMNIST', pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(_delete_=True, type='FashionMNIST', image_size=32, pipeline=train_pipeline))

@@ -21,3 +21,12 @@ train_dataloader = dict(
         ann_file='meta/train.txt',
         data_prefix='train',
         pipeline=train_pipeline))
+
+# The real images of an evaluation: the training set, without augmentation. What is not stated is as in train_dataloader.
+val_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='CenterCropLongEdge'),
+    dict(type='Resize', scale=(128, 128), backend='pillow'),
+    dict(type='PackInputs')
+]
+val_dataloader = test_dataloader = dict(batch_size=64, num_workers=5, dataset=dict(pipeline=val_pipeline))

@@ -1,20 +1,28 @@
 """Whether data, checkpoint and model fit together, before the first iteration."""
 
-from mmengine.hooks import Hook
+from collections.abc import Sequence
+
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
-from mmsagan.errors import CheckpointError, DataError
+from mmsagan.engine.loops import GANValLoop
+from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
 from mmsagan.utils.modules import unwrap
 
 
 @HOOKS.register_module()
 class ConsistencyHook(Hook):
-    """Compares the data set and a loaded checkpoint with the model.
+    """Compares the data set and a loaded checkpoint with the model, and finds what a later evaluation would fail on.
+
+    A training shorter than ``val_interval`` is not evaluated at its end: it is a trial, and 50 000 samples would take longer.
 
     Raises:
         DataError: The number of classes or the image size differs; the message says which config key to change.
         CheckpointError: The checkpoint is of another architecture.
+        ConfigError: The best checkpoints are to be chosen by a result that there is not.
+        MMSAGANError: What an evaluation needs is missing.
     """
 
     priority = 'VERY_HIGH'
@@ -24,6 +32,25 @@ class ConsistencyHook(Hook):
         dataset = runner.train_dataloader.dataset
         self._check_classes(getattr(model, 'num_classes', None), getattr(dataset, 'metainfo', {}).get('classes'))
         self._check_size(unwrap(getattr(model, 'discriminator', None)), dataset)
+
+        self._prepare_evaluation(runner)
+
+    @staticmethod
+    def _prepare_evaluation(runner) -> None:
+        loop, train_loop = runner.val_loop, runner.train_loop
+        if not isinstance(loop, GANValLoop):
+            return
+        if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < train_loop.val_interval:
+            runner.logger.info(
+                f'no evaluation in this run: its {train_loop.max_iters} iterations are fewer than '
+                f'train_cfg.val_interval={train_loop.val_interval}'
+            )
+            train_loop.val_begin = train_loop.max_iters + 1
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.save_best:
+                check_best_keys(hook.key_indicators, loop.evaluator.result_names)
+        loop.prepare()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         check_state_dict(unwrap(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
@@ -50,6 +77,15 @@ class ConsistencyHook(Hook):
                 f'the pipeline gives images of shape {shape}, the discriminator takes {expected}; resize them in '
                 'train_dataloader.dataset.pipeline, or choose another model'
             )
+
+
+def check_best_keys(keys: Sequence[str], results: Sequence[str]) -> None:
+    """Raises a ConfigError if a best checkpoint is to be chosen by a result that the evaluation does not have."""
+    unknown = [key for key in keys if key not in results and key != 'auto']
+    if unknown:
+        raise ConfigError(
+            f'default_hooks.checkpoint.save_best: no metric gives {unknown[0]!r}; the evaluation has {", ".join(results)}'
+        )
 
 
 def check_state_dict(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:

@@ -3,9 +3,9 @@
 import logging
 import sys
 
+import rich
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mmsagan.registry import HOOKS
@@ -29,7 +29,7 @@ class ProgressHook(Hook):
         self._streams: list[tuple[logging.StreamHandler, object]] = []
 
     def before_train(self, runner) -> None:
-        console = Console(file=sys.stdout)
+        console = rich.get_console()  # shared with other bars, which are drawn below this one
         if not (is_main_process() and console.is_terminal):
             return
         self._progress = Progress(

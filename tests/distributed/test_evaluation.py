@@ -1,0 +1,78 @@
+"""Evaluating on several processes: the numbers must be those of one."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+from test_distributed import CONFIG, ROOT, environment
+
+from mmsagan.engine.config import load_config
+from mmsagan.registry import MODELS
+
+pytestmark = pytest.mark.slow
+
+METRICS = """[
+    dict(type='InceptionScore', fake_nums=150, resize=False, inception_style='digits'),
+    dict(type='FrechetInceptionDistance', fake_nums=150, inception_style='digits'),
+    dict(type='IntraFID', fake_nums=1100, inception_style='digits'),
+    dict(type='KernelInceptionDistance', fake_nums=100, subset_size=30, num_subsets=10, inception_style='digits'),
+    dict(type='PrecisionRecall', fake_nums=100, real_nums=90, inception_style='digits'),
+]"""
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory, cifar_root):
+    """A config with five metrics, and a checkpoint of a generator that uses its whole range of colours."""
+    folder = tmp_path_factory.mktemp('evaluation')
+    config = folder / 'config.py'
+    config.write_text(f"""
+_base_ = {str(CONFIG)!r}
+model = dict(generator=dict(base_channels=8), discriminator=dict(base_channels=8))
+train_dataloader = dict(dataset=dict(data_root={str(cifar_root)!r}))
+test_dataloader = dict(batch_size=32, num_workers=0)
+test_evaluator = dict(_delete_=True, metrics={METRICS})
+""")
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config).model)
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return config, folder / 'model.pth'
+
+
+def evaluate(experiment, folder, processes: int, *options: str) -> dict:
+    command = ['bash', str(ROOT / 'tools' / 'dist_test.sh'), *map(str, experiment), str(processes), '--out']
+    command += [str(folder / 'metrics.json'), '--work-dir', str(folder / 'run'), *options]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('written to') == 1, 'one process speaks'
+    return json.loads((folder / 'metrics.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def one_process(experiment, tmp_path_factory):
+    return evaluate(experiment, tmp_path_factory.mktemp('one'), 1)
+
+
+@pytest.mark.parametrize('processes, batch_size', [(2, 32), (3, 32), (2, 17)])
+def test_the_same_numbers_on_any_number_of_processes(experiment, one_process, tmp_path, processes, batch_size):
+    """Neither 150 samples nor 100 real images divide by the number of processes or the batch size."""
+    results = evaluate(experiment, tmp_path, processes, '--cfg-options', f'test_dataloader.batch_size={batch_size}')
+    assert len(results) == 11 and results.keys() == one_process.keys()
+    for name, value in one_process.items():
+        assert results[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_more_processes_than_batches(experiment, one_process, tmp_path):
+    """And standing statistics, which every process computes from the same batches."""
+    options = ['test_evaluator.standing_steps=2', 'test_evaluator.standing_batch_size=8']
+    one = evaluate(experiment, tmp_path, 1, '--cfg-options', *options)
+    three = evaluate(experiment, tmp_path, 3, '--cfg-options', *options, 'test_dataloader.batch_size=600')
+    assert three['FID-digits/fid'] == pytest.approx(one['FID-digits/fid'], rel=1e-6)
+    assert one['FID-digits/fid'] != pytest.approx(one_process['FID-digits/fid'], rel=1e-3)
+
+
+def test_usage():
+    result = subprocess.run(['bash', str(ROOT / 'tools' / 'dist_test.sh'), 'a', 'b'], capture_output=True, text=True)
+    assert result.returncode == 2 and 'usage' in result.stderr

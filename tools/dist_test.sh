@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Evaluates a checkpoint on several GPUs, of one node or of several.
+#
+#   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+#
+# Several nodes: as with dist_train.sh. Without GPUs the processes run on CPUs, over gloo.
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+    echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
+    exit 2
+fi
+CONFIG=$1
+CHECKPOINT=$2
+GPUS=$3
+shift 3
+
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$GPUS" \
+    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

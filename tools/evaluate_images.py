@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Scores images from any source: a folder of them against a folder of real ones, or against statistics."""
+
+import argparse
+import json
+
+from mmsagan.apis.cli import positive, run_tool
+from mmsagan.apis.report import results_table
+from mmsagan.apis.statistics import METRIC_TYPES, score_images
+from mmsagan.evaluation import FlatImageFolder, RealImages
+from mmsagan.utils.files import write_atomically
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('images', help='folder of images, searched with all its folders')
+    parser.add_argument('--real', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)')
+    parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'])
+    parser.add_argument('--num-samples', type=positive, help='how many of the images; default: all')
+    parser.add_argument('--size', type=positive, help='resize the centre square of every image to this many pixels')
+    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
+    parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
+    parser.add_argument('--batch-size', type=positive, default=64)
+    parser.add_argument('--num-workers', type=int, default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--out', help='write the results to this .json file')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    results = score_images(
+        RealImages(FlatImageFolder(args.images, args.size), args.num_workers),
+        list(dict.fromkeys(args.metrics)),
+        args.real,
+        args.num_samples,
+        args.batch_size,
+        args.size,
+        args.num_workers,
+        dict(inception_style=args.inception_style, inception_path=args.inception_pth),
+    )
+    print(results_table(results))
+    if args.out:
+        write_atomically(args.out, json.dumps(results, indent=2).encode())
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Evaluates a checkpoint: IS, FID and whatever else the config's test_evaluator asks for, in one pass."""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
+from mmsagan.apis.report import results_table
+from mmsagan.apis.test import evaluate_from_config
+from mmsagan.engine.config import load_config
+from mmsagan.errors import ConfigError
+from mmsagan.utils.files import write_atomically
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('--out', help='write the results to this .json file')
+    parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<config name>/evaluation')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000',
+    )
+    add_launcher(parser, 'dist_test.sh')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out and Path(args.out).is_dir():
+        raise ConfigError(f'--out {args.out} is a folder; give the name of a .json file')
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem / 'evaluation')
+    results = evaluate_from_config(cfg, args.checkpoint)
+    if is_main_process():
+        print(results_table(results))
+        if args.out:
+            write_atomically(args.out, json.dumps(results, indent=2).encode())
+            print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

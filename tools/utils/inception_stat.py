@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Extracts the Inception statistics of a data set or a folder of images, for FID.
+
+Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz beside it.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmsagan.apis.cli import positive, run_tool
+from mmsagan.apis.statistics import image_statistics
+from mmsagan.engine.config import complete_loader, load_config
+from mmsagan.errors import ConfigError
+from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--imgsdir', help='folder of images, searched with all its folders')
+    source.add_argument('--data-cfg', help='config of a data set')
+    parser.add_argument('--subset', choices=['train', 'val', 'test'], default='test', help="which of the config's data loaders")
+    parser.add_argument('--pklname', help='name of the file; default: after the folder or config')
+    parser.add_argument('--pkl-dir', default='work_dirs/inception_pkl', help='its folder (default: %(default)s)')
+    parser.add_argument('--num-samples', type=int, default=50000, help='-1 for all images (default: %(default)s)')
+    parser.add_argument('--no-shuffle', action='store_true', help='take the first images instead of random ones')
+    parser.add_argument(
+        '--size', type=positive, help='resize the centre square of every image of --imgsdir to this many pixels'
+    )
+    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
+    parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
+    parser.add_argument('--batch-size', type=positive, default=25)
+    parser.add_argument('--num-workers', type=int, default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=2021, help='of the random choice (default: %(default)s)')
+    return parser.parse_args()
+
+
+def load_images(args: argparse.Namespace) -> RealImages:
+    seed = None if args.no_shuffle else args.seed
+    if args.imgsdir:
+        return RealImages(FlatImageFolder(args.imgsdir, args.size), args.num_workers, seed)
+    loader = complete_loader(load_config(args.data_cfg), args.subset)
+    if 'type' not in loader.get('dataset', {}):
+        raise ConfigError(f'{args.data_cfg} has no {args.subset}_dataloader with a dataset')
+    return RealImages.from_loader(dict(loader, num_workers=args.num_workers), seed)
+
+
+def main() -> None:
+    args = parse_args()
+    name = args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl'
+    path = Path(args.pkl_dir, name)
+    if path.suffix != '.pkl':
+        raise ConfigError(f'--pklname {name}: the name must end with .pkl')
+    inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
+    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception)
+    for target in (path, path.with_suffix('.npz')):
+        save_statistics(statistics, target)
+        print(f'statistics of {statistics.size} images written to {target}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
