@@ -4,11 +4,11 @@
 import argparse
 import json
 
-from mmsagan.apis.cli import positive, run_tool
+from mmsagan.apis.cli import not_negative, positive, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
 from mmsagan.evaluation import FlatImageFolder, RealImages
-from mmsagan.utils.files import write_atomically
+from mmsagan.utils.files import check_writable, write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,13 +21,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
     parser.add_argument('--batch-size', type=positive, default=64)
-    parser.add_argument('--num-workers', type=int, default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--num-workers', type=not_negative, default=2, help='processes that load images (default: %(default)s)')
     parser.add_argument('--out', help='write the results to this .json file')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    if args.out:
+        check_writable(args.out)
     results = score_images(
         RealImages(FlatImageFolder(args.images, args.size), args.num_workers),
         list(dict.fromkeys(args.metrics)),

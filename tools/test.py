@@ -11,8 +11,7 @@ from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
 from mmsagan.engine.config import load_config
-from mmsagan.errors import ConfigError
-from mmsagan.utils.files import write_atomically
+from mmsagan.utils.files import check_writable, write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,8 +33,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out and Path(args.out).is_dir():
-        raise ConfigError(f'--out {args.out} is a folder; give the name of a .json file')
+    if args.out:
+        check_writable(args.out)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem / 'evaluation')

@@ -20,13 +20,8 @@ default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
-    checkpoint=dict(
-        type='CheckpointHook',
-        interval=10000,
-        by_epoch=False,
-        max_keep_ckpts=20,
-        save_best=['FID-Full-50k/fid', 'IS-50k/is'],  # of configs/_base_/metrics/our_50k.py
-        rule=['less', 'greater']))
+    # Without save_best, the checkpoints with the best IS and the best FID of the val_evaluator are kept, too.
+    checkpoint=dict(type='CheckpointHook', interval=10000, by_epoch=False, max_keep_ckpts=20))
 custom_hooks = [dict(type='VisualizationHook', interval=5000, vis_kwargs_list=dict(type='GAN', name='fake_img'))]
 
 log_level = 'INFO'

@@ -20,6 +20,5 @@ optim_wrapper = dict(
     discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.99))))
 train_cfg = dict(max_iters=900 * dist_step, val_interval=300)
 param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=600 * dist_step, end=900 * dist_step, by_epoch=False)]
-best = dict(save_best=['FID-digits/fid', 'IS-digits/is'])
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=300, max_keep_ckpts=2, **best))
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=300, max_keep_ckpts=2))
 custom_hooks = [dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits'))]

@@ -1,6 +1,7 @@
 """What the command-line tools share."""
 
 import argparse
+import ast
 import sys
 from collections.abc import Callable
 
@@ -18,7 +19,22 @@ class CfgOptions(DictAction):
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string}: expected KEY=VALUE, got {value!r}')
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (RecursionError, AssertionError):
+            parser.error(
+                f'{option_string}: cannot read the value; write lists and dicts as in Python, without spaces: {values}'
+            )
+
+    @staticmethod
+    def _parse_iterable(val: str):
+        # MMEngine's own reader does not know dicts.
+        if val.startswith(('[', '(', '{')):
+            try:
+                return ast.literal_eval(val)
+            except (ValueError, SyntaxError):
+                pass  # such as [a,b] without quotes
+        return DictAction._parse_iterable(val)
 
 
 def positive(text: str) -> int:
@@ -26,6 +42,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
+    return number
+
+
+def not_negative(text: str) -> int:
+    """An argument's type: a whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'must be at least 0, got {number}')
     return number
 
 

@@ -9,6 +9,7 @@ from mmengine.device import get_device
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import Evaluator, FlatImageFolder, RealImages
 from mmsagan.evaluation.moments import Statistics
+from mmsagan.utils.download import URLS
 
 # By the names that the command line uses.
 METRIC_TYPES = {
@@ -34,9 +35,7 @@ def image_statistics(
         MMSAGANError: There are too few images, or the extractor is missing.
     """
     evaluator = Evaluator([dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {}))])
-    device = torch.device(get_device())
-    evaluator.prepare(device, lambda: images, image_size=images.image_size)
-    evaluator.extract_real(batch_size, device)
+    evaluator.prepare(_device(), batch_size, images, image_size=images.image_size)
     return evaluator.metrics[0].statistics
 
 
@@ -71,28 +70,32 @@ def score_images(
     count = len(images) if num_images is None else num_images
     if count > len(images):
         raise ConfigError(f'{count} images are asked for, but {images.name} has {len(images)}')
-    statistics_file = real is not None and Path(real).suffix in ('.pkl', '.npz')
-    wanting = [name for name in metrics if name != 'is']
-    if wanting and real is None:
-        raise ConfigError(f'{", ".join(wanting)}: what are the images to be compared with? Give --real, a folder or a file')
-    if statistics_file and set(wanting) - {'fid'}:
+    statistics = real if real is not None and str(real).endswith(('.pkl', '.npz')) else None
+    comparing = [name for name in metrics if name != 'is']
+    if comparing and real is None:
+        raise ConfigError(f'{", ".join(comparing)}: what are the images to be compared with? Give --real, a folder or a file')
+    if statistics and set(comparing) - {'fid'}:
         raise ConfigError(
-            f'{", ".join(sorted(set(wanting) - {"fid"}))}: needs the real images themselves, and {real} holds '
-            'their mean and covariance only'
+            f'{", ".join(sorted(set(comparing) - {"fid"}))}: needs the real images themselves, and {real} holds their mean and '
+            'covariance only'
         )
-    if statistics_file and not Path(real).is_file():
+    if statistics and not str(statistics).startswith(URLS) and not Path(statistics).is_file():
         raise ConfigError(f'--real {real} does not exist')
-    evaluator = Evaluator([_metric_config(name, count, str(real) if statistics_file else None, inception) for name in metrics])
-    device = torch.device(get_device())
-    evaluator.prepare(device, lambda: RealImages(FlatImageFolder(real, size), num_workers), image_size=images.image_size)
-    evaluator.extract_real(batch_size, device)
-    return evaluator.score(images, batch_size, device)
+    evaluator = Evaluator([_metric_config(name, count, statistics, inception) for name in metrics])
+    real_images = None if real is None or statistics else RealImages(FlatImageFolder(real, size), num_workers)
+    evaluator.prepare(_device(), batch_size, real_images, image_size=images.image_size)
+    return evaluator.score(images, batch_size, _device())
 
 
-def _metric_config(name: str, count: int, statistics: str | None, inception: dict | None) -> dict:
+def _device() -> torch.device:
+    name = get_device()
+    return torch.device('cpu' if name == 'mps' else name)  # Apple's GPUs have no float64
+
+
+def _metric_config(name: str, count: int, statistics: str | Path | None, inception: dict | None) -> dict:
     config = dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}))
-    if name == 'fid':
-        config.update(inception_pkl=statistics)
+    if name == 'fid' and statistics:
+        config.update(inception_pkl=str(statistics))
     if name == 'pr':
         config.update(real_nums=-1)
     if name == 'is':

@@ -11,6 +11,7 @@ from mmsagan.apis.report import results_table
 from mmsagan.apis.running import config_mistakes, runner_of
 from mmsagan.engine.config import complete_evaluation
 from mmsagan.engine.config_check import check_config
+from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
 from mmsagan.errors import ConfigError
 
@@ -33,6 +34,8 @@ def train_from_config(cfg: Config) -> Runner:
         print_log('no val_evaluator: there is no evaluation while training', logger='current')
     complete_evaluation(cfg, 'test')
     check_config(cfg)
+    with config_mistakes():
+        keep_best_checkpoints(cfg)
     with runner_of(cfg) as runner:
         with config_mistakes():
             _build_parts(runner)
@@ -47,6 +50,14 @@ def _build_parts(runner: Runner) -> None:
     _ = runner.train_loop
     _ = runner.val_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+
+
+def keep_best_checkpoints(cfg: Config) -> None:
+    """Has the checkpoints with the best IS and the best FID kept, if the config does not say which ones (``save_best``)."""
+    hook = cfg.get('default_hooks', {}).get('checkpoint')
+    if cfg.get('val_evaluator') and isinstance(hook, dict) and hook.get('save_best', 'auto') == 'auto':
+        rules = build_evaluator(cfg.val_evaluator).best_rules
+        hook.update(save_best=list(rules) or None, rule=list(rules.values()) or None)
 
 
 def without_evaluation(cfg: Config) -> None:

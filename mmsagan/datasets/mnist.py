@@ -29,6 +29,10 @@ class EmbeddedMNIST(ArrayDataset):
         self.split = split
         super().__init__(image_size=image_size, **kwargs)
 
+    @property
+    def name(self) -> str:
+        return f'EmbeddedMNIST ({self.split})'
+
     def load_arrays(self):
         images, labels = _embedded_digits()
         # RandomState is frozen: every version of numpy splits alike.

@@ -28,8 +28,10 @@ class GANValLoop(BaseLoop):
 
     def __init__(self, runner: Runner, dataloader: dict, evaluator: Evaluator | dict | list):
         self._runner = runner
-        self.loader_config = dataloader
         self.evaluator = build_evaluator(evaluator)
+        dataset = dataloader.get('dataset')
+        num_workers = dataloader.get('num_workers', 0)
+        self.real_images = RealImages(dataset, num_workers, self.evaluator.seed) if dataset else None
         self.results: dict = {}  # of the newest evaluation
         self.batch_size = dataloader.get('batch_size', 1)
         if self.batch_size < 1:
@@ -41,17 +43,9 @@ class GANValLoop(BaseLoop):
         return range(self.evaluator.num_batches(unwrap(self.runner.model), self.batch_size))
 
     def prepare(self) -> None:
-        """Finds what an evaluation would fail on, see :meth:`Evaluator.prepare`."""
+        """Extracts the real images and finds what an evaluation would fail on, see :meth:`Evaluator.prepare`."""
         model = unwrap(self.runner.model)
-        self.evaluator.prepare_for_model(model, self.real_images)
-
-    def real_images(self) -> RealImages:
-        """The real images of the data loader."""
-        if not isinstance(self.loader_config.get('dataset'), dict):
-            raise ConfigError(
-                f"a metric needs real images: state {self.mode}_dataloader.dataset, or the metric's inception_pkl"
-            )
-        return RealImages.from_loader(self.loader_config, self.evaluator.seed)
+        self.evaluator.prepare_for_model(model, self.batch_size, self.real_images)
 
     def run(self) -> dict:
         """Evaluates.

@@ -68,9 +68,11 @@ class FeatureBank:
 
     Args:
         num_features: Length D of a feature vector.
+        device: Where metrics compare them.
     """
 
-    def __init__(self, num_features: int):
+    def __init__(self, num_features: int, device: torch.device | str = 'cpu'):
+        self.device = device
         # The empty first part stands for a process that gets no batch.
         nothing = torch.empty(0, dtype=torch.long)
         self._parts = [(torch.empty(0, num_features), nothing, nothing)]

@@ -17,7 +17,7 @@ An extractor of your own is registered, and named in a metric's config::
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
-from mmsagan.evaluation.inception_v3 import InceptionV3, resize_pytorch_fid, resize_tensorflow
+from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
 from mmsagan.evaluation.resizing import Resize
 from mmsagan.registry import EXTRACTORS
-from mmsagan.utils.download import cached_file
+from mmsagan.utils.download import URLS, cached_file
 
 # Arguments of the published evaluations, by MMagic's names.
 _STYLES = dict(
@@ -45,7 +45,7 @@ def extractor_config(style: str, path: str | None = None) -> dict:
     Raises:
         ConfigError: There is none of that name.
     """
-    if style.lower() not in _STYLES:
+    if not isinstance(style, str) or style.lower() not in _STYLES:
         raise ConfigError(f'inception_style must be one of {", ".join(_STYLES)} (in any case), got {style!r}')
     return dict(_STYLES[style.lower()], **({} if path is None else dict(path=path)))
 
@@ -57,18 +57,29 @@ class FeatureSource:
     config: str
     name: str
     suffix: str
+    is_inception: bool
+    resized_for_score: bool
     resize: Resize | None = None
 
     @classmethod
-    def of(cls, config: dict, resize: Resize | None = None) -> 'FeatureSource':
-        """The source that an extractor's config describes."""
-        kind = EXTRACTORS.get(config['type']) if isinstance(config.get('type'), str) else config.get('type')
+    def of(cls, config: dict) -> 'FeatureSource':
+        """The source that an extractor's config describes.
+
+        Raises:
+            ConfigError: No extractor is registered by that type.
+        """
+        kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
         if kind is None:
             raise ConfigError(
-                f'no extractor is registered as {config.get("type")!r}; there are {", ".join(EXTRACTORS.module_dict)}'
+                f'extractor={config!r}: expected dict(type=...) with a registered type; there are '
+                f'{", ".join(EXTRACTORS.module_dict)}'
             )
-        name = kind.name + (f', {resize}' if resize else '')
-        return cls(json.dumps(config, sort_keys=True), name, kind.suffix, resize)
+        name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
+        return cls(json.dumps(config, sort_keys=True), name, suffix, kind.is_inception, kind.resized_for_score)
+
+    def resized(self, resize: Resize) -> 'FeatureSource':
+        """The same extractor behind a resize."""
+        return replace(self, name=f'{self.name}, {resize}', resize=resize)
 
     def build(self) -> 'FeatureExtractor':
         """Builds the extractor, in evaluation mode; a training's random numbers stay as they are."""
@@ -80,12 +91,21 @@ class FeatureExtractor(nn.Module):
     """Base of the extractors: images (N, 3, H, W) uint8 RGB -> dict of ``features`` (N, D) and ``probabilities`` (N, K).
 
     Attributes:
-        name: Stands in the files of statistics made with it.
-        suffix: Stands in the names of metrics that use it.
+        name: Stands in the files of statistics made with it; empty: the name of the class.
+        suffix: Stands in the names of metrics that use it, after ``FID``; None: the name of the class.
+        is_inception: Whether a score may be called by the metric's name alone.
+        resized_for_score: Whether its published Inception scores are of images resized before.
     """
 
     name = ''
-    suffix = ''
+    suffix: str | None = None
+    is_inception = False
+    resized_for_score = False
+
+    @classmethod
+    def describe(cls, **config) -> tuple[str, str]:
+        """Name and suffix of the extractor with these arguments."""
+        return cls.name or cls.__name__, f'-{cls.__name__}' if cls.suffix is None else cls.suffix
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
         """Computes the outputs asked for."""
@@ -105,6 +125,9 @@ class StyleGANInception(FeatureExtractor):
     """
 
     name = 'inception-2015-12-05 (StyleGAN)'
+    suffix = ''
+    is_inception = True
+    resized_for_score = True
     url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
     sha256 = 'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4'
 
@@ -157,8 +180,14 @@ class PyTorchFIDInception(FeatureExtractor):
 
     name = 'inception-2015-12-05 (pytorch-fid)'
     suffix = '-PyTorch'
+    is_inception = True
     url = 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth'
     sha256 = '6726825d'
+
+    @classmethod
+    def describe(cls, **config) -> tuple[str, str]:
+        other = " with TensorFlow's resize", '-TF'
+        return tuple(a + b for a, b in zip((cls.name, cls.suffix), other if config.get('resize') == 'tensorflow' else ('', '')))
 
     def __init__(self, path: str | None = None, resize: str = 'pytorch-fid'):
         super().__init__()
@@ -168,9 +197,10 @@ class PyTorchFIDInception(FeatureExtractor):
         self.resize = methods[resize]
         self.network = InceptionV3()
         _load_weights(self.network, _given_file(path) or cached_file(self.url, self.sha256))
+        fold_batch_norms(self.network).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        resized = self.resize(images.float())
+        resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)
         # TensorFlow's graph scaled to [-1, 0.992], pytorch-fid scales to [-1, 1].
         scaled = (resized - 128) / 128 if self.resize is resize_tensorflow else resized / 127.5 - 1
         features, logits = self.network(scaled)
@@ -186,13 +216,14 @@ class DigitsExtractor(FeatureExtractor):
 
     Args:
         path: File of the weights; None takes those of the package.
+        trained: Whether to load them; otherwise they are random.
     """
 
     name = 'digits'
     suffix = '-digits'
     weights = Path(__file__).parent / 'weights' / 'digits.pth'
 
-    def __init__(self, path: str | None = None):
+    def __init__(self, path: str | None = None, trained: bool = True):
         super().__init__()
         layers: list[nn.Module] = []
         for in_channels, out_channels in ((1, 32), (32, 64), (64, 64)):
@@ -204,7 +235,7 @@ class DigitsExtractor(FeatureExtractor):
             ]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 64), nn.LeakyReLU(0.2))
         self.head = nn.Linear(64, 10)
-        if path != '':
+        if trained:
             _load_weights(self, _given_file(path) or self.weights)
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
@@ -223,7 +254,7 @@ class DigitsExtractor(FeatureExtractor):
 def _given_file(path: str | None) -> Path | None:
     if path is None:
         return None
-    if path.startswith(('https://', 'http://')):
+    if path.startswith(URLS):
         return cached_file(path)
     if not Path(path).expanduser().is_file():
         raise DataError(f'the extractor file {path} does not exist')
@@ -235,4 +266,5 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise CheckpointError(f'{path}: not the weights of {type(network).__name__}: {str(error)[:300]}') from error
+        reason = ' '.join(str(error).split())[:300]
+        raise CheckpointError(f'{path}: not the weights of {type(network).__name__}: {reason}') from error

@@ -1,5 +1,7 @@
 """Where evaluated images come from: a generator, a data set, or a folder. All number their images the same on any machine."""
 
+import functools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,13 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, Resize
 from mmengine.dist import get_dist_info
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.folder import IMAGE_SUFFIXES
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.sampling import SampleInputs
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
@@ -34,7 +36,6 @@ class ImageSource(Protocol):
     """Numbered images, which the processes share out among themselves."""
 
     name: str
-    classes: Sequence[str] | None
 
     def __len__(self) -> int:
         """Number of images there are."""
@@ -50,6 +51,12 @@ def my_ranges(num_images: int, batch_size: int) -> list[range]:
     return [range(start, min(start + batch_size, num_images)) for start in starts]
 
 
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Number of this process's batches."""
+    rank, world = get_dist_info()
+    return len(range(rank * batch_size, num_images, world * batch_size))
+
+
 class GeneratedImages:
     """A generator's samples; sample ``i`` depends on ``i`` and the seed alone.
 
@@ -59,8 +66,6 @@ class GeneratedImages:
         num_images: How many samples there are.
         name: For messages.
     """
-
-    classes = None
 
     def __init__(self, generator: nn.Module, inputs: SampleInputs, num_images: int, name: str = 'samples'):
         self.generator = generator
@@ -86,28 +91,49 @@ class GeneratedImages:
 class RealImages:
     """A data set's images in a random order of their own, so that the first N are a random choice.
 
+    The data set is built when its images are first asked for: statistics from a file make it unnecessary.
+
     Args:
-        dataset: Gives dicts of ``inputs`` (3, H, W) uint8 and ``labels``; all images of the same size.
+        dataset: A data set or its config. Gives dicts of ``inputs`` (3, H, W) uint8 and ``labels``, images of the same size.
         num_workers: Processes that load images.
         seed: Of the order; None keeps the data set's.
-        name: For messages.
+
+    Attributes:
+        content: The data set's config as text, without its place on this machine; it tells statistics of other images apart.
     """
 
-    def __init__(self, dataset: Dataset, num_workers: int = 0, seed: int | None = 0, name: str | None = None):
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
+        if num_workers < 0 or (seed is not None and seed < 0):
+            raise ConfigError(f'num_workers and seed must be at least 0, got {num_workers} and {seed}')
+        self._given = dataset
         self.num_workers = num_workers
-        self.name = name or getattr(dataset, 'name', type(dataset).__name__)
-        self.classes = getattr(dataset, 'metainfo', {}).get('classes')
+        self.seed = seed
+        self.content = _without_place(dataset) if isinstance(dataset, dict) else ''
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
         # In statistics an unreadable image must not be replaced by another one.
         if hasattr(dataset, 'max_unreadable_share'):
             dataset.max_unreadable_share = 0
-        size = len(dataset)
-        self.order = np.arange(size) if seed is None else np.random.RandomState(seed).permutation(size)
+        return dataset
 
-    @classmethod
-    def from_loader(cls, loader: dict, seed: int = 0) -> 'RealImages':
-        """The images of a ``val_dataloader`` of a config; its sampler and its batch size do not matter here."""
-        return cls(DATASETS.build(loader['dataset']), loader.get('num_workers', 0), seed)
+    @functools.cached_property
+    def order(self) -> np.ndarray:
+        """Index of every image in the data set."""
+        size = len(self.dataset)
+        return np.arange(size) if self.seed is None else np.random.RandomState(self.seed).permutation(size)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return getattr(self.dataset, 'name', type(self.dataset).__name__)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the classes, if the data set has any."""
+        return getattr(self.dataset, 'metainfo', {}).get('classes')
 
     def __len__(self) -> int:
         return len(self.order)
@@ -129,6 +155,10 @@ class RealImages:
         )
         for numbers, (images, label) in zip(ranges, loader):
             yield ImageBatch(images.to(device), torch.arange(numbers.start, numbers.stop), label)
+
+
+def _without_place(config: dict) -> str:
+    return json.dumps({key: value for key, value in config.items() if key != 'data_root'}, sort_keys=True, default=str)
 
 
 def _stack(samples: list[dict]) -> tuple[Tensor, Tensor]:
@@ -169,7 +199,10 @@ class FlatImageFolder(Dataset):
         for path in self.paths:
             try:
                 with Image.open(path) as image:
-                    size = image.size
+                    # A PNG without Exif would be read to its end in search of it.
+                    has_exif = 'exif' in image.info or image.format == 'TIFF'
+                    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                    size = image.size[::-1] if turned else image.size
             except (OSError, ValueError, Image.DecompressionBombError) as error:
                 raise DataError(f'{path}: not an image ({error})') from error
             first = first or (path, size)

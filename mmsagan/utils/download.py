@@ -15,12 +15,12 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import rich
 import torch
 from filelock import FileLock
-from mmengine.dist import is_main_process
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mmsagan.errors import ConfigError, DownloadError
 from mmsagan.utils.files import write_atomically
 
+URLS = ('https://', 'http://')  # what a URL in a config or on a command line starts with
 TIMEOUT = 30
 RETRIES = 3
 RETRY_WAIT = 2.0
@@ -166,7 +166,7 @@ def _fetch(url: str, part: Path) -> None:
     """Fetches into ``part``; goes on where an earlier attempt ended."""
     console = rich.get_console()
     columns = TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=console, disable=not (is_main_process() and console.is_terminal)) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(part.stem, total=None)
         for retries_left in reversed(range(RETRIES + 1)):
             try:

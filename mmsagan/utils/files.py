@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from mmsagan.errors import ConfigError
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes a file whole or not at all, and makes its folder.
@@ -24,6 +26,17 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises a ConfigError if a file cannot be written to this path; makes its folder."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'{path} cannot be written: {error}') from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f'{path} cannot be written: {"it is a folder" if path.is_dir() else "the folder is read-only"}')
 
 
 def _umask() -> int:

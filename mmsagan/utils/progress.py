@@ -1,10 +1,13 @@
 """Progress bars on a terminal, one for all processes."""
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rich
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -32,6 +35,9 @@ def progress_bar(description: str, total: int) -> Iterator:
         disable=not (is_main_process() and console.is_terminal),
         transient=True,
     )
+    if bar.disable:
+        yield lambda steps: None
+        return
     task = bar.add_task('', total=total, rate='')
 
     def advance(steps: int) -> None:
@@ -39,5 +45,22 @@ def progress_bar(description: str, total: int) -> Iterator:
         if bar.tasks[0].speed:
             bar.update(task, rate=f'{bar.tasks[0].speed:.0f}/s')
 
-    with bar:
+    with bar, logs_above_bars():
         yield advance
+
+
+@contextmanager
+def logs_above_bars() -> Iterator[None]:
+    """Within it, MMEngine's log lines appear above the bars: rich takes them from the stdout that it has put in place."""
+    handlers = [
+        handler
+        for handler in MMLogger.get_current_instance().handlers
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    ]
+    streams = [handler.setStream(sys.stdout) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, streams):
+            if stream is not None:
+                handler.setStream(stream)

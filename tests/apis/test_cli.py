@@ -1,7 +1,9 @@
+import argparse
+
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mmsagan.apis.cli import message_of, run_tool
+from mmsagan.apis.cli import CfgOptions, message_of, run_tool
 from mmsagan.errors import DataError
 
 
@@ -34,3 +36,27 @@ def test_exit_codes(capsys):
     assert capsys.readouterr().err == 'error: no data\n'
     with pytest.raises(RuntimeError):
         run_tool(bug)
+
+
+@pytest.mark.parametrize(
+    'value, expected',
+    [
+        ("[{'type':'FID','fake_nums':5},{'type':'IS'}]", [dict(type='FID', fake_nums=5), dict(type='IS')]),
+        ("{'a':(1,2)}", dict(a=(1, 2))),
+        ('[a,b]', ['a', 'b']),
+        ('(1,2)', (1, 2)),
+        ('0.5', 0.5),
+    ],
+)
+def test_values_on_the_command_line(value, expected):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
+    assert parser.parse_args(['--cfg-options', f'key={value}']).cfg_options == dict(key=expected)
+
+
+def test_a_value_that_cannot_be_read(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', "key=[dict(type='FID', fake_nums=5)]"])
+    assert 'cannot read the value; write lists and dicts as in Python' in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Several processes on this machine, over gloo and loopback."""
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -113,6 +114,24 @@ def test_resuming_a_distributed_run(tmp_path, cifar_root, processes):
     before, after = (load_checkpoint_file(tmp_path / 'run' / f'iter_{i}.pth')['state_dict'] for i in (2, 4))
     names = [name for name in before if name.endswith(('.bias', '.weight_orig', '.gamma')) and 'ema' not in name]
     assert len(names) > 40 and all(torch.equal(before[name], after[name]) for name in names)
+
+
+def test_evaluation_while_training_on_two_processes(tmp_path, cifar_root):
+    """Each process has batch statistics of its own; the scores are of the first one's, which the checkpoint has, too."""
+    options = train_options(tmp_path / 'run', cifar_root)
+    for mode in ('val', 'test'):
+        metrics = "[{'type': 'FrechetInceptionDistance', 'fake_nums': 70, 'inception_style': 'digits'}]"
+        options += [f'{mode}_evaluator.metrics={metrics}', f'{mode}_evaluator.inception_pkl={tmp_path}/{mode}.pkl']
+    options += ['train_cfg.val_interval=3']
+    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *options]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(CONFIG), str(tmp_path / 'run' / 'iter_3.pth'), *options]
+    command[command.index('--work-dir') + 1] = str(tmp_path / 'test')
+    tested = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert tested.returncode == 0, tested.stderr
+    scores = [re.search(r'FID-digits/fid +([0-9.]+)$', output.stdout, re.M).group(1) for output in (result, tested)]
+    assert scores[0] == scores[1]
 
 
 def test_dist_train_on_two_nodes(tmp_path, cifar_root):

@@ -18,7 +18,6 @@ METRICS = [
     dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits'),
 ]
 BEST = {
-    'default_hooks.checkpoint.save_best': ['FID-digits/fid', 'IS-digits/is'],
     'default_hooks.checkpoint.interval': 100,
     'custom_hooks': [],
 }
@@ -78,6 +77,50 @@ def test_a_trial_shorter_than_the_interval_is_not_evaluated(tiny_run):
     assert 'Iter(val)' not in log
 
 
+def test_dynamic_intervals_count_too(evaluated_run):
+    cfg = evaluated_run(max_iters=3, **{'train_cfg.val_interval': 10, 'train_cfg.dynamic_intervals': [(2, 1)]})
+    train_from_config(cfg)
+    assert validations(cfg) == [1, 2, 3], 'MMEngine changes the interval one iteration ahead'
+
+
+def test_best_checkpoints_of_ones_own_choice(evaluated_run):
+    choice = {'default_hooks.checkpoint.save_best': 'FID-digits/fid', 'default_hooks.checkpoint.rule': 'less'}
+    cfg = evaluated_run(max_iters=1, **{'train_cfg.val_interval': 1}, **choice)
+    train_from_config(cfg)
+    assert [path.name for path in Path(cfg.work_dir).glob('best_*')] == ['best_FID-digits_fid_iter_1.pth']
+
+
+def test_resuming_goes_on_with_the_best_scores(evaluated_run):
+    """The resumed part is a worse generator's, by a learning rate of 100: the best checkpoint must stay."""
+    cfg = evaluated_run(max_iters=2, **{'train_cfg.val_interval': 1, 'model.discriminator_steps': 1})
+    train_from_config(cfg)
+    before = {path.name for path in Path(cfg.work_dir).glob('best_FID*')}
+    cfg = evaluated_run(max_iters=3, **{'train_cfg.val_interval': 1, 'model.discriminator_steps': 1})
+    cfg.resume = True
+    train_from_config(cfg)
+    lines = [
+        json.loads(line)
+        for path in sorted(Path(cfg.work_dir).glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
+    scores = {line['step']: line['FID-digits/fid'] for line in lines if 'FID-digits/fid' in line}
+    best = min(scores, key=scores.get)
+    assert len(scores) == 3 and {path.name for path in Path(cfg.work_dir).glob('best_FID*')} == {
+        f'best_FID-digits_fid_iter_{best}.pth'
+    }
+    assert before
+
+
+def test_a_checkpoint_without_a_moving_average(evaluated_run):
+    """It would otherwise be scored by the average's random weights."""
+    cfg = evaluated_run(max_iters=2, **{'train_cfg.val_interval': 10, 'model.discriminator_steps': 1})
+    train_from_config(cfg)
+    checkpoint = str(Path(cfg.work_dir) / 'iter_2.pth')
+    plain = evaluate_from_config(evaluated_run(), checkpoint)
+    averaged = evaluated_run(**{'model.ema_config': dict(momentum=0.9)})
+    assert evaluate_from_config(averaged, checkpoint) == plain
+
+
 def test_without_evaluation(evaluated_run):
     cfg = evaluated_run(max_iters=2, **{'train_cfg.val_interval': 1})
     without_evaluation(cfg)
@@ -88,13 +131,19 @@ def test_without_evaluation(evaluated_run):
 @pytest.mark.parametrize(
     'options, error, message',
     [
-        ({'default_hooks.checkpoint.save_best': ['FID/fid', 'IS-digits/is']}, ConfigError, "no metric gives 'FID/fid'"),
+        (
+            {'default_hooks.checkpoint.save_best': 'FID/fid', 'default_hooks.checkpoint.rule': 'less'},
+            ConfigError,
+            "no metric gives 'FID/fid'",
+        ),
         ({'val_evaluator.metrics.0.inception_path': 'gone.pth'}, DataError, 'gone.pth does not exist'),
         ({'val_dataloader.dataset.data_root': 'gone'}, DataError, 'CIFAR-10 not found'),
         ({'val_dataloader.batch_size': 0}, ConfigError, r'val_dataloader.batch_size=0'),
         ({'val_evaluator.metrics.0.fake_num': 3}, ConfigError, "fake_num: InceptionScore .* did you mean 'fake_nums'"),
         ({'val_evaluator.metrics.0.sample_model': 'ema'}, ConfigError, 'keeps no moving average'),
         ({'val_evaluator.held_out': dict(type='CIFAR10', data_root='gone')}, DataError, 'CIFAR-10 not found'),
+        ({'val_evaluator.metrics.1.inception_pkl': 'real.txt'}, DataError, 'written as .pkl or .npz'),
+        ({'val_dataloader.dataset.indices': 20}, ConfigError, 'the number of images=20 is too few'),
     ],
 )
 def test_what_an_evaluation_would_fail_on_is_found_before_training(evaluated_run, options, error, message):

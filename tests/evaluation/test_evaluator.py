@@ -72,7 +72,7 @@ def real(cifar_root):
     dataset._metainfo['classes'] = ('a', 'b', 'c')
     for entry in dataset.data_list:
         entry['gt_label'] %= 3
-    return lambda: RealImages(dataset)
+    return RealImages(dataset)
 
 
 def all_metrics(**options) -> list[dict]:
@@ -80,7 +80,7 @@ def all_metrics(**options) -> list[dict]:
     return [
         dict(type='InceptionScore', fake_nums=60, splits=4, resize=False, **arguments),
         dict(type='FrechetInceptionDistance', fake_nums=90, **arguments),
-        dict(type='KernelInceptionDistance', fake_nums=50, num_subsets=3, subset_size=20, **arguments),
+        dict(type='KernelInceptionDistance', fake_nums=90, real_nums=80, num_subsets=3, subset_size=20, **arguments),
         dict(type='PrecisionRecall', fake_nums=90, real_nums=80, **arguments),
         dict(type='IntraFID', fake_nums=90, **arguments),
     ]
@@ -105,7 +105,7 @@ def reference(gan, network, real_images) -> dict:
         for c, name in enumerate('abc')
     }
     score, std = inception_score(fake['probabilities'][:60], 4)
-    kid, kid_std = kernel_distance(true, fake['features'][:50], 3, 20)
+    kid, kid_std = kernel_distance(true[:80], fake['features'], 3, 20)
     shares = precision_recall(true[:80], fake['features'])
     return {
         'IS-counting/is': score,
@@ -123,7 +123,7 @@ def reference(gan, network, real_images) -> dict:
 def test_all_metrics_equal_the_pure_functions(gan, real, sample_model):
     evaluator = Evaluator(all_metrics(sample_model=sample_model))
     results = evaluator.evaluate_model(gan, real, batch_size=16)
-    expected = reference(gan, gan.sampled_network(sample_model), real())
+    expected = reference(gan, gan.sampled_network(sample_model), real)
     assert list(results) == list(expected) == evaluator.result_names
     assert results.pop('IntraFID-counting/per_class') == pytest.approx(expected.pop('IntraFID-counting/per_class'), rel=1e-3)
     assert results == pytest.approx(expected, rel=1e-3)
@@ -181,10 +181,8 @@ def test_statistics_are_written_once_and_then_used(gan, real, tmp_path, counts):
     written = tmp_path / 'real-counting.pkl'  # the extractor's suffix joins the name
     assert load_statistics(written).size == 100 and load_statistics(written).extractor == 'counting'
 
-    def no_data():
-        raise AssertionError('statistics make the data unnecessary')
-
-    assert Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, no_data, 32) == first
+    no_data = RealImages(dict(type='CIFAR10', data_root='gone'))
+    assert Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, no_data, 32) == first, 'without the data'
 
 
 def test_held_out_images(gan, real, cifar_root):
@@ -239,6 +237,93 @@ def test_mistakes_are_found_before_sampling(no_sampling, real, metric, message):
         Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, real, 32)
 
 
+@pytest.mark.parametrize(
+    'metric, message',
+    [
+        (dict(type='FrechetInceptionDistance', fake_nums=50), 'the number of images=10 is too few'),
+        (dict(type='KernelInceptionDistance', fake_nums=50, real_nums=1), 'needs at least 2'),
+        (dict(type='PrecisionRecall', fake_nums=50, real_nums=4, k=4), '4 real images have no neighbours k=4'),
+        (dict(type='IntraFID', fake_nums=90), "class 'c' has 0 real images"),
+    ],
+)
+def test_too_few_real_images(no_sampling, cifar_root, metric, message):
+    dataset = CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')], indices=10)
+    dataset._metainfo['classes'] = ('a', 'b', 'c')
+    for index, entry in enumerate(dataset.data_list):
+        entry['gt_label'] = index % 2
+    with pytest.raises((ConfigError, DataError), match=message):
+        Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, RealImages(dataset), 32)
+
+
+def test_classes_of_model_and_data(no_sampling, cifar_root):
+    real = RealImages(CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')]))
+    with pytest.raises(DataError, match='the model has 3 classes, the real images of CIFAR10 .* have 10'):
+        Evaluator([dict(COUNTING, type='IntraFID', fake_nums=90)]).evaluate_model(no_sampling, real, 32)
+
+
+def test_too_few_held_out_images(no_sampling, real, cifar_root):
+    held_out = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')], indices=10)
+    with pytest.raises(ConfigError, match='the number of images=10 is too few'):
+        Evaluator(all_metrics()[:2], held_out=held_out).evaluate_model(no_sampling, real, 32)
+
+
+def test_a_mistake_stays_one(no_sampling, real):
+    evaluator = Evaluator([dict(COUNTING, type='FrechetInceptionDistance', fake_nums=12)])
+    for _ in range(2):
+        with pytest.raises(ConfigError, match='too few'):
+            evaluator.evaluate_model(no_sampling, real, 32)
+
+
+def test_statistics_that_cannot_be_written_are_found_before_sampling(no_sampling, real, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for path in ('statistics.txt', 'file/statistics.pkl'):
+        with pytest.raises((ConfigError, DataError), match='statistics'):
+            Evaluator(all_metrics()[1:2], inception_pkl=str(tmp_path / path)).evaluate_model(no_sampling, real, 32)
+
+
+def test_two_kinds_of_real_statistics_in_one_file():
+    metrics = [dict(COUNTING, type='FID', fake_nums=50, real_nums=nums, prefix=f'FID{nums}') for nums in (-1, 90)]
+    with pytest.raises(
+        ConfigError, match='FID-1-counting and FID90-counting ask for different real statistics in the same file'
+    ):
+        Evaluator(metrics, inception_pkl='real.pkl')
+
+
+def test_arguments_of_mmagic(gan, real):
+    theirs = dict(need_cond_input=True, fake_key='fake', real_key='img', collect_device='cpu', fake_nums=6e1)
+    metric = Evaluator([dict(all_metrics()[0], **theirs)]).metrics[0]
+    assert metric.fake_nums == 60 and isinstance(metric.fake_nums, int)
+
+
+def test_names_carry_the_extractor():
+    metrics = [
+        dict(type='FID', prefix='FID-50k', **COUNTING),
+        dict(type='FID', prefix='Counting-FID', **COUNTING),
+        dict(type='IS', **COUNTING),
+        dict(type='IS', prefix='IS-50k'),
+        dict(type='KID', inception_style='PyTorch'),
+    ]
+    prefixes = [metric.prefix for metric in Evaluator(metrics).metrics]
+    assert prefixes == ['FID-50k-counting', 'Counting-FID', 'IS-counting', 'IS-50k', 'KID-PyTorch']
+
+
+def test_which_images_are_resized_for_the_inception_score():
+    """Those for StyleGAN's, as in its published scores; the others' networks resize themselves."""
+    styles = dict(stylegan=True, pytorch=False, digits=False)
+    for style, resized in styles.items():
+        assert (Evaluator([dict(type='IS', inception_style=style)]).metrics[0].source.resize is not None) == resized
+    assert Evaluator([dict(type='IS', resize=False)]).metrics[0].source.resize is None
+
+
+def test_an_extractor_is_built_once(gan, real, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        CountingExtractor, '__init__', lambda self, build=CountingExtractor.__init__: (built.append(1), build(self))[1]
+    )
+    Evaluator(all_metrics()).evaluate_model(gan, real, 32)
+    assert built == [1]
+
+
 def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
     with pytest.raises(ConfigError, match='the model keeps no moving average'):
         Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)
@@ -249,11 +334,14 @@ def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
     [
         (dict(metrics=[]), 'no metrics'),
         (dict(metrics=all_metrics() + all_metrics()[:1]), "two metrics are named 'IS-counting'"),
-        (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps=-1'),
+        (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps must be a whole number of at least 0, got -1'),
         (dict(metrics=[dict(all_metrics()[0], fake_nums=0)]), 'fake_nums must be a positive number, got 0'),
         (dict(metrics=[dict(all_metrics()[1], real_nums=0)]), 'real_nums must be a positive number or -1, got 0'),
         (dict(metrics=[dict(all_metrics()[1], sample_model='both')]), "sample_model must be 'orig' or 'ema'"),
         (dict(metrics=[dict(all_metrics()[3], k=0)]), 'k=0'),
+        (dict(metrics=[dict(all_metrics()[0], splits=2.5)]), 'splits=2.5'),
+        (dict(metrics=[dict(all_metrics()[0], resize=True, resize_size=0)]), 'resized to 0 pixels'),
+        (dict(metrics=all_metrics(), seed=-1), 'seed must be a whole number of at least 0, got -1'),
         (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size must be at least 2'),
     ],
 )
@@ -297,8 +385,7 @@ def test_a_perfect_generator_and_a_useless_one():
         )
     ]
     evaluator = Evaluator(metrics)
-    evaluator.prepare(CPU, lambda: digits('train'))
-    evaluator.extract_real(250, CPU)
+    evaluator.prepare(CPU, 250, digits('train'))
     real = evaluator.score(digits('test'), 250, CPU)
     noise = evaluator.score(GeneratedImages(Noise(), SampleInputs(1024), 1000), 250, CPU)
     assert 0 < real['FID-digits/fid'] < 0.02 * noise['FID-digits/fid']
@@ -321,7 +408,7 @@ def test_our_pipeline_through_the_stand_in(gan, real, inception_file):
         images = to_uint8(gan.generator_ema(noise, label=label))
         script = torch.jit.load(inception_file)
         features, real_features = (
-            script(part, return_features=True).double().numpy() for part in (images, next(real().batches(100, 100, CPU)).images)
+            script(part, return_features=True).double().numpy() for part in (images, next(real.batches(100, 100, CPU)).images)
         )
         resized = np.stack(
             [

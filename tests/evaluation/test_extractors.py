@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DownloadError
 from mmsagan.evaluation import DigitsExtractor, FeatureExtractor, PyTorchFIDInception, RealImages, StyleGANInception
-from mmsagan.evaluation import extractors as module
 from mmsagan.evaluation.extractors import FeatureSource, extractor_config
 from mmsagan.evaluation.inception_v3 import InceptionV3, resize_tensorflow
 from mmsagan.evaluation.resizing import Resize
@@ -142,10 +141,22 @@ def test_the_digits_extractor_is_small_and_knows_digits():
 
 def test_sources_that_are_alike_are_run_once(inception_file):
     first, second = (FeatureSource.of(extractor_config('StyleGAN', inception_file)) for _ in range(2))
-    resized = FeatureSource.of(extractor_config('stylegan', inception_file), Resize(299))
+    resized = FeatureSource.of(extractor_config('stylegan', inception_file)).resized(Resize(299))
     assert first == second and len({first, second, resized}) == 2
     assert first.name == 'inception-2015-12-05 (StyleGAN)' and resized.name == f'{first.name}, bicubic to 299 by pillow'
     assert not first.build().training
+
+
+def test_names_tell_extractors_apart():
+    sources = [FeatureSource.of(dict(type='PyTorchFIDInception', resize=resize)) for resize in ('pytorch-fid', 'tensorflow')]
+    assert [source.suffix for source in sources] == ['-PyTorch', '-PyTorch-TF'] and sources[0].name != sources[1].name
+
+    @EXTRACTORS.register_module(name='Nameless', force=True)
+    class Nameless(FeatureExtractor):
+        pass
+
+    source = FeatureSource.of(dict(type='Nameless'))
+    assert (source.name, source.suffix, source.is_inception) == ('Nameless', '-Nameless', False)
 
 
 def test_an_extractor_of_ones_own():
@@ -164,6 +175,10 @@ def test_an_extractor_of_ones_own():
 def test_unknown_extractors():
     with pytest.raises(ConfigError, match='inception_style must be one of stylegan, pytorch, digits'):
         extractor_config('keras')
-    with pytest.raises(ConfigError, match="no extractor is registered as 'Nothing'; there are StyleGANInception"):
+    with pytest.raises(ConfigError, match="'Nothing'.*: expected .* a registered type; there are StyleGANInception"):
         FeatureSource.of(dict(type='Nothing'))
-    assert module._STYLES.keys() == {'stylegan', 'pytorch', 'digits'}
+    for config in ('digits', dict(type=DigitsExtractor), {}):
+        with pytest.raises(ConfigError, match='expected dict'):
+            FeatureSource.of(config)
+    with pytest.raises(ConfigError, match='got None'):
+        extractor_config(None)

@@ -91,6 +91,23 @@ def test_mixed_sizes_are_found_at_once_and_can_be_resized(tmp_path):
     assert RealImages(FlatImageFolder(tmp_path, size=4)).image_size == 4
 
 
+def test_rotated_by_exif(tmp_path):
+    """The header says 8x6 pixels for both; the second one is shown, and loaded, as 6x8."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (8, 6)).save(tmp_path / 'a.jpg')
+    Image.new('RGB', (8, 6)).save(tmp_path / 'b.jpg', exif=exif)
+    with pytest.raises(DataError, match='a.jpg has 8x6 pixels, .*b.jpg has 6x8'):
+        FlatImageFolder(tmp_path)
+
+
+def test_a_data_set_is_built_when_it_is_needed():
+    images = RealImages(dict(type='CIFAR10', data_root='gone', pipeline=[]))
+    assert images.content == '{"pipeline": [], "type": "CIFAR10"}', 'the place on this machine does not matter'
+    with pytest.raises(DataError, match='CIFAR-10 not found'):
+        len(images)
+
+
 def test_mixed_sizes_in_a_data_set(tmp_path):
     class Mixed(torch.utils.data.Dataset):
         def __len__(self):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsagan.evaluation.inception_v3 import InceptionV3, resize_pytorch_fid, resize_tensorflow
+from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
 
 DATA = Path(__file__).parent.parent / 'data' / 'inception_v3'
 KEPT = np.r_[0:299:9, 292:299]
@@ -56,9 +56,13 @@ def test_layout_is_that_of_the_published_weights():
     assert {name: tuple(value.shape) for name, value in InceptionV3().state_dict().items()} == read_layout()
 
 
-def test_features_and_logits_equal_pytorch_fids(expected):
+@pytest.mark.parametrize('folded', [False, True])
+def test_features_and_logits_equal_pytorch_fids(expected, folded):
     network = InceptionV3()
     network.load_state_dict(recipe_weights(), strict=True)
+    if folded:
+        fold_batch_norms(network)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
     features, logits = network(recipe_images())
     torch.testing.assert_close(features, expected['features'], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits, expected['logits'], rtol=1e-4, atol=1e-4)

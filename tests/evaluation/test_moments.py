@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Moments, Statistics, load_statistics, save_statistics
 
 FEATURES = np.random.RandomState(0).randn(103, 5) * 3 + 10
@@ -27,10 +27,9 @@ def test_streaming_equals_the_whole():
     assert_moments_of(FEATURES, accumulated(np.array_split(FEATURES, 7)))
 
 
-def test_merging():
-    moments = accumulated([FEATURES[:40]])
-    moments.merge(accumulated([FEATURES[40:]]))
-    moments.finish()  # one process: nothing to add
+def test_finishing_alone_adds_nothing():
+    moments = accumulated([FEATURES])
+    moments.finish()
     assert_moments_of(FEATURES, moments)
 
 
@@ -115,6 +114,49 @@ def test_damaged_and_hostile_files(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         load_statistics(path)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (dict(mean=np.zeros(0), cov=np.zeros((0, 0))), 'do not belong together'),
+        (dict(mean=np.zeros(2), cov=np.array([[1.0, 5.0], [0.0, 1.0]])), 'symmetric'),
+        (dict(mean=np.zeros(2), cov=-np.eye(2)), 'no negative variances'),
+        (dict(mean=np.zeros(2), cov=np.eye(2), size=-5), 'negative size'),
+        (dict(mean=np.zeros(2), cov=np.eye(2), size=np.inf), 'is no number'),
+        (dict(mean=np.zeros(2) * 1j, cov=np.eye(2)), 'is complex'),
+    ],
+)
+def test_numbers_that_are_no_statistics(tmp_path, content, message):
+    np.savez(tmp_path / 'statistics.npz', **content)
+    with pytest.raises(DataError, match=message):
+        load_statistics(tmp_path / 'statistics.npz')
+
+
+def test_other_types_of_numbers(tmp_path):
+    np.savez(tmp_path / 'statistics.npz', mu=FEATURES.mean(0).astype('>f4'), sigma=np.cov(FEATURES, rowvar=False).astype('f4'))
+    loaded = load_statistics(tmp_path / 'statistics.npz')
+    assert loaded.mean.dtype == loaded.cov.dtype == np.float64
+    np.testing.assert_allclose(loaded.mean, FEATURES.mean(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize('position', [0.3, 0.6])
+def test_a_damaged_compressed_archive(tmp_path, position):
+    path = tmp_path / 'statistics.npz'
+    np.savez_compressed(path, mean=FEATURES.mean(0), cov=np.random.RandomState(0).rand(50, 50))
+    data = bytearray(path.read_bytes())
+    at = int(position * len(data))
+    data[at : at + 20] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises(DataError):
+        load_statistics(path)
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').write_text('')
+    for path in (tmp_path / 'file' / 'statistics.pkl', tmp_path):
+        with pytest.raises((ConfigError, DataError)):
+            save_statistics(statistics(), path)
 
 
 def test_arrays_of_objects_in_an_archive(tmp_path):

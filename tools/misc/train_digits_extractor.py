@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    extractor = DigitsExtractor(path='')
+    extractor = DigitsExtractor(trained=False)
     images, labels = load_digits('train')
     train(extractor, images, labels, args.epochs)
     scale_features(extractor, images)

@@ -7,11 +7,12 @@ Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz bes
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import positive, run_tool
+from mmsagan.apis.cli import not_negative, positive, run_tool
 from mmsagan.apis.statistics import image_statistics
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
+from mmsagan.utils.files import check_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
     parser.add_argument('--batch-size', type=positive, default=25)
-    parser.add_argument('--num-workers', type=int, default=2, help='processes that load images (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=2021, help='of the random choice (default: %(default)s)')
+    parser.add_argument('--num-workers', type=not_negative, default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--seed', type=not_negative, default=2021, help='of the random choice (default: %(default)s)')
     return parser.parse_args()
 
 
@@ -42,7 +43,7 @@ def load_images(args: argparse.Namespace) -> RealImages:
     loader = complete_loader(load_config(args.data_cfg), args.subset)
     if 'type' not in loader.get('dataset', {}):
         raise ConfigError(f'{args.data_cfg} has no {args.subset}_dataloader with a dataset')
-    return RealImages.from_loader(dict(loader, num_workers=args.num_workers), seed)
+    return RealImages(loader['dataset'], args.num_workers, seed)
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     path = Path(args.pkl_dir, name)
     if path.suffix != '.pkl':
         raise ConfigError(f'--pklname {name}: the name must end with .pkl')
+    check_writable(path)
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception)
     for target in (path, path.with_suffix('.npz')):

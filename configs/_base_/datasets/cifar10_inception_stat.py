@@ -1,4 +1,4 @@
-# CIFAR-10 for tools/utils/inception_stat.py: no augmentation; --subset test takes the test images.
+# CIFAR-10 for tools/utils/inception_stat.py: no augmentation; --subset val or test takes the test images.
 _base_ = './cifar10_noaug.py'
 
-test_dataloader = dict(dataset=dict(test_mode=True))
+val_dataloader = test_dataloader = dict(dataset=dict(test_mode=True))

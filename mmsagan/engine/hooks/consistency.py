@@ -40,10 +40,10 @@ class ConsistencyHook(Hook):
         loop, train_loop = runner.val_loop, runner.train_loop
         if not isinstance(loop, GANValLoop):
             return
-        if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < train_loop.val_interval:
+        if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < shortest_interval(train_loop):
             runner.logger.info(
                 f'no evaluation in this run: its {train_loop.max_iters} iterations are fewer than '
-                f'train_cfg.val_interval={train_loop.val_interval}'
+                f'train_cfg.val_interval={shortest_interval(train_loop)}'
             )
             train_loop.val_begin = train_loop.max_iters + 1
             return
@@ -53,7 +53,11 @@ class ConsistencyHook(Hook):
         loop.prepare()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        check_state_dict(unwrap(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
+        state = checkpoint.get('state_dict', checkpoint)
+        own = unwrap(runner.model).state_dict()
+        check_state_dict(own, state)
+        if begin_moving_average(own, state):
+            runner.logger.warning('the checkpoint has no moving average: it begins as a copy of the generator')
 
     @staticmethod
     def _check_classes(num_classes: int | None, classes) -> None:
@@ -79,9 +83,25 @@ class ConsistencyHook(Hook):
             )
 
 
+def begin_moving_average(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> bool:
+    """Gives a checkpoint without a moving average its generator as one, if the model keeps one. Returns whether it did."""
+    average = [key for key in own if key.startswith('generator_ema.')]
+    if not average or any(key in loaded for key in average):
+        return False
+    for key in average:
+        loaded[key] = loaded[key.replace('generator_ema.', 'generator.', 1)].clone()
+    return True
+
+
+def shortest_interval(loop: IterBasedTrainLoop) -> int:
+    """The shortest of the intervals between evaluations that the training gets to."""
+    dynamic = zip(loop.dynamic_milestones or (), loop.dynamic_intervals or ())
+    return min([loop.val_interval, *(interval for milestone, interval in dynamic if milestone <= loop.max_iters)])
+
+
 def check_best_keys(keys: Sequence[str], results: Sequence[str]) -> None:
     """Raises a ConfigError if a best checkpoint is to be chosen by a result that the evaluation does not have."""
-    unknown = [key for key in keys if key not in results and key != 'auto']
+    unknown = [key for key in keys if key not in results]
     if unknown:
         raise ConfigError(
             f'default_hooks.checkpoint.save_best: no metric gives {unknown[0]!r}; the evaluation has {", ".join(results)}'
@@ -96,8 +116,10 @@ def check_state_dict(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:
     Raises:
         CheckpointError: Names the first tensor that is missing, unknown or of another shape.
     """
-    prefixes = tuple({key.partition('.')[0] for key in own} - {'iteration', 'generator_ema'})
-    missing = [key for key in own if key not in loaded and key.startswith(prefixes) and not key.startswith('generator_ema.')]
+    optional = ('iteration',)
+    if not any(key.startswith('generator_ema.') for key in loaded):
+        optional += ('generator_ema.',)
+    missing = [key for key in own if key not in loaded and not key.startswith(optional)]
     unknown = [key for key in loaded if key not in own and not key.startswith('generator_ema.')]
     reshaped = [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
     if reshaped:

@@ -1,7 +1,6 @@
 """A live progress bar for training."""
 
-import logging
-import sys
+from contextlib import ExitStack
 
 import rich
 from mmengine.dist import is_main_process
@@ -9,6 +8,7 @@ from mmengine.hooks import Hook
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mmsagan.registry import HOOKS
+from mmsagan.utils.progress import logs_above_bars
 
 
 @HOOKS.register_module()
@@ -26,7 +26,7 @@ class ProgressHook(Hook):
     def __init__(self, interval: int = 5):
         self.interval = interval
         self._progress: Progress | None = None
-        self._streams: list[tuple[logging.StreamHandler, object]] = []
+        self._logs = ExitStack()
 
     def before_train(self, runner) -> None:
         console = rich.get_console()  # shared with other bars, which are drawn below this one
@@ -44,10 +44,7 @@ class ProgressHook(Hook):
         )
         self._task = self._progress.add_task('', total=runner.max_iters, completed=runner.iter, numbers='')
         self._progress.start()
-        # rich now draws log lines above the bar, if they are written to the stdout that it has put in place.
-        for handler in runner.logger.handlers:
-            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-                self._streams.append((handler, handler.setStream(sys.stdout)))
+        self._logs.enter_context(logs_above_bars())
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self._progress is None:
@@ -72,7 +69,4 @@ class ProgressHook(Hook):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        for handler, stream in self._streams:
-            if stream is not None:
-                handler.setStream(stream)
-        self._streams = []
+        self._logs.close()

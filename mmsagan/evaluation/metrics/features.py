@@ -1,9 +1,17 @@
 """Checking features before a metric is computed from them."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmsagan.errors import DataError
+
+
+def as_float64(values) -> Tensor:
+    """Numbers as a float64 tensor, from a tensor or from whatever numpy takes for an array."""
+    if isinstance(values, Tensor):
+        return values.double()
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
 
 
 def as_features(*sets) -> list[Tensor]:
@@ -12,7 +20,7 @@ def as_features(*sets) -> list[Tensor]:
     Raises:
         DataError: They are not of the same length D, or hold NaN or Inf.
     """
-    tensors = [torch.as_tensor(values, dtype=torch.float64) for values in sets]
+    tensors = [as_float64(values) for values in sets]
     if any(values.ndim != 2 for values in tensors) or len({values.shape[-1] for values in tensors}) > 1:
         shapes = ' and '.join(str(tuple(values.shape)) for values in tensors)
         raise DataError(f'expected features (N, D) of the same length D, got shapes {shapes}')

@@ -1,6 +1,5 @@
 """Fréchet Inception distance (Heusel et al. 2017)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,11 +8,13 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
+from mmsagan.evaluation.metrics.features import as_float64
+from mmsagan.evaluation.moments import Moments, Statistics, check_statistics_path, load_statistics, save_statistics
 from mmsagan.registry import METRICS
 from mmsagan.utils.distributed import from_main_process
-from mmsagan.utils.download import cached_file
+from mmsagan.utils.download import URLS, cached_file
 
 
 def frechet_distance(mean1, cov1, mean2, cov2) -> float:
@@ -32,10 +33,10 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
         DataError: The shapes do not belong together, or a value is NaN or Inf.
 
     Example:
-        >>>         >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
+        >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
         4.0
     """
-    mean1, cov1, mean2, cov2 = (_as_float64(values) for values in (mean1, cov1, mean2, cov2))
+    mean1, cov1, mean2, cov2 = (as_float64(values).cpu() for values in (mean1, cov1, mean2, cov2))
     size = mean1.shape[0] if mean1.ndim == 1 else -1
     if not (mean1.shape == mean2.shape == (size,) and cov1.shape == cov2.shape == (size, size)):
         shapes = ', '.join(str(tuple(values.shape)) for values in (mean1, cov1, mean2, cov2))
@@ -46,10 +47,6 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     eigenvalues = torch.linalg.eigvalsh(factor.T @ cov2 @ factor)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
-
-
-def _as_float64(values) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float64).cpu()
 
 
 def _factor(cov: Tensor) -> Tensor:
@@ -81,6 +78,7 @@ class FrechetInceptionDistance(FeatureMetric):
 
     short_name = 'FID'
     results = ('fid',)
+    best = {'fid': 'less'}
     accumulator_key = (Moments,)
 
     def __init__(self, fake_nums: int = 50000, real_nums: int = -1, inception_pkl: str | None = None, **kwargs):
@@ -91,33 +89,47 @@ class FrechetInceptionDistance(FeatureMetric):
     def take_default_file(self, path: str) -> None:
         """Sets the file of real statistics, if the metric has none of its own; the extractor's suffix joins its name."""
         if self.inception_pkl is None:
-            stem, dot, ending = path.rpartition('.')
-            self.inception_pkl = f'{stem}{self.source.suffix}{dot}{ending}'
+            if path.startswith(URLS):
+                self.inception_pkl = path
+            else:
+                self.inception_pkl = str(Path(path).with_stem(Path(path).stem + self.source.suffix))
 
-    def check(self, width: int, class_counts: list[int] | None) -> None:
+    def check(self, width: int, class_counts: list[int] | None, real_images: RealImages | None) -> None:
         self._check_enough(self.fake_nums, width, 'fake_nums')
         if self.real_nums >= 0:
             self._check_enough(self.real_nums, width, 'real_nums')
         # The first process decides for all whether there are statistics: on another node the file may be missing.
-        self.statistics = from_main_process(lambda: self._load(width))
+        self.statistics = from_main_process(lambda: self._load(width, real_images))
         if self.statistics is not None:
             what = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
             print_log(f'{self.prefix}: real statistics, {what}, from {self.inception_pkl}', logger='current')
 
-    def _load(self, width: int) -> Statistics | None:
+    def _load(self, width: int, real_images: RealImages | None) -> Statistics | None:
         path = self._statistics_path()
-        if path is None or not path.is_file():
+        if path is None:
+            return None
+        if not path.is_file():
+            check_statistics_path(path)
             return None
         statistics = load_statistics(path)
         statistics.check(width, self.source.name, path)
         if statistics.size:
             self._check_enough(statistics.size, width, f'{path}: size')
-        if self.real_nums >= 0 and statistics.size not in (0, self.real_nums):
-            raise ConfigError(
-                f'{self.prefix}: real_nums={self.real_nums}, but {path} is of {statistics.size} images; take another '
-                'inception_pkl, which is written if it does not exist'
-            )
+        self._check_same_images(statistics, path, real_images)
         return statistics
+
+    def _check_same_images(self, statistics: Statistics, path: Path, real_images: RealImages | None) -> None:
+        others = None
+        if self.real_nums >= 0 and statistics.size not in (0, self.real_nums):
+            others = f'{statistics.size} images, but real_nums={self.real_nums}'
+        elif self.real_nums < 0 and not statistics.whole:
+            others = f'{statistics.size} random images, but real_nums=-1 means all'
+        elif real_images is not None and statistics.content and real_images.content not in ('', statistics.content):
+            others = f'another data set, {statistics.content}, and not of {real_images.content}'
+        if others is not None:
+            raise ConfigError(
+                f'{self.prefix}: {path} is of {others}; give another inception_pkl, which is written if it does not exist'
+            )
 
     def _check_enough(self, count: int, width: int, what: str) -> None:
         if count <= width:
@@ -128,7 +140,7 @@ class FrechetInceptionDistance(FeatureMetric):
     def _statistics_path(self) -> Path | None:
         if self.inception_pkl is None:
             return None
-        if self.inception_pkl.startswith(('http://', 'https://')):
+        if self.inception_pkl.startswith(URLS):
             return cached_file(self.inception_pkl)
         return Path(self.inception_pkl).expanduser()
 
@@ -140,8 +152,9 @@ class FrechetInceptionDistance(FeatureMetric):
         self._check_enough(num_samples, width, 'the number of images')
         return Moments(width, device)
 
-    def take_real(self, accumulator: Moments, name: str, classes: Sequence[str] | None) -> None:
-        self.statistics = Statistics.of(accumulator, self.source.name, name)
+    def take_real(self, accumulator: Moments, images: RealImages) -> None:
+        whole = accumulator.size == len(images)
+        self.statistics = Statistics.of(accumulator, self.source.name, images.name, images.content, whole)
         if self.inception_pkl is not None and is_main_process():
             save_statistics(self.statistics, self._statistics_path())
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')

@@ -9,10 +9,12 @@ from mmengine.logging import print_log
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.accumulators import ClassFeatures
+from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.fid import frechet_distance
 from mmsagan.evaluation.moments import Moments
 from mmsagan.registry import METRICS
+from mmsagan.utils.progress import progress_bar
 
 
 @METRICS.register_module()
@@ -43,7 +45,7 @@ class IntraFID(FeatureMetric):
         super().__init__(fake_nums, **kwargs)
         self.classes: Sequence[str] = ()
 
-    def check(self, width: int, class_counts: list[int] | None) -> None:
+    def check(self, width: int, class_counts: list[int] | None, real_images: RealImages | None) -> None:
         if not class_counts:
             raise ConfigError(f'{self.prefix}: needs a model with classes')
         if min(class_counts) <= width:
@@ -52,18 +54,22 @@ class IntraFID(FeatureMetric):
                 f'{self.prefix}: of fake_nums={self.fake_nums} samples, class {class_counts.index(min(class_counts))} gets '
                 f'{min(class_counts)}, too few for the covariance of {width} features; take about {max(needed, 1)}'
             )
+        if real_images is not None and len(real_images.classes or ()) != len(class_counts):
+            raise DataError(
+                f'{self.prefix}: the model has {len(class_counts)} classes, the real images of {real_images.name} have '
+                f'{len(real_images.classes or ())}'
+            )
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> ClassFeatures:
         return ClassFeatures(width)
 
-    def take_real(self, accumulator: ClassFeatures, name: str, classes: Sequence[str] | None) -> None:
-        if not classes:
-            raise DataError(f'{self.prefix}: the real images of {name} have no classes')
+    def take_real(self, accumulator: ClassFeatures, images: RealImages) -> None:
+        classes = images.classes
         counts = torch.bincount(accumulator.label, minlength=len(classes))
         all_reduce(counts)
         if counts.min() < 2:
             raise DataError(
-                f'{self.prefix}: class {classes[int(counts.argmin())]!r} has {int(counts.min())} real images in {name}'
+                f'{self.prefix}: class {classes[int(counts.argmin())]!r} has {int(counts.min())} real images in {images.name}'
             )
         width = accumulator.features.shape[1]
         small = int((counts <= width).sum())
@@ -79,11 +85,15 @@ class IntraFID(FeatureMetric):
     def compute(self, fake: ClassFeatures) -> dict:
         rank, world = get_dist_info()
         distances = torch.zeros(len(self.classes), dtype=torch.float64)
-        for label in range(len(self.classes)):
-            # All processes bring a class together; one of them computes its distance.
-            ours, theirs = (self._moments(side, label) for side in (fake, self.real))
-            if label % world == rank:
-                distances[label] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)
+        with progress_bar(self.prefix, len(distances)) as advance:
+            for first in range(0, len(distances), world):
+                # The processes bring as many classes together as they are; then each computes one's distance.
+                labels = range(first, min(first + world, len(distances)))
+                moments = [[self._moments(side, label) for side in (fake, self.real)] for label in labels]
+                if rank < len(labels):
+                    ours, theirs = moments[rank]
+                    distances[labels[rank]] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)
+                advance(len(labels))
         all_reduce(distances)
         per_class = dict(zip(map(str, self.classes), distances.tolist()))
         return dict(intra_fid=float(distances.mean()), per_class=per_class)

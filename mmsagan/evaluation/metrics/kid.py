@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.accumulators import FeatureBank
+from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.features import as_features
 from mmsagan.registry import METRICS
@@ -85,9 +86,14 @@ class KernelInceptionDistance(FeatureMetric):
         self.num_subsets = num_subsets
         self.subset_size = subset_size
 
+    def check_real(self, count: int, images: RealImages) -> None:
+        if count < 2:
+            raise ConfigError(f'{self.prefix}: real_nums={count}; the unbiased estimate needs at least 2')
+
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
-        return FeatureBank(width)
+        return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        mean, std = kernel_distance(self.real.features, fake.features, self.num_subsets, self.subset_size)
+        real, fake = (bank.features.to(bank.device) for bank in (self.real, fake))
+        mean, std = kernel_distance(real, fake, self.num_subsets, self.subset_size)
         return dict(kid=mean, kid_std=std)

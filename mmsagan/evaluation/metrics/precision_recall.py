@@ -1,15 +1,20 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.accumulators import FeatureBank
+from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.features import as_features
 from mmsagan.registry import METRICS
+from mmsagan.utils.progress import progress_bar
 
 _ROWS = 1024
+Advance = Callable[[int], None]
 
 
 def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, float]:
@@ -33,9 +38,12 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     real, fake = as_features(real_features, fake_features)
     if not 1 <= k < min(len(real), len(fake)):
         raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
-    real_radius, fake_radius = _radii(real, k), _radii(fake, k)
-    in_real, covered = _memberships(fake, real, real_radius)
-    in_fake, _ = _memberships(real, fake, fake_radius)
+    # Computed distances of equal points are not quite 0; with many alike, radii are not either.
+    tolerance = 1e-7 * max(real.norm(dim=1).max(), fake.norm(dim=1).max())
+    with progress_bar('precision and recall', 2 * (len(real) + len(fake))) as advance:
+        real_radius, fake_radius = _radii(real, k, advance) + tolerance, _radii(fake, k, advance) + tolerance
+        in_real, covered = _memberships(fake, real, real_radius, advance)
+        in_fake, _ = _memberships(real, fake, fake_radius, advance)
     return dict(
         precision=float((in_real > 0).double().mean()),
         recall=float((in_fake > 0).double().mean()),
@@ -44,22 +52,27 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     )
 
 
-def _radii(features: Tensor, k: int) -> Tensor:
+def _radii(features: Tensor, k: int, advance: Advance) -> Tensor:
     """Distance of every sample to its k-th neighbour (N,); its distance to itself comes first."""
-    return torch.cat([torch.cdist(rows, features).kthvalue(k + 1, dim=1).values for rows in features.split(_ROWS)])
+    radii = []
+    for rows in features.split(_ROWS):
+        radii.append(torch.cdist(rows, features).kthvalue(k + 1, dim=1).values)
+        advance(len(rows))
+    return torch.cat(radii)
 
 
-def _memberships(points: Tensor, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Advance) -> tuple[Tensor, Tensor]:
     """In how many balls each point lies (N,), and which balls have a point in them (M,)."""
     counts, occupied = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     for rows in points.split(_ROWS):
         inside = torch.cdist(rows, centres) <= radius
         counts.append(inside.sum(1))
         occupied |= inside.any(0)
+        advance(len(rows))
     return torch.cat(counts), occupied
 
 
-@METRICS.register_module(name=['PrecisionRecall', 'PR'])
+@METRICS.register_module(name=['PrecisionRecall', 'PrecisionAndRecall', 'PR'])
 class PrecisionRecall(FeatureMetric):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 
@@ -82,8 +95,13 @@ class PrecisionRecall(FeatureMetric):
             raise ConfigError(f'{self.prefix}: k={k} must be at least 1 and below fake_nums={fake_nums}')
         self.k = k
 
+    def check_real(self, count: int, images: RealImages) -> None:
+        if count <= self.k:
+            raise ConfigError(f'{self.prefix}: {count} real images have no neighbours k={self.k}')
+
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
-        return FeatureBank(width)
+        return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        return precision_recall(self.real.features, fake.features, self.k)
+        real, fake = (bank.features.to(bank.device) for bank in (self.real, fake))
+        return precision_recall(real, fake, self.k)

@@ -81,13 +81,20 @@ def test_wrong_statistics(arguments, message):
 
 def test_the_metric_needs_more_samples_than_features():
     with pytest.raises(ConfigError, match='fake_nums=64 is too few for the covariance of 64 features; take at least 65'):
-        FrechetInceptionDistance(fake_nums=64, inception_style='digits').check(64, None)
+        FrechetInceptionDistance(fake_nums=64, inception_style='digits').check(64, None, None)
     with pytest.raises(ConfigError, match='real_nums=10 is too few'):
-        FrechetInceptionDistance(fake_nums=100, real_nums=10, inception_style='digits').check(64, None)
+        FrechetInceptionDistance(fake_nums=100, real_nums=10, inception_style='digits').check(64, None, None)
 
 
-def write_statistics(path, size=100, width=64, extractor='digits'):
-    save_statistics(Statistics(np.zeros(width), np.eye(width), size, extractor, 'a set'), path)
+class SetOfImages:
+    name, content, classes = 'a set', '{"type": "one"}', None
+
+    def __len__(self):
+        return 200
+
+
+def write_statistics(path, size=100, width=64, extractor='digits', content='', whole=True):
+    save_statistics(Statistics(np.zeros(width), np.eye(width), size, extractor, 'a set', content, whole), path)
     return str(path)
 
 
@@ -97,24 +104,26 @@ def write_statistics(path, size=100, width=64, extractor='digits'):
         (dict(size=10), {}, 'size=10 is too few'),
         (dict(width=32), {}, "statistics of 32 features, but 'digits' gives 64"),
         (dict(extractor='another'), {}, "features of 'another', the metric uses 'digits'"),
-        (dict(size=100), dict(real_nums=90), 'real_nums=90, but .* is of 100 images'),
+        (dict(whole=False), {}, 'is of 100 random images, but real_nums=-1 means all'),
+        (dict(content='{"type": "another"}'), {}, 'is of another data set, .*"another".* and not of .*"one"'),
+        (dict(size=100), dict(real_nums=90), 'is of 100 images, but real_nums=90'),
     ],
 )
 def test_statistics_that_do_not_fit(tmp_path, content, options, message):
     path = write_statistics(tmp_path / 'statistics.pkl', **content)
     metric = FrechetInceptionDistance(fake_nums=100, inception_pkl=path, inception_style='digits', **options)
     with pytest.raises((ConfigError, DataError), match=message):
-        metric.check(64, None)
+        metric.check(64, None, SetOfImages())
 
 
 def test_statistics_from_a_file_and_to_a_file(tmp_path):
     metric = FrechetInceptionDistance(fake_nums=100, inception_pkl=str(tmp_path / 'new.pkl'), inception_style='digits')
-    metric.check(64, None)
+    metric.check(64, None, None)
     assert metric.lacks_real
     real = Moments(64)
     real.update(torch.randn(200, 64))
-    metric.take_real(real, 'a set', None)
+    metric.take_real(real, SetOfImages())
     again = FrechetInceptionDistance(fake_nums=100, inception_pkl=str(tmp_path / 'new.pkl'), inception_style='digits')
-    again.check(64, None)
+    again.check(64, None, None)
     assert not again.lacks_real and again.statistics.size == 200 and again.statistics.name == 'a set'
     assert again.compute(real)['fid'] == pytest.approx(0, abs=1e-6)

@@ -50,6 +50,13 @@ def test_a_set_with_itself_and_with_a_far_one():
     assert set(precision_recall(real, real + 1000).values()) == {0}
 
 
+def test_many_equal_samples():
+    """A collapsed generator: eight copies each of five images, whose distances are 0 but for rounding."""
+    real = np.repeat(np.random.RandomState(4).rand(5, 300) * 10, 8, axis=0)
+    shares = precision_recall(real, real)
+    assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 3, coverage=1))
+
+
 def test_wrong_input():
     real = np.random.RandomState(3).randn(5, 3)
     with pytest.raises(ConfigError, match='k=5 must be at least 1 and below the 5 samples'):
