@@ -46,15 +46,17 @@ class ImageSource(Protocol):
 
 def my_ranges(num_images: int, batch_size: int) -> list[range]:
     """This process's batches, as ranges of image numbers: every ``world size``-th one. Together they hold each number once."""
-    rank, world = get_dist_info()
-    starts = range(rank * batch_size, num_images, world * batch_size)
-    return [range(start, min(start + batch_size, num_images)) for start in starts]
+    return [range(start, min(start + batch_size, num_images)) for start in _my_starts(num_images, batch_size)]
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
     """Number of this process's batches."""
+    return len(_my_starts(num_images, batch_size))
+
+
+def _my_starts(num_images: int, batch_size: int) -> range:
     rank, world = get_dist_info()
-    return len(range(rank * batch_size, num_images, world * batch_size))
+    return range(rank * batch_size, num_images, world * batch_size)
 
 
 class GeneratedImages:
