@@ -15,10 +15,4 @@ CONFIG=$1
 GPUS=$2
 shift 2
 
-exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$GPUS" \
-    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"
+exec "$(dirname "$0")/dist_run.sh" "$GPUS" train.py "$CONFIG" "$@"
