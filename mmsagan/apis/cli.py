@@ -37,19 +37,15 @@ class CfgOptions(DictAction):
         return DictAction._parse_iterable(val)
 
 
-def positive(text: str) -> int:
-    """An argument's type: a whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
-    return number
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument's type: a whole number of at least ``least``."""
 
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f'must be at least {least}, got {value}')
+        return value
 
-def not_negative(text: str) -> int:
-    """An argument's type: a whole number of at least 0."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'must be at least 0, got {number}')
     return number
 
 

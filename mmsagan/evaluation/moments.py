@@ -109,16 +109,8 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         path: The suffix decides about the format.
     """
     path = Path(path)
-    content = dict(
-        mean=statistics.mean,
-        cov=statistics.cov,
-        size=statistics.size,
-        name=statistics.name,
-        extractor=statistics.extractor,
-        content=statistics.content,
-        whole=statistics.whole,
-    )
     check_statistics_path(path)
+    content = dict(vars(statistics))
     if path.suffix == '.npz':
         buffer = io.BytesIO()
         np.savez(buffer, **content)

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from mmsagan.apis.cli import positive, run_tool
+from mmsagan.apis.cli import at_least, run_tool
 from mmsagan.engine.config import load_config
 from mmsagan.evaluation import Evaluator, Statistics, frechet_distance, save_statistics
 from mmsagan.evaluation.inception_v3 import InceptionV3
@@ -79,8 +79,10 @@ def time_passes(config: Path, extractor: dict, width: int, num_samples: int, dev
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--num-samples', type=positive, default=10000, help='with the digits extractor (default: %(default)s)')
-    parser.add_argument('--num-inception', type=positive, default=10000, help='with InceptionV3 (default: %(default)s)')
+    parser.add_argument(
+        '--num-samples', type=at_least(1), default=10000, help='with the digits extractor (default: %(default)s)'
+    )
+    parser.add_argument('--num-inception', type=at_least(1), default=10000, help='with InceptionV3 (default: %(default)s)')
     args = parser.parse_args()
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     name = torch.cuda.get_device_name() if device.type == 'cuda' else f'{os.cpu_count()} cores, {platform.processor() or "CPU"}'

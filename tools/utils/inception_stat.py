@@ -7,7 +7,7 @@ Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz bes
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import not_negative, positive, run_tool
+from mmsagan.apis.cli import at_least, run_tool
 from mmsagan.apis.statistics import image_statistics
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
@@ -26,13 +26,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-samples', type=int, default=50000, help='-1 for all images (default: %(default)s)')
     parser.add_argument('--no-shuffle', action='store_true', help='take the first images instead of random ones')
     parser.add_argument(
-        '--size', type=positive, help='resize the centre square of every image of --imgsdir to this many pixels'
+        '--size', type=at_least(1), help='resize the centre square of every image of --imgsdir to this many pixels'
     )
     parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
-    parser.add_argument('--batch-size', type=positive, default=25)
-    parser.add_argument('--num-workers', type=not_negative, default=2, help='processes that load images (default: %(default)s)')
-    parser.add_argument('--seed', type=not_negative, default=2021, help='of the random choice (default: %(default)s)')
+    parser.add_argument('--batch-size', type=at_least(1), default=25)
+    parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--seed', type=at_least(0), default=2021, help='of the random choice (default: %(default)s)')
     return parser.parse_args()
 
 

@@ -32,7 +32,6 @@ class ConsistencyHook(Hook):
         dataset = runner.train_dataloader.dataset
         self._check_classes(getattr(model, 'num_classes', None), getattr(dataset, 'metainfo', {}).get('classes'))
         self._check_size(unwrap(getattr(model, 'discriminator', None)), dataset)
-
         self._prepare_evaluation(runner)
 
     @staticmethod
