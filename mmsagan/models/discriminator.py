@@ -111,7 +111,8 @@ class ProjDiscriminator(BaseModule):
 
         Args:
             image: (N, input_channels, S, S), float in [-1, 1].
-            label: Class indices (N,) in [0, num_classes); None without classes.
+            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point; None without
+                classes.
 
         Returns:
             Logits (N, 1), float32; the higher, the more real.

@@ -237,7 +237,8 @@ class ConditionalGAN(BaseModel):
 
         Args:
             noise: (N, noise_size); None draws it.
-            label: Classes (N,); None draws them.
+            label: Classes (N,), or class weights (N, num_classes), floating point, which mix the classes' embeddings; None
+                draws classes.
             num_samples: N, when neither noise nor label is given.
             sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
 
@@ -245,15 +246,14 @@ class ConditionalGAN(BaseModel):
             Images (N, 3, S, S), float in [-1, 1].
 
         Raises:
-            ConfigError: ``'ema'`` is asked for and there is none, a label is out of range, or there are not as many labels as
-                noises.
+            ConfigError: ``'ema'`` is asked for and there is none, or the labels are refused by :meth:`check_label`.
         """
         if noise is None:
             noise = self.draw_noise(num_samples if label is None else len(label))
         if label is None:
             label = self.draw_label(len(noise))
         else:
-            self._check_label(label, len(noise))
+            self.check_label(label, len(noise))
             label = label.to(self.device)
         network = self.sampled_network(sample_model)
         was_training = network.training
@@ -262,14 +262,26 @@ class ConditionalGAN(BaseModel):
         network.train(was_training)
         return images
 
-    def _check_label(self, label: Tensor, num_samples: int) -> None:
+    def check_label(self, label: Tensor, num_samples: int) -> None:
+        """Refuses labels that do not fit the model.
+
+        Args:
+            label: Classes (N,), or class weights (N, num_classes), floating point.
+            num_samples: N.
+
+        Raises:
+            ConfigError: There are not N of them, a class is out of range, or the weights are for another number of classes.
+        """
         if len(label) != num_samples:
             raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
-        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
-            raise ConfigError(
-                f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {self.num_classes} classes, '
-                f'0 to {self.num_classes - 1}'
-            )
+        known = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes: give no labels'
+        if label.is_floating_point():
+            if label.shape[1:] != (self.num_classes,):
+                raise ConfigError(
+                    f'class weights must be of shape (N, num_classes), got {tuple(label.shape)}, and the model has {known}'
+                )
+        elif len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
+            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {known}')
 
     def sampled_network(self, sample_model: str | None = None) -> nn.Module:
         """The generator that ``sample_model`` (``'ema'``, ``'orig'`` or None) names."""

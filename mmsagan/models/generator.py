@@ -132,7 +132,8 @@ class SAGANGenerator(BaseModule):
 
         Args:
             noise: (N, noise_size), standard normal.
-            label: Class indices (N,) in [0, num_classes); None for an unconditional generator.
+            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point, by which the
+                classes' embeddings are mixed; None for an unconditional generator.
 
         Returns:
             Images (N, out_channels, S, S), float in [-1, 1].

@@ -1,6 +1,7 @@
 """The layers that the networks are made of."""
 
 from mmsagan.models.layers.attention import SelfAttentionBlock
+from mmsagan.models.layers.embedding import ClassEmbedding
 from mmsagan.models.layers.factory import LayerFactory
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
@@ -8,6 +9,7 @@ from mmsagan.models.layers.residual import DiscriminatorBlock, DiscriminatorHead
 from mmsagan.models.layers.spectral_norm import SpectralNorm, settle_spectral_norm, sigma, spectral_norm
 
 __all__ = [
+    'ClassEmbedding',
     'ConditionalBatchNorm2d',
     'DiscriminatorBlock',
     'DiscriminatorHeadBlock',

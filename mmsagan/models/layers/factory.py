@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from mmcv.cnn import build_activation_layer
 from torch import nn
 
+from mmsagan.models.layers.embedding import ClassEmbedding
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
 from mmsagan.models.layers.spectral_norm import spectral_norm
@@ -56,8 +57,8 @@ class LayerFactory:
         return self._normalized(nn.Linear(in_features, out_features))
 
     def embedding(self, num_embeddings: int, num_features: int) -> nn.Module:
-        """A class embedding."""
-        layer = nn.Embedding(num_embeddings, num_features)
+        """A class embedding, for labels and for class weights."""
+        layer = ClassEmbedding(num_embeddings, num_features)
         return spectral_norm(layer, self.sn_eps) if self.with_embedding_spectral_norm else layer
 
     def batch_norm(self, num_channels: int, affine: bool = True) -> nn.Module:

@@ -19,6 +19,8 @@ def build_batch_norm(num_channels: int, eps: float = 1e-4, affine: bool = True, 
 class ConditionalBatchNorm2d(nn.Module):
     """Batch norm whose scale and shift are looked up by class: (N, C, H, W), labels (N,) -> (N, C, H, W).
 
+    With :class:`~mmsagan.models.layers.embedding.ClassEmbedding`, labels may be class weights (N, num_classes).
+
     Args:
         norm: The normalization, without affine parameters of its own.
         weight_embedding: (num_classes, C), the scale per class, less ``weight_offset``.
