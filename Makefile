@@ -39,4 +39,4 @@ test-upstream: .venv-upstream/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-upstream build *.egg-info
+	rm -rf $(VENV) .venv-upstream build *.egg-info mmsagan/.mim

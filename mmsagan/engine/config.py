@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmsagan.errors import ConfigError
+from mmsagan.registry import SCOPE
 from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -32,10 +33,24 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise ConfigError(f'--cfg-options {options}: {error}') from error
+    if cfg.get('default_scope') == SCOPE:
+        _forget_own_scope(list(cfg.values()))
     for key in LOADERS:
         if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
             cfg[key]['persistent_workers'] = False
     return cfg
+
+
+def _forget_own_scope(node) -> None:
+    """Removes the ``_scope_`` that MMEngine adds to what is inherited by ``mmsagan::``.
+
+    It is the default scope anyway, and MMEngine itself takes the key for an argument of a ``collate_fn``.
+    """
+    if isinstance(node, dict) and node.get('_scope_') == SCOPE:
+        del node['_scope_']
+    if isinstance(node, (dict, list, tuple)):
+        for child in node.values() if isinstance(node, dict) else node:
+            _forget_own_scope(child)
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:

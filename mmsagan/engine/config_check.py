@@ -44,6 +44,11 @@ def check_config(cfg: Config, training: bool = True) -> None:
     Raises:
         ConfigError: Names the key, what was found and what it may have been meant to be.
     """
+    if training and is_for_evaluation_only(cfg):
+        raise ConfigError(
+            'the config is for evaluation only (tools/test.py): it states neither an optimizer nor a number of iterations; to '
+            'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
+        )
     _check_top_level(cfg, _NEEDED_TO_TRAIN if training else _NEEDED_TO_TEST)
     if training:
         _check_training(cfg)
@@ -52,6 +57,14 @@ def check_config(cfg: Config, training: bool = True) -> None:
             component, extra = _component_of(path, node, cfg)
             if component is not None:
                 _check_arguments(path, node, component, extra)
+
+
+def is_for_evaluation_only(cfg: Config) -> bool:
+    """Whether a config says how to evaluate, and nothing about how or how long to train."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
+    has_length = {'type', 'max_iters', 'max_epochs'} & set(cfg.get('train_cfg') or {})
+    return bool(cfg.get('test_evaluator')) and not has_optimizer and not has_length
 
 
 def _check_top_level(cfg: Config, needed: Iterable[str]) -> None:

@@ -11,7 +11,8 @@ from mmsagan.errors import ConfigError
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from mmsagan.utils.modules import unwrap
 
-_SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts', 'clip_grad')
+# MMEngine notes in ``_scope_`` which package's config a config has inherited ``type`` from.
+_SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts', 'clip_grad', '_scope_')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

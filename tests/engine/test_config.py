@@ -76,6 +76,20 @@ def test_options_are_applied(tiny_run):
     assert tiny_run(max_iters=7).train_cfg.max_iters == 7
 
 
+def test_the_own_scope_of_inherited_parts_is_forgotten(tmp_path):
+    """As MMEngine adds it to what is inherited by ``_base_ = 'mmsagan::...'``; another package's says where a type is from."""
+    (tmp_path / 'mine.py').write_text("""
+default_scope = 'mmsagan'
+optim_wrapper = dict(_scope_='mmsagan', generator=dict(optimizer=dict(type='Adam', _scope_='mmsagan')))
+train_dataloader = dict(collate_fn=dict(type='default_collate', _scope_='mmsagan'))
+custom_hooks = [dict(type='EMAHook', _scope_='mmagic'), dict(type='EMAHook', _scope_='mmsagan')]
+""")
+    cfg = load_config(tmp_path / 'mine.py')
+    assert cfg.optim_wrapper == dict(generator=dict(optimizer=dict(type='Adam')))
+    assert cfg.train_dataloader.collate_fn == dict(type='default_collate')
+    assert cfg.custom_hooks == [dict(type='EMAHook', _scope_='mmagic'), dict(type='EMAHook')]
+
+
 def test_arguments_handed_on_count():
     class Base:
         def __init__(self, one, two=2):

@@ -102,6 +102,8 @@ def test_print_config():
     assert result.returncode == 0 and "type='SAGANGenerator'" in result.stdout and 'max_iters=7' in result.stdout
     result = run(CONFIG, '--cfg-options', 'model.generatr.x=7', tool='tools/misc/print_config.py')
     assert result.returncode == 2 and 'generatr' in result.stderr
+    result = run('configs/sagan/sagan_32_cvt_studioGAN.py', tool='tools/misc/print_config.py')
+    assert result.returncode == 0, 'a config for evaluation only is not checked as a training'
 
 
 def test_an_option_without_a_value():

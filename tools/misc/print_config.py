@@ -4,8 +4,8 @@
 import argparse
 
 from mmsagan.apis.cli import CfgOptions, run_tool
-from mmsagan.engine.config import load_config
-from mmsagan.engine.config_check import check_config
+from mmsagan.engine.config import complete_evaluation, load_config
+from mmsagan.engine.config_check import check_config, is_for_evaluation_only
 
 
 def main() -> None:
@@ -15,7 +15,10 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     print(cfg.pretty_text)
-    check_config(cfg)
+    training = not is_for_evaluation_only(cfg)
+    if not training:
+        complete_evaluation(cfg, 'test')
+    check_config(cfg, training)
 
 
 if __name__ == '__main__':
