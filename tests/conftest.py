@@ -17,6 +17,7 @@ from mmsagan.engine.config import load_config
 from mmsagan.utils import register_all_modules
 
 ROOT = Path(__file__).parent.parent
+FIXTURES = Path(__file__).parent / 'data' / 'fixtures'
 _run_numbers = itertools.count()
 
 
@@ -159,3 +160,41 @@ def inception_file(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp('inception') / 'stand_in.pt'
     torch.jit.script(InceptionStandIn().eval()).save(str(path))
     return str(path)
+
+
+class Reference:
+    """A checkpoint made with a reference's own code, and what that code computed from it."""
+
+    def __init__(self, name: str):
+        self.folder = FIXTURES / name
+        self.is_bgr = name.startswith('mmagic')
+        expected = np.load(self.folder / 'expected.npz')
+        self.noise, self.label, self.images, self.logits = (
+            torch.from_numpy(expected[key]) for key in ('z', 'labels', 'images', 'logits')
+        )
+
+    @property
+    def path(self) -> Path:
+        """The file to be loaded: of StudioGAN the generator's."""
+        return next(self.folder.glob('checkpoint.pth' if self.is_bgr else 'model=G-*.pth'))
+
+    @property
+    def discriminator(self) -> Path:
+        return next(self.folder.glob('model=D-*.pth'))
+
+    def check(self, model) -> None:
+        """Asserts that a model computes what the reference did, on RGB images."""
+        images = self.images.flip(1) if self.is_bgr else self.images
+        with torch.no_grad():
+            torch.testing.assert_close(model.generator(self.noise, self.label), images, atol=1e-4, rtol=0)
+            torch.testing.assert_close(model.discriminator(images, self.label)[:, 0], self.logits, rtol=1e-4, atol=0)
+
+
+@pytest.fixture(params=['mmagic_32_wReLUinplace', 'mmagic_32_woReLUinplace', 'studiogan_current_32', 'studiogan_legacy_32'])
+def reference(request) -> Reference:
+    return Reference(request.param)
+
+
+@pytest.fixture
+def fixture_of():
+    return Reference

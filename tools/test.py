@@ -10,14 +10,17 @@ from mmengine.dist import is_main_process
 from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
+from mmsagan.apis.zoo import resolve_config, resolve_weights
 from mmsagan.engine.config import load_config
 from mmsagan.utils.files import check_writable, write_atomically
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser.add_argument(
+        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    )
     parser.add_argument('--out', help='write the results to this .json file')
     parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<config name>/evaluation')
     parser.add_argument(
@@ -35,10 +38,12 @@ def main() -> None:
     args = parse_args()
     if args.out:
         check_writable(args.out)
-    cfg = load_config(args.config, args.cfg_options)
+    config = resolve_config(args.config)
+    checkpoint = resolve_weights(args.config) if args.checkpoint == 'zoo' else args.checkpoint
+    cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem / 'evaluation')
-    results = evaluate_from_config(cfg, args.checkpoint)
+    cfg.work_dir = args.work_dir or str(Path('work_dirs') / config.stem / 'evaluation')
+    results = evaluate_from_config(cfg, checkpoint)
     if is_main_process():
         print(results_table(results))
         if args.out:

@@ -8,12 +8,13 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
 from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision, without_evaluation
+from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of one of this package')
     parser.add_argument('--work-dir', help='where checkpoints, samples and logs go; default: work_dirs/<config name>')
     parser.add_argument(
         '--resume',
@@ -37,9 +38,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    config = resolve_config(args.config)
+    cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / config.stem)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

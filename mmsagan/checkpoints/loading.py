@@ -3,17 +3,21 @@
 ``torch.load`` of torch >= 2.6 refuses pickled code, and with it MMEngine's own checkpoints, whose log buffers are objects.
 Upstream MMEngine therefore cannot resume; the kept-up fork falls back to running whatever the file holds. Here the few harmless
 types are allowed by name, and everything else is refused. Registering this loader with MMEngine's ``CheckpointLoader`` makes it
-the one that ``Runner.resume`` and ``Runner.load_checkpoint`` use.
+the one that ``Runner.resume`` and ``Runner.load_checkpoint`` use; other projects' files become ours on the way.
 """
 
+import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
+from mmsagan.checkpoints import formats
 from mmsagan.errors import CheckpointError, DownloadError
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.pickles import NUMPY_GLOBALS
@@ -33,6 +37,10 @@ def _safe_globals() -> list:
     return allowed
 
 
+# A zip archive, which torch.save writes; a pickle, which it wrote before 2020.
+_BEGINNINGS = (b'PK', b'\x80')
+
+
 def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     """Reads a checkpoint: tensors, plain values, numpy arrays and MMEngine's log buffers, nothing else.
 
@@ -50,6 +58,14 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} does not exist')
     try:
+        with open(path, 'rb') as file:
+            start = file.read(9)
+        if not start:
+            raise CheckpointError(f'checkpoint {path} is empty: it was not written or not fetched to its end')
+        if start[8:] == b'{':
+            return _load_safetensors(path, map_location)
+        if not start.startswith(_BEGINNINGS):
+            raise CheckpointError(f'{path} is no checkpoint: it is neither a file of torch.save nor of safetensors')
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -57,7 +73,16 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
             f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {_reason(error)}'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise CheckpointError(f'checkpoint {path} is damaged or no checkpoint: {_reason(error)}') from error
+        raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {_reason(error)}') from error
+
+
+def _load_safetensors(path: Path, map_location) -> dict:
+    try:
+        with safetensors.safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
+            meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+            return dict(meta=meta, state_dict={key: file.get_tensor(key) for key in file.keys()})
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off: {error}') from error
 
 
 def _reason(error: Exception) -> str:
@@ -68,8 +93,45 @@ def _reason(error: Exception) -> str:
 
 
 def load_from_local(filename: str, map_location=None) -> dict:
-    """The loader of local files that MMEngine calls."""
-    return _without_config(load_checkpoint_file(filename, map_location))
+    """The loader of local files that MMEngine calls: a checkpoint under our names, whatever project wrote it."""
+    content = load_checkpoint_file(filename, map_location)
+    conversion = convert_content(content, Path(filename))
+    if conversion is None:
+        return _without_config(content)
+    print_log(f'{filename} is of {conversion.format}: converted. {"; ".join(conversion.notes)}', 'current')
+    return conversion.checkpoint()
+
+
+def convert_content(content, path: Path) -> formats.Conversion | None:
+    """Converts the loaded content of another project's file.
+
+    The discriminator and the averaged generator of StudioGAN are taken from the files beside the generator's.
+
+    Args:
+        content: Of the file.
+        path: The file, whose name says what tensors do not.
+
+    Returns:
+        The conversion; None for a checkpoint of ours, or of nothing known.
+
+    Raises:
+        CheckpointError: The file is damaged, or is a part that cannot be used alone.
+    """
+    try:
+        format = formats.format_of(formats.tensors_of(content))
+        if format == formats.OPENMMLAB:
+            return formats.from_openmmlab(content, path)
+        if format in (formats.STUDIOGAN, formats.LEGACY_STUDIOGAN):
+            return formats.from_studiogan(content, *(_studiogan_sibling(path, network) for network in ('D', 'G_ema')))
+    except CheckpointError as error:
+        raise CheckpointError(f'checkpoint {path}: {error}') from error
+    return None
+
+
+def _studiogan_sibling(path: Path, network: str) -> dict | None:
+    """The content of the file of another network of the same StudioGAN run and step, if it is there."""
+    sibling = path.with_name(path.name.replace('model=G-', f'model={network}-', 1))
+    return load_checkpoint_file(sibling) if sibling != path and sibling.is_file() else None
 
 
 def _without_config(checkpoint: dict) -> dict:
@@ -80,12 +142,34 @@ def _without_config(checkpoint: dict) -> dict:
 
 
 def load_from_https(filename: str, map_location=None) -> dict:
-    """The loader of URLs that MMEngine calls: fetches into torch's cache and reads as safely as from a file."""
+    """The loader of URLs that MMEngine calls: fetches into torch's cache and reads as safely as from a file.
+
+    The sum that a published file's name ends in is checked.
+    """
+    pinned = sum_in_name(filename)
     try:
-        path = cached_file(filename, folder=Path(torch.hub.get_dir(), 'checkpoints'))
+        path = cached_file(filename, pinned, folder=Path(torch.hub.get_dir(), 'checkpoints'))
     except DownloadError as error:
-        raise CheckpointError(str(error)) from error
+        hint = (
+            f' ({pinned} in its name is taken for the start of its sha256; a file given by path is not checked)'
+            if pinned
+            else ''
+        )
+        raise CheckpointError(f'{error}{hint}') from error
     return load_from_local(str(path), map_location)
+
+
+def sum_in_name(url: str) -> str | None:
+    """The first digits of a file's sha256, if its name ends in them, as OpenMMLab and PyTorch name what they publish.
+
+    Example:
+        >>> sum_in_name('https://example.org/sagan_20210730_125449-d50568a4.pth')
+        'd50568a4'
+    """
+    found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', url)[0])
+    # Eight digits that are a day are no sum.
+    is_day = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])
+    return found[1] if found and not is_day else None
 
 
 def load_from_refused(filename: str, map_location=None) -> dict:

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 
 from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.checkpoints.fitting import check_state_dict
 from mmsagan.engine.hooks import ConsistencyHook
-from mmsagan.engine.hooks.consistency import check_state_dict
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
 

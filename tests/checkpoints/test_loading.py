@@ -1,6 +1,10 @@
+import functools
+import hashlib
 import os
 import pickle
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.checkpoints.loading import sum_in_name
 from mmsagan.errors import CheckpointError
 
 
@@ -113,6 +118,60 @@ def test_urls_are_read_safely(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match='bad.pth is refused'):
         CheckpointLoader.load_checkpoint('https://example.org/bad.pth')
     assert not marker.exists()
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Serves a checkpoint by any name: published(name) gives the URL, published.sum its sha256. torch's cache is empty."""
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), tmp_path / 'checkpoint')
+    content = (tmp_path / 'checkpoint').read_bytes()
+    (tmp_path / 'served').mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path / 'served')
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+
+    def publish(name):
+        (tmp_path / 'served' / name).write_bytes(content)
+        return f'http://127.0.0.1:{server.server_port}/{name}'
+
+    publish.sum = hashlib.sha256(content).hexdigest()
+    yield publish
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_sum_in_a_published_files_name_is_checked(published, tmp_path):
+    url = published(f'sagan_20210730-{published.sum[:8]}.pth')
+    assert torch.equal(CheckpointLoader.load_checkpoint(url)['state_dict']['weight'], torch.ones(1))
+    wrong = f'{int(published.sum[:8], 16) ^ 1:08x}'
+    with pytest.raises(CheckpointError, match=f'{wrong} expected, {published.sum} found.*{wrong} in its name') as info:
+        CheckpointLoader.load_checkpoint(published(f'sagan_20210730-{wrong}.pth'))
+    assert 'a file given by path is not checked' in str(info.value)
+    assert not list((tmp_path / 'home').rglob(f'*{wrong}.pth'))
+
+
+def test_a_name_without_a_sum_is_loaded_unchecked(published):
+    assert 'state_dict' in CheckpointLoader.load_checkpoint(published('sagan-20210730.pth'))
+
+
+@pytest.mark.parametrize(
+    'url, found',
+    [
+        ('https://example.org/sagan_20210730_125449-d50568a4.pth', 'd50568a4'),
+        ('https://example.org/a-12345678.pth?download=1#top', '12345678'),
+        ('https://example.org/a-' + '0f' * 32 + '.safetensors', '0f' * 32),
+        ('https://example.org/a-d50568a4.pth/b.pth', None),
+        ('https://example.org/a-20231101.pth', None),
+        ('https://example.org/a-20239901.pth', '20239901'),
+        ('https://example.org/a-D50568A4.pth', None),
+        ('https://example.org/a-d50568a.pth', None),
+        ('https://example.org/model=G-best-weights-step=99000.pth', None),
+    ],
+)
+def test_which_names_hold_a_sum(url, found):
+    assert sum_in_name(url) == found
 
 
 def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkeypatch):

@@ -10,13 +10,11 @@ import argparse
 import torch
 from torch import Tensor
 
+from mmsagan.apis import init_model
 from mmsagan.apis.cli import CfgOptions, run_tool
-from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import EmbeddedMNIST
-from mmsagan.engine.config import load_config
 from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation.images import ImageSource
-from mmsagan.registry import MODELS
 
 
 def load_real(split: str) -> RealImages:
@@ -51,8 +49,7 @@ def main() -> None:
     parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     args = parser.parse_args()
-    model = MODELS.build(load_config(args.config, args.cfg_options).model)
-    model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])
+    model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
 
     _, labels, seen = classify(load_real('test'))
     print(f'classifier on {len(labels)} held-out real digits: {(labels == seen).float().mean():.1%}')

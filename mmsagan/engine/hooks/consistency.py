@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop
-from torch import Tensor
 
+from mmsagan.checkpoints.fitting import fit_checkpoint
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
@@ -52,11 +52,13 @@ class ConsistencyHook(Hook):
         loop.prepare()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        state = checkpoint.get('state_dict', checkpoint)
-        own = unwrap(runner.model).state_dict()
-        check_state_dict(own, state)
-        if begin_moving_average(own, state):
-            runner.logger.warning('the checkpoint has no moving average: it begins as a copy of the generator')
+        if runner._resume and 'optimizer' not in checkpoint:
+            raise CheckpointError(
+                'the checkpoint has no training state to resume from (it was published or converted); to begin a training with '
+                'its weights, set load_from'
+            )
+        for warning in fit_checkpoint(unwrap(runner.model), checkpoint):
+            runner.logger.warning(warning)
 
     @staticmethod
     def _check_classes(num_classes: int | None, classes) -> None:
@@ -82,16 +84,6 @@ class ConsistencyHook(Hook):
             )
 
 
-def begin_moving_average(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> bool:
-    """Gives a checkpoint without a moving average its generator as one, if the model keeps one. Returns whether it did."""
-    average = [key for key in own if key.startswith('generator_ema.')]
-    if not average or any(key in loaded for key in average):
-        return False
-    for key in average:
-        loaded[key] = loaded[key.replace('generator_ema.', 'generator.', 1)].clone()
-    return True
-
-
 def shortest_interval(loop: IterBasedTrainLoop) -> int:
     """The shortest of the intervals between evaluations that the training gets to."""
     dynamic = zip(loop.dynamic_milestones or (), loop.dynamic_intervals or ())
@@ -105,32 +97,3 @@ def check_best_keys(keys: Sequence[str], results: Sequence[str]) -> None:
         raise ConfigError(
             f'default_hooks.checkpoint.save_best: no metric gives {unknown[0]!r}; the evaluation has {", ".join(results)}'
         )
-
-
-def check_state_dict(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:
-    """Compares a checkpoint's names and shapes with a model's.
-
-    A checkpoint may lack the moving average and the iteration count, which training begins anew.
-
-    Raises:
-        CheckpointError: Names the first tensor that is missing, unknown or of another shape.
-    """
-    optional = ('iteration',)
-    if not any(key.startswith('generator_ema.') for key in loaded):
-        optional += ('generator_ema.',)
-    missing = [key for key in own if key not in loaded and not key.startswith(optional)]
-    unknown = [key for key in loaded if key not in own and not key.startswith('generator_ema.')]
-    reshaped = [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
-    if reshaped:
-        key = reshaped[0]
-        what = f'{key} is {tuple(loaded[key].shape)} there and {tuple(own[key].shape)} in the model'
-    elif missing:
-        what = f'{missing[0]} is missing'
-    elif unknown:
-        what = f'{unknown[0]} is unknown to the model'
-    else:
-        return
-    raise CheckpointError(
-        f'the checkpoint is of another architecture: {what} ({len(reshaped)} tensors of another shape, {len(missing)} missing, '
-        f'{len(unknown)} unknown); take the config that it was trained with'
-    )

@@ -1,0 +1,150 @@
+"""Converting checkpoint files: from other projects to ours, and from ours to StudioGAN's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from mmsagan.checkpoints import formats, studiogan
+from mmsagan.checkpoints.architecture import Behaviour, describe, downsample_table_of, part_of
+from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local
+from mmsagan.checkpoints.saving import save_checkpoint_file
+from mmsagan.errors import CheckpointError
+from mmsagan.utils.files import check_writable
+from mmsagan.version import __version__
+
+# What StudioGAN's loader asks of a discriminator's file, and the values of a run that has not begun.
+_STUDIOGAN_TRAINING = dict(
+    seed=0,
+    run_name='mmsagan',
+    step=0,
+    epoch=0,
+    topk=None,
+    aa_p=None,
+    best_step=0,
+    best_fid=None,
+    best_fid_ckpt='',
+    lecam_emas=None,
+)
+
+
+def convert_studiogan(
+    generator: str | Path, out: str | Path, discriminator: str | Path | None = None, generator_ema: str | Path | None = None
+) -> formats.Conversion:
+    """Converts StudioGAN's files of one run to one file of ours.
+
+    Args:
+        generator: The generator's file, ``model=G-….pth``, of either generation of the format.
+        out: The file to be written.
+        discriminator: The discriminator's, ``model=D-….pth``.
+        generator_ema: The averaged generator's, ``model=G_ema-….pth``.
+
+    Returns:
+        What was found and written.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, refused, or of something else. Nothing is written then.
+    """
+    check_writable(out)
+    paths = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
+    contents = {name: load_checkpoint_file(path) for name, path in paths.items() if path is not None}
+    try:
+        conversion = formats.from_studiogan(**contents)
+    except CheckpointError as error:
+        raise CheckpointError(f'{", ".join(str(paths[name]) for name in contents)}: {error}') from error
+    return _write(conversion, out)
+
+
+def convert_openmmlab(
+    path: str | Path, out: str | Path, channel_order: str | None = None, inplace: bool | None = None
+) -> formats.Conversion:
+    """Converts a file of MMGeneration or MMagic to one of ours, for RGB images.
+
+    Args:
+        path: The file.
+        out: The file to be written.
+        channel_order: See :func:`~mmsagan.checkpoints.formats.from_openmmlab`.
+        inplace: Likewise.
+
+    Returns:
+        What was found and written.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, refused, or of something else. Nothing is written then.
+    """
+    check_writable(out)
+    content = load_checkpoint_file(path)
+    try:
+        if formats.format_of(formats.tensors_of(content)) != formats.OPENMMLAB:
+            raise CheckpointError('it is not a SAGAN or SNGAN of MMGeneration or MMagic')
+        conversion = formats.from_openmmlab(content, path, channel_order, inplace)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    return _write(conversion, out)
+
+
+def _write(conversion: formats.Conversion, out: str | Path) -> formats.Conversion:
+    checkpoint = conversion.checkpoint()
+    checkpoint['meta']['mmsagan_version'] = __version__
+    save_checkpoint_file(checkpoint, out)
+    return conversion
+
+
+def export_studiogan(
+    path: str | Path, out_dir: str | Path, which: str = 'best', dist_step: int = 1
+) -> tuple[list[Path], dict, list[str]]:
+    """Writes a checkpoint as files of StudioGAN's current format, to be sampled, evaluated or fine-tuned there.
+
+    Args:
+        path: A checkpoint of ours, or of another format that can be read.
+        out_dir: The folder for ``model=G-….pth``, ``model=D-….pth`` and, with a moving average, ``model=G_ema-….pth``.
+        which: ``'best'`` or ``'current'``, a part of the files' names.
+        dist_step: Updates of D for one of G in the training; StudioGAN counts those of G.
+
+    Returns:
+        The files, the settings that StudioGAN's config needs, and what the user should know.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network. Nothing is written then.
+    """
+    checkpoint = load_from_local(str(path))
+    state = formats.tensors_of(checkpoint)
+    try:
+        behaviour, notes = _behaviour_of(checkpoint, state)
+        architecture = describe(state, behaviour, downsample_table_of(checkpoint.get('meta')))
+        formats.check_networks(architecture, state)
+        settings = studiogan.settings_of(architecture)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    iteration = int(state['iteration']) if 'iteration' in state else None
+    training = dict(_STUDIOGAN_TRAINING, step=(iteration or 0) // dist_step, best_step=(iteration or 0) // dist_step)
+    kept = checkpoint.get('meta', {}).get('training', {})
+    training.update({key: kept[key] for key in training if key in kept})
+    if iteration is not None:
+        training['mmsagan'] = dict(iteration=iteration)  # StudioGAN passes over it
+    files = {}
+    for network, label in formats.STUDIOGAN_NETWORKS.items():
+        tensors = part_of(state, network)
+        if tensors:
+            table = studiogan.DISCRIMINATOR if network == 'discriminator' else studiogan.GENERATOR
+            content = dict(state_dict=table.to_foreign(tensors), optimizer={})
+            files[label] = dict(content, **training) if network == 'discriminator' else content
+    paths = [Path(out_dir, f'model={label}-{which}-weights-step={training["step"]}.pth') for label in files]
+    for file in paths:
+        check_writable(file)
+    for file, content in zip(paths, files.values()):
+        save_checkpoint_file(content, file)
+    return paths, settings, notes
+
+
+def _behaviour_of(checkpoint: Mapping, state: Mapping[str, Tensor]) -> tuple[Behaviour, list[str]]:
+    """What a checkpoint's networks do, as far as it is known, and what is to be said about it for StudioGAN."""
+    behaviour = Behaviour.from_meta(checkpoint.get('meta'))
+    if behaviour is None:
+        behaviour = formats.guess_behaviour(state, inplace=False)
+        note = "StudioGAN's activations work in place: logits agree for a model with discriminator.act_cfg.inplace=True only"
+    elif not behaviour.inplace:
+        note = "StudioGAN's activations work in place, this model's do not: its logits will differ there"
+    else:
+        return behaviour, []
+    return behaviour, [note]

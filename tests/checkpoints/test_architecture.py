@@ -1,0 +1,165 @@
+"""The architecture is read off tensors alone, at any width, number of classes and size."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmsagan.checkpoints import studiogan
+from mmsagan.checkpoints.architecture import Behaviour, describe
+from mmsagan.errors import CheckpointError
+from mmsagan.models import ProjDiscriminator
+from mmsagan.registry import MODELS
+
+INPLACE = dict(type='ReLU', inplace=True)
+MODELS_OF_ALL_KINDS = {
+    'small': dict(
+        num_classes=3,
+        generator=dict(output_scale=32, base_channels=8, noise_size=16, attention_after_nth_block=2, with_spectral_norm=True),
+        discriminator=dict(input_scale=32, base_channels=16, attention_after_nth_block=1),
+    ),
+    '128 pixels': dict(
+        num_classes=7,
+        generator=dict(output_scale=128, base_channels=8, attention_after_nth_block=4, with_spectral_norm=True),
+        discriminator=dict(input_scale=128, base_channels=8, attention_after_nth_block=1),
+    ),
+    '64 pixels as in StudioGAN': dict(
+        num_classes=2,
+        generator=dict(output_scale=64, base_channels=8, attention_after_nth_block=3, with_spectral_norm=True),
+        discriminator=dict(
+            input_scale=64, base_channels=8, attention_after_nth_block=2, downsample_cfg=[True, True, True, False]
+        ),
+    ),
+    '256 pixels as in StudioGAN': dict(
+        num_classes=2,
+        generator=dict(output_scale=256, base_channels=2, channels_cfg=[16, 16, 8, 8, 4, 2], with_spectral_norm=True),
+        discriminator=dict(
+            input_scale=256, base_channels=2, channels_cfg=[2, 4, 8, 8, 16, 16], downsample_cfg=[True] * 5 + [False]
+        ),
+    ),
+    'SNGAN': dict(
+        num_classes=4,
+        generator=dict(output_scale=32, base_channels=8),
+        discriminator=dict(input_scale=32, base_channels=8),
+    ),
+    'unconditional': dict(
+        num_classes=0,
+        generator=dict(output_scale=32, base_channels=8, use_cbn=False, with_spectral_norm=True),
+        discriminator=dict(input_scale=32, base_channels=8, with_spectral_norm=False),
+    ),
+    'two attentions of other widths': dict(
+        num_classes=3,
+        generator=dict(
+            output_scale=32,
+            base_channels=16,
+            attention_cfg=dict(type='SelfAttentionBlock', query_key_reduction=4, value_reduction=8),
+            attention_after_nth_block=[1, 3],
+        ),
+        discriminator=dict(input_scale=32, base_channels=8, attention_after_nth_block=4),
+    ),
+    'plain embeddings, grey, 16 pixels': dict(
+        num_classes=3,
+        generator=dict(
+            output_scale=16,
+            input_scale=8,
+            channels_cfg=[2],
+            base_channels=8,
+            out_channels=1,
+            with_spectral_norm=True,
+            with_embedding_spectral_norm=False,
+        ),
+        discriminator=dict(input_scale=16, channels_cfg=[2], downsample_cfg=[False], input_channels=1, base_channels=8),
+    ),
+}
+
+
+def full(kind: str) -> dict:
+    model = MODELS_OF_ALL_KINDS[kind]
+    return dict(
+        type='SAGAN',
+        num_classes=model['num_classes'],
+        generator=dict(type='SAGANGenerator', act_cfg=INPLACE, **model['generator']),
+        discriminator=dict(type='ProjDiscriminator', act_cfg=INPLACE, **model['discriminator']),
+    )
+
+
+@pytest.mark.parametrize('kind', list(MODELS_OF_ALL_KINDS))
+def test_the_described_model_is_the_one_that_was_built(kind):
+    cfg = full(kind)
+    tables = {64: [True, True, True, False], 256: [True] * 5 + [False], 16: [False]}
+    model = MODELS.build(cfg)
+    table = lambda scale: tables.get(scale, ProjDiscriminator.default_downsample.get(scale))  # noqa: E731
+    architecture = describe(model.state_dict(), Behaviour(inplace=True), table)
+    assert not architecture.notes
+    again = MODELS.build(architecture.model)
+    again.load_state_dict(model.state_dict())
+    noise, label = torch.randn(2, model.noise_size), torch.tensor([1, 0]) if model.num_classes else None
+    images = model.sample(noise, label)
+    assert torch.equal(again.sample(noise, label), images)
+    assert torch.equal(again.eval().discriminator(images, label), model.eval().discriminator(images, label))
+    # The options that lead to a config's model are those in which it differs.
+    assert architecture.options(cfg) == {}
+
+
+def test_options_turn_one_config_into_another(gan_config):
+    small, wide = (
+        MODELS.build(gan_config(num_classes=classes, generator=dict(base_channels=width) if width != 8 else {}))
+        for classes, width in ((3, 8), (5, 8))
+    )
+    del small
+    architecture = describe(wide.state_dict(), Behaviour(), ProjDiscriminator.default_downsample.get)
+    assert architecture.options(gan_config(num_classes=3)) == {'model.num_classes': 5}
+    cfg = Config(dict(model=gan_config(num_classes=3)))
+    cfg.merge_from_dict(architecture.options())
+    MODELS.build(cfg.model).load_state_dict(wide.state_dict())
+
+
+def test_what_cannot_be_seen_is_assumed_and_said():
+    """Where the channels change, a shortcut is there whether or not the size is halved."""
+    cfg = full('64 pixels as in StudioGAN')
+    state = MODELS.build(cfg).state_dict()
+    unknown = describe(state, Behaviour(), lambda scale: None)
+    assert unknown.discriminator['downsample_cfg'] == [True, True, True, False]
+    assert [note for note in unknown.notes if 'block 5' in note and 'downsample_cfg' in note]
+    known = describe(state, Behaviour(), studiogan.downsample_table)
+    assert known.discriminator['downsample_cfg'] == [True, True, True, False] and not known.notes
+    openmmlab = describe(state, Behaviour(), ProjDiscriminator.default_downsample.get)
+    assert openmmlab.discriminator['downsample_cfg'] == [True] * 4
+
+
+@pytest.mark.parametrize('scale, halvings', [(32, 2), (64, 4), (128, 5), (256, 6), (512, 7)])
+def test_studiogans_table_halves_down_to_the_size_that_it_sums_over(scale, halvings):
+    """In its code the head halves the size, too, and 32 pixels end at 8, all others at 4."""
+    assert 1 + sum(studiogan.downsample_table(scale)) == halvings
+
+
+def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
+    state = {key: t for key, t in MODELS.build(gan_config()).state_dict().items() if key.startswith('generator.')}
+    architecture = describe(state, Behaviour(), lambda scale: None)
+    model = MODELS.build(architecture.model)
+    assert model.discriminator(model.sample(num_samples=1), torch.tensor([0])).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    'changed, message',
+    [
+        ({'generator.noise2feat.weight_orig': None}, 'noise2feat.weight is missing'),
+        ({'generator.to_rgb.conv.weight_orig': torch.zeros(3, 5, 3, 3)}, 'no multiples of 5'),
+        ({'generator.noise2feat.weight_orig': torch.zeros(100, 16)}, 'no square'),
+        ({'generator.noise2feat.weight_orig': torch.zeros(3)}, r'shape \(3,\)'),
+        ({'discriminator.from_rgb.conv_1.weight_orig': None}, 'from_rgb.conv_1.weight is missing'),
+    ],
+)
+def test_tensors_of_something_else(gan_config, changed, message):
+    state = {**MODELS.build(gan_config()).state_dict(), **changed}
+    with pytest.raises(CheckpointError, match=message):
+        describe({key: tensor for key, tensor in state.items() if tensor is not None}, Behaviour(), lambda scale: None)
+
+
+@pytest.mark.parametrize(
+    'meta', [None, [], {}, dict(behaviour=3), dict(behaviour=dict(inplace='yes')), dict(behaviour=dict(init='x'))]
+)
+def test_behaviour_is_taken_only_if_it_makes_sense(meta):
+    assert Behaviour.from_meta(meta) is None
+    stated = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
+    assert Behaviour.from_meta(dict(behaviour=stated)) == Behaviour(**stated)
+    assert Behaviour.from_meta(dict(behaviour=dict(stated, init='os.system'))) is None

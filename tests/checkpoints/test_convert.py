@@ -1,0 +1,207 @@
+"""Files in, files out: round trips to the bit, and no file where something is wrong."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.checkpoints.convert import convert_openmmlab, convert_studiogan, export_studiogan
+from mmsagan.checkpoints.loading import load_from_local
+from mmsagan.errors import CheckpointError, ConfigError
+from mmsagan.registry import MODELS
+
+
+@pytest.fixture
+def trained(gan_config, tmp_path):
+    """A checkpoint of a small model with a moving average, whose buffers have moved."""
+    model = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
+    model.init_weights()
+    model.train()
+    label = torch.tensor([0, 1, 2])
+    model.discriminator(model.generator(torch.randn(3, 16), label=label), label)
+    model.generator_ema.to_rgb.conv.bias.data.fill_(0.5)
+    model.iteration.fill_(1234)
+    path = tmp_path / 'iter_1234.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(iter=1234), optimizer={}), path)
+    return path
+
+
+def assert_same_tensors(ours, others):
+    assert set(ours) == set(others)
+    for key, tensor in ours.items():
+        assert tensor.dtype == others[key].dtype and torch.equal(tensor, others[key]), key
+
+
+def test_ours_to_studiogan_to_ours_is_bit_identical(trained, tmp_path):
+    paths, settings, notes = export_studiogan(trained, tmp_path / 'studio', dist_step=2)
+    assert [path.name for path in paths] == [f'model={name}-best-weights-step=617.pth' for name in ('G', 'G_ema', 'D')]
+    assert settings['MODEL']['g_conv_dim'] == 2 and settings['MODEL']['d_conv_dim'] == 4, (
+        "base channels are 4 and 2 times StudioGAN's"
+    )
+    assert settings['MODEL']['attn_g_loc'] == [2] and settings['DATA'] == dict(img_size=32, num_classes=3)
+    assert any('in place' in note for note in notes)
+    generator, average, discriminator = paths
+    convert_studiogan(generator, tmp_path / 'back.pth', discriminator, average)
+    state = load_checkpoint_file(trained)['state_dict']
+    assert_same_tensors(state, load_checkpoint_file(tmp_path / 'back.pth')['state_dict'])
+    # The generator's file alone leads to the other two.
+    assert_same_tensors(state, load_from_local(str(generator))['state_dict'])
+
+
+def test_studiogan_to_ours_to_studiogan_is_bit_identical(fixture_of, tmp_path):
+    fixture = fixture_of('studiogan_current_32')
+    convert_studiogan(fixture.path, tmp_path / 'ours.pth', fixture.discriminator)
+    paths, _, notes = export_studiogan(tmp_path / 'ours.pth', tmp_path)
+    assert not notes
+    for path, source in zip(paths, (fixture.path, fixture.discriminator)):
+        assert path.name == source.name
+        content, expected = load_checkpoint_file(path), load_checkpoint_file(source)
+        assert_same_tensors(expected.pop('state_dict'), content.pop('state_dict'))
+        assert content == expected, 'step, scores and names, which StudioGAN reads from the file'
+
+
+@pytest.mark.parametrize('scale', [64, 128, 256])
+def test_other_sizes(gan_config, tmp_path, scale):
+    """Which blocks of D halve the size is StudioGAN's own choice at each size; a second way through keeps it."""
+    halves = {64: [True] * 3 + [False], 128: [True] * 4 + [False], 256: [True] * 5 + [False]}[scale]
+    widths = dict(channels_cfg=[2, 4, 8, 8, 16, 16]) if scale == 256 else {}
+    cfg = dict(
+        type='SAGAN',
+        num_classes=2,
+        generator=dict(type='SAGANGenerator', output_scale=scale, base_channels=2, noise_size=8, with_spectral_norm=True),
+        discriminator=dict(type='ProjDiscriminator', input_scale=scale, base_channels=2, downsample_cfg=halves, **widths),
+    )
+    if scale == 256:
+        cfg['generator']['channels_cfg'] = [16, 16, 8, 8, 4, 2]
+    cfg['discriminator']['act_cfg'] = dict(type='ReLU', inplace=True)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    behaviour = dict(inplace=True, norm_eps=1e-4, sn_eps=1e-12, init='studio')
+    options = {'model.discriminator.downsample_cfg': halves}
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(behaviour=behaviour, cfg_options=options)), tmp_path / 'a.pth')
+    paths, settings, notes = export_studiogan(tmp_path / 'a.pth', tmp_path / 'studio')
+    assert settings['DATA']['img_size'] == scale and not notes
+    conversion = convert_studiogan(paths[0], tmp_path / 'b.pth', paths[1])
+    again, _, _ = export_studiogan(tmp_path / 'b.pth', tmp_path / 'studio2')
+    for first, second in zip(paths, again):
+        assert_same_tensors(load_checkpoint_file(first)['state_dict'], load_checkpoint_file(second)['state_dict'])
+    back = MODELS.build(conversion.architecture.model)
+    back.load_state_dict(conversion.state_dict)
+    image, label = torch.rand(2, 3, scale, scale), torch.tensor([0, 1])
+    assert torch.equal(back.eval().discriminator(image, label), model.eval().discriminator(image, label))
+
+
+def test_a_legacy_file_becomes_a_current_one(fixture_of, tmp_path):
+    fixture = fixture_of('studiogan_legacy_32')
+    paths, _, _ = export_studiogan(fixture.path, tmp_path)
+    conversion = convert_studiogan(paths[0], tmp_path / 'ours.pth', paths[1])
+    assert conversion.format == 'StudioGAN, since January 2022'
+    model = MODELS.build(conversion.architecture.model)
+    model.load_state_dict(conversion.state_dict, strict=False)
+    fixture.check(model.eval())
+
+
+def test_written_files_say_what_they_are(reference, tmp_path):
+    for name in ('out.pth', 'out.safetensors'):
+        if reference.is_bgr:
+            conversion = convert_openmmlab(reference.path, tmp_path / name)
+        else:
+            conversion = convert_studiogan(reference.path, tmp_path / name, reference.discriminator)
+        content = load_checkpoint_file(tmp_path / name)
+        assert_same_tensors(conversion.state_dict, content['state_dict'])
+        assert content['meta']['source'] == conversion.format
+        assert content['meta']['cfg_options'] == conversion.architecture.options()
+        namespace = {}
+        exec(content['meta']['cfg'], namespace)
+        model = MODELS.build(namespace['model'])
+        model.load_state_dict(content['state_dict'], strict=False)
+        reference.check(model.eval())
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(generator=dict(norm_eps=1e-5)), None),  # not to be seen in the tensors
+        (dict(generator=dict(with_embedding_spectral_norm=False)), 'spectral norm in some of the layers'),
+        (dict(discriminator=dict(with_spectral_norm=False)), 'discriminator without spectral norm'),
+        (dict(generator=dict(init_cfg=dict(type='SAGAN'))), 'without adding 1'),
+        (dict(generator=dict(channels_cfg=[2, 1, 1])), 'blocks of these widths'),
+        (dict(discriminator=dict(downsample_cfg=[True, True, False])), 'halves the size'),
+        (dict(generator=dict(attention_cfg=dict(type='SelfAttentionBlock', value_reduction=8))), 'attention of these widths'),
+    ],
+)
+def test_what_studiogan_has_no_network_for(gan_config, tmp_path, changes, message):
+    model = MODELS.build(gan_config(**changes))
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'in.pth')
+    if message is None:
+        assert len(export_studiogan(tmp_path / 'in.pth', tmp_path / 'out')[0]) == 2
+        return
+    with pytest.raises(CheckpointError, match=message):
+        export_studiogan(tmp_path / 'in.pth', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def bad_file(kind, folder, good):
+    data = good.read_bytes()
+    path = folder / f'{kind}.pth'
+    if kind == 'wrong architecture':
+        torch.save(dict(state_dict={'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}), path)
+    elif kind == 'malicious':
+        torch.save(dict(state_dict=Malicious(f'touch {folder / "executed"}')), path)
+    elif kind == 'malicious old pickle':
+        path.write_bytes(pickle.dumps(Malicious(f'touch {folder / "executed"}'), 2))
+    elif kind == 'no networks':
+        torch.save(dict(epoch=3), path)
+    elif kind != 'missing':
+        path.write_bytes({'empty': b'', 'truncated': data[: len(data) // 2], 'text': b'<!DOCTYPE html> not found'}[kind])
+    return path
+
+
+@pytest.mark.parametrize('converter', ['studiogan', 'openmmlab', 'to studiogan'])
+@pytest.mark.parametrize(
+    'kind, message',
+    [
+        ('empty', 'is empty'),
+        ('truncated', 'is damaged, perhaps cut off'),
+        ('text', 'is no checkpoint'),
+        ('missing', 'does not exist'),
+        ('malicious', 'is refused, since it holds more than data'),
+        ('malicious old pickle', 'is refused, since it holds more than data'),
+        ('no networks', 'holds no networks'),
+        ('wrong architecture', "is not StudioGAN's G|not a SAGAN or SNGAN of MMGeneration|no generator"),
+    ],
+)
+def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, converter, kind, message):
+    path = bad_file(kind, tmp_path, fixture_of('studiogan_current_32').path)
+    out = tmp_path / 'made' / 'out.pth'
+    convert = dict(
+        {'studiogan': convert_studiogan, 'openmmlab': convert_openmmlab, 'to studiogan': export_studiogan},
+    )[converter]
+    with pytest.raises(CheckpointError, match=message) as info:
+        convert(path, out)
+    assert path.name in str(info.value)
+    assert not out.exists() and not list((tmp_path / 'made').glob('*') if out.parent.exists() else ())
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_good_generator_with_a_bad_discriminator(fixture_of, tmp_path):
+    bad = bad_file('truncated', tmp_path, fixture_of('studiogan_current_32').discriminator)
+    with pytest.raises(CheckpointError, match='truncated.pth is damaged'):
+        convert_studiogan(fixture_of('studiogan_current_32').path, tmp_path / 'out.pth', bad)
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_an_output_that_cannot_be_written(fixture_of, tmp_path):
+    with pytest.raises(ConfigError, match='it is a folder'):
+        convert_studiogan(fixture_of('studiogan_current_32').path, tmp_path)

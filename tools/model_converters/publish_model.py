@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Strips a checkpoint of what only its training needs, and puts its hash into its name."""
+
+import argparse
+
+from mmsagan.apis.cli import run_tool
+from mmsagan.checkpoints.publishing import publish
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', metavar='IN.pth')
+    parser.add_argument('out', metavar='OUT.pth', help='the file to write, without the hash')
+    parser.add_argument(
+        '--weights',
+        choices=['both', 'ema'],
+        default='both',
+        help='both: the generator and its moving average; ema: the average alone, as the generator (default: %(default)s)',
+    )
+    parser.add_argument('--no-discriminator', action='store_true', help='leave out D, which only fine-tuning needs')
+    parser.add_argument('--format', choices=['pth', 'safetensors'], help='default: by the ending of OUT')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    path, dropped = publish(args.checkpoint, args.out, args.weights, not args.no_discriminator, args.format)
+    print(f'written to {path} ({path.stat().st_size / 2**20:.1f} MiB)')
+    if dropped:
+        print(f'left out: {", ".join(dropped)}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
