@@ -35,7 +35,7 @@ def prepare_distributed(cfg, launcher: str) -> None:
     if missing:
         raise ConfigError(
             f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
-            f'tools/{"dist" if launcher == "pytorch" else "slurm"}_train.sh'
+            + ('a script such as tools/dist_train.sh' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does')
         )
     if is_cuda_available() or is_distributed():
         return

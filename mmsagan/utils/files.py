@@ -6,6 +6,10 @@ from pathlib import Path
 
 from mmsagan.errors import ConfigError
 
+# It can only be read by setting it, for all threads, so that is done once.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes a file whole or not at all, and makes its folder.
@@ -21,7 +25,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())
+            os.chmod(file.name, 0o666 & ~_UMASK)
             os.replace(file.name, path)
         except BaseException:
             os.unlink(file.name)
@@ -37,9 +41,3 @@ def check_writable(path: str | Path) -> None:
         raise ConfigError(f'{path} cannot be written: {error}') from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f'{path} cannot be written: {"it is a folder" if path.is_dir() else "the folder is read-only"}')
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,259 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mmsagan.apis.sampling import interpolate, sample, slerp, truncate
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation import Evaluator, GeneratedImages, SampleInputs
+from mmsagan.registry import MODELS
+
+
+def build(config):
+    """A model whose images use the whole range of colours."""
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    for network in (model.generator, model.generator_ema):
+        for parameter in () if network is None else network.parameters():
+            parameter.data.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def model(gan_config):
+    return build(gan_config(ema_config=dict(momentum=0.9)))
+
+
+@pytest.fixture(scope='module')
+def unconditional(gan_config):
+    return build(gan_config(num_classes=0))
+
+
+def as_images(floats: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.clip(np.rint(floats.numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8))
+
+
+def draws(model, count, seed):
+    return SampleInputs(16, model.num_classes, (seed, 0)).draw(0, count)
+
+
+def differ(images, others) -> float:
+    """Share of the values that differ; none by more than 1, the rounding of floats that differ in the last bits."""
+    assert images.shape == others.shape
+    difference = (images.int() - others.int()).abs()
+    assert difference.max() <= 1
+    return (difference > 0).float().mean().item()
+
+
+def test_noise_and_labels_follow_from_the_seed(model):
+    images = sample(model, 5, seed=3)
+    assert images.shape == (5, 3, 32, 32) and images.dtype == torch.uint8
+    noise, label = draws(model, 5, 3)
+    assert torch.equal(images, as_images(model.sample(noise, label)))
+    assert images.float().std() > 30 and not torch.equal(images[0], images[1])
+    assert differ(sample(model, 70, seed=3)[:5], images) < 1e-3
+    assert not torch.equal(sample(model, 5, seed=4), images)
+
+
+def test_the_samples_are_those_of_an_evaluation(model):
+    evaluator = Evaluator(dict(type='InceptionScore', fake_nums=6, splits=1, inception_style='digits'), seed=2)
+    source = GeneratedImages(model.generator_ema, evaluator._inputs(model), 6)
+    batch = next(source.batches(6, 6, torch.device('cpu')))
+    assert torch.equal(sample(model, 6, seed=2), batch.images)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 100])
+def test_batch_size_changes_nothing_but_rounding(model, batch_size):
+    assert differ(sample(model, 20, seed=1, batch_size=batch_size), sample(model, 20, seed=1)) < 1e-3
+
+
+def test_without_a_seed_torch_decides(model):
+    torch.manual_seed(5)
+    first, second = sample(model, 3), sample(model, 3)
+    torch.manual_seed(5)
+    assert torch.equal(sample(model, 3), first) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    'labels, expected',
+    [(2, [2] * 16), ([0, 2, 1], [0, 2, 1]), (range(3), [0, 1, 2]), (np.array([1, 1]), [1, 1]), (torch.tensor(1), [1] * 16)],
+)
+def test_labels(model, labels, expected):
+    noise, _ = draws(model, len(expected), 0)
+    assert torch.equal(sample(model, labels=labels, seed=0), as_images(model.sample(noise, torch.tensor(expected))))
+
+
+def test_given_noise(model):
+    noise = torch.randn(4, 16)
+    expected = as_images(model.sample(noise, torch.ones(4, dtype=torch.long)))
+    assert torch.equal(sample(model, noise=noise, labels=1), expected)
+    assert torch.equal(sample(model, noise=noise.double().numpy(), labels=[1] * 4), expected)
+    weights = torch.tensor([[0.0, 1.0, 0.0]]).expand(4, -1)
+    assert differ(sample(model, noise=noise, labels=weights), expected) < 1e-3
+
+
+def test_which_network_is_sampled(model):
+    noise, label = draws(model, 2, 0)
+    for name, network in (('orig', model.generator), ('ema', model.generator_ema)):
+        assert torch.equal(sample(model, 2, seed=0, sample_model=name), as_images(network(noise, label).detach()))
+    assert torch.equal(sample(model, 2, seed=0), sample(model, 2, seed=0, sample_model='ema'))
+
+
+def test_an_unconditional_model(unconditional):
+    noise = SampleInputs(16, seed=(7, 0)).noise(0, 2)
+    assert torch.equal(sample(unconditional, 2, seed=7), as_images(unconditional.sample(noise)))
+    with pytest.raises(ConfigError, match='label out of range: 1 to 1, but the model has no classes: give no labels'):
+        sample(unconditional, labels=1)
+    images = interpolate(unconditional, 3, seed=7)
+    assert differ(images[[0, 2]], sample(unconditional, 2, seed=7)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(labels=3), 'label out of range: 3 to 3, but the model has 3 classes, 0 to 2'),
+        (dict(labels=[0, -1]), 'out of range: -1 to 0'),
+        (dict(labels=[0, 1], noise=torch.randn(3, 16)), '2 labels for 3 noise vectors'),
+        (dict(labels=['cat']), 'labels must be a class'),
+        (dict(labels=[[1], [2]]), r'got the shape \(2, 1\)'),
+        (dict(labels=torch.rand(2, 4)), r'shape \(N, num_classes\), got \(2, 4\), and the model has 3 classes'),
+        (dict(labels=[0.5, 1.0]), r'class weights must be of shape'),
+        (dict(noise=torch.randn(2, 15)), r'noise must be of shape \(N, 16\), got \(2, 15\)'),
+        (dict(num_samples=0), 'at least 1'),
+        (dict(batch_size=0), 'at least 1'),
+        (dict(seed=-1), 'seed must be at least 0, got -1'),
+        (dict(truncation=0), 'truncation must be greater than 0, got 0'),
+        (dict(truncation=math.nan), 'truncation must be greater than 0'),
+        (dict(sample_model='best'), "'ema' or 'orig'"),
+    ],
+)
+def test_wrong_arguments(model, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        sample(model, **arguments)
+
+
+def test_a_diverged_generator(gan_config):
+    model = build(gan_config())
+    model.generator.noise2feat.bias.data[0] = math.nan
+    with pytest.raises(DataError, match='has diverged'):
+        sample(model, 1)
+
+
+# -------------------------------------------------------------------------------------------------------------- truncation
+
+
+@pytest.mark.parametrize('truncation', [0.04, 0.5, 1.0, 2.0, 5.0, 9.0])
+def test_truncation_keeps_the_quantile(truncation):
+    noise = torch.linspace(-4, 4, 4001, dtype=torch.float64)
+    expected = stats.truncnorm(-truncation, truncation).ppf(stats.norm.cdf(noise.numpy()))
+    np.testing.assert_allclose(truncate(noise, truncation), expected, rtol=1e-6, atol=1e-9 * truncation)
+
+
+@pytest.mark.parametrize('truncation', [0.3, 1.5])
+def test_distribution_of_truncated_noise(truncation):
+    noise = truncate(torch.randn(20_000), truncation)
+    assert noise.dtype == torch.float32
+    assert stats.kstest(noise.numpy(), stats.truncnorm(-truncation, truncation).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('truncation', [1e-30, 1e-12, 1e-3, 1.0, 8.0, 40.0, 1e6, math.inf])
+def test_truncation_at_its_limits(truncation):
+    """In order, odd, within the limit, never larger than before; and far limits change nothing."""
+    noise = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 3.0, 6.0, 9.0, 20.0, 45.0, 1e4], dtype=torch.float64)
+    result = truncate(noise, truncation)
+    assert result.isfinite().all() and (result.diff() >= 0).all() and torch.equal(truncate(-noise, truncation), -result)
+    assert result.max() <= truncation and (result <= noise).all()
+    if truncation >= 40:
+        torch.testing.assert_close(result[:8], noise[:8], rtol=1e-9, atol=1e-15)
+
+
+def test_truncated_samples(model):
+    noise, label = draws(model, 3, 1)
+    limited = torch.from_numpy(stats.truncnorm(-0.5, 0.5).ppf(stats.norm.cdf(noise.double()))).float()
+    expected = as_images(model.sample(limited, label))
+    assert differ(sample(model, 3, seed=1, truncation=0.5), expected) < 1e-3
+    assert differ(sample(model, noise=noise, labels=label, truncation=0.5), expected) < 1e-3, 'noise of the caller, too'
+
+
+# ------------------------------------------------------------------------------------------------------------ interpolation
+
+SHARE = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+
+
+def test_slerp_equals_the_formula():
+    start, end = torch.randn(2, 9, dtype=torch.float64)
+    angle = math.acos(start @ end / (start.norm() * end.norm()))
+    expected = [
+        math.sin((1 - t) * angle) / math.sin(angle) * start + math.sin(t * angle) / math.sin(angle) * end for t in SHARE
+    ]
+    torch.testing.assert_close(slerp(start, end, SHARE), torch.stack(expected))
+
+
+@pytest.mark.parametrize('turn', [0.0, 1e-12, 1e-5, 1.0, math.pi - 1e-3, math.pi - 1e-5, math.pi - 1e-9, math.pi])
+def test_slerp_keeps_length_and_speed(turn):
+    start, end = torch.zeros(2, 4, dtype=torch.float64)
+    start[0], end[0], end[2] = 3, 3 * math.cos(turn), 3 * math.sin(turn)
+    path = slerp(start, end, SHARE)
+    assert torch.equal(path[0], start)
+    torch.testing.assert_close(path[-1], end)
+    torch.testing.assert_close(path.norm(dim=1), torch.full((5,), 3, dtype=torch.float64))
+    chord = 2 * 3 * math.sin(turn / 8)
+    torch.testing.assert_close(path.diff(dim=0).norm(dim=1), torch.full((4,), chord, dtype=torch.float64), rtol=1e-4, atol=1e-9)
+
+
+def test_slerp_from_nothing():
+    zero, end = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
+    for path in (slerp(zero, end, SHARE), slerp(end, zero, SHARE).flip(0)):
+        assert path.isfinite().all() and (path.norm(dim=1).diff() > 0).all()
+        torch.testing.assert_close(path[[0, -1]], torch.stack([zero, end]))
+    assert not slerp(zero, zero, SHARE).any()
+
+
+@pytest.mark.parametrize('mode', ['slerp', 'lerp'])
+def test_from_noise_to_noise(model, mode):
+    noise, label = draws(model, 2, 6)
+    images = interpolate(model, 5, seed=6, mode=mode)
+    expected = sample(model, noise=noise, labels=int(label[0]))
+    assert images.shape == (5, 3, 32, 32) and differ(images[[0, -1]], expected) < 1e-3
+    middle = noise.double().mean(0, keepdim=True)
+    if mode == 'slerp':
+        middle = slerp(*noise.double(), torch.full((1, 1), 0.5, dtype=torch.float64))
+    assert differ(images[2:3], as_images(model.sample(middle.float(), label[:1]))) < 1e-3
+    assert differ(interpolate(model, 5, noise=noise, labels=label[0], mode=mode), images) < 1e-3
+
+
+def test_from_class_to_class(model):
+    """With a single noise, drawn or given in either shape; halfway, every embedding is the mean of both classes'."""
+    noise, _ = draws(model, 1, 6)
+    images = interpolate(model, 3, labels=(2, 0), seed=6)
+    assert differ(images[[0, -1]], sample(model, noise=noise.expand(2, -1), labels=[2, 0])) < 1e-3
+    halfway = model.sample(noise, torch.tensor([[0.5, 0.0, 0.5]]))
+    assert differ(images[1:2], as_images(halfway)) < 1e-3
+    for given in (noise, noise[0]):
+        assert torch.equal(interpolate(model, 3, noise=given, labels=[2, 0]), images)
+
+
+def test_both_at_once_and_truncated(model):
+    noise = torch.randn(2, 16)
+    images = interpolate(model, 4, noise=noise, labels=torch.tensor([0, 1]), truncation=0.7)
+    assert differ(images[[0, -1]], sample(model, noise=noise, labels=[0, 1], truncation=0.7)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(num_steps=1), 'num_steps must be at least 2'),
+        (dict(mode='cubic'), "'slerp' or 'lerp', got 'cubic'"),
+        (dict(labels=(0, 3)), 'label out of range: 0 to 3'),
+        (dict(labels=(0, 1, 2)), 'one class or two'),
+        (dict(labels=0.5), 'one class or two'),
+        (dict(noise=torch.randn(16)), 'nothing to interpolate between'),
+        (dict(noise=torch.randn(3, 16)), '3 noises'),
+        (dict(noise=torch.randn(2, 3)), 'noise must be of shape'),
+    ],
+)
+def test_wrong_ends(model, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        interpolate(model, **arguments)

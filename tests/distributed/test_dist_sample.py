@@ -1,0 +1,76 @@
+"""Sampling on several processes: the files must be those of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from sample_thrice import sample_thrice
+from test_distributed import CONFIG, ROOT, environment, free_port
+
+from mmsagan.engine.config import load_config
+from mmsagan.registry import MODELS
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+    """A config, and a checkpoint of a generator that uses its whole range of colours."""
+    folder = tmp_path_factory.mktemp('sampling')
+    config = folder / 'config.py'
+    config.write_text(
+        f'_base_ = {str(CONFIG)!r}\nmodel = dict(generator=dict(base_channels=8), discriminator=dict(base_channels=8))\n'
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config).model)
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return str(config), str(folder / 'model.pth')
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes that torchrun starts have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_files_of_one(tmp_path, experiment, one_thread, monkeypatch):
+    """33 samples divide neither by the batch size nor by the number of processes."""
+    arguments = [*experiment, '--labels', '0-2', '--num-per-class', '11', '--batch-size', '4', '--device', 'cpu']
+    monkeypatch.setattr(sys, 'argv', [])
+    sample_thrice(str(tmp_path / 'one'), *arguments)
+    script = str(Path(__file__).parent / 'sample_thrice.py')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={free_port()}', script]
+    command += [str(tmp_path / 'two'), *arguments, '--launcher', 'pytorch']
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('33 samples written to') == 3, 'one process speaks, once a run'
+    one, two = files_in(tmp_path / 'one'), files_in(tmp_path / 'two')
+    assert len(one) == 33 + 2 and one.keys() == two.keys() and len(set(one.values())) == 35
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_dist_sample_starts_the_tool(tmp_path):
+    """With a python that only says what it was called with."""
+    (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$@"\n')
+    (tmp_path / 'python').chmod(0o700)
+    command = ['bash', str(ROOT / 'tools' / 'dist_sample.sh'), 'config.py', 'model.pth', '3', '--out', 'a folder']
+    env = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert '--nproc_per_node=3' in said
+    assert said.strip().endswith('/tools/sample.py config.py model.pth --out a folder --launcher pytorch')
+
+
+def test_usage():
+    result = subprocess.run(['bash', str(ROOT / 'tools' / 'dist_sample.sh'), 'a', 'b'], capture_output=True, text=True)
+    assert result.returncode == 2 and 'usage' in result.stderr

@@ -1,0 +1,191 @@
+"""The sampling tool as a user types it, within this process."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmsagan.apis.inference import init_model
+from mmsagan.apis.sample_files import write_samples
+from mmsagan.apis.sample_set import SampleSet, parse_classes
+from mmsagan.apis.sampling import sample
+from mmsagan.datasets import ImageFolder
+from mmsagan.engine.config import load_config
+from mmsagan.errors import ConfigError
+from mmsagan.registry import MODELS
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
+
+
+def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
+    """A config, and a checkpoint of a generator that uses its whole range of colours."""
+    config = folder / 'config.py'
+    config.write_text(f"""
+_base_ = {str(CONFIG)!r}
+model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discriminator=dict(base_channels=8))
+""")
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config).model)
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return str(config), str(folder / 'model.pth')
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp('conditional'), 12)
+
+
+@pytest.fixture(scope='module')
+def unconditional(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp('unconditional'), 0)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the tool: run(argument, ...) -> exit code, and the last line of what it said."""
+
+    def tool(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, 'argv', ['sample.py', '--device', 'cpu', *map(str, arguments)])
+        with pytest.raises(SystemExit) as info:
+            runpy.run_path(str(ROOT / 'tools' / 'sample.py'), run_name='__main__')
+        said = capsys.readouterr()
+        return info.value.code or 0, (said.err if info.value.code else said.out).strip().splitlines()[-1]
+
+    return tool
+
+
+def read(path) -> torch.Tensor:
+    with Image.open(path) as image:
+        assert image.format == 'PNG' and image.mode == 'RGB'
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def cells(path, columns: int, size: int = 32, padding: int = 2) -> torch.Tensor:
+    """The images of a grid, row by row."""
+    grid, step = read(path), size + padding
+    assert (grid.shape[2] - padding) == columns * step
+    return torch.stack(
+        [
+            grid[:, top : top + size, left : left + size]
+            for top in range(padding, grid.shape[1], step)
+            for left in range(padding, grid.shape[2], step)
+        ]
+    )
+
+
+def test_a_folder_a_class(tmp_path, experiment, run):
+    out = tmp_path / 'new' / 'samples'
+    code, said = run(*experiment, '--labels', '1,9-11', '--num-per-class', 3, '--seed', 5, '--batch-size', 12, '--out', out)
+    assert code == 0 and said == f'12 samples written to {out}, one folder a class'
+    labels = [1] * 3 + [9] * 3 + [10] * 3 + [11] * 3
+    paths = sorted(path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file())
+    assert paths == [f'{label:02}/{number:02}.png' for number, label in enumerate(labels)]
+    images = torch.stack([read(out / path) for path in paths])
+    assert torch.equal(images, sample(init_model(*experiment), labels=labels, seed=5, batch_size=12))
+    dataset = ImageFolder(data_root=str(out), pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    assert len(dataset) == 12 and list(dataset.metainfo['classes']) == ['01', '09', '10', '11']
+    assert torch.equal(dataset[4]['inputs'], images[4])
+
+
+def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
+    out = tmp_path / 'grid.png'
+    for _ in range(2):  # the second one replaces the first
+        code, said = run(*experiment, '--num-per-class', 2, '--truncation', 0.5, '--out', out)
+    assert code == 0 and said == f'24 samples written to {out}, 2 a row'
+    expected = sample(init_model(*experiment), labels=[i // 2 for i in range(24)], seed=0, truncation=0.5)
+    assert torch.equal(cells(out, 2), expected)
+    assert [path.name for path in tmp_path.iterdir()] == ['grid.png'], 'nothing is left over'
+
+
+def test_npz_of_random_classes(tmp_path, experiment, run):
+    (tmp_path / 'notes.txt').touch()
+    code, said = run(*experiment, '--num-samples', 70, '--npz', '--out', tmp_path, '--sample-model', 'orig')
+    assert code == 0 and said == f'70 samples written to {tmp_path}/samples.npz'
+    content = np.load(tmp_path / 'samples.npz')
+    assert list(content) == ['arr_0', 'arr_1'] and content['arr_0'].dtype == np.uint8
+    expected = sample(init_model(*experiment), 70, seed=0, labels=content['arr_1'])
+    np.testing.assert_array_equal(content['arr_0'], expected.permute(0, 2, 3, 1))
+    assert torch.equal(sample(init_model(*experiment), 70, seed=0), expected), 'classes, too, are those of the seed'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
+
+
+def test_an_unconditional_model(tmp_path, unconditional, run):
+    model = init_model(*unconditional)
+    assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
+    assert torch.equal(cells(tmp_path / 'grid.png', 8), sample(model, 64, seed=0))
+    assert run(*unconditional, '--num-samples', 3, '--out', tmp_path / 'files')[0] == 0
+    assert sorted(path.name for path in (tmp_path / 'files').iterdir()) == ['0.png', '1.png', '2.png']
+    assert run(*unconditional, '--num-samples', 3, '--npz', '--out', tmp_path)[0] == 0
+    assert list(np.load(tmp_path / 'samples.npz')) == ['arr_0']
+    code, said = run(*unconditional, '--labels', 0, '--out', tmp_path / 'more')
+    assert code == 2 and said.startswith('error: the model has no classes: give --num-samples')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--labels', '0-12'], 'label out of range: 0 to 12, but the model has 12 classes, 0 to 11'),
+        (['--labels', '9-7'], "'9-7' is none; write numbers and ranges, such as 0-9"),
+        (['--labels', '1', '--num-samples', '5'], '--num-samples draws the classes'),
+        (['--num-per-class', '0'], 'must be at least 1, got 0'),
+        (['--sample-model', 'ema'], 'no moving average'),
+        (['--truncation', '-1'], 'truncation must be greater than 0'),
+        (['--device', 'cuda:99'], '--device cuda:99 cannot be used'),
+        (['--launcher', 'pytorch'], 'RANK'),
+        (['--out', '{tmp}/full'], 'full is not empty (old.png)'),
+        (['--out', '{tmp}/full/old.png/x'], 'cannot be written'),
+        (['--out', '{tmp}/a.jpg'], 'a.jpg must be a folder, with --npz for samples.npz in it, or a .png file'),
+        (['--out', '{tmp}/a.npz'], 'a.npz must be a folder'),
+        (['--out', '{tmp}/a.png', '--npz'], 'the name of a picture'),
+        (['--out', '{tmp}/full/samples.npz'], 'must be a folder'),
+    ],
+)
+def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, monkeypatch, arguments, message):
+    for name in ('RANK', 'WORLD_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / 'full').mkdir()
+    for name in ('old.png', 'samples.npz'):
+        (tmp_path / 'full' / name).touch()
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    code, said = run(*experiment, '--out', tmp_path / 'out', *given)
+    assert code == 2 and 'error: ' in said and message in said
+    assert not [path for path in tmp_path.rglob('*.*') if path.parent.name != 'full' and path.is_file()]
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path, experiment, run):
+    code, said = run(experiment[0], tmp_path / 'gone.pth', '--out', tmp_path / 'a.png')
+    assert code == 2 and 'gone.pth' in said
+
+
+def test_a_failure_halfway_leaves_no_scratch_files(tmp_path, experiment, monkeypatch):
+    """A full disk is the user's to mend; what was not ready is removed, and the older file stays."""
+    samples = SampleSet(init_model(*experiment), 6, torch.zeros(6, dtype=torch.long), 3, batch_size=2)
+    (tmp_path / 'samples.npz').write_text('old')
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(np, 'savez', full_disk)
+    monkeypatch.setattr('mmsagan.apis.sample_files.write_atomically', full_disk)
+    for out, npz in ((tmp_path, True), (tmp_path / 'grid.png', False), (tmp_path / 'files', False)):
+        with pytest.raises(ConfigError, match='cannot be written: .*No space left'):
+            write_samples(samples, out, npz)
+    assert [path.name for path in tmp_path.rglob('*')] == ['samples.npz'] and (tmp_path / 'samples.npz').read_text() == 'old'
+
+
+@pytest.mark.parametrize('text, expected', [('3', [3]), ('0-3', [0, 1, 2, 3]), ('1,5,7-9', [1, 5, 7, 8, 9]), ('2,1-2', [2, 1])])
+def test_classes(text, expected):
+    assert parse_classes(text) == expected
+
+
+@pytest.mark.parametrize('text', ['', 'a', '1,', '-1', '3-', '2-1', '1 2', '0-9999999999'])
+def test_what_are_no_classes(text):
+    with pytest.raises(ConfigError, match='write numbers and ranges'):
+        parse_classes(text)

@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Makes samples from a checkpoint: a grid, a folder of PNGs with one folder a class, or one .npz file.
+
+Sample number i depends on the seed and i alone, and not on the number of processes.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from mmsagan.apis.cli import CfgOptions, add_launcher, at_least, run_tool
+from mmsagan.apis.inference import init_model
+from mmsagan.apis.processes import find_device, join_processes
+from mmsagan.apis.sample_files import check_output, write_samples
+from mmsagan.apis.sample_set import parse_classes, plan_samples
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser.add_argument('checkpoint', help="checkpoint file or URL; 'zoo' for the published weights")
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        help='a .png file for a grid, one row a class, which replaces a file of that name; or a folder, new or empty, for '
+        '<class>/<number>.png, of an unconditional model <number>.png',
+    )
+    parser.add_argument(
+        '--npz',
+        action='store_true',
+        help='write samples.npz into the folder, in the place of PNGs and of an older file of that name: arr_0 are the images '
+        '(N, H, W, 3), arr_1 the classes (N,)',
+    )
+    parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: all classes')
+    parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples of each class (default: 8)')
+    parser.add_argument(
+        '--num-samples',
+        type=at_least(1),
+        metavar='N',
+        help='in the place of --labels and --num-per-class: N samples of classes drawn uniformly, with equal seeds those that '
+        'tools/test.py scores. For an unconditional model the only choice (default: 64)',
+    )
+    parser.add_argument('--seed', type=at_least(0), default=0, help='of noise and drawn classes (default: %(default)s)')
+    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
+    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
+    parser.add_argument('--batch-size', type=at_least(1), default=64, help='of each process (default: %(default)s)')
+    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_launcher(parser, 'dist_sample.sh')
+    args = parser.parse_args()
+    if args.num_samples and (args.labels or args.num_per_class):
+        parser.error('--num-samples draws the classes: give it without --labels and --num-per-class')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    check_output(args.out, args.npz)
+    join_processes(args.launcher)
+    model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
+    samples = plan_samples(
+        model,
+        args.labels,
+        args.num_per_class,
+        args.num_samples,
+        args.seed,
+        sample_model=args.sample_model,
+        truncation=args.truncation,
+        batch_size=args.batch_size,
+    )
+    written = write_samples(samples, args.out, args.npz)
+    if is_main_process():
+        print(written)
+
+
+if __name__ == '__main__':
+    run_tool(main)
