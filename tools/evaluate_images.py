@@ -8,7 +8,7 @@ from mmsagan.apis.cli import at_least, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
 from mmsagan.evaluation import FlatImageFolder, RealImages
-from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.files import check_writable, write_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def main() -> None:
     )
     print(results_table(results))
     if args.out:
-        write_atomically(args.out, json.dumps(results, indent=2).encode())
+        write_output(args.out, json.dumps(results, indent=2).encode())
 
 
 if __name__ == '__main__':

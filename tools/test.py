@@ -12,7 +12,7 @@ from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
 from mmsagan.apis.zoo import resolve_config, resolve_weights
 from mmsagan.engine.config import load_config
-from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.files import check_writable, write_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +47,7 @@ def main() -> None:
     if is_main_process():
         print(results_table(results))
         if args.out:
-            write_atomically(args.out, json.dumps(results, indent=2).encode())
+            write_output(args.out, json.dumps(results, indent=2).encode())
             print(f'written to {args.out}')
 
 

@@ -11,9 +11,10 @@ from mmengine.runner import CheckpointLoader
 
 from mmsagan.apis.running import config_mistakes
 from mmsagan.apis.zoo import resolve_config, resolve_weights
-from mmsagan.checkpoints.architecture import Behaviour, describe, downsample_table_of, part_of
+from mmsagan.checkpoints.architecture import describe, part_of
+from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
+from mmsagan.checkpoints.content import meta_of, tensors_of
 from mmsagan.checkpoints.fitting import fit_checkpoint
-from mmsagan.checkpoints.formats import tensors_of
 from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
@@ -30,8 +31,8 @@ def init_model(
     """Builds the model of a config and loads a checkpoint into it.
 
     Args:
-        config: A config, its file, or its name in the model zoo. None takes the architecture from the checkpoint, which can be
-            one of another project, or converted from one.
+        config: A config, its file, or its name in the model zoo. None takes the architecture from the checkpoint, which can
+            tell it if it is of another project, or was trained here with the usual components.
         checkpoint: File or URL of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is recognized by its content.
             Of StudioGAN give the generator's file; the discriminator's and the averaged generator's are found beside it by
             their names. ``'zoo'`` fetches the published weights of the config. None leaves the weights as they were
@@ -85,8 +86,8 @@ def _load(config: str | Path | Config | None, loaded: dict | None, options: dict
 def _model_of(loaded: dict | None) -> dict:
     """The model's config, from a checkpoint that says what its tensors do not show. Only numbers and flags of it are taken."""
     if loaded is None:
-        raise ConfigError('give a config, or a checkpoint that was converted from another project')
-    meta = loaded.get('meta')
+        raise ConfigError('give a config, or a checkpoint to take the architecture from')
+    meta = meta_of(loaded)
     behaviour = Behaviour.from_meta(meta)
     if behaviour is None:
         raise ConfigError('the checkpoint does not say all that its config does; give the config that it was trained with')

@@ -24,7 +24,7 @@ from mmsagan.visualization import image_grid
 
 NPZ_NAME = 'samples.npz'
 # Encoding a PNG takes longer than making a small image does on a GPU.
-_ENCODERS = 4
+_WRITERS = 4
 
 
 def check_output(out: Path, npz: bool) -> None:
@@ -47,7 +47,8 @@ def check_output(out: Path, npz: bool) -> None:
         check_writable(out / NPZ_NAME)
     else:
         check_writable(out / 'first.png')
-        other = next((path.name for path in sorted(out.iterdir()) if not path.name.startswith('.')), None)
+        others = sorted(out.iterdir()) if out.is_dir() else ()
+        other = next((path.name for path in others if not path.name.startswith('.')), None)
         if other is not None:
             raise ConfigError(
                 f'{out} is not empty ({other}), and would mix with the samples; remove it or choose another folder'
@@ -87,13 +88,12 @@ def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
 
 def _write_pngs(samples: SampleSet, folder: Path) -> str:
     pending: list[Future] = []
-    # One writer: write_atomically is not made for several threads.
-    with ThreadPoolExecutor(_ENCODERS) as encoders, ThreadPoolExecutor(1) as writer, closing(samples.batches()) as batches:
+    with ThreadPoolExecutor(_WRITERS) as writers, closing(samples.batches()) as batches:
         for numbers, images in batches:
             # The batch before this one, so that no more than two are in memory.
             _wait_for(pending)
             pending = [
-                writer.submit(_write_result, _png_path(samples, folder, number), encoders.submit(_encode_png, image))
+                writers.submit(_write_png, _png_path(samples, folder, number), image)
                 for number, image in zip(numbers, images.permute(0, 2, 3, 1).numpy())
             ]
         _wait_for(pending)
@@ -110,14 +110,10 @@ def _png_path(samples: SampleSet, folder: Path, number: int) -> Path:
     return folder / f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}' / name
 
 
-def _encode_png(image: np.ndarray) -> bytes:
+def _write_png(path: Path, image: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, 'PNG')
-    return buffer.getvalue()
-
-
-def _write_result(path: Path, data: Future) -> None:
-    write_atomically(path, data.result())
+    write_atomically(path, buffer.getvalue())
 
 
 def _wait_for(futures: list[Future]) -> None:
@@ -130,7 +126,7 @@ def _write_grid(samples: SampleSet, path: Path) -> str:
         images = _collect(samples, folder / 'images.npy')
         if is_main_process():
             grid = image_grid(torch.from_numpy(images).permute(0, 3, 1, 2), samples.columns)
-            write_atomically(path, _encode_png(grid))
+            _write_png(path, grid)
     return f'{samples.num_samples} samples written to {path}, {samples.columns} a row'
 
 
@@ -149,6 +145,7 @@ def _write_npz(samples: SampleSet, path: Path) -> str:
 @contextmanager
 def _hidden_folder(parent: Path) -> Iterator[Path]:
     """A folder for what is not ready, the same for all processes; it is removed in the end."""
+    parent.mkdir(parents=True, exist_ok=True)
     folder = Path(from_main_process(lambda: tempfile.mkdtemp(prefix='.samples.', dir=parent)))
     try:
         yield folder

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -56,8 +57,7 @@ def sample(
         >>> sample(model, labels=range(10), seed=0).shape
         torch.Size([10, 3, 32, 32])
     """
-    if num_samples < 1 or batch_size < 1:
-        raise ConfigError(f'num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}')
+    check_counts(num_samples=num_samples, batch_size=batch_size)
     inputs = sample_inputs(model, seed)
     label = None if labels is None else _as_label(labels)
     if noise is None:
@@ -110,15 +110,14 @@ def interpolate(
         (num_steps, 3, H, W) uint8 RGB, on the CPU.
 
     Raises:
-        ConfigError: An argument is out of range or does not fit the model, or the ends are the same.
+        ConfigError: An argument is out of range or does not fit the model, or there is only one end.
         DataError: The model gives NaN or Inf.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
         >>> from_3_to_8 = interpolate(model, num_steps=5, labels=(3, 8), seed=0)
     """
-    if num_steps < 2:
-        raise ConfigError(f'num_steps must be at least 2, the two ends, got {num_steps}')
+    check_counts(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):
         raise ConfigError(f"mode must be 'slerp' or 'lerp', got {mode!r}")
     inputs = sample_inputs(model, seed)
@@ -139,12 +138,18 @@ def interpolate(
     return sample(model, labels=label, noise=path, sample_model=sample_model, truncation=truncation, batch_size=batch_size)
 
 
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Raises a ConfigError for an argument that is not a whole number of at least ``least``."""
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or count < least:
+            raise ConfigError(f'{name} must be a whole number of at least {least}, got {count!r}')
+
+
 def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
     """Noise and labels for a seed, those of an evaluation with this seed; None takes a seed from torch's random numbers."""
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
-    if seed < 0:
-        raise ConfigError(f'seed must be at least 0, got {seed}')
+    check_counts(0, seed=seed)
     return SampleInputs(model.noise_size, model.num_classes, (seed, 0))
 
 
@@ -165,7 +170,7 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
     Raises:
         ConfigError: ``truncation`` is not positive.
     """
-    if not truncation > 0:
+    if not isinstance(truncation, Real) or not truncation > 0:
         raise ConfigError(f'truncation must be greater than 0, got {truncation}')
     # In the lower half, where probabilities are small numbers and not differences from 1: exact for large limits, too.
     magnitude = noise.double().abs()
@@ -239,7 +244,13 @@ def _as_label(labels: Labels) -> Tensor:
 
 
 def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
-    noise = torch.atleast_2d(torch.as_tensor(noise, dtype=torch.float32, device='cpu'))
+    try:
+        noise = torch.atleast_2d(torch.as_tensor(noise, device='cpu'))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f'noise must be numbers of shape (N, {model.noise_size}), got {type(noise).__name__}') from error
+    if noise.is_complex() or not noise.isfinite().all():
+        raise ConfigError('noise must be finite real numbers')
+    noise = noise.float()
     if noise.dim() != 2 or noise.shape[1] != model.noise_size:
         raise ConfigError(f'noise must be of shape (N, {model.noise_size}), got {tuple(noise.shape)}')
     return noise

@@ -3,44 +3,17 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isqrt
 
 import torch
 from torch import Tensor
 
+from mmsagan.checkpoints.behaviour import Behaviour
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator, SAGANGenerator
-from mmsagan.models.initializers import INIT_SCHEMES
 
 State = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What a network does that its tensors do not show.
-
-    Args:
-        inplace: Whether the activations worked in place, see :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
-        norm_eps: Epsilon of the batch norms.
-        sn_eps: Epsilon of the spectral norms; matters in training only.
-        init: Name of the init scheme, which also says whether 1 is added to the conditional norms' scales.
-    """
-
-    inplace: bool = False
-    norm_eps: float = 1e-4
-    sn_eps: float = 1e-12
-    init: str = 'studio'
-
-    @classmethod
-    def from_meta(cls, meta) -> 'Behaviour | None':
-        """What a converted checkpoint's ``meta`` says; None if it says nothing, or nothing that makes sense."""
-        stated = meta.get('behaviour') if isinstance(meta, Mapping) else None
-        defaults = asdict(cls())
-        if not isinstance(stated, Mapping) or set(stated) != set(defaults):
-            return None
-        fits = all(type(stated[key]) is type(default) for key, default in defaults.items()) and stated['init'] in INIT_SCHEMES
-        return cls(**stated) if fits else None
 
 
 @dataclass
@@ -138,15 +111,6 @@ def describe(state: State, behaviour: Behaviour, downsample_table: Callable[[int
     except (ValueError, ArithmeticError, IndexError) as error:
         raise CheckpointError(f'the file is no SAGAN or SNGAN: {error}') from error
     return Architecture(num_classes, g, d, notes)
-
-
-def downsample_table_of(meta) -> Callable[[int], list[bool] | None]:
-    """Which of D's blocks halve the size: as a converted checkpoint's ``meta`` says, or else as usual at that size."""
-    options = meta.get('cfg_options') if isinstance(meta, Mapping) else None
-    stated = options.get('model.discriminator.downsample_cfg') if isinstance(options, Mapping) else None
-    if isinstance(stated, list):
-        return lambda scale: [bool(halves) for halves in stated]
-    return ProjDiscriminator.default_downsample.get
 
 
 def part_of(state: State, network: str) -> dict[str, Tensor]:

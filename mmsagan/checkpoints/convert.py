@@ -6,7 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from mmsagan.checkpoints import formats, studiogan
-from mmsagan.checkpoints.architecture import Behaviour, describe, downsample_table_of, part_of
+from mmsagan.checkpoints.architecture import describe, part_of
+from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
+from mmsagan.checkpoints.content import check_tensors, iteration_of, meta_of, tensors_of
 from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local
 from mmsagan.checkpoints.saving import save_checkpoint_file
 from mmsagan.errors import CheckpointError
@@ -75,7 +77,7 @@ def convert_openmmlab(
     check_writable(out)
     content = load_checkpoint_file(path)
     try:
-        if formats.format_of(formats.tensors_of(content)) != formats.OPENMMLAB:
+        if formats.format_of(tensors_of(content)) != formats.OPENMMLAB:
             raise CheckpointError('it is not a SAGAN or SNGAN of MMGeneration or MMagic')
         conversion = formats.from_openmmlab(content, path, channel_order, inplace)
     except CheckpointError as error:
@@ -108,19 +110,22 @@ def export_studiogan(
         CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network. Nothing is written then.
     """
     checkpoint = load_from_local(str(path))
-    state = formats.tensors_of(checkpoint)
+    state = tensors_of(checkpoint)
     try:
         behaviour, notes = _behaviour_of(checkpoint, state)
-        architecture = describe(state, behaviour, downsample_table_of(checkpoint.get('meta')))
+        check_tensors(state)
+        architecture = describe(state, behaviour, downsample_table_of(meta_of(checkpoint)))
         formats.check_networks(architecture, state)
         settings = studiogan.settings_of(architecture)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    iteration = int(state['iteration']) if 'iteration' in state else None
-    training = dict(_STUDIOGAN_TRAINING, step=(iteration or 0) // dist_step, best_step=(iteration or 0) // dist_step)
-    kept = checkpoint.get('meta', {}).get('training', {})
-    training.update({key: kept[key] for key in training if key in kept})
-    if iteration is not None:
+    iteration = iteration_of(state['iteration'].item()) if 'iteration' in state and state['iteration'].numel() == 1 else None
+    step = (iteration or 0) // dist_step
+    kept = meta_of(checkpoint).get('training')
+    training = dict(_STUDIOGAN_TRAINING, step=step, best_step=step)
+    if isinstance(kept, Mapping):
+        training.update({key: kept[key] for key in training if key in kept})
+    if iteration:
         training['mmsagan'] = dict(iteration=iteration)  # StudioGAN passes over it
     files = {}
     for network, label in formats.STUDIOGAN_NETWORKS.items():
@@ -139,12 +144,11 @@ def export_studiogan(
 
 def _behaviour_of(checkpoint: Mapping, state: Mapping[str, Tensor]) -> tuple[Behaviour, list[str]]:
     """What a checkpoint's networks do, as far as it is known, and what is to be said about it for StudioGAN."""
-    behaviour = Behaviour.from_meta(checkpoint.get('meta'))
+    behaviour, notes = Behaviour.from_meta(meta_of(checkpoint)), []
     if behaviour is None:
-        behaviour = formats.guess_behaviour(state, inplace=False)
-        note = "StudioGAN's activations work in place: logits agree for a model with discriminator.act_cfg.inplace=True only"
+        behaviour, note = formats.guess_behaviour(state, inplace=True)
+        assumed = f'batch norms with an epsilon of {behaviour.norm_eps:g}, and activations in place'
+        notes = [f'the checkpoint does not say it, so this is assumed: {assumed}', *([note] if note else [])]
     elif not behaviour.inplace:
-        note = "StudioGAN's activations work in place, this model's do not: its logits will differ there"
-    else:
-        return behaviour, []
-    return behaviour, [note]
+        notes = ["StudioGAN's activations work in place, this model's do not: its logits will differ there"]
+    return behaviour, notes

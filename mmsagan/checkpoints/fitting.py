@@ -3,13 +3,17 @@
 import shlex
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsagan.checkpoints.architecture import Behaviour, describe
+from mmsagan.checkpoints.architecture import describe
+from mmsagan.checkpoints.behaviour import Behaviour
+from mmsagan.checkpoints.content import meta_of
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
-from mmsagan.models.layers import DiscriminatorBlock
+from mmsagan.models.initializers import INIT_SCHEMES
+from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock
 
 
 def fit_checkpoint(model: nn.Module, checkpoint: Mapping) -> list[str]:
@@ -29,6 +33,8 @@ def fit_checkpoint(model: nn.Module, checkpoint: Mapping) -> list[str]:
     """
     own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     check_state_dict(own, loaded)
+    if 'iteration' in own:
+        loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
     warnings = []
     if begin_moving_average(own, loaded):
         warnings.append('the checkpoint has no moving average: it begins as a copy of the generator')
@@ -39,8 +45,15 @@ def fit_checkpoint(model: nn.Module, checkpoint: Mapping) -> list[str]:
         )
     if _has(own, 'discriminator') and not _has(loaded, 'discriminator'):
         warnings.append('the checkpoint has no discriminator: the one here is untrained')
-    behaviour = Behaviour.from_meta(checkpoint.get('meta')) if 'state_dict' in checkpoint else None
+    behaviour = Behaviour.from_meta(meta_of(checkpoint))
     return warnings + (_differences(model, behaviour) if behaviour else [])
+
+
+def compare(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """The keys that are missing in a checkpoint, that a model does not know, and whose shapes differ."""
+    missing = [key for key in own if key not in loaded]
+    unknown = [key for key in loaded if key not in own]
+    return missing, unknown, [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
 
 
 def check_state_dict(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> None:
@@ -49,10 +62,11 @@ def check_state_dict(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) ->
     Raises:
         CheckpointError: Names the first tensor that is missing, unknown or of another shape.
     """
-    optional = ('iteration', *(f'{part}.' for part in ('generator_ema', 'discriminator') if not _has(loaded, part)))
-    missing = [key for key in own if key not in loaded and not key.startswith(optional)]
-    unknown = [key for key in loaded if key not in own and not key.startswith('generator_ema.')]
-    reshaped = [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
+    may_lack = ('iteration', *(f'{part}.' for part in ('generator_ema', 'discriminator') if not _has(loaded, part)))
+    may_have = () if _has(own, 'generator_ema') else ('generator_ema.',)
+    missing, unknown, reshaped = compare(own, loaded)
+    missing = [key for key in missing if not key.startswith(may_lack)]
+    unknown = [key for key in unknown if not key.startswith(may_have)]
     if reshaped:
         key = reshaped[0]
         what = f'{key} is {tuple(loaded[key].shape)} there and {tuple(own[key].shape)} in the model'
@@ -107,6 +121,12 @@ def _differences(model: nn.Module, behaviour: Behaviour) -> list[str]:
         differences.append(
             f'the checkpoint is from networks {"with" if behaviour.inplace else "without"} in-place ReLU, unlike the config: '
             f'logits will differ; set model.discriminator.act_cfg.inplace={behaviour.inplace}'
+        )
+    offsets = {norm.weight_offset for norm in model.modules() if isinstance(norm, ConditionalBatchNorm2d)}
+    if offsets - {INIT_SCHEMES[behaviour.init].cbn_weight_offset}:
+        differences.append(
+            f'the checkpoint is from a generator of the init scheme {behaviour.init}, whose class embeddings mean something '
+            f'else than those of the config: images will be wrong; set model.generator.init_cfg.type={behaviour.init}'
         )
     epsilons = {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {behaviour.norm_eps}
     if epsilons:

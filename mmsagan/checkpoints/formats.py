@@ -1,16 +1,19 @@
 """Recognizing a checkpoint's format by its content, and making any of them ours."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmsagan.checkpoints import openmmlab, studiogan
-from mmsagan.checkpoints.architecture import Architecture, Behaviour, describe
+from mmsagan.checkpoints.architecture import Architecture, describe
+from mmsagan.checkpoints.behaviour import Behaviour
+from mmsagan.checkpoints.content import check_tensors, iteration_of, meta_of, not_finite, plain_entries, tensors_of
+from mmsagan.checkpoints.fitting import compare
+from mmsagan.checkpoints.rules import without_prefix
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
@@ -19,6 +22,7 @@ OURS = 'MMSAGAN'
 OPENMMLAB = 'MMGeneration or MMagic'
 STUDIOGAN = 'StudioGAN, since January 2022'
 LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
+# How StudioGAN's files are named after the networks.
 STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
 
 
@@ -58,18 +62,6 @@ class Conversion:
         return dict(meta=meta, state_dict=self.state_dict)
 
 
-def tensors_of(content) -> dict[str, Tensor]:
-    """The tensors of a loaded file: of its ``state_dict``, or of the file itself.
-
-    Raises:
-        CheckpointError: There are none.
-    """
-    state = content.get('state_dict', content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
-    return dict(state)
-
-
 def format_of(state: Mapping[str, Tensor]) -> str | None:
     """The format of a state dict; None for one that is of none of these projects."""
     if openmmlab.is_openmmlab(state):
@@ -90,26 +82,57 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
         generator_ema: Of the averaged generator's.
 
     Raises:
-        CheckpointError: A file is of something else.
+        CheckpointError: A file is of something else, or they are of different networks.
     """
     contents = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
     contents = {name: content for name, content in contents.items() if content is not None}
     states = {name: tensors_of(content) for name, content in contents.items()}
     state_dict = {}
     for name, state in states.items():
-        looks_right = studiogan.is_discriminator if name == 'discriminator' else studiogan.is_generator
-        if not looks_right(state):
-            raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
-        translate = studiogan.discriminator_to_ours if name == 'discriminator' else studiogan.generator_to_ours
-        state_dict.update({f'{name}.{key}': tensor for key, tensor in translate(state).items()})
-    training, dropped = _plain_entries(contents)
+        _check_network(name, state)
+        check_tensors(state)
+        try:
+            ours, _ = studiogan.table_of(name, state).to_ours(without_prefix(state, 'module.'))
+        except CheckpointError as error:
+            raise CheckpointError(f'{name}: {error}') from error
+        state_dict.update({f'{name}.{key}': tensor for key, tensor in ours.items()})
+    training, dropped = plain_entries(contents)
     notes = [] if discriminator is not None else ["without StudioGAN's D file, the result has no discriminator"]
-    iteration = training.pop('mmsagan', {}).get('iteration')
-    if iteration is not None:
-        state_dict['iteration'] = torch.tensor(iteration)
+    own_notes = training.pop('mmsagan', None)
+    iteration = iteration_of(own_notes.get('iteration')) if isinstance(own_notes, dict) else None
+    state_dict['iteration'] = torch.tensor(iteration or 0)
     behaviour = Behaviour(inplace=True)
     architecture = describe(state_dict, behaviour, studiogan.downsample_table)
-    return _checked(Conversion(format_of(states['generator']), state_dict, behaviour, architecture, training, dropped, notes))
+    check_networks(architecture, state_dict, lambda name, key: studiogan.table_of(name, states[name]).foreign_name(key))
+    if discriminator is not None:
+        _check_discriminator_size(architecture)
+    format = format_of(states['generator'])
+    return _noted(Conversion(format, state_dict, behaviour, architecture, training, dropped, notes))
+
+
+def _check_network(name: str, state: Mapping[str, Tensor]) -> None:
+    is_one, is_other = studiogan.is_generator(state), studiogan.is_discriminator(state)
+    if name == 'discriminator':
+        is_one, is_other = is_other, is_one
+    if not is_one:
+        what = f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN"
+        format = format_of(state)
+        if is_other:
+            what += f', but its {"G" if name == "discriminator" else "D"}'
+        elif format in (OURS, OPENMMLAB):
+            what += f', but of {format}'
+        raise CheckpointError(what)
+
+
+def _check_discriminator_size(architecture: Architecture) -> None:
+    """StudioGAN's D of another image size may work on G's images all the same, and judges them by what they are not."""
+    scale, found = architecture.generator['output_scale'], architecture.discriminator['downsample_cfg']
+    wanted = studiogan.downsample_table(scale)
+    if wanted is not None and found != wanted:
+        raise CheckpointError(
+            f"the discriminator is not one for the generator's images of {scale} pixels: StudioGAN's has {len(wanted)} blocks "
+            f'after the first, which halve the size by {wanted}, and this one {len(found)} by {found}'
+        )
 
 
 def from_openmmlab(content, path: str | Path = '', channel_order: str | None = None, inplace: bool | None = None) -> Conversion:
@@ -125,28 +148,34 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
     Raises:
         CheckpointError: The file is of something else.
     """
-    state, dropped = openmmlab.to_ours(tensors_of(content))
+    path, foreign = Path(path), tensors_of(content)
+    check_tensors(foreign)
+    state, dropped = openmmlab.to_ours(foreign)
     notes = []
-    path = Path(path)
+    if not any(key.startswith('generator.') for key in state):
+        state = {key.replace('generator_ema.', 'generator.', 1): tensor for key, tensor in state.items()}
+        notes.append('the file has only the moving average of the generator: it is taken as the generator')
     from_studio = 'convert-studio-rgb' in path.name
     if channel_order is None:
         channel_order = 'rgb' if from_studio else 'bgr'
         why = 'the name says convert-studio-rgb' if from_studio else 'assumed, since the name does not say convert-studio-rgb'
         notes.append(f'channel order {channel_order}: {why}')
-    if channel_order == 'bgr':
-        state = openmmlab.swap_red_and_blue(state)
     if inplace is None:
         inplace, note = _inplace_by_name(f'{path.parent.name}/{path.name}', from_studio)
         notes.append(note)
-    behaviour = guess_behaviour(state, inplace)
-    training, entries = _plain_entries(dict(model=content))
-    meta = training.pop('meta', {})
-    iteration = meta.get('iter')
+    behaviour, note = guess_behaviour(state, inplace)
+    notes += [note] if note else []
+    training, entries = plain_entries(dict(model=content))
+    training.pop('meta', None)
+    iteration = iteration_of(meta_of(content).get('iter'))
     if iteration is not None:
-        state['iteration'] = torch.tensor(int(iteration))
-        training['iter'] = int(iteration)
+        training['iter'] = iteration
+    state['iteration'] = torch.tensor(iteration or 0)
     architecture = describe(state, behaviour, ProjDiscriminator.default_downsample.get)
-    return _checked(Conversion(OPENMMLAB, state, behaviour, architecture, training, dropped + entries, notes))
+    check_networks(architecture, state, lambda name, key: f'{name}.{openmmlab.table_of(name, foreign).foreign_name(key)}')
+    if channel_order == 'bgr':
+        state = openmmlab.swap_red_and_blue(state)
+    return _noted(Conversion(OPENMMLAB, state, behaviour, architecture, training, dropped + entries, notes))
 
 
 def _inplace_by_name(name: str, from_studio: bool) -> tuple[bool, str]:
@@ -159,78 +188,54 @@ def _inplace_by_name(name: str, from_studio: bool) -> tuple[bool, str]:
     return False, 'activations not in place: assumed, since the name does not say; it matters to the discriminator only'
 
 
-def guess_behaviour(state: Mapping[str, Tensor], inplace: bool) -> Behaviour:
-    """What networks under our names probably do, from traces that their training has left in the tensors."""
+def guess_behaviour(state: Mapping[str, Tensor], inplace: bool) -> tuple[Behaviour, str | None]:
+    """What networks under our names probably do, from traces that their training has left in the tensors; and a note."""
     scales = [tensor for key, tensor in state.items() if re.search(r'norm_\d\.weight_embedding\.weight(_orig)?$', key)]
-    if scales and not any(key.endswith('.weight_embedding.weight_orig') for key in state) and _is_normalized(state):
-        # Only the BigGAN schedule normalizes everything but the class embeddings.
-        return Behaviour(inplace, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
+    normalizes_embeddings = any(key.endswith('.weight_embedding.weight_orig') for key in state)
+    normalizes = any(key.endswith('noise2feat.weight_orig') for key in state)
     # Embeddings that state the scale itself start at 1, those that state its deviation from 1 around 0.
     if scales and torch.stack([scale.float().mean() for scale in scales]).mean() > 0.5:
-        return Behaviour(inplace, init='SAGAN')
-    return Behaviour(inplace)
+        return Behaviour(inplace, init='SAGAN'), 'init scheme SAGAN: the class embeddings are near 1, so 1 is not added to them'
+    if scales and normalizes and not normalizes_embeddings:
+        note = 'the BigGAN schedule: its class embeddings alone have no spectral norm; its epsilons are 1e-5 and 1e-8'
+        return Behaviour(inplace, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN'), note
+    return Behaviour(inplace), None
 
 
-def _is_normalized(state: Mapping[str, Tensor]) -> bool:
-    return any(key.endswith('noise2feat.weight_orig') for key in state)
-
-
-def _plain_entries(contents: Mapping[str, Mapping]) -> tuple[dict, list[str]]:
-    """What files hold besides tensors: plain values to be kept, and the names of the rest."""
-    kept, dropped = {}, []
-    for name, content in contents.items():
-        if 'state_dict' not in content:
-            continue
-        for key, value in content.items():
-            if key == 'state_dict':
-                continue
-            value = value.item() if isinstance(value, np.generic) else value
-            if _is_plain(value) and key != 'optimizer':
-                kept[key] = value
-            else:
-                dropped.append(f'{key} ({name})')
-    return kept, dropped
-
-
-def _is_plain(value) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(item) for item in value)
-    return value is None or type(value) in (bool, int, float, str)
-
-
-def _checked(conversion: Conversion) -> Conversion:
-    """The conversion, if its architecture has just these tensors."""
-    check_networks(conversion.architecture, conversion.state_dict)
+def _noted(conversion: Conversion) -> Conversion:
+    """The conversion with notes on what its tensors leave open."""
     conversion.notes += conversion.architecture.notes
+    broken = not_finite(conversion.state_dict)
+    if broken:
+        conversion.notes.append(f'{broken} holds NaN or Inf: the training has diverged')
     return conversion
 
 
-def check_networks(architecture: Architecture, state: Mapping[str, Tensor]) -> None:
+def check_networks(
+    architecture: Architecture, state: Mapping[str, Tensor], foreign_name: Callable[[str, str], str] | None = None
+) -> None:
     """Compares tensors with the networks of an architecture.
+
+    Args:
+        architecture: Which networks.
+        state: Tensors under our names.
+        foreign_name: Gives the other project's name of a network's tensor, for messages.
 
     Raises:
         CheckpointError: Names the first tensor that is missing, unknown or of another shape.
     """
     with torch.device('meta'):
-        model = MODELS.build(architecture.model)
-    own = model.state_dict()
-    for network in ('generator', 'generator_ema', 'discriminator'):
+        own = MODELS.build(architecture.model).state_dict()
+    for network in STUDIOGAN_NETWORKS:
         source = network.removesuffix('_ema')
-        shapes = {key.replace(source, network, 1): tensor.shape for key, tensor in own.items() if key.startswith(f'{source}.')}
-        found = {key: tensor.shape for key, tensor in state.items() if key.startswith(f'{network}.')}
+        wanted = {key.replace(source, network, 1): tensor for key, tensor in own.items() if key.startswith(f'{source}.')}
+        found = {key: tensor for key, tensor in state.items() if key.startswith(f'{network}.')}
         if not found:
             continue
-        missing = [key for key in shapes if key not in found]
-        unknown = [key for key in found if key not in shapes]
-        reshaped = [key for key in shapes if key in found and shapes[key] != found[key]]
-        if missing:
-            raise CheckpointError(f'it is no whole SAGAN or SNGAN: {missing[0]} is missing')
-        if unknown:
-            raise CheckpointError(f'it is no SAGAN or SNGAN: {unknown[0]} does not belong to one')
-        if reshaped:
-            key = reshaped[0]
-            raise CheckpointError(
-                f'its tensors do not fit together: {key} is {tuple(found[key])} and should be {tuple(shapes[key])}'
-            )
+        missing, unknown, reshaped = compare(wanted, found)
+        for key in [*missing, *unknown, *reshaped][:1]:
+            name = foreign_name(network, key.removeprefix(f'{network}.')) if foreign_name else key
+            what = f'{name} is missing' if key in missing else f'{name} does not belong to one'
+            if key in reshaped:
+                what = f'{name} does not fit: here, it is {tuple(found[key].shape)} and should be {tuple(wanted[key].shape)}'
+            raise CheckpointError(f'it is no whole SAGAN or SNGAN: {what}')

@@ -10,6 +10,8 @@ import json
 import pickle
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import safetensors
@@ -18,6 +20,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
 from mmsagan.checkpoints import formats
+from mmsagan.checkpoints.content import tensors_of
 from mmsagan.errors import CheckpointError, DownloadError
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.pickles import NUMPY_GLOBALS
@@ -56,7 +59,7 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist')
+        raise CheckpointError(f'checkpoint {path} {"is a folder: give a file in it" if path.is_dir() else "does not exist"}')
     try:
         with open(path, 'rb') as file:
             start = file.read(9)
@@ -72,7 +75,9 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
         raise CheckpointError(
             f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {_reason(error)}'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
         raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {_reason(error)}') from error
 
 
@@ -94,11 +99,13 @@ def _reason(error: Exception) -> str:
 
 def load_from_local(filename: str, map_location=None) -> dict:
     """The loader of local files that MMEngine calls: a checkpoint under our names, whatever project wrote it."""
-    content = load_checkpoint_file(filename, map_location)
-    conversion = convert_content(content, Path(filename))
+    path = Path(url2pathname(urlsplit(filename).path) if filename.startswith('file://') else filename)
+    content = load_checkpoint_file(path, map_location)
+    conversion = convert_content(content, path)
     if conversion is None:
         return _without_config(content)
-    print_log(f'{filename} is of {conversion.format}: converted. {"; ".join(conversion.notes)}', 'current')
+    said = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)]
+    print_log(f'{filename} is of {conversion.format} and was converted: {"; ".join(said) or "nothing is left out"}', 'current')
     return conversion.checkpoint()
 
 
@@ -118,7 +125,7 @@ def convert_content(content, path: Path) -> formats.Conversion | None:
         CheckpointError: The file is damaged, or is a part that cannot be used alone.
     """
     try:
-        format = formats.format_of(formats.tensors_of(content))
+        format = formats.format_of(tensors_of(content))
         if format == formats.OPENMMLAB:
             return formats.from_openmmlab(content, path)
         if format in (formats.STUDIOGAN, formats.LEGACY_STUDIOGAN):

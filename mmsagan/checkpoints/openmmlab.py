@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from mmsagan.checkpoints.rules import KeyTable, Rule
+from mmsagan.checkpoints.rules import KeyTable, Rule, without_prefix
+from mmsagan.errors import CheckpointError
 
 _BLOCKS = (
     Rule('conv_blocks.{block}.{conv}.conv.{layer}', 'conv_blocks.{block}.{conv}.{layer}'),
@@ -42,8 +43,8 @@ NETWORKS = ('generator', 'generator_ema', 'discriminator')
 # Of the whole model, known and of no use here: what normalizes images is a setting.
 _DROPPED_OF_MODEL = re.compile(r'data_preprocessor\..+')
 
-# The layers that see an image, and which side of their weight that is.
-_IMAGE_LAYERS = {'to_rgb.conv': 0, 'from_rgb.conv_1': 1, 'from_rgb.shortcut': 1}
+# The layers that see an image: which side of their weight that is, and the number of weights a channel.
+_IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.shortcut': (1, 1)}
 
 
 def is_openmmlab(keys: Iterable[str]) -> bool:
@@ -69,19 +70,20 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     for key, tensor in state.items():
         name, _, rest = key.partition('.')
         if name in networks:
-            networks[name][rest.removeprefix('module.')] = tensor
+            networks[name][rest] = tensor
         elif _DROPPED_OF_MODEL.fullmatch(key):
             dropped.append(key)
         else:
-            networks['generator'][key] = tensor  # to be refused by its table, under its full name
+            raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
     for name, tensors in networks.items():
-        translated, unused = _table(name, tensors).to_ours(tensors)
+        translated, unused = table_of(name, tensors).to_ours(without_prefix(tensors, 'module.'), prefix=f'{name}.')
         ours.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
         dropped += [f'{name}.{key}' for key in unused]
     return ours, dropped
 
 
-def _table(network: str, keys: Iterable[str]) -> KeyTable:
+def table_of(network: str, keys: Iterable[str]) -> KeyTable:
+    """The table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
     if network == 'discriminator':
         return DISCRIMINATOR
     return GENERATOR if any('.weight_embedding.' in key for key in keys) else UNCONDITIONAL_GENERATOR
@@ -101,13 +103,13 @@ def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _swapped(key: str, tensor: Tensor) -> Tensor:
     layer, _, name = key.partition('.')[2].rpartition('.')
-    side = _IMAGE_LAYERS.get(layer)
-    if side is None:
+    if layer not in _IMAGE_LAYERS:
         return tensor
+    side, kernel_size = _IMAGE_LAYERS[layer]
     if name in ('weight', 'weight_orig'):
         return tensor.flip(side)
     if side == 0 and name in ('bias', 'weight_u'):
         return tensor.flip(0)
     if side == 1 and name == 'weight_v':  # (channels * kernel,)
-        return tensor.unflatten(0, (3, -1)).flip(0).flatten()
+        return tensor.unflatten(0, (-1, kernel_size)).flip(0).flatten()
     return tensor

@@ -1,16 +1,16 @@
 """Making of a training's checkpoint what its users need."""
 
-import ast
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmsagan.checkpoints.architecture import part_of
-from mmsagan.checkpoints.formats import tensors_of
+from mmsagan.checkpoints.behaviour import model_text
+from mmsagan.checkpoints.content import meta_of, tensors_of
 from mmsagan.checkpoints.loading import load_from_local
 from mmsagan.checkpoints.saving import checkpoint_bytes
 from mmsagan.errors import CheckpointError
-from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.files import check_writable, write_output
 from mmsagan.version import __version__
 
 
@@ -46,28 +46,17 @@ def publish(
     if not with_discriminator:
         state = {key: tensor for key, tensor in state.items() if not key.startswith('discriminator.')}
         dropped.append('discriminator')
-    meta = _published_meta(checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {})
+    meta = _published_meta(meta_of(checkpoint))
     file_format = file_format or ('safetensors' if Path(out).suffix == '.safetensors' else 'pth')
     data = checkpoint_bytes(dict(meta=meta, state_dict=state), file_format)
     stem = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.safetensors') else Path(out)
     published = stem.with_name(f'{stem.name}-{hashlib.sha256(data).hexdigest()[:8]}.{file_format}')
-    write_atomically(published, data)
+    write_output(published, data)
     return published, dropped
 
 
 def _published_meta(meta: Mapping) -> dict:
     """Of a run's notes, those about the model: no times, paths or names of machines."""
     kept = {key: meta[key] for key in ('iter', 'source', 'training', 'behaviour', 'cfg_options') if key in meta}
-    model = _model_text(meta.get('cfg'))
+    model = model_text(meta.get('cfg'))
     return dict(kept, mmsagan_version=__version__, **(dict(cfg=model) if model else {}))
-
-
-def _model_text(config) -> str | None:
-    """The lines of a config's text that state the model; the text is read, not run."""
-    try:
-        assignments = [node for node in ast.parse(config).body if isinstance(node, ast.Assign)]
-    except (SyntaxError, TypeError, ValueError):
-        return None
-    named = {target.id: node for node in assignments for target in node.targets if isinstance(target, ast.Name)}
-    lines = [ast.get_source_segment(config, named[name]) for name in ('default_scope', 'model') if name in named]
-    return '\n'.join(lines) + '\n' if 'model' in named else None

@@ -10,7 +10,7 @@ from mmsagan.errors import CheckpointError
 
 # What may stand in the place of a placeholder in a rule's names.
 _PLACEHOLDERS = {
-    'block': r'\d+',
+    'block': r'\d{1,4}',
     'number': '[12]',
     'conv': 'conv_1|conv_2|shortcut',
     'projection': 'theta|phi|g|o',
@@ -61,11 +61,12 @@ class KeyTable:
         self._from_ours = [(_compile(rule.ours), rule) for rule in rules]
         self._dropped = [re.compile(pattern) for pattern in dropped]
 
-    def to_ours(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    def to_ours(self, state: Mapping[str, Tensor], prefix: str = '') -> tuple[dict[str, Tensor], list[str]]:
         """Translates to our names.
 
         Args:
             state: The other project's tensors by name.
+            prefix: What was taken off the names, for messages.
 
         Returns:
             Our tensors, and the keys that were dropped.
@@ -78,8 +79,10 @@ class KeyTable:
             if any(pattern.fullmatch(key) for pattern in self._dropped):
                 dropped.append(key)
                 continue
-            rule, values = _find(self._from_foreign, key)
-            _put(ours, _render(rule.ours, values), rule.change.to_ours(tensor) if rule.change else tensor, key)
+            rule, values = _find(self._from_foreign, key, prefix)
+            if rule.change:
+                tensor = _changed(rule.change.to_ours, tensor, prefix + key)
+            _put(ours, _render(rule.ours, values), tensor, prefix + key)
         return ours, dropped
 
     def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,16 +90,31 @@ class KeyTable:
         foreign = {}
         for key, tensor in state.items():
             rule, values = _find(self._from_ours, key)
-            _put(foreign, _render(rule.foreign, values), rule.change.to_foreign(tensor) if rule.change else tensor, key)
+            if rule.change:
+                tensor = _changed(rule.change.to_foreign, tensor, key)
+            _put(foreign, _render(rule.foreign, values), tensor, key)
         return foreign
+
+    def foreign_name(self, key: str) -> str:
+        """The other project's name of a tensor of ours."""
+        rule, values = _find(self._from_ours, key)
+        return _render(rule.foreign, values)
+
+
+def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under names without a prefix, which need not be there. Raises a CheckpointError if two names become one."""
+    plain = {}
+    for key, tensor in state.items():
+        _put(plain, key.removeprefix(prefix), tensor, key)
+    return plain
 
 
 def _compile(template: str) -> re.Pattern:
-    """A template as a regular expression with a group for each placeholder; ``block1`` is a number one too high."""
+    """A template as a regular expression with a group for each placeholder; that of ``{block+1}`` is named ``block_plus_1``."""
     parts, end = [], 0
     for match in _PLACEHOLDER.finditer(template):
         name, higher = match.groups()
-        parts += [re.escape(template[end : match.start()]), f'(?P<{name}{"1" if higher else ""}>{_PLACEHOLDERS[name]})']
+        parts += [re.escape(template[end : match.start()]), f'(?P<{name}{"_plus_1" if higher else ""}>{_PLACEHOLDERS[name]})']
         end = match.end()
     return re.compile(''.join([*parts, re.escape(template[end:])]))
 
@@ -106,21 +124,28 @@ def _match(pattern: re.Pattern, key: str) -> dict[str, str] | None:
     if not match:
         return None
     values = match.groupdict()
-    if 'block1' in values:
-        values['block'] = str(int(values.pop('block1')) - 1)
+    if 'block_plus_1' in values:
+        values['block'] = str(int(values.pop('block_plus_1')) - 1)
     return None if values.get('block') == '-1' else values
 
 
-def _find(table: list[tuple[re.Pattern, Rule]], key: str) -> tuple[Rule, dict[str, str]]:
+def _find(table: list[tuple[re.Pattern, Rule]], key: str, prefix: str = '') -> tuple[Rule, dict[str, str]]:
     for pattern, rule in table:
         values = _match(pattern, key)
         if values is not None:
             return rule, values
-    raise CheckpointError(f'the key {key!r} is not of a network that can be converted (SAGAN or SNGAN)')
+    raise CheckpointError(f'the key {(prefix + key)[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
 
 
 def _render(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: str(int(values[match[1]]) + 1) if match[2] else values[match[1]], template)
+
+
+def _changed(change: Callable[[Tensor], Tensor], tensor: Tensor, key: str) -> Tensor:
+    try:
+        return change(tensor)
+    except RuntimeError as error:
+        raise CheckpointError(f'{key!r} has the shape {tuple(tensor.shape)}, which it cannot have in such a network') from error
 
 
 def _put(state: dict[str, Tensor], key: str, tensor: Tensor, source: str) -> None:

@@ -95,19 +95,11 @@ def is_legacy(keys: Mapping[str, Tensor]) -> bool:
     return any('.embed0.' in key for key in keys)
 
 
-def generator_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translates a generator of either generation, with or without the prefix ``module.``."""
-    return (LEGACY_GENERATOR if is_legacy(state) else GENERATOR).to_ours(without_prefix(state))[0]
-
-
-def discriminator_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translates a discriminator, with or without the prefix ``module.``."""
-    return DISCRIMINATOR.to_ours(without_prefix(state))[0]
-
-
-def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The keys without the ``module.`` that data-parallel wrappers put before them."""
-    return {key.removeprefix('module.'): tensor for key, tensor in state.items()}
+def table_of(network: str, state: Mapping[str, Tensor]) -> KeyTable:
+    """The table for a state dict of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
+    if network == 'discriminator':
+        return DISCRIMINATOR
+    return LEGACY_GENERATOR if is_legacy(state) else GENERATOR
 
 
 # By image size: the channels that enter G's blocks and leave D's later ones, as multiples of g_conv_dim and d_conv_dim.
@@ -142,23 +134,22 @@ def settings_of(architecture: Architecture) -> dict:
     """
     g, d = architecture.generator, architecture.discriminator
     scale = g['output_scale']
-    lacks = {
-        f'images of {scale} pixels that begin with {g["input_scale"]}': scale not in _GENERATOR_WIDTHS or g['input_scale'] != 4,
-        f'images of {g["out_channels"]} channels': g['out_channels'] != 3,
-        'attention of these widths': any(len(network['attention_cfg'] or ()) > 1 for network in (g, d)),
-        'spectral norm in some of the layers only': g['with_embedding_spectral_norm'] != g['with_spectral_norm'],
-        'discriminator without spectral norm and without batch norm': not d['with_spectral_norm'],
-        'class embeddings that are used without adding 1': g['init_cfg']['type'] not in ('studio', 'BigGAN'),
-        f'batch norms with an epsilon of {g["norm_eps"]:g}, only 1e-4': g['norm_eps'] != 1e-4,
-        f'discriminator that halves the size by {d["downsample_cfg"]}': d['downsample_cfg'] != downsample_table(scale),
-    }
     smallest = (4, 2) if scale == 32 else (1, 1)
     g_conv_dim, d_conv_dim = (network['base_channels'] // factor for network, factor in zip((g, d), smallest))
-    lacks['blocks of these widths'] = [factor * g['base_channels'] for factor in g['channels_cfg']] != _times(
-        _GENERATOR_WIDTHS.get(scale), g_conv_dim
-    ) or [factor * d['base_channels'] for factor in d['channels_cfg']] != _times(_DISCRIMINATOR_WIDTHS.get(scale), d_conv_dim)
-    for what, is_lacking in lacks.items():
-        if is_lacking:
+    fits = [
+        (scale in _GENERATOR_WIDTHS and g['input_scale'] == 4, f'images of {scale} pixels that begin with {g["input_scale"]}'),
+        (g['out_channels'] == 3, f'images of {g["out_channels"]} channels'),
+        (_has_widths(g, _GENERATOR_WIDTHS.get(scale), g_conv_dim), 'generator with blocks of these widths'),
+        (_has_widths(d, _DISCRIMINATOR_WIDTHS.get(scale), d_conv_dim), 'discriminator with blocks of these widths'),
+        (d['downsample_cfg'] == downsample_table(scale), f'discriminator that halves the size by {d["downsample_cfg"]}'),
+        (_has_usual_attention(g) and _has_usual_attention(d), 'attention of these widths'),
+        (g['with_embedding_spectral_norm'] == g['with_spectral_norm'], 'spectral norm in some of the layers only'),
+        (d['with_spectral_norm'], 'discriminator without spectral norm and without batch norm'),
+        (g['init_cfg']['type'] in ('studio', 'BigGAN'), 'class embeddings that are used without adding 1'),
+        (g['norm_eps'] == 1e-4, f'batch norms with an epsilon of {g["norm_eps"]:g}, only 1e-4'),
+    ]
+    for is_there, what in fits:
+        if not is_there:
             raise CheckpointError(f'StudioGAN cannot express this model: it has no {what}')
     return dict(
         DATA=dict(img_size=scale, num_classes=architecture.num_classes),
@@ -178,8 +169,13 @@ def settings_of(architecture: Architecture) -> dict:
     )
 
 
-def _times(factors: list[int] | None, width: int) -> list[int]:
-    return [factor * width for factor in factors or ()]
+def _has_widths(network: Mapping, factors: list[int] | None, width: int) -> bool:
+    wanted = [factor * width for factor in factors or ()]
+    return [factor * network['base_channels'] for factor in network['channels_cfg']] == wanted
+
+
+def _has_usual_attention(network: Mapping) -> bool:
+    return network['attention_cfg'] in (None, dict(type='SelfAttentionBlock'))
 
 
 def _as_list(numbers: int | list[int]) -> list[int]:

@@ -276,6 +276,8 @@ class ConditionalGAN(BaseModel):
             raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
         known = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes: give no labels'
         if label.is_floating_point():
+            if not label.isfinite().all():
+                raise ConfigError('class weights must be finite')
             if label.shape[1:] != (self.num_classes,):
                 raise ConfigError(
                     f'class weights must be of shape (N, num_classes), got {tuple(label.shape)}, and the model has {known}'

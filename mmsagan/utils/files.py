@@ -32,12 +32,25 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             raise
 
 
-def check_writable(path: str | Path) -> None:
-    """Raises a ConfigError if a file cannot be written to this path; makes its folder."""
-    path = Path(path)
+def write_output(path: str | Path, data: bytes) -> None:
+    """Writes a file that the user has asked for; see :func:`write_atomically`.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
     except OSError as error:
-        raise ConfigError(f'{path} cannot be written: {error}') from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f'{path} cannot be written: {"it is a folder" if path.is_dir() else "the folder is read-only"}')
+        raise ConfigError(f'{path} cannot be written: {error.strerror or error}') from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises a ConfigError if a file cannot be written to this path. Makes nothing."""
+    path = Path(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise ConfigError(f'{path} cannot be written: it is a folder')
+    if not folder.is_dir():
+        raise ConfigError(f'{path} cannot be written: {folder} is a file')
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f'{path} cannot be written: the folder {folder} is read-only')

@@ -5,7 +5,8 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import studiogan
-from mmsagan.checkpoints.architecture import Behaviour, describe
+from mmsagan.checkpoints.architecture import describe
+from mmsagan.checkpoints.behaviour import Behaviour
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
@@ -153,13 +154,3 @@ def test_tensors_of_something_else(gan_config, changed, message):
     state = {**MODELS.build(gan_config()).state_dict(), **changed}
     with pytest.raises(CheckpointError, match=message):
         describe({key: tensor for key, tensor in state.items() if tensor is not None}, Behaviour(), lambda scale: None)
-
-
-@pytest.mark.parametrize(
-    'meta', [None, [], {}, dict(behaviour=3), dict(behaviour=dict(inplace='yes')), dict(behaviour=dict(init='x'))]
-)
-def test_behaviour_is_taken_only_if_it_makes_sense(meta):
-    assert Behaviour.from_meta(meta) is None
-    stated = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
-    assert Behaviour.from_meta(dict(behaviour=stated)) == Behaviour(**stated)
-    assert Behaviour.from_meta(dict(behaviour=dict(stated, init='os.system'))) is None

@@ -3,10 +3,12 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
-from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.checkpoints import formats, load_checkpoint_file
 from mmsagan.checkpoints.convert import convert_openmmlab, convert_studiogan, export_studiogan
 from mmsagan.checkpoints.loading import load_from_local
 from mmsagan.errors import CheckpointError, ConfigError
@@ -41,7 +43,7 @@ def test_ours_to_studiogan_to_ours_is_bit_identical(trained, tmp_path):
         "base channels are 4 and 2 times StudioGAN's"
     )
     assert settings['MODEL']['attn_g_loc'] == [2] and settings['DATA'] == dict(img_size=32, num_classes=3)
-    assert any('in place' in note for note in notes)
+    assert any('assumed' in note and 'in place' in note for note in notes), 'this checkpoint holds no config'
     generator, average, discriminator = paths
     convert_studiogan(generator, tmp_path / 'back.pth', discriminator, average)
     state = load_checkpoint_file(trained)['state_dict']
@@ -78,9 +80,8 @@ def test_other_sizes(gan_config, tmp_path, scale):
     cfg['discriminator']['act_cfg'] = dict(type='ReLU', inplace=True)
     model = MODELS.build(cfg)
     model.init_weights()
-    behaviour = dict(inplace=True, norm_eps=1e-4, sn_eps=1e-12, init='studio')
-    options = {'model.discriminator.downsample_cfg': halves}
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(behaviour=behaviour, cfg_options=options)), tmp_path / 'a.pth')
+    # As MMEngine writes it.
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=Config(dict(model=cfg)).pretty_text)), tmp_path / 'a.pth')
     paths, settings, notes = export_studiogan(tmp_path / 'a.pth', tmp_path / 'studio')
     assert settings['DATA']['img_size'] == scale and not notes
     conversion = convert_studiogan(paths[0], tmp_path / 'b.pth', paths[1])
@@ -123,7 +124,7 @@ def test_written_files_say_what_they_are(reference, tmp_path):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        (dict(generator=dict(norm_eps=1e-5)), None),  # not to be seen in the tensors
+        (dict(generator=dict(norm_eps=1e-5)), 'epsilon of 1e-05'),
         (dict(generator=dict(with_embedding_spectral_norm=False)), 'spectral norm in some of the layers'),
         (dict(discriminator=dict(with_spectral_norm=False)), 'discriminator without spectral norm'),
         (dict(generator=dict(init_cfg=dict(type='SAGAN'))), 'without adding 1'),
@@ -133,12 +134,10 @@ def test_written_files_say_what_they_are(reference, tmp_path):
     ],
 )
 def test_what_studiogan_has_no_network_for(gan_config, tmp_path, changes, message):
-    model = MODELS.build(gan_config(**changes))
+    cfg = gan_config(**changes)
+    model = MODELS.build(cfg)
     model.init_weights()
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'in.pth')
-    if message is None:
-        assert len(export_studiogan(tmp_path / 'in.pth', tmp_path / 'out')[0]) == 2
-        return
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=f'model = {cfg!r}')), tmp_path / 'in.pth')
     with pytest.raises(CheckpointError, match=message):
         export_studiogan(tmp_path / 'in.pth', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
@@ -193,6 +192,108 @@ def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, conv
     assert path.name in str(info.value)
     assert not out.exists() and not list((tmp_path / 'made').glob('*') if out.parent.exists() else ())
     assert not (tmp_path / 'executed').exists()
+
+
+def odd_state(state, kind):
+    key = 'linear0.weight_orig'
+    tensor = state[key]
+    changes = {
+        'sparse': {key: tensor.to_sparse()},
+        'integers': {key: tensor.long()},
+        'complex': {key: tensor.to(torch.complex64)},
+        'expanded': {key: torch.zeros(1).expand(10**9, 10**5)},
+        'twice': {f'module.{key}': torch.zeros_like(tensor)},
+        'empty': {'blocks.2.0.sigma': torch.zeros(0)},
+        'long number': {f'blocks.{"1" * 5000}.0.sigma': torch.zeros(1)},
+    }
+    return {**state, **changes[kind]}
+
+
+@pytest.mark.parametrize(
+    'kind, message',
+    [
+        ('sparse', 'linear0.weight_orig is no weight'),
+        ('integers', 'linear0.weight_orig is no weight'),
+        ('complex', 'linear0.weight_orig is no weight'),
+        ('expanded', 'does not hold so many numbers'),
+        ('twice', 'two keys of the file stand for .linear0.weight_orig'),
+        ('empty', 'sigma'),
+        ('long number', 'is not of a network'),
+    ],
+)
+def test_tensors_that_are_no_weights(fixture_of, kind, message):
+    content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
+    content['state_dict'] = odd_state(content['state_dict'], kind)
+    with pytest.raises(CheckpointError, match=message):
+        formats.from_studiogan(content)
+
+
+@pytest.mark.parametrize('g_scale, d_scale', [(32, 64), (64, 32), (128, 64), (64, 128), (128, 32)])
+def test_networks_of_different_image_sizes(tmp_path, g_scale, d_scale):
+    """Both are StudioGAN's and would run together; only their sizes say that they do not belong together."""
+    files = {}
+    for scale in (g_scale, d_scale):
+        halves = [True, False, False] if scale == 32 else [True] * (3 if scale == 64 else 4) + [False]
+        cfg = dict(
+            type='SAGAN',
+            num_classes=2,
+            generator=dict(type='SAGANGenerator', output_scale=scale, base_channels=4, with_spectral_norm=True),
+            discriminator=dict(type='ProjDiscriminator', input_scale=scale, base_channels=2, downsample_cfg=halves),
+        )
+        torch.save(dict(state_dict=MODELS.build(cfg).state_dict(), meta=dict(cfg=f'model = {cfg!r}')), tmp_path / 'in.pth')
+        files[scale] = export_studiogan(tmp_path / 'in.pth', tmp_path / str(scale))[0]
+    with pytest.raises(CheckpointError, match='not one for the generator|no whole|no SAGAN'):
+        convert_studiogan(files[g_scale][0], tmp_path / 'out.pth', files[d_scale][1])
+    assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize(
+    'meta, iteration',
+    [
+        (None, 0),
+        ([1], 0),
+        (7, 0),
+        (dict(iter='abc'), 0),
+        (dict(iter=10**40), 0),
+        (dict(iter=5, hook_msgs=dict(best=np.float64(3))), 5),
+    ],
+)
+def test_notes_of_any_kind(fixture_of, tmp_path, meta, iteration):
+    content = load_checkpoint_file(fixture_of('mmagic_32_wReLUinplace').path)
+    content['meta'] = meta
+    assert int(formats.from_openmmlab(content).state_dict['iteration']) == iteration
+    torch.save(dict(content, state_dict=formats.from_openmmlab(content).state_dict), tmp_path / 'ours.pth')
+    assert len(export_studiogan(tmp_path / 'ours.pth', tmp_path)[0]) == 2
+
+
+def test_an_average_alone_becomes_the_generator(fixture_of):
+    fixture = fixture_of('mmagic_32_wReLUinplace')
+    content = load_checkpoint_file(fixture.path)
+    content['state_dict'] = {key.replace('generator.', 'generator_ema.'): t for key, t in content['state_dict'].items()}
+    conversion = formats.from_openmmlab(content, fixture.path)
+    assert any('only the moving average' in note for note in conversion.notes)
+    model = MODELS.build(conversion.architecture.model)
+    model.load_state_dict(conversion.state_dict)
+    fixture.check(model.eval())
+
+
+def test_shared_tensors_are_written_to_safetensors(fixture_of, tmp_path):
+    content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
+    torch.save(content, tmp_path / 'G.pth')
+    convert_studiogan(tmp_path / 'G.pth', tmp_path / 'out.safetensors', generator_ema=tmp_path / 'G.pth')
+    content = load_checkpoint_file(fixture_of('mmagic_32_wReLUinplace').path)
+    state = content['state_dict']
+    state.update({key.replace('generator.', 'generator_ema.'): t for key, t in list(state.items()) if 'generator.' in key})
+    torch.save(content, tmp_path / 'shared.pth')
+    convert_openmmlab(tmp_path / 'shared.pth', tmp_path / 'out.safetensors')
+    written = load_checkpoint_file(tmp_path / 'out.safetensors')['state_dict']
+    assert torch.equal(written['generator_ema.to_rgb.conv.bias'], written['generator.to_rgb.conv.bias'])
+
+
+def test_weights_of_a_diverged_training_are_noted(fixture_of):
+    content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
+    content['state_dict']['bn4.weight'][0] = float('nan')
+    assert any('to_rgb.bn.weight holds NaN' in note for note in formats.from_studiogan(content).notes)
 
 
 def test_a_good_generator_with_a_bad_discriminator(fixture_of, tmp_path):

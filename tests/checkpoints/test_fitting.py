@@ -35,6 +35,21 @@ def test_a_generator_alone(gan_config):
         fit_checkpoint(model, state)
 
 
+def test_an_unknown_part_of_the_average(gan_config):
+    model = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
+    with pytest.raises(CheckpointError, match='bogus'):
+        fit_checkpoint(model, {**model.state_dict(), 'generator_ema.bogus': torch.zeros(1)})
+
+
+def test_class_embeddings_that_mean_something_else(gan_config):
+    """No tensor shows whether 1 is to be added to the scales, and images are wrong if it is not known."""
+    behaviour = dict(inplace=False, norm_eps=1e-4, sn_eps=1e-12, init='SAGAN')
+    model = MODELS.build(gan_config())
+    checkpoint = dict(state_dict=model.state_dict(), meta=dict(behaviour=behaviour))
+    assert ['init_cfg.type=SAGAN' in warning for warning in fit_checkpoint(model, checkpoint)] == [True]
+    assert fit_checkpoint(MODELS.build(gan_config(generator=dict(init_cfg=dict(type='SNGAN')))), checkpoint) == []
+
+
 @pytest.mark.parametrize(
     'inplace, norm_eps, expected', [(True, 1e-4, ['inplace=True']), (False, 1e-5, ['norm_eps=1e-05']), (False, 1e-4, [])]
 )

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from mmsagan.checkpoints import formats, load_checkpoint_file, openmmlab, studiogan
-from mmsagan.checkpoints.architecture import Behaviour, describe
+from mmsagan.checkpoints.architecture import describe
+from mmsagan.checkpoints.behaviour import Behaviour
+from mmsagan.checkpoints.content import tensors_of
 from mmsagan.errors import CheckpointError
 from mmsagan.registry import MODELS
 
@@ -152,14 +154,16 @@ def test_biggan_schedule_is_recognized(gan_config):
     """Its class embeddings are not normalized; its epsilons differ."""
     model = MODELS.build(gan_config(generator=dict(with_embedding_spectral_norm=False, init_cfg=dict(type='BigGAN'))))
     model.init_weights()
-    assert formats.guess_behaviour(model.state_dict(), inplace=False) == Behaviour(False, 1e-5, 1e-8, 'BigGAN')
+    behaviour, note = formats.guess_behaviour(model.state_dict(), inplace=False)
+    assert behaviour == Behaviour(False, 1e-5, 1e-8, 'BigGAN') and 'BigGAN' in note
 
 
 @pytest.mark.parametrize('init, expected', [('studio', 'studio'), ('SAGAN', 'SAGAN'), ('SNGAN', 'SAGAN')])
 def test_whether_one_is_added_to_scales(gan_config, init, expected):
     model = MODELS.build(gan_config(generator=dict(init_cfg=dict(type=init))))
     model.init_weights()
-    assert formats.guess_behaviour(model.state_dict(), inplace=True) == Behaviour(True, init=expected)
+    behaviour, note = formats.guess_behaviour(model.state_dict(), inplace=True)
+    assert behaviour == Behaviour(True, init=expected) and bool(note) == (expected != 'studio')
 
 
 def test_training_state_is_kept_if_plain(fixture_of):
@@ -192,11 +196,11 @@ def broken(content, kind):
 @pytest.mark.parametrize(
     'kind, message',
     [
-        ('missing', 'conv_blocks.1.conv_1.bias is missing'),
+        ('missing', 'blocks.1.0.conv2d1.bias is missing'),
         ('missing block', 'conv_blocks.1 is missing'),
-        ('reshaped', r'conv_1.bias is \(7,\) and should be \(32,\)'),
+        ('reshaped', r'blocks.1.0.conv2d1.bias does not fit: here, it is \(7,\) and should be \(32,\)'),
         ('unknown', 'shared.weight'),
-        ('other width', 'to_rgb.bn.weight'),
+        ('other width', 'bn4.weight does not fit'),
     ],
 )
 def test_every_key_counts(fixture_of, kind, message):
@@ -208,16 +212,19 @@ def test_every_key_counts(fixture_of, kind, message):
 def test_networks_in_each_others_place(fixture_of):
     fixture = fixture_of('studiogan_current_32')
     generator, discriminator = (load_checkpoint_file(path) for path in (fixture.path, fixture.discriminator))
-    with pytest.raises(CheckpointError, match="given as generator is not StudioGAN's G"):
+    with pytest.raises(CheckpointError, match="given as generator is not StudioGAN's G .*, but its D"):
         formats.from_studiogan(discriminator, generator)
     with pytest.raises(CheckpointError, match="given as discriminator is not StudioGAN's D"):
         formats.from_studiogan(generator, generator)
 
 
-@pytest.mark.parametrize('content', [[1, 2], dict(state_dict={}), dict(a=1), torch.zeros(2), dict(state_dict=dict(a='text'))])
+@pytest.mark.parametrize(
+    'content',
+    [[1, 2], dict(state_dict={}), dict(a=1), torch.zeros(2), dict(state_dict=dict(a='text')), {0: torch.zeros(2)}],
+)
 def test_no_networks(content):
     with pytest.raises(CheckpointError, match='no networks'):
-        formats.tensors_of(content)
+        tensors_of(content)
 
 
 def test_an_architecture_that_is_described_from_nothing():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 
@@ -54,11 +55,20 @@ class ConsistencyHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume and 'optimizer' not in checkpoint:
             raise CheckpointError(
-                'the checkpoint has no training state to resume from (it was published or converted); to begin a training with '
-                'its weights, set load_from'
+                f'{runner._load_from} has no training state to resume from (it was published or converted); to begin a '
+                'training with its weights, set load_from'
             )
-        for warning in fit_checkpoint(unwrap(runner.model), checkpoint):
+        try:
+            warnings = fit_checkpoint(unwrap(runner.model), checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f'{runner._load_from or runner.work_dir}: {error}') from error
+        for warning in warnings:
             runner.logger.warning(warning)
+        if not runner._resume:
+            # A new training counts its own iterations, on which updates of G and the average's start depend.
+            state = checkpoint.get('state_dict', checkpoint)
+            if 'iteration' in state:
+                state['iteration'] = torch.zeros_like(state['iteration'])
 
     @staticmethod
     def _check_classes(num_classes: int | None, classes) -> None:

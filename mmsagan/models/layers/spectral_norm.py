@@ -96,3 +96,38 @@ def settle_spectral_norm(network: nn.Module, iterations: int = 15) -> None:
 def sigma(module: nn.Module) -> Tensor:
     """The layer's current estimate of its weight's largest singular value, a scalar."""
     return _singular_value(module.weight_orig.detach(), module.weight_u, module.weight_v)
+
+
+@torch.no_grad()
+def fold_spectral_norm(network: nn.Module) -> nn.Module:
+    """Replaces every normalized layer's weight, in place, by the plain one that evaluation mode computes from it.
+
+    For networks that are only sampled from then on: in evaluation mode sigma is a constant. The layers become ordinary ones
+    with a parameter ``weight``, without hooks; the network can no longer be trained as it was.
+
+    Args:
+        network: Any module; layers without spectral normalization stay as they are.
+
+    Returns:
+        The same network.
+
+    Example:
+        >>> layer = fold_spectral_norm(spectral_norm(nn.Conv2d(3, 8, 3)))
+        >>> sorted(layer.state_dict())
+        ['bias', 'weight']
+    """
+    for module in network.modules():
+        if spectral_norm_hook(module) is not None:
+            _fold(module)
+    return network
+
+
+def _fold(module: nn.Module) -> None:
+    weight = nn.Parameter(module.weight_orig / sigma(module), module.weight_orig.requires_grad)
+    for name in ('weight', 'weight_orig', 'weight_u', 'weight_v'):
+        delattr(module, name)
+    module.register_parameter('weight', weight)
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key, hook in list(hooks.items()):
+            if isinstance(hook, SpectralNorm) or hook is _drop_graph:
+                del hooks[key]

@@ -3,9 +3,12 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import remove_spectral_norm as torch_remove_spectral_norm
 from torch.nn.utils import spectral_norm as torch_spectral_norm
 
 from mmsagan.models.layers import settle_spectral_norm, sigma, spectral_norm
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm
+from mmsagan.registry import MODELS
 
 
 def layers():
@@ -83,3 +86,31 @@ def test_settling_makes_the_first_forward_right():
     settle_spectral_norm(network, iterations=300)
     expected = torch.linalg.matrix_norm(network[0].weight_orig.detach(), 2)
     torch.testing.assert_close(sigma(network[0]), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize('index', range(3))
+def test_folding_leaves_a_plain_layer_with_torchs_weight(index):
+    plain = layers()[index]
+    ours, theirs = spectral_norm(copy.deepcopy(plain)), torch_spectral_norm(copy.deepcopy(plain), eps=1e-12)
+    theirs.load_state_dict(ours.state_dict())
+    for _ in range(2):
+        call(ours), call(theirs)
+    expected = call(ours.eval())
+    assert fold_spectral_norm(ours) is ours
+    assert torch.equal(call(ours), expected)
+    assert ours.state_dict().keys() == plain.state_dict().keys() and isinstance(ours.weight, nn.Parameter)
+    assert not ours._forward_pre_hooks and not ours._forward_hooks
+    torch.testing.assert_close(ours.weight, torch_remove_spectral_norm(theirs.eval()).weight)
+
+
+def test_folding_a_network_changes_no_image(gan_config):
+    gan = MODELS.build(gan_config())
+    gan.init_weights()
+    network = gan.generator
+    torch.nn.init.constant_(network.conv_blocks[2].gamma, 0.7)
+    noise, label = torch.randn(4, 16), torch.tensor([0, 1, 2, 0])
+    network(noise, label)
+    expected = network.eval()(noise, label)
+    assert torch.equal(fold_spectral_norm(network)(noise, label), expected)
+    assert not any('weight_' in key for key in network.state_dict() if 'embedding' not in key)
+    assert torch.equal(fold_spectral_norm(network)(noise, label), expected)  # a plain network stays as it is

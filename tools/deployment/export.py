@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Exports the generator to one file that runs without this package, and compares its images with the model's."""
+
+import argparse
+
+from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.export import DEFAULT_OPSET, FORMATS, ExportedGenerator, check_export_arguments, export_generator
+from mmsagan.apis.inference import init_model
+
+USAGE = {
+    'onnx': (
+        "session = onnxruntime.InferenceSession('{path}')",
+        "images, = session.run(['images'], dict({inputs}))  # numpy arrays",
+    ),
+    'torchscript': ("generator = torch.jit.load('{path}')", 'images = generator({inputs})'),
+    'pt2': ("generator = torch.export.load('{path}').module()", 'images = generator({inputs})'),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser.add_argument(
+        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    )
+    parser.add_argument(
+        '--format',
+        choices=list(FORMATS),
+        required=True,
+        help='onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch',
+    )
+    parser.add_argument('--out', required=True, help='the file to write')
+    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
+    parser.add_argument(
+        '--opset', type=at_least(1), help=f'operator set of an ONNX file; default: {DEFAULT_OPSET}, which most runtimes read'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    check_export_arguments(args.out, args.format, args.opset)
+    model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
+    print(report(export_generator(model, args.out, args.format, args.sample_model, args.opset)))
+
+
+def report(exported: ExportedGenerator) -> str:
+    """What was written, how far it was checked, and two lines of Python to use it."""
+    metadata = exported.metadata
+    conditional = metadata['num_classes'] != '0'
+    names = ['noise', 'label'] if conditional else ['noise']
+    code = '\n'.join(f'    {line}' for line in USAGE[exported.format]).format(
+        path=exported.path, inputs=', '.join(f'{name}={name}' for name in names)
+    )
+    sizes = ' and '.join(map(str, exported.batch_sizes))
+    return (
+        f'{exported.path}: {exported.format}, {exported.size / 2**20:.1f} MiB, the {metadata["sample_model"]} generator\n'
+        f"run at batch sizes {sizes}: its images differ from the model's by at most {exported.max_difference:.1e}\n"
+        f'noise (N, {metadata["noise_size"]}) float32{", label (N,) int64" if conditional else ""} -> '
+        f'images (N, 3, {metadata["image_size"]}, {metadata["image_size"]}) RGB in [-1, 1]:\n{code}'
+    )
+
+
+if __name__ == '__main__':
+    run_tool(main)
