@@ -2,12 +2,11 @@
 
 import copy
 import importlib
-import json
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
 from mmsagan.errors import ConfigError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable
 from mmsagan.version import __version__
 
-# The oldest operator set that torch's exporter writes by itself: the older the set, the more runtimes read the file.
-DEFAULT_OPSET = 18
-DYNAMO_EXPORTER_SINCE = (2, 9)
 # Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other sizes than that.
 TRACED_BATCH_SIZE = 2
 CHECKED_BATCH_SIZES = (1, 5)
 # A grey level is 2 / 255 = 8e-3 wide, so this is an 80th of one. Other kernels and another order of summation change an image
 # by 1e-6 to 1e-5; a real mistake, such as a lost layer or another label, by 1e-2 and more.
 TOLERANCE = 1e-4
-# Where TorchScript and pt2 archives have the metadata; ONNX has a place of its own for them.
-METADATA_FILE = 'mmsagan.json'
-
-Inputs = dict[str, Tensor]
 
 
 class ExportError(MMSAGANError):
@@ -149,9 +142,6 @@ def check_export_arguments(path: str | Path, format: str, opset: int | None = No
             raise ConfigError(f'the {format} export needs {package} ({error}): pip install "mmsagan[export]"') from error
 
 
-# ---------------------------------------------------------------------------------------------------------- the generator
-
-
 class _DeployedGenerator(nn.Module):
     """The generator, called with the names that the file's inputs have."""
 
@@ -228,98 +218,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled_before)
-
-
-# ------------------------------------------------------------------------------------------------------------ the formats
-
-
-def _write_onnx(network: nn.Module, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int) -> None:
-    import onnx
-
-    torch.onnx.export(
-        network,
-        tuple(inputs.values()),
-        str(file),
-        input_names=list(inputs),
-        output_names=['images'],
-        opset_version=opset,
-        verbose=False,
-        **_exporter_options(inputs),
-    )
-    model = onnx.load(str(file))
-    # Where the exporter cannot convert to a set, it warns and keeps to another one.
-    written = next(imported.version for imported in model.opset_import if not imported.domain)
-    if written != opset:
-        raise ConfigError(f'opset={opset}: torch {torch.__version__} can write this network in set {written}, but not in this')
-    # The exporter notes stack traces with the paths of this machine.
-    for node in model.graph.node:
-        node.ClearField('metadata_props')
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(file))
-
-
-def _exporter_options(inputs: Inputs) -> dict:
-    """Chooses between torch's two exporters, and says in its words that the batch size is free."""
-    # The one over torch.export is the default since torch 2.9, and older ones of it do not fit today's onnxscript; the one over
-    # TorchScript is deprecated since then.
-    if torch.__version__ >= DYNAMO_EXPORTER_SINCE:
-        return dict(dynamo=True, dynamic_shapes=_free_batch_size(inputs), external_data=False)
-    return dict(dynamo=False, dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'images']})
-
-
-def _load_onnx(file: Path) -> Callable[[Inputs], Tensor]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-
-    def run(inputs: Inputs) -> Tensor:
-        (images,) = session.run(['images'], {name: value.numpy() for name, value in inputs.items()})
-        return torch.from_numpy(images)
-
-    return run
-
-
-def _write_torchscript(network: nn.Module, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int) -> None:
-    # The comparison, with other inputs, takes the place of the trace's own check.
-    traced = torch.jit.trace(network, tuple(inputs.values()), check_trace=False)
-    traced.save(str(file), _extra_files={METADATA_FILE: json.dumps(metadata)})
-
-
-def _load_torchscript(file: Path) -> Callable[[Inputs], Tensor]:
-    network = torch.jit.load(str(file))
-    return lambda inputs: network(**inputs)
-
-
-def _write_pt2(network: nn.Module, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int) -> None:
-    # As keywords, since the file keeps to the way in which it was called.
-    program = torch.export.export(network, (), kwargs=inputs, dynamic_shapes=_free_batch_size(inputs), strict=False)
-    # As in ONNX files.
-    for node in program.graph.nodes:
-        node.meta.pop('stack_trace', None)
-    torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
-
-
-def _load_pt2(file: Path) -> Callable[[Inputs], Tensor]:
-    network = torch.export.load(file).module()
-    return lambda inputs: network(**inputs)
-
-
-def _free_batch_size(inputs: Inputs) -> dict:
-    # With no limit of its own, torch 2.6 finds fault with a batch of the largest int64.
-    batch = torch.export.Dim('batch', min=1, max=2**31 - 1)
-    return {name: {0: batch} for name in inputs}
-
-
-@dataclass(frozen=True)
-class _Format:
-    suffix: str
-    packages: tuple[str, ...]
-    write: Callable[[nn.Module, Inputs, Path, dict[str, str], int], None]
-    load: Callable[[Path], Callable[[Inputs], Tensor]]
-
-
-FORMATS = {
-    'onnx': _Format('onnx', ('onnx', 'onnxscript', 'onnxruntime'), _write_onnx, _load_onnx),
-    'torchscript': _Format('pt', (), _write_torchscript, _load_torchscript),
-    'pt2': _Format('pt2', (), _write_pt2, _load_pt2),
-}

@@ -4,20 +4,24 @@ import copy
 import json
 import sys
 import warnings
+from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import nn
 
-from mmsagan.apis import export
+from mmsagan.apis import export, export_formats
 from mmsagan.apis.export import ExportError, export_generator
+from mmsagan.apis.inference import init_model
 from mmsagan.errors import ConfigError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
 from mmsagan.version import __version__
 
+ROOT = Path(__file__).parent.parent.parent
 FILES = {'onnx': 'generator.onnx', 'torchscript': 'generator.pt', 'pt2': 'generator.pt2'}
 METADATA = dict(mmsagan_version=__version__, sample_model='ema', noise_size='16', image_format='RGB, float32 in [-1, 1]')
 
@@ -110,6 +114,18 @@ def test_the_file_makes_the_models_images(tmp_path, request, capfd, format, kind
         content = onnx.load(path)
         onnx.checker.check_model(content, full_check=True)
         assert content.opset_import[0].version == 18
+
+
+def test_a_converted_checkpoint(tmp_path):
+    """The images that StudioGAN's own code has made from this checkpoint."""
+    folder = ROOT / 'tests' / 'data' / 'fixtures' / 'studiogan_current_32'
+    model = init_model(None, folder / 'model=G-best-weights-step=100.pth')
+    export_generator(model, tmp_path / 'g.pt', 'torchscript')
+    expected = np.load(folder / 'expected.npz')
+    images = run_file(
+        tmp_path / 'g.pt', 'torchscript', noise=torch.tensor(expected['z']), label=torch.tensor(expected['labels'])
+    )
+    np.testing.assert_allclose(images, expected['images'], rtol=0, atol=1e-4)
 
 
 def test_the_label_chooses_the_class(tmp_path, conditional_gan):
@@ -233,7 +249,7 @@ def test_operator_sets(tmp_path, flat_gan):
 
 
 def test_the_exporter_of_older_torch(tmp_path, monkeypatch, flat_gan):
-    monkeypatch.setattr(export, 'DYNAMO_EXPORTER_SINCE', (1000, 0))
+    monkeypatch.setattr(export_formats, 'DYNAMO_EXPORTER_SINCE', (1000, 0))
     exported = export_generator(flat_gan, tmp_path / 'g.onnx')
     inputs = dict(noise=torch.randn(7, 4), label=torch.arange(7) % 3)
     images = run_file(tmp_path / 'g.onnx', 'onnx', **inputs)

@@ -4,7 +4,8 @@
 import argparse
 
 from mmsagan.apis.cli import CfgOptions, at_least, run_tool
-from mmsagan.apis.export import DEFAULT_OPSET, FORMATS, ExportedGenerator, check_export_arguments, export_generator
+from mmsagan.apis.export import ExportedGenerator, check_export_arguments, export_generator
+from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS
 from mmsagan.apis.inference import init_model
 
 USAGE = {
