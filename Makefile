@@ -11,21 +11,25 @@ DEMO_DIR ?= work_dirs/demo
 # without dependencies, so that opencv-python-headless stays in the place of opencv-python and no system libraries are needed.
 define install
 	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) $(shell grep '^torch==' requirements/lock.txt)
-	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r $(2) -r requirements/tests.txt
+	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r $(2)
 	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --editable . --no-deps
 endef
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements/lock.txt requirements/tests.txt setup.py
+$(VENV)/.installed: requirements/lock.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(call install,$(VENV),requirements/lock.txt)
+	touch $@
+
+$(VENV)/.tests-installed: $(VENV)/.installed requirements/tests.txt
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r requirements/tests.txt
 	touch $@
 
 demo: install
 	$(VENV)/bin/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
 
-test: install
+test: $(VENV)/.tests-installed
 	$(VENV)/bin/python -m pytest tests
 
 # The same suite under upstream's MMEngine and mmcv, in an environment of its own.
@@ -34,7 +38,7 @@ test-upstream: .venv-upstream/.installed
 
 .venv-upstream/.installed: requirements/lock.txt requirements/tests.txt requirements/upstream.txt setup.py
 	$(PYTHON) -m venv .venv-upstream
-	grep -v '^onedl-' requirements/lock.txt | cat - requirements/upstream.txt > .venv-upstream/lock.txt
+	grep -hv '^onedl-' requirements/lock.txt requirements/tests.txt | cat - requirements/upstream.txt > .venv-upstream/lock.txt
 	$(call install,.venv-upstream,.venv-upstream/lock.txt)
 	touch $@
 

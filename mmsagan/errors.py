@@ -23,3 +23,7 @@ class CheckpointError(MMSAGANError):
 
 class DownloadError(MMSAGANError):
     """A file cannot be fetched, or is not the one that was asked for."""
+
+
+class ExportError(MMSAGANError):
+    """A model cannot be exported, or the exported file does something else than the model."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
-from mmsagan.errors import ConfigError, MMSAGANError
+from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable
@@ -27,10 +27,6 @@ CHECKED_BATCH_SIZES = (1, 5)
 # A grey level is 2 / 255 = 8e-3 wide, so this is an 80th of one. Other kernels and another order of summation change an image
 # by 1e-6 to 1e-5; a real mistake, such as a lost layer or another label, by 1e-2 and more.
 TOLERANCE = 1e-4
-
-
-class ExportError(MMSAGANError):
-    """The model cannot be exported, or the exported file does something else than the model."""
 
 
 @dataclass(frozen=True)

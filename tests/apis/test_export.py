@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from mmsagan.apis import export, export_formats
-from mmsagan.apis.export import ExportError, export_generator
+from mmsagan.apis.export import export_generator
 from mmsagan.apis.inference import init_model
-from mmsagan.errors import ConfigError, MMSAGANError
+from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
 from mmsagan.version import __version__
