@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmsagan.engine.config import load_config
+from mmsagan.registry import MODELS
 from mmsagan.utils import register_all_modules
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +161,28 @@ def inception_file(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp('inception') / 'stand_in.pt'
     torch.jit.script(InceptionStandIn().eval()).save(str(path))
     return str(path)
+
+
+def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
+    """A config, and a checkpoint of a generator that uses its whole range of colours."""
+    leaf = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
+    config = folder / 'config.py'
+    config.write_text(f"""
+_base_ = {str(leaf)!r}
+model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discriminator=dict(base_channels=8))
+""")
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config).model)
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return str(config), str(folder / 'model.pth')
+
+
+@pytest.fixture(scope='session')
+def experiment_of():
+    """Makes the config and the checkpoint of a small model: experiment_of(folder, num_classes)."""
+    return make_experiment
 
 
 class Reference:

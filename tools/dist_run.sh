@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
-# Starts one of the tools in several processes; dist_train.sh and dist_test.sh are the ways in.
+# Starts one of the tools in several processes; dist_train.sh, dist_test.sh and dist_sample.sh are the ways in.
 #
-#   tools/dist_run.sh PROCESSES TOOL [arguments]
+#   tools/dist_run.sh TOOL "NAMES OF ITS FIRST ARGUMENTS" [these arguments] PROCESSES [further arguments]
 #
 # NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment. Without GPUs the processes run on CPUs, over gloo.
 set -euo pipefail
 
-PROCESSES=$1
-TOOL=$2
+TOOL=$1
+NAMES=$2
 shift 2
+COUNT=$(wc -w <<< "$NAMES")
+
+if [ $# -le "$COUNT" ]; then
+    SCRIPT="$(dirname "$0")/dist_${TOOL%.py}.sh"
+    echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $SCRIPT $NAMES GPUS [arguments of tools/$TOOL]" >&2
+    exit 2
+fi
+FIRST=("${@:1:COUNT}")
+PROCESSES=${*:COUNT+1:1}
+shift $((COUNT + 1))
 
 exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
@@ -16,4 +26,4 @@ exec python -m torch.distributed.run \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
     --nproc_per_node="$PROCESSES" \
-    "$(dirname "$0")/$TOOL" "$@" --launcher pytorch
+    "$(dirname "$0")/$TOOL" "${FIRST[@]}" "$@" --launcher pytorch

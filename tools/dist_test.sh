@@ -6,13 +6,4 @@
 # Several nodes: as with dist_train.sh. Without GPUs the processes run on CPUs, over gloo.
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
-    echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
-    exit 2
-fi
-CONFIG=$1
-CHECKPOINT=$2
-GPUS=$3
-shift 3
-
-exec "$(dirname "$0")/dist_run.sh" "$GPUS" test.py "$CONFIG" "$CHECKPOINT" "$@"
+exec "$(dirname "$0")/dist_run.sh" test.py "CONFIG CHECKPOINT" "$@"

@@ -7,12 +7,4 @@
 # PORT in the environment. Without GPUs the processes run on CPUs, over gloo.
 set -euo pipefail
 
-if [ $# -lt 2 ]; then
-    echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $0 CONFIG GPUS [arguments of tools/train.py]" >&2
-    exit 2
-fi
-CONFIG=$1
-GPUS=$2
-shift 2
-
-exec "$(dirname "$0")/dist_run.sh" "$GPUS" train.py "$CONFIG" "$@"
+exec "$(dirname "$0")/dist_run.sh" train.py "CONFIG" "$@"

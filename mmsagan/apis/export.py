@@ -18,7 +18,7 @@ from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
-from mmsagan.utils.files import check_writable
+from mmsagan.utils.files import check_writable, nearest_folder
 from mmsagan.version import __version__
 
 # Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other sizes than that.
@@ -93,8 +93,7 @@ def export_generator(
     deployed = _DeployedGenerator(fold_spectral_norm(network).to(memory_format=torch.contiguous_format))
 
     # As near to the file as there is a folder already, so that one that fails leaves no new folder either.
-    near = next(parent for parent in path.absolute().parents if parent.exists())
-    with tempfile.TemporaryDirectory(dir=near, prefix=f'.{path.name}.') as folder, _quiet():
+    with tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder, _quiet():
         file = Path(folder) / f'generator.{FORMATS[format].suffix}'
         with _explained(f'torch {torch.__version__} cannot export this generator as {format}'):
             FORMATS[format].write(deployed, _example_inputs(model, TRACED_BATCH_SIZE), file, metadata, opset or DEFAULT_OPSET)

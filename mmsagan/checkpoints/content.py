@@ -8,6 +8,9 @@ from torch import Tensor
 
 from mmsagan.errors import CheckpointError
 
+# The networks of a model, as the keys of its tensors begin.
+NETWORKS = ('generator', 'generator_ema', 'discriminator')
+
 _COUNTERS = ('num_batches_tracked', 'iteration', 'steps')
 _NOT_PLAIN = object()
 

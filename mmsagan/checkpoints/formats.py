@@ -11,7 +11,7 @@ from torch import Tensor
 from mmsagan.checkpoints import openmmlab, studiogan
 from mmsagan.checkpoints.architecture import Architecture, describe
 from mmsagan.checkpoints.behaviour import Behaviour
-from mmsagan.checkpoints.content import check_tensors, iteration_of, meta_of, not_finite, plain_entries, tensors_of
+from mmsagan.checkpoints.content import NETWORKS, check_tensors, iteration_of, meta_of, not_finite, plain_entries, tensors_of
 from mmsagan.checkpoints.fitting import compare
 from mmsagan.checkpoints.rules import without_prefix
 from mmsagan.errors import CheckpointError
@@ -226,16 +226,21 @@ def check_networks(
     """
     with torch.device('meta'):
         own = MODELS.build(architecture.model).state_dict()
-    for network in STUDIOGAN_NETWORKS:
+    for network in NETWORKS:
         source = network.removesuffix('_ema')
         wanted = {key.replace(source, network, 1): tensor for key, tensor in own.items() if key.startswith(f'{source}.')}
         found = {key: tensor for key, tensor in state.items() if key.startswith(f'{network}.')}
         if not found:
             continue
         missing, unknown, reshaped = compare(wanted, found)
-        for key in [*missing, *unknown, *reshaped][:1]:
-            name = foreign_name(network, key.removeprefix(f'{network}.')) if foreign_name else key
-            what = f'{name} is missing' if key in missing else f'{name} does not belong to one'
-            if key in reshaped:
-                what = f'{name} does not fit: here, it is {tuple(found[key].shape)} and should be {tuple(wanted[key].shape)}'
-            raise CheckpointError(f'it is no whole SAGAN or SNGAN: {what}')
+        if not (missing or unknown or reshaped):
+            continue
+        key = [*missing, *unknown, *reshaped][0]
+        name = foreign_name(network, key.removeprefix(f'{network}.')) if foreign_name else key
+        if missing:
+            what = 'is missing'
+        elif unknown:
+            what = 'does not belong to one'
+        else:
+            what = f'does not fit: here, it is {tuple(found[key].shape)} and should be {tuple(wanted[key].shape)}'
+        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {name} {what}')

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from mmsagan.checkpoints.content import NETWORKS
 from mmsagan.checkpoints.rules import KeyTable, Rule, without_prefix
 from mmsagan.errors import CheckpointError
 
@@ -39,7 +40,6 @@ DISCRIMINATOR = KeyTable(
         Rule('proj_y.{layer}', 'proj_y.{layer}'),
     )
 )
-NETWORKS = ('generator', 'generator_ema', 'discriminator')
 # Of the whole model, known and of no use here: what normalizes images is a setting.
 _DROPPED_OF_MODEL = re.compile(r'data_preprocessor\..+')
 

@@ -8,7 +8,7 @@ from mmsagan.checkpoints.architecture import part_of
 from mmsagan.checkpoints.behaviour import model_text
 from mmsagan.checkpoints.content import meta_of, tensors_of
 from mmsagan.checkpoints.loading import load_from_local
-from mmsagan.checkpoints.saving import checkpoint_bytes
+from mmsagan.checkpoints.saving import checkpoint_bytes, format_by_name
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.version import __version__
@@ -47,7 +47,7 @@ def publish(
         state = {key: tensor for key, tensor in state.items() if not key.startswith('discriminator.')}
         dropped.append('discriminator')
     meta = _published_meta(meta_of(checkpoint))
-    file_format = file_format or ('safetensors' if Path(out).suffix == '.safetensors' else 'pth')
+    file_format = file_format or format_by_name(out)
     data = checkpoint_bytes(dict(meta=meta, state_dict=state), file_format)
     stem = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.safetensors') else Path(out)
     published = stem.with_name(f'{stem.name}-{hashlib.sha256(data).hexdigest()[:8]}.{file_format}')

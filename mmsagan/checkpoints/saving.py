@@ -21,7 +21,12 @@ def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    write_output(path, checkpoint_bytes(checkpoint, 'safetensors' if Path(path).suffix == '.safetensors' else 'pth'))
+    write_output(path, checkpoint_bytes(checkpoint, format_by_name(path)))
+
+
+def format_by_name(path: str | Path) -> str:
+    """The format that a file's ending asks for, ``'pth'`` or ``'safetensors'``."""
+    return 'safetensors' if Path(path).suffix == '.safetensors' else 'pth'
 
 
 def checkpoint_bytes(checkpoint: Mapping, format: str) -> bytes:

@@ -47,10 +47,15 @@ def write_output(path: str | Path, data: bytes) -> None:
 def check_writable(path: str | Path) -> None:
     """Raises a ConfigError if a file cannot be written to this path. Makes nothing."""
     path = Path(path)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = nearest_folder(path)
     if path.is_dir():
         raise ConfigError(f'{path} cannot be written: it is a folder')
     if not folder.is_dir():
         raise ConfigError(f'{path} cannot be written: {folder} is a file')
     if not os.access(folder, os.W_OK):
         raise ConfigError(f'{path} cannot be written: the folder {folder} is read-only')
+
+
+def nearest_folder(path: str | Path) -> Path:
+    """The nearest folder above a file that is there already."""
+    return next(parent for parent in Path(path).absolute().parents if parent.exists())

@@ -8,26 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from sample_thrice import sample_thrice
-from test_distributed import CONFIG, ROOT, environment, free_port
-
-from mmsagan.engine.config import load_config
-from mmsagan.registry import MODELS
+from test_distributed import ROOT, environment, free_port
 
 
 @pytest.fixture(scope='module')
-def experiment(tmp_path_factory):
-    """A config, and a checkpoint of a generator that uses its whole range of colours."""
-    folder = tmp_path_factory.mktemp('sampling')
-    config = folder / 'config.py'
-    config.write_text(
-        f'_base_ = {str(CONFIG)!r}\nmodel = dict(generator=dict(base_channels=8), discriminator=dict(base_channels=8))\n'
-    )
-    torch.manual_seed(0)
-    model = MODELS.build(load_config(config).model)
-    for parameter in model.generator.parameters():
-        parameter.data.add_(0.2 * torch.randn_like(parameter))
-    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
-    return str(config), str(folder / 'model.pth')
+def experiment(tmp_path_factory, experiment_of):
+    return experiment_of(tmp_path_factory.mktemp('sampling'), 10)
 
 
 @pytest.fixture

@@ -14,37 +14,20 @@ from mmsagan.apis.sample_files import write_samples
 from mmsagan.apis.sample_set import SampleSet, parse_classes
 from mmsagan.apis.sampling import sample
 from mmsagan.datasets import ImageFolder
-from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
-from mmsagan.registry import MODELS
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
 
 
-def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
-    """A config, and a checkpoint of a generator that uses its whole range of colours."""
-    config = folder / 'config.py'
-    config.write_text(f"""
-_base_ = {str(CONFIG)!r}
-model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discriminator=dict(base_channels=8))
-""")
-    torch.manual_seed(0)
-    model = MODELS.build(load_config(config).model)
-    for parameter in model.generator.parameters():
-        parameter.data.add_(0.2 * torch.randn_like(parameter))
-    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
-    return str(config), str(folder / 'model.pth')
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory, experiment_of):
+    return experiment_of(tmp_path_factory.mktemp('conditional'), 12)
 
 
 @pytest.fixture(scope='module')
-def experiment(tmp_path_factory):
-    return make_experiment(tmp_path_factory.mktemp('conditional'), 12)
-
-
-@pytest.fixture(scope='module')
-def unconditional(tmp_path_factory):
-    return make_experiment(tmp_path_factory.mktemp('unconditional'), 0)
+def unconditional(tmp_path_factory, experiment_of):
+    return experiment_of(tmp_path_factory.mktemp('unconditional'), 0)
 
 
 @pytest.fixture
