@@ -50,13 +50,31 @@ def gan_config():
                 with_spectral_norm=True,
                 **(generator or {}),
             ),
-            discriminator=dict(
-                type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1, **(discriminator or {})
-            ),
+            discriminator={
+                **dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1),
+                **(discriminator or {}),
+            },
             **kwargs,
         )
 
     return make
+
+
+@pytest.fixture(scope='session')
+def settle():
+    """Makes a GAN's generator work like a trained one, with settled norms and attention that takes part: settle(model)."""
+
+    def run(model):
+        model.init_weights()
+        for name, parameter in model.generator.named_parameters():
+            if name.endswith('gamma'):
+                parameter.data.fill_(0.5)
+        with torch.no_grad():
+            for _ in range(10):
+                model.generator.train()(model.draw_noise(4), model.draw_label(4))
+        return model
+
+    return run
 
 
 @pytest.fixture(scope='session')

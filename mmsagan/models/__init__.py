@@ -1,14 +1,23 @@
 """The mathematics: networks, losses, update steps. Nothing here knows of a runner, a hook or a file."""
 
 from mmsagan.models.data_preprocessor import DataPreprocessor, to_uint8
-from mmsagan.models.discriminator import ProjDiscriminator
+from mmsagan.models.discriminator import ACDiscriminator, ProjDiscriminator
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.gan import ConditionalGAN
 from mmsagan.models.generator import SAGANGenerator
-from mmsagan.models.layers import SelfAttentionBlock
-from mmsagan.models.losses import GANLoss, HingeGANLoss, LeastSquaresGANLoss, NonSaturatingGANLoss, WassersteinGANLoss
+from mmsagan.models.layers import ResidualAttentionSubstitute, SelfAttentionBlock
+from mmsagan.models.losses import (
+    AuxiliaryClassificationLoss,
+    GANLoss,
+    HingeGANLoss,
+    LeastSquaresGANLoss,
+    NonSaturatingGANLoss,
+    WassersteinGANLoss,
+)
 
 __all__ = [
+    'ACDiscriminator',
+    'AuxiliaryClassificationLoss',
     'ConditionalGAN',
     'DataPreprocessor',
     'GANLoss',
@@ -17,6 +26,7 @@ __all__ = [
     'LeastSquaresGANLoss',
     'NonSaturatingGANLoss',
     'ProjDiscriminator',
+    'ResidualAttentionSubstitute',
     'SAGANGenerator',
     'SelfAttentionBlock',
     'WassersteinGANLoss',

@@ -1,9 +1,13 @@
 """From the data loader's batch to the networks' input, and from their output to images."""
 
+import logging
+
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 
 
@@ -13,12 +17,30 @@ class DataPreprocessor(BaseDataPreprocessor):
 
     The batch is a dict of ``inputs``, RGB (N, 3, H, W) uint8 or a list of N such images, and ``labels`` (N,) or a list.
 
+    The networks here see and make RGB, whatever MMagic's two arguments say. A training on BGR is the same training with the
+    first and the last channel renamed, and BGR checkpoints are renamed likewise when they are loaded; so configs that ask for
+    BGR keep their meaning, and go on from their checkpoints.
+
     Args:
         non_blocking: Whether copies to a GPU overlap with computing; needs pinned memory.
+        output_channel_order: MMagic's, without effect: 'RGB' or 'BGR', the order in which its networks see the channels.
+        rgb_to_bgr: The same as ``output_channel_order='BGR'``, in MMagic before its release 1.0.
+
+    Raises:
+        ConfigError: There is no such channel order.
     """
 
-    def __init__(self, non_blocking: bool = False):
+    def __init__(self, non_blocking: bool = False, output_channel_order: str | None = None, rgb_to_bgr: bool = False):
         super().__init__(non_blocking=non_blocking)
+        if output_channel_order not in (None, 'RGB', 'BGR'):
+            raise ConfigError(f"data_preprocessor.output_channel_order must be 'RGB' or 'BGR', got {output_channel_order!r}")
+        if output_channel_order == 'BGR' or rgb_to_bgr:
+            print_log(
+                'data_preprocessor asks for BGR: the networks here work on RGB all the same, and samples are RGB. Training is '
+                'no other one by that, and checkpoints of BGR networks are turned into RGB when they are loaded',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Returns ``inputs`` as float (N, 3, H, W) in [-1, 1] and ``labels`` as int64 (N,), on the device."""

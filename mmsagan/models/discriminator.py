@@ -1,4 +1,4 @@
-"""The projection discriminator."""
+"""The discriminators: one trunk, two ways to use the class."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,16 +13,14 @@ from mmsagan.models.layers import LayerFactory
 from mmsagan.registry import MODELS
 
 
-@MODELS.register_module(name=['ProjDiscriminator', 'SAGANDiscriminator'])
-class ProjDiscriminator(BaseModule):
-    """ResNet discriminator with class projection: images (N, 3, S, S), labels (N,) -> logits (N, 1).
+class ResNetDiscriminator(BaseModule):
+    """What the discriminators share: images (N, 3, S, S) -> features h (N, C) and the logit w . h + b.
 
-    head block -> residual blocks, attention after a chosen one -> ReLU -> sum over space = h; the logit is w . h + b plus
-    <embedding(label), h>. Source: Miyato & Koyama 2018; the paper, section 5.
+    head block -> residual blocks, attention after a chosen one -> ReLU -> sum over space = h.
 
     Args:
         input_scale: S, in pixels: 32, 64 or 128, or any size with ``channels_cfg``.
-        num_classes: Number of classes; 0 for no projection.
+        num_classes: Number of classes; 0 for none.
         base_channels: Channels after the head block; the other widths are multiples of it.
         input_channels: Channels of the image.
         attention_cfg: Config of the attention block; None for none.
@@ -40,11 +38,6 @@ class ProjDiscriminator(BaseModule):
 
     Raises:
         ConfigError: An unknown size or init scheme, lists of unequal length, or attention after a block that is not there.
-
-    Example:
-        >>> discriminator = ProjDiscriminator(32, num_classes=10, base_channels=16)
-        >>> discriminator(torch.rand(2, 3, 32, 32), torch.tensor([3, 5])).shape
-        torch.Size([2, 1])
     """
 
     default_channels = {32: [1, 1, 1], 64: [2, 4, 8, 16], 128: [2, 4, 8, 16, 16]}
@@ -104,7 +97,39 @@ class ProjDiscriminator(BaseModule):
         self.conv_blocks = chain[1:]
         self.activation = layers.activation()
         self.decision = layers.linear(widths[-1], 1)
-        self.proj_y = layers.embedding(num_classes, widths[-1]) if num_classes else None
+        self.add_class_head(layers, widths[-1])
+
+    def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
+        """Adds what looks at the class; to be defined by each discriminator."""
+        raise TypeError(f'{type(self).__name__} has to define add_class_head')
+
+    def features(self, image: Tensor) -> Tensor:
+        """Images (N, input_channels, S, S) in [-1, 1] -> h (N, C), float32."""
+        x = self.from_rgb(image)
+        for block in self.conv_blocks:
+            x = block(x)
+        return self.activation(x.float()).sum(dim=(2, 3))
+
+    def init_weights(self) -> None:
+        """Fills the weights by the init scheme."""
+        initialize(self, self.init_scheme)
+
+
+@MODELS.register_module()
+class ProjDiscriminator(ResNetDiscriminator):
+    """ResNet discriminator with class projection: images (N, 3, S, S), labels (N,) -> logits (N, 1).
+
+    To the logit of the features h comes <embedding(label), h>. Source: Miyato & Koyama 2018; the paper, section 5. Arguments
+    are those of :class:`ResNetDiscriminator`; ``num_classes=0`` means no projection.
+
+    Example:
+        >>> discriminator = ProjDiscriminator(32, num_classes=10, base_channels=16)
+        >>> discriminator(torch.rand(2, 3, 32, 32), torch.tensor([3, 5])).shape
+        torch.Size([2, 1])
+    """
+
+    def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
+        self.proj_y = layers.embedding(self.num_classes, num_features) if self.num_classes else None
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Judges images.
@@ -117,17 +142,48 @@ class ProjDiscriminator(BaseModule):
         Returns:
             Logits (N, 1), float32; the higher, the more real.
         """
-        x = self.from_rgb(image)
-        for block in self.conv_blocks:
-            x = block(x)
+        features = self.features(image)
         # The head costs next to nothing: in full precision, so that bf16 does not round the logits.
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            features = self.activation(x.float()).sum(dim=(2, 3))
+        with torch.autocast(device_type=features.device.type, enabled=False):
             logits = self.decision(features)
             if self.proj_y is not None:
                 logits = logits + (self.proj_y(label) * features).sum(dim=1, keepdim=True)
         return logits
 
-    def init_weights(self) -> None:
-        """Fills the weights by the init scheme."""
-        initialize(self, self.init_scheme)
+
+@MODELS.register_module()
+class ACDiscriminator(ResNetDiscriminator):
+    """ResNet discriminator with an auxiliary classifier: images (N, 3, S, S) -> logits (N, 1) and class logits (N, classes).
+
+    Both are linear in the features h. Its GAN needs an ``auxiliary_loss``. Source: Odena et al. 2017 (AC-GAN). Arguments are
+    those of :class:`ResNetDiscriminator`.
+
+    Raises:
+        ConfigError: There are no classes.
+
+    Example:
+        >>> logits, class_logits = ACDiscriminator(32, num_classes=10, base_channels=16)(torch.rand(2, 3, 32, 32))
+        >>> class_logits.shape
+        torch.Size([2, 10])
+    """
+
+    classifies = True
+
+    def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
+        if self.num_classes < 1:
+            raise ConfigError('ACDiscriminator needs classes: set model.num_classes')
+        self.classifier = layers.linear(num_features, self.num_classes)
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Judges and classifies images.
+
+        Args:
+            image: (N, input_channels, S, S), float in [-1, 1].
+            label: Is not looked at; the classifier is to find it.
+
+        Returns:
+            Logits (N, 1), the higher, the more real, and class logits (N, num_classes); both float32.
+        """
+        features = self.features(image)
+        with torch.autocast(device_type=features.device.type, enabled=False):
+            return self.decision(features), self.classifier(features)

@@ -14,7 +14,7 @@ from mmsagan.registry import MODELS
 from mmsagan.utils.modules import unwrap
 
 
-@MODELS.register_module(name=['SAGAN', 'SNGAN', 'ConditionalGAN'])
+@MODELS.register_module()
 class ConditionalGAN(BaseModel):
     """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
 
@@ -33,6 +33,7 @@ class ConditionalGAN(BaseModel):
         data_preprocessor: Config of the preprocessor.
         num_classes: Number of classes; None takes it from the networks.
         gan_loss: Config of the adversarial loss.
+        auxiliary_loss: Config of the loss on the classes that D sees, for a D that says them (AC-GAN); else None.
         generator_steps: Updates of G in a row.
         discriminator_steps: Updates of D for one such row (``dist_step``).
         noise_size: Length of a noise vector; None takes the generator's.
@@ -40,7 +41,7 @@ class ConditionalGAN(BaseModel):
         channels_last: Whether the networks' weights and activations lie in memory channels-last.
 
     Raises:
-        ConfigError: The parts disagree on the number of classes, or the image size, or the noise size.
+        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies.
 
     Example:
         >>> gan = ConditionalGAN(
@@ -58,6 +59,7 @@ class ConditionalGAN(BaseModel):
         data_preprocessor: dict = dict(type='DataPreprocessor'),
         num_classes: int | None = None,
         gan_loss: dict = dict(type='HingeGANLoss'),
+        auxiliary_loss: dict | None = None,
         generator_steps: int = 1,
         discriminator_steps: int = 1,
         noise_size: int | None = None,
@@ -75,6 +77,8 @@ class ConditionalGAN(BaseModel):
         self.noise_size = noise_size or self.generator.noise_size
         self._check_networks_match()
         self.gan_loss = MODELS.build(gan_loss)
+        self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
+        self._check_classifier()
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -93,6 +97,18 @@ class ConditionalGAN(BaseModel):
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
         if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
+
+    def _check_classifier(self) -> None:
+        classifies = getattr(self.discriminator, 'classifies', False)
+        if classifies != (self.auxiliary_loss is not None):
+            raise ConfigError(
+                f'model.discriminator {type(self.discriminator).__name__} {"says" if classifies else "does not say"} classes: '
+                + (
+                    "set model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
+                    if classifies
+                    else 'remove model.auxiliary_loss'
+                )
+            )
 
     def init_weights(self) -> None:
         """Fills both networks' weights by their init schemes."""
@@ -135,7 +151,8 @@ class ConditionalGAN(BaseModel):
             optim_wrapper: D's optimizer.
 
         Returns:
-            ``loss_disc``, its parts ``loss_disc_real`` and ``loss_disc_fake``, the mean ``logits_real`` and ``logits_fake``.
+            ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and of a classifying D ``loss_disc_class``, the mean
+            ``logits_real`` and ``logits_fake``.
         """
         parts = _num_parts(len(images), optim_wrapper)
         images = images.contiguous(memory_format=self.memory_format)
@@ -145,24 +162,25 @@ class ConditionalGAN(BaseModel):
                 fake_label = self.draw_label(len(real))
                 with torch.no_grad():
                     fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
-                real_logits = self.discriminator(real, real_label)
-                fake_logits = self.discriminator(fake, fake_label)
+                real_logits, real_classes = _logits_and_classes(self.discriminator(real, real_label))
+                fake_logits, fake_classes = _logits_and_classes(self.discriminator(fake, fake_label))
                 loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
-                loss = loss_real + loss_fake
+                losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
+                if self.auxiliary_loss is not None:
+                    losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
+                        real_classes, real_label, fake_classes, fake_label
+                    )
+                loss = sum(losses.values())
             optim_wrapper.update_params(loss)
-            logs.append(
-                dict(
-                    loss_disc=loss,
-                    loss_disc_real=loss_real,
-                    loss_disc_fake=loss_fake,
-                    logits_real=real_logits.mean(),
-                    logits_fake=fake_logits.mean(),
-                )
-            )
+            logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
         return _mean_logs(logs)
 
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Updates G once, on ``batch_size`` fake images. Returns ``loss_gen``."""
+        """Updates G once, on ``batch_size`` fake images.
+
+        Returns:
+            ``loss_gen``, and with a classifying D its part ``loss_gen_class``.
+        """
         parts = _num_parts(batch_size, optim_wrapper)
         part_size = batch_size // parts
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
@@ -173,9 +191,13 @@ class ConditionalGAN(BaseModel):
                 with optim_wrapper.optim_context(self.generator):
                     label = self.draw_label(part_size)
                     fake = self.generator(self.draw_noise(part_size), label=label)
-                    loss = self.gan_loss.generator_loss(discriminator(fake, label))
+                    logits, classes = _logits_and_classes(discriminator(fake, label))
+                    loss, losses = self.gan_loss.generator_loss(logits), {}
+                    if self.auxiliary_loss is not None:
+                        losses['loss_gen_class'] = self.auxiliary_loss.generator_loss(classes, label)
+                        loss = loss + losses['loss_gen_class']
                 optim_wrapper.update_params(loss)
-                logs.append(dict(loss_gen=loss))
+                logs.append(dict(loss_gen=loss, **losses))
         return _mean_logs(logs)
 
     def _count_iteration(self) -> int:
@@ -318,6 +340,11 @@ def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator
             'the parts disagree on the number of classes: ' + ', '.join(f'{key}={value}' for key, value in stated.items())
         )
     return next(iter(stated.values()))
+
+
+def _logits_and_classes(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """The logits of what a discriminator says, and those of the classes, if it says them."""
+    return output if isinstance(output, tuple) else (output, None)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class ImageLayer(nn.Module):
         return torch.tanh(self.conv(self.activation(self.bn(x))).float())
 
 
-@MODELS.register_module(name=['SAGANGenerator', 'SNGANGenerator'])
+@MODELS.register_module()
 class SAGANGenerator(BaseModule):
     """ResNet generator with conditional batch norm and self-attention: noise (N, noise_size) -> images (N, 3, S, S).
 
@@ -54,6 +54,8 @@ class SAGANGenerator(BaseModule):
         sn_eps: Epsilon of the spectral norms.
         folded_resampling: Compute up-blocks in the folded form (same result, 4/9 of the work).
         init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
+        rgb_to_bgr: MMagic's, without effect: a generator of RGB images makes RGB images, see
+            :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
 
     Raises:
         ConfigError: An unknown size or init scheme, or attention after a block that is not there.
@@ -87,6 +89,7 @@ class SAGANGenerator(BaseModule):
         sn_eps: float = 1e-12,
         folded_resampling: bool = False,
         init_cfg: dict = dict(type='studio'),
+        rgb_to_bgr: bool = False,
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)

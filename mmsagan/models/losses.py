@@ -37,6 +37,37 @@ class HingeGANLoss(GANLoss):
 
 
 @MODELS.register_module()
+class AuxiliaryClassificationLoss(nn.Module):
+    """Cross-entropy of the classes that a classifying discriminator sees, which both networks minimize.
+
+    L_C = -E[log P(C = c | x)] - E[log P(C = c | G(z, c))]; D takes both parts, G the second. It is added to the adversarial
+    loss. Source: Odena et al. 2017 (AC-GAN), equation 3.
+
+    Args:
+        discriminator_weight: Of the loss in D's.
+        generator_weight: Of the loss in G's.
+        on_fake: Whether D also learns the classes of fake images.
+    """
+
+    def __init__(self, discriminator_weight: float = 1.0, generator_weight: float = 1.0, on_fake: bool = True):
+        super().__init__()
+        self.discriminator_weight = discriminator_weight
+        self.generator_weight = generator_weight
+        self.on_fake = on_fake
+
+    def discriminator_loss(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor) -> Tensor:
+        """D's part, from the class logits (N, num_classes) and the classes (N,) of real and of fake images."""
+        loss = F.cross_entropy(real, real_label)
+        if self.on_fake:
+            loss = loss + F.cross_entropy(fake, fake_label)
+        return self.discriminator_weight * loss
+
+    def generator_loss(self, fake: Tensor, fake_label: Tensor) -> Tensor:
+        """G's part, likewise."""
+        return self.generator_weight * F.cross_entropy(fake, fake_label)
+
+
+@MODELS.register_module()
 class WassersteinGANLoss(GANLoss):
     """Wasserstein loss (Arjovsky et al. 2017); spectral norm stands in for the Lipschitz constraint."""
 

@@ -1,6 +1,11 @@
+import pytest
 import torch
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 
+from mmsagan.checkpoints.openmmlab import swap_red_and_blue
+from mmsagan.errors import ConfigError
 from mmsagan.models import DataPreprocessor, to_uint8
+from mmsagan.registry import MODELS
 
 
 def test_range_and_types():
@@ -20,3 +25,54 @@ def test_to_uint8_undoes_it_and_clips():
     back = to_uint8(DataPreprocessor()(dict(inputs=levels, labels=[0]))['inputs'])
     assert torch.equal(back, levels)
     assert to_uint8(torch.tensor([-1.5, 1.5, 0.0])).tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize(
+    'arguments', [dict(output_channel_order='BGR'), dict(rgb_to_bgr=True), dict(output_channel_order='RGB')]
+)
+def test_networks_see_rgb_whatever_mmagic_configs_say(arguments):
+    images = torch.arange(3, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 2, 2)
+    data = dict(inputs=images, labels=[0])
+    assert torch.equal(DataPreprocessor(**arguments)(data)['inputs'], DataPreprocessor()(data)['inputs'])
+
+
+def test_only_bgr_is_worth_a_warning(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmsagan.models.data_preprocessor.print_log', lambda text, **_: said.append(text))
+    for arguments in ({}, dict(output_channel_order='RGB'), dict(rgb_to_bgr=False)):
+        DataPreprocessor(**arguments)
+    assert not said
+    DataPreprocessor(output_channel_order='BGR')
+    assert len(said) == 1 and 'networks here work on RGB' in said[0]
+
+
+def test_unknown_channel_orders():
+    with pytest.raises(ConfigError, match="output_channel_order must be 'RGB' or 'BGR', got 'GBR'"):
+        DataPreprocessor(output_channel_order='GBR')
+
+
+def test_training_on_bgr_is_training_on_rgb_with_renamed_channels(gan_config):
+    """From swapped weights, a step on swapped images leads to the swapped weights of a step on the images."""
+    images, label = torch.rand(4, 3, 32, 32) * 2 - 1, torch.tensor([0, 1, 2, 0])
+    start = None
+    results = []
+    for swapped in (False, True):
+        model = MODELS.build(gan_config())
+        model.init_weights()
+        start = start or {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        model.load_state_dict(swap_red_and_blue(start) if swapped else start)
+        optimizers = OptimWrapperDict(
+            **{
+                name: build_optim_wrapper(getattr(model, name), dict(optimizer=dict(type='SGD', lr=1e-2)))
+                for name in ('generator', 'discriminator')
+            }
+        )
+        torch.manual_seed(1)
+        model.train_discriminator(images.flip(1) if swapped else images, label, optimizers['discriminator'])
+        model.train_generator(4, optimizers['generator'])
+        state = model.state_dict()
+        results.append(swap_red_and_blue(state) if swapped else state)
+    changed = [key for key in start if not torch.equal(start[key], results[0][key])]
+    assert {key.split('.')[0] for key in changed} == {'generator', 'discriminator'}
+    for key, tensor in results[0].items():
+        torch.testing.assert_close(results[1][key], tensor, rtol=1e-4, atol=1e-5)

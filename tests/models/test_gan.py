@@ -235,3 +235,42 @@ def test_unconditional_training():
     )
     logs = gan.train_step(batch(), optimizers(gan))
     assert {'loss_disc', 'loss_gen'} <= set(logs) and gan.sample(num_samples=2).shape == (2, 3, 32, 32)
+
+
+def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
+    """Classes are colours here: D soon tells them apart, and its loss reaches the generator."""
+    gan = build(gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=dict(type='AuxiliaryClassificationLoss'))
+    wrappers = optimizers(gan, lr=1e-2)
+    data = batch(size=6)
+    data['inputs'] = (data['labels'] * 100)[:, None, None, None].expand(-1, 3, 32, 32).to(torch.uint8).contiguous()
+    first = gan.train_step(data, wrappers)
+    parts = first['loss_disc_real'] + first['loss_disc_fake'] + first['loss_disc_class']
+    torch.testing.assert_close(first['loss_disc'], parts)
+    assert first['loss_gen_class'] > 0
+    for _ in range(25):
+        gan.train_step(data, wrappers)
+    images = gan.data_preprocessor(data)['inputs']
+    assert (gan.discriminator(images)[1].argmax(1) == data['labels']).all()
+
+
+def test_a_weight_of_zero_leaves_the_adversarial_loss(gan_config):
+    weights = dict(type='AuxiliaryClassificationLoss', discriminator_weight=0, generator_weight=0)
+    gan = build(gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=weights)
+    before = gan.discriminator.classifier.weight_orig.clone()
+    wrappers = optimizers(gan)
+    logs = gan.train_step(batch(), wrappers)
+    torch.testing.assert_close(logs['loss_disc'], logs['loss_disc_real'] + logs['loss_disc_fake'])
+    assert torch.equal(gan.discriminator.classifier.weight_orig, before)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(discriminator=dict(type='ACDiscriminator')), 'says classes: set model.auxiliary_loss'),
+        (dict(auxiliary_loss=dict(type='AuxiliaryClassificationLoss')), 'remove model.auxiliary_loss'),
+        (dict(num_classes=0, generator=dict(use_cbn=False), discriminator=dict(type='ACDiscriminator')), 'needs classes'),
+    ],
+)
+def test_classifier_and_loss_go_together(gan_config, change, message):
+    with pytest.raises(ConfigError, match=message):
+        MODELS.build(gan_config(**change))

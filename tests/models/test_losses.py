@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from mmsagan.models import AuxiliaryClassificationLoss
 from mmsagan.registry import MODELS
 
 REAL, FAKE = [2.0, -0.5, 0.25], [-3.0, 0.5, 1.0]
@@ -42,3 +44,19 @@ def test_hinge_gradient_stops_at_the_margin():
     real, fake = torch.tensor([[2.0], [0.0]], requires_grad=True), torch.tensor([[-2.0], [0.0]], requires_grad=True)
     sum(loss.discriminator_loss(real, fake)).backward()
     assert real.grad.tolist() == [[0.0], [-0.5]] and fake.grad.tolist() == [[0.0], [0.5]]
+
+
+@pytest.mark.parametrize('on_fake', [True, False])
+def test_auxiliary_classification_equals_its_formula(on_fake):
+    loss = AuxiliaryClassificationLoss(discriminator_weight=2, generator_weight=0.5, on_fake=on_fake)
+    real, fake = torch.randn(2, 4, 3).double()
+    real_label, fake_label = torch.tensor([[0, 1, 2, 2], [1, 1, 0, 2]])
+
+    def mean_log_probability(logits, label):
+        exponentials = np.exp(logits.numpy())
+        return np.mean([np.log(row[c] / row.sum()) for row, c in zip(exponentials, label)])
+
+    seen = [mean_log_probability(real, real_label), mean_log_probability(fake, fake_label)]
+    expected = -2 * (sum(seen) if on_fake else seen[0])
+    np.testing.assert_allclose(loss.discriminator_loss(real, real_label, fake, fake_label), expected)
+    np.testing.assert_allclose(loss.generator_loss(fake, fake_label), -0.5 * seen[1])

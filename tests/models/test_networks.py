@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmsagan.errors import ConfigError
-from mmsagan.models import ProjDiscriminator, SAGANGenerator
+from mmsagan.models import ACDiscriminator, ProjDiscriminator, SAGANGenerator
 from mmsagan.models.layers import SelfAttentionBlock
 from mmsagan.registry import MODELS
 
@@ -139,3 +139,22 @@ def test_wrong_arguments(network, arguments, message):
 def test_type_names():
     assert MODELS.get('SNGANGenerator') is MODELS.get('SAGANGenerator') is SAGANGenerator
     assert MODELS.get('SAGANDiscriminator') is MODELS.get('ProjDiscriminator') is ProjDiscriminator
+
+
+def test_auxiliary_classifier_shares_the_trunk_and_ignores_the_label():
+    projection = ProjDiscriminator(32, 10, 8, attention_after_nth_block=1)
+    classifying = ACDiscriminator(32, 10, 8, attention_after_nth_block=1)
+    state = {key: tensor for key, tensor in projection.state_dict().items() if not key.startswith('proj_y.')}
+    missing, unknown = classifying.load_state_dict(state, strict=False)
+    assert not unknown and all(key.startswith('classifier.') for key in missing)
+    projection.eval(), classifying.eval()
+    image, label = torch.rand(3, 3, 32, 32), torch.tensor([0, 4, 9])
+    with torch.no_grad():
+        logits, class_logits = classifying(image, label)
+        assert torch.equal(classifying(image, label.flip(0))[1], class_logits) and class_logits.shape == (3, 10)
+        features = projection.features(image)
+        weight = classifying.classifier.weight_orig
+        sigma = classifying.classifier.weight_u @ weight @ classifying.classifier.weight_v
+        torch.testing.assert_close(class_logits, features @ (weight / sigma).T + classifying.classifier.bias)
+        projected = (projection.proj_y(label) * features).sum(1, keepdim=True)
+        torch.testing.assert_close(projection(image, label) - projected, logits)

@@ -7,6 +7,7 @@ from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
 from mmsagan.models.layers.residual import DiscriminatorBlock, DiscriminatorHeadBlock, GeneratorBlock
 from mmsagan.models.layers.spectral_norm import SpectralNorm, settle_spectral_norm, sigma, spectral_norm
+from mmsagan.models.layers.substitute import ResidualAttentionSubstitute
 
 __all__ = [
     'ClassEmbedding',
@@ -16,6 +17,7 @@ __all__ = [
     'DownsampleConv2d',
     'GeneratorBlock',
     'LayerFactory',
+    'ResidualAttentionSubstitute',
     'SelfAttentionBlock',
     'SpectralNorm',
     'UpsampleConv2d',

@@ -70,11 +70,26 @@ class SelfAttentionBlock(BaseModule):
         out = value @ self.attention(x).transpose(1, 2)
         return x + self.gamma * self.o(out.unflatten(2, x.shape[2:]))
 
-    def attention(self, x: Tensor) -> Tensor:
-        """The attention weights beta (N, queries, keys) that the block uses for x; each row sums to 1 (equation 1)."""
+    def attention(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """The attention weights beta that the block uses for x; each row sums to 1 (equation 1).
+
+        Args:
+            x: Features (N, C, H, W).
+            queries: The locations whose rows are wanted, numbers y * W + x of shape (N, Q); None for all H * W.
+
+        Returns:
+            (N, Q, keys): the keys row by row, in a grid of :meth:`key_grid`.
+        """
         query = self.theta(x).flatten(2)
+        if queries is not None:
+            query = query.gather(2, queries[:, None].expand(-1, query.shape[1], -1))
         key = self._pooled(self.phi(x)).flatten(2)
         return torch.softmax((query.transpose(1, 2) @ key).float(), dim=-1)
+
+    def key_grid(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the grid of keys for features x: their own, or with ``pool`` half of them."""
+        height, width = x.shape[2:]
+        return (height // 2, width // 2) if self.pool else (height, width)
 
     def _pooled(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, 2) if self.pool else x

@@ -74,6 +74,17 @@ def test_attention_weights_are_a_distribution(pool, keys):
     assert weights.min() >= 0
 
 
+@pytest.mark.parametrize('pool, grid', [(True, (3, 4)), (False, (6, 8))])
+def test_chosen_rows_are_those_of_the_whole(pool, grid):
+    block, x = SelfAttentionBlock(16, pool=pool).eval(), torch.randn(2, 16, 6, 8)
+    queries = torch.tensor([[0, 47, 9], [9, 9, 30]])
+    rows = block.attention(x, queries)
+    assert block.key_grid(x) == grid and rows.shape == (2, 3, grid[0] * grid[1])
+    whole = block.attention(x)
+    expected = torch.stack([whole[n, queries[n]] for n in range(2)])
+    torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-7)
+
+
 def test_channels_must_divide():
     with pytest.raises(ConfigError, match='divisible by 8'):
         SelfAttentionBlock(12)
