@@ -14,10 +14,41 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = 'mmsagan'
+# Other names of components, MMagic's and short ones. They stand here only; a component is registered by its class's name.
+ALIASES = {
+    'SAGAN': 'ConditionalGAN',
+    'SNGAN': 'ConditionalGAN',
+    'SNGANGenerator': 'SAGANGenerator',
+    'SAGANDiscriminator': 'ProjDiscriminator',
+    'MultiValLoop': 'GANValLoop',
+    'MultiTestLoop': 'GANTestLoop',
+    'GANEvaluator': 'Evaluator',
+    'FID': 'FrechetInceptionDistance',
+    'IS': 'InceptionScore',
+    'KID': 'KernelInceptionDistance',
+    'PR': 'PrecisionRecall',
+    'PrecisionAndRecall': 'PrecisionRecall',
+    # MMagic before its release 1.0
+    'EditDataPreprocessor': 'DataPreprocessor',
+    'GenVisualizationHook': 'VisualizationHook',
+    'GenValLoop': 'GANValLoop',
+    'GenTestLoop': 'GANTestLoop',
+    'GenEvaluator': 'Evaluator',
+}
+
+
+class AliasedRegistry(Registry):
+    """A registry that finds its components by their :data:`ALIASES`, too; a component registered by such a name goes first."""
+
+    def get(self, key: str) -> type | None:
+        scope, name = self.split_scope_key(key) if isinstance(key, str) else (None, None)
+        if name in ALIASES and name not in self.module_dict:
+            key = ALIASES[name] if scope is None else f'{scope}.{ALIASES[name]}'
+        return super().get(key)
 
 
 def _child(parent: Registry, module: str) -> Registry:
-    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{module}'])
+    return AliasedRegistry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{module}'])
 
 
 MODELS = _child(root.MODELS, 'models')

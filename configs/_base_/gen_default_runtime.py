@@ -30,6 +30,6 @@ log_processor = dict(type='LogProcessor', by_epoch=False, window_size=50, mean_p
 vis_backends = [dict(type='LocalVisBackend', img_save_dir='../../samples'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='SampleVisualizer', vis_backends=vis_backends)
 
-param_scheduler = []
+param_scheduler = None
 load_from = None
 resume = False

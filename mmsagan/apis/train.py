@@ -67,6 +67,8 @@ def without_evaluation(cfg: Config) -> None:
 
 def use_mixed_precision(cfg: Config) -> None:
     """Turns on mixed precision (``--amp``): bfloat16, or float16 with loss scaling on GPUs that lack it."""
+    if not cfg.get('optim_wrapper'):
+        return  # there is nothing to train with, which train_from_config says
     float16 = is_cuda_available() and not has_fast_bfloat16()
     # The networks' own wrappers, told from shared settings such as clip_grad by their optimizer.
     own = [value for value in cfg.optim_wrapper.values() if isinstance(value, dict) and 'optimizer' in value]

@@ -229,6 +229,8 @@ def _attention_cfg(state: State, places: list[int]) -> dict | None:
     if not places:
         return None
     layer = f'conv_blocks.{places[0]}'
+    if any(key.startswith(f'{layer}.reduce.') for key in state):
+        return _substitute_cfg(state, layer)
     query, channels = _shape(state, f'{layer}.theta')[:2]
     value = _shape(state, f'{layer}.g')[0]
     cfg = dict(type='SelfAttentionBlock')
@@ -237,6 +239,14 @@ def _attention_cfg(state: State, places: list[int]) -> dict | None:
     if channels != value * 2:
         cfg['value_reduction'] = channels // value
     return cfg
+
+
+def _substitute_cfg(state: State, layer: str) -> dict:
+    """Of the residual block in attention's place. Its width tells the sum of the reductions only, so others are not known."""
+    hidden, channels = _shape(state, f'{layer}.reduce')[:2]
+    if channels != hidden * 8:
+        raise ValueError(f'{layer} is a ResidualAttentionSubstitute of other than the default reductions, 8 and 2')
+    return dict(type='ResidualAttentionSubstitute')
 
 
 def _downsample(state: State, blocks: list[int], table: list[bool] | None) -> tuple[list[bool], list[str]]:

@@ -54,9 +54,12 @@ def _forget_own_scope(node) -> None:
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
-    """The config of a mode's data loader; a data set without a ``type`` is the training's, but for what is stated."""
+    """The config of a mode's data loader; a data set without a ``type`` is the training's, but for what is stated.
+
+    Where a config takes the training out (``train_dataloader=None``), its ``dataset`` stands for the training's.
+    """
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
-    trained_on = (cfg.get('train_dataloader') or {}).get('dataset')
+    trained_on = (cfg.get('train_dataloader') or cfg).get('dataset')
     if trained_on and 'type' not in loader.get('dataset', {}):
         loader['dataset'] = dict(trained_on, **loader.get('dataset', {}))
     return loader

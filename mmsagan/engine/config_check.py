@@ -131,7 +131,7 @@ def find_component(kind: str | Callable, path: str) -> Callable:
         component = registry.get(kind)
         if component is not None:
             return component
-    names = {known for registry in _registries() for known in registry.module_dict}
+    names = {known for registry in _registries() for known in registry.module_dict} | set(mmsagan_registry.ALIASES)
     close = difflib.get_close_matches(kind, names, n=1)
     raise ConfigError(
         f'{path}={kind!r} is not registered'

@@ -11,7 +11,7 @@ from mmsagan.registry import EVALUATOR, LOOPS
 from mmsagan.utils.modules import unwrap
 
 
-@LOOPS.register_module(name=['GANValLoop', 'MultiValLoop'])
+@LOOPS.register_module()
 class GANValLoop(BaseLoop):
     """Evaluates the runner's model by an :class:`~mmsagan.evaluation.Evaluator`.
 
@@ -79,7 +79,7 @@ class GANValLoop(BaseLoop):
         self.runner.call_hook(hook.format(self.mode), **kwargs)
 
 
-@LOOPS.register_module(name=['GANTestLoop', 'MultiTestLoop'])
+@LOOPS.register_module()
 class GANTestLoop(GANValLoop):
     """The same under the runner's ``test``."""
 

@@ -8,7 +8,13 @@ Example:
 """
 
 from mmsagan.evaluation.evaluator import Evaluator
-from mmsagan.evaluation.extractors import DigitsExtractor, FeatureExtractor, PyTorchFIDInception, StyleGANInception
+from mmsagan.evaluation.extractors import (
+    DigitsExtractor,
+    FashionExtractor,
+    FeatureExtractor,
+    PyTorchFIDInception,
+    StyleGANInception,
+)
 from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages
 from mmsagan.evaluation.metrics import (
     FeatureMetric,
@@ -27,6 +33,7 @@ from mmsagan.evaluation.sampling import SampleInputs
 
 __all__ = [
     'DigitsExtractor',
+    'FashionExtractor',
     'Evaluator',
     'FeatureExtractor',
     'FeatureMetric',

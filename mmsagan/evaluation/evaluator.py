@@ -26,7 +26,7 @@ OnBatch = Callable[[], None]
 HELD_OUT = 'held_out/'
 
 
-@EVALUATOR.register_module(name=['Evaluator', 'GANEvaluator'])
+@EVALUATOR.register_module()
 class Evaluator(MMEngineEvaluator):
     """Evaluates a GAN, or images from anywhere, with any number of metrics.
 

@@ -57,6 +57,23 @@ MODELS_OF_ALL_KINDS = {
         ),
         discriminator=dict(input_scale=32, base_channels=8, attention_after_nth_block=4),
     ),
+    'residual blocks in the place of attention': dict(
+        num_classes=3,
+        generator=dict(
+            output_scale=32,
+            base_channels=8,
+            attention_cfg=dict(type='ResidualAttentionSubstitute'),
+            attention_after_nth_block=2,
+            with_spectral_norm=True,
+        ),
+        discriminator=dict(
+            input_scale=32,
+            base_channels=8,
+            attention_cfg=dict(type='ResidualAttentionSubstitute'),
+            attention_after_nth_block=1,
+            with_spectral_norm=False,
+        ),
+    ),
     'plain embeddings, grey, 16 pixels': dict(
         num_classes=3,
         generator=dict(
@@ -147,6 +164,7 @@ def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
         ({'generator.to_rgb.conv.weight_orig': torch.zeros(3, 5, 3, 3)}, 'no multiples of 5'),
         ({'generator.noise2feat.weight_orig': torch.zeros(100, 16)}, 'no square'),
         ({'generator.noise2feat.weight_orig': torch.zeros(3)}, r'shape \(3,\)'),
+        ({'generator.conv_blocks.2.reduce.weight_orig': torch.zeros(2, 8, 3, 3)}, 'other than the default reductions, 8 and 2'),
         ({'discriminator.from_rgb.conv_1.weight_orig': None}, 'from_rgb.conv_1.weight is missing'),
     ],
 )

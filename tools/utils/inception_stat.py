@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=at_least(1), help='resize the centre square of every image of --imgsdir to this many pixels'
     )
-    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits'], default='stylegan')
+    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits', 'fashion'], default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
     parser.add_argument('--batch-size', type=at_least(1), default=25)
     parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')

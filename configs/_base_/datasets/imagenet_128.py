@@ -1,4 +1,6 @@
 # ImageNet at 128x128: a square cropped at random from the long edge, flipped at random.
+# Which images: of the training, and of an evaluation that has no train_dataloader to go by.
+dataset = dict(type='ImageNet', data_root='data/imagenet', ann_file='meta/train.txt', data_prefix='train')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCropLongEdge'),
@@ -15,12 +17,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='ImageNet',
-        data_root='data/imagenet',
-        ann_file='meta/train.txt',
-        data_prefix='train',
-        pipeline=train_pipeline))
+    dataset=dict(pipeline=train_pipeline, **dataset))
 
 # The real images of an evaluation: the training set, without augmentation. What is not stated is as in train_dataloader.
 val_pipeline = [

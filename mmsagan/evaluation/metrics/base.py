@@ -20,7 +20,8 @@ class FeatureMetric(ABC):
     Args:
         fake_nums: Number of samples.
         real_nums: Number of real images, drawn at random; -1 for all.
-        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN) or 'digits'.
+        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), 'digits'
+            or 'fashion'.
         inception_path: The extractor's file; None fetches it into the cache.
         extractor: Config of an extractor, in place of the two above.
         sample_model: 'orig' or 'ema'; None takes the moving average if there is one.

@@ -58,7 +58,7 @@ def _factor(cov: Tensor) -> Tensor:
     return vectors * eigenvalues.clamp(min=0).sqrt()
 
 
-@METRICS.register_module(name=['FrechetInceptionDistance', 'FID'])
+@METRICS.register_module()
 class FrechetInceptionDistance(FeatureMetric):
     """FID of the samples to the real images: ``fid``, lower is better.
 

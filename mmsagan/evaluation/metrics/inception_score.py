@@ -40,7 +40,7 @@ def _mean_and_std(scores: SplitScores) -> tuple[float, float]:
     return float(scores.scores.mean()), float(scores.scores.std(correction=0))
 
 
-@METRICS.register_module(name=['InceptionScore', 'IS'])
+@METRICS.register_module()
 class InceptionScore(FeatureMetric):
     """Inception score of the samples: ``is`` and ``is_std`` over the splits; higher is better.
 

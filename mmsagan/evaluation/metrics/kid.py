@@ -62,7 +62,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-@METRICS.register_module(name=['KernelInceptionDistance', 'KID'])
+@METRICS.register_module()
 class KernelInceptionDistance(FeatureMetric):
     """KID of the samples to the real images: ``kid`` and its standard deviation ``kid_std`` over subsets; lower is better.
 

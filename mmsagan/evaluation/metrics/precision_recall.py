@@ -72,7 +72,7 @@ def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Advan
     return torch.cat(counts), occupied
 
 
-@METRICS.register_module(name=['PrecisionRecall', 'PrecisionAndRecall', 'PR'])
+@METRICS.register_module()
 class PrecisionRecall(FeatureMetric):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 

@@ -67,6 +67,60 @@ def test_both_models_and_chosen_classes():
     assert runner.visualizer.images['b', 1].shape == (8, 8, 3)
 
 
+def test_so_many_samples_of_random_classes():
+    """MMagic's n_samples and n_row; the noise and the classes stay the same from picture to picture."""
+    model = ConstantModel()
+    runner = FakeRunner(model)
+    grids = [dict(name='seven', n_samples=7), dict(name='wide', n_samples=7, n_row=20), dict(name='mmagic', n_row=16)]
+    hook = VisualizationHook(vis_kwargs_list=[*grids, dict(name='classes')], num_rows=2)
+    hook.draw(runner)
+    runner.iter = 5
+    hook.draw(runner)
+    images = runner.visualizer.images
+    # Cells are 4 pixels wide with 2 between them: 3 x 3 for 7 samples, 1 x 7, 4 x 16 for 64, 2 x 3 classes.
+    shapes = {name: images[name, 1].shape[:2] for name in ('seven', 'wide', 'mmagic', 'classes')}
+    assert shapes == dict(seven=(20, 20), wide=(8, 44), mmagic=(26, 98), classes=(14, 20))
+    assert all(np.array_equal(images[name, 1], images[name, 6]) for name in shapes)
+    wide = images['wide', 1][3, 3::6, 0].astype(float)
+    classes = np.round((wide - 127.5) / 127.5 * 10).astype(int)
+    assert set(classes) <= {0, 1, 2} and len(set(classes)) > 1
+    seven = np.concatenate([images['seven', 1][3 + 6 * row, 3::6, 0] for row in range(3)])[:7]
+    assert np.array_equal(seven, images['wide', 1][3, 3::6, 0]), 'the same samples, laid out otherwise'
+
+
+def test_new_noise_for_some_grids_only():
+    runner = FakeRunner(ConstantModel())
+    hook = VisualizationHook(num_rows=2, vis_kwargs_list=[dict(name='same'), dict(name='new', fixed_input=False)])
+    for runner.iter in (0, 1):
+        hook.draw(runner)
+    images = runner.visualizer.images
+    assert np.array_equal(images['same', 1], images['same', 2]) and not np.array_equal(images['new', 1], images['new', 2])
+
+
+@pytest.mark.parametrize(
+    'target_keys, names',
+    [
+        (None, {'a_ema', 'a_orig'}),
+        ('fake_img', {'a_ema', 'a_orig'}),
+        (['ema.fake_img', 'orig.fake_img'], {'a_ema', 'a_orig'}),
+        ('orig.fake_img', {'a_orig'}),
+    ],
+)
+def test_target_keys_choose_the_pictures(target_keys, names):
+    model = ConstantModel()
+    model.generator_ema = object()
+    runner = FakeRunner(model)
+    grid = dict(type='Noise', name='a', sample_model='ema/orig', target_keys=target_keys)
+    VisualizationHook(num_rows=1, vis_kwargs_list=grid).draw(runner)
+    assert {name for name, _ in runner.visualizer.images} == names
+
+
+def test_target_keys_of_a_network_that_is_not_sampled():
+    grid = dict(sample_model='orig', target_keys='ema.fake_img')
+    with pytest.raises(ConfigError, match="target_keys='ema.fake_img' names nothing that sample_model='orig' makes"):
+        VisualizationHook(num_rows=1, vis_kwargs_list=grid).draw(FakeRunner(ConstantModel()))
+
+
 def test_drawing_leaves_the_training_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -81,6 +135,8 @@ def test_drawing_leaves_the_training_random_numbers_alone():
         (dict(type='Translation'), "'GAN' or 'Noise'"),
         (dict(sample_model='emma'), "'orig', 'ema' or both"),
         (dict(nam='x'), "unknown key 'nam'"),
+        (dict(target_keys=['fake_img', 'noise']), "target_keys='noise' cannot be drawn"),
+        (dict(n_samples=0), 'at least 1, got 0 and None'),
     ],
 )
 def test_wrong_grids(grid, message):
