@@ -86,6 +86,7 @@ setup(
         'numpy>=1.26',
         'filelock>=3.12',
         'pillow>=10',
+        'matplotlib>=3.8',
         'pyyaml>=6',
         'rich>=14.1',
         'safetensors>=0.4',

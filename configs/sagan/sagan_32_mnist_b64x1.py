@@ -14,11 +14,12 @@ model = dict(
     ema_config=dict(momentum=0.99),
     channels_last=True)
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
-    dtype='auto',
+    type='BFloat16OptimWrapper', dtype='auto',
     generator=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.99))),
     discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.0, 0.99))))
 train_cfg = dict(max_iters=900 * dist_step, val_interval=300)
 param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=600 * dist_step, end=900 * dist_step, by_epoch=False)]
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=300, max_keep_ckpts=2))
-custom_hooks = [dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits'))]
+custom_hooks = [
+    dict(type='VisualizationHook', interval=100, vis_kwargs_list=dict(type='GAN', name='digits')),
+    dict(type='AttentionVisualizationHook', classes=[0, 2, 3, 5, 8])]

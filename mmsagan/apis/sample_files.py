@@ -1,6 +1,5 @@
 """Samples in files: a grid, a folder of PNGs, or one .npz file, made by any number of processes."""
 
-import io
 import math
 import os
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
-from PIL import Image
 
 from mmsagan.apis.sample_set import SampleSet
 from mmsagan.datasets.folder import IMAGE_SUFFIXES
@@ -21,6 +19,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import check_writable, write_atomically
 from mmsagan.visualization import image_grid
+from mmsagan.visualization.figures import encode_png
 
 NPZ_NAME = 'samples.npz'
 # Encoding a PNG takes longer than making a small image does on a GPU.
@@ -111,9 +110,7 @@ def _png_path(samples: SampleSet, folder: Path, number: int) -> Path:
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, 'PNG')
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, encode_png(image))
 
 
 def _wait_for(futures: list[Future]) -> None:

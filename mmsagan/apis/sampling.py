@@ -1,7 +1,8 @@
 """Images from a trained model: samples, and the way from one sample to another."""
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -13,6 +14,7 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
 from mmsagan.evaluation.plan import exact_arithmetic
 from mmsagan.models import ConditionalGAN, to_uint8
+from mmsagan.utils.modules import unwrap
 
 Labels = int | Sequence[int] | Tensor | ndarray
 Noise = Tensor | ndarray
@@ -57,23 +59,9 @@ def sample(
         >>> sample(model, labels=range(10), seed=0).shape
         torch.Size([10, 3, 32, 32])
     """
-    check_counts(num_samples=num_samples, batch_size=batch_size)
-    inputs = sample_inputs(model, seed)
-    label = None if labels is None else _as_label(labels)
-    if noise is None:
-        noise = inputs.noise(0, num_samples if label is None or label.dim() == 0 else len(label))
-    else:
-        noise = _as_noise(noise, model)
-    if label is None:
-        _, label = inputs.draw(0, len(noise))
-    elif label.dim() == 0:
-        label = label.expand(len(noise))
-    if label is not None:
-        model.check_label(label, len(noise))
-    if truncation is not None:
-        noise = truncate(noise, truncation)
-    batches = zip(noise.split(batch_size), [None] * len(noise) if label is None else label.split(batch_size))
-    return torch.cat([_images(model, *batch, sample_model) for batch in batches])
+    model = unwrap(model)
+    noise, label = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
+    return torch.cat([_images(model, *batch, sample_model) for batch in batches_of(noise, label, batch_size)])
 
 
 def interpolate(
@@ -120,6 +108,7 @@ def interpolate(
     check_counts(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):
         raise ConfigError(f"mode must be 'slerp' or 'lerp', got {mode!r}")
+    model = unwrap(model)
     inputs = sample_inputs(model, seed)
     label = _end_labels(labels, model, inputs)
     changes_class = label is not None and len(label) == 2
@@ -136,6 +125,37 @@ def interpolate(
         label = label.expand(num_steps)
     path = _between(noise, share, slerp if mode == 'slerp' else torch.lerp).float()
     return sample(model, labels=label, noise=path, sample_model=sample_model, truncation=truncation, batch_size=batch_size)
+
+
+def resolve_inputs(
+    model: ConditionalGAN,
+    num_samples: int,
+    labels: Labels | None,
+    noise: Noise | None,
+    seed: int | None,
+    truncation: float | None,
+) -> tuple[Tensor, Tensor | None]:
+    """What the generator gets for the arguments of :func:`sample`: noise (N, noise_size), and classes (N,) or class weights."""
+    check_counts(num_samples=num_samples)
+    inputs = sample_inputs(model, seed)
+    label = None if labels is None else _as_label(labels)
+    if noise is None:
+        noise = inputs.noise(0, num_samples if label is None or label.dim() == 0 else len(label))
+    else:
+        noise = _as_noise(noise, model)
+    if label is None:
+        _, label = inputs.draw(0, len(noise))
+    elif label.dim() == 0:
+        label = label.expand(len(noise))
+    if label is not None:
+        model.check_label(label, len(noise))
+    return noise if truncation is None else truncate(noise, truncation), label
+
+
+def batches_of(noise: Tensor, label: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Noise and classes, ``batch_size`` samples at a time."""
+    check_counts(batch_size=batch_size)
+    return zip(noise.split(batch_size), itertools.repeat(None) if label is None else label.split(batch_size))
 
 
 def check_counts(least: int = 1, **counts: int) -> None:

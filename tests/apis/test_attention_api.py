@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from mmsagan.apis import attention_maps, sample
+from mmsagan.apis.attention import parse_queries
+from mmsagan.errors import ConfigError
+from mmsagan.models import attention_maps as core
+from mmsagan.registry import MODEL_WRAPPERS, MODELS
+from mmsagan.visualization import salient_queries
+
+
+@pytest.fixture(scope='module')
+def model(gan_config, settle):
+    torch.manual_seed(0)
+    return settle(MODELS.build(gan_config())).eval()
+
+
+@pytest.mark.parametrize('arguments', [dict(num_samples=3), dict(labels=[2, 0]), dict(labels=1, truncation=0.5, num_samples=2)])
+def test_the_images_are_those_of_sample(model, arguments):
+    result = attention_maps(model, [(1, 2), (30, 5)], seed=4, **arguments)
+    assert torch.equal(result.images, sample(model, seed=4, **arguments))
+    count = len(result.images)
+    assert result.queries.tolist() == [[[1, 2], [30, 5]]] * count
+    assert {name: maps.shape for name, maps in result.maps.items()} == {'feat16': (count, 2, 32, 32)}
+
+
+def test_batches_bound_memory_and_change_nothing(model, monkeypatch):
+    sizes, pixel_maps = [], core.pixel_maps
+
+    def spy(block, features, queries, size):
+        sizes.append(len(features))
+        return pixel_maps(block, features, queries, size)
+
+    queries = np.random.default_rng(0).integers(0, 32, (5, 3, 2))
+    expected = attention_maps(model, queries, 5, seed=1)
+    monkeypatch.setattr(core, 'pixel_maps', spy)
+    result = attention_maps(model, queries, 5, seed=1, batch_size=2)
+    assert sizes == [2, 2, 1]
+    assert torch.equal(result.queries, torch.from_numpy(queries))
+    torch.testing.assert_close(result.maps['feat16'], expected.maps['feat16'], rtol=1e-5, atol=1e-9)
+
+
+def test_mixed_precision_around_it_changes_nothing(model):
+    expected = attention_maps(model, [(4, 9)], 2, seed=0)
+    with torch.autocast('cpu', torch.bfloat16):
+        result = attention_maps(model, [(4, 9)], 2, seed=0)
+    assert torch.equal(result.images, expected.images) and torch.equal(result.maps['feat16'], expected.maps['feat16'])
+
+
+def test_a_wrapped_model(model):
+    @MODEL_WRAPPERS.register_module()
+    class Wrapper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = model
+
+    try:
+        assert torch.equal(attention_maps(Wrapper(), 2, seed=0).images, sample(Wrapper(), 4, seed=0))
+    finally:
+        MODEL_WRAPPERS.module_dict.pop('Wrapper')
+
+
+def test_queries_of_ones_own_and_the_same_for_all(model):
+    shared = attention_maps(model, [(4, 9)], 2, seed=0)
+    own = attention_maps(model, [[(4, 9)], [(20, 9)]], 2, seed=0)
+    assert torch.equal(own.maps['feat16'][0], shared.maps['feat16'][0])
+    assert not torch.equal(own.maps['feat16'][1], shared.maps['feat16'][1])
+
+
+def test_salient_queries_are_chosen_by_number(model):
+    result = attention_maps(model, 3, 5, seed=0, batch_size=2)
+    assert torch.equal(result.queries, salient_queries(result.images, 3))
+    assert result.maps['feat16'].shape == (5, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(queries=[(32, 0)]), 'query 32,0 lies outside the image'),
+        (dict(queries=[(0.5, 0)]), 'whole numbers'),
+        (dict(queries=[[(0, 0)]] * 3), r'shape \(Q, 2\) or \(4, Q, 2\)'),
+        (dict(queries=[0, 0]), r'shape \(Q, 2\)'),
+        (dict(queries='middle'), "a number, or pixels .*'middle'"),
+        (dict(queries=0), 'number of queries must be from 1 to 1024'),
+        (dict(labels=[7]), 'label out of range'),
+        (dict(batch_size=0), 'batch_size must be a whole number of at least 1'),
+        (dict(num_samples=0), 'num_samples must be a whole number of at least 1'),
+        (dict(sample_model='ema'), 'no moving average'),
+    ],
+)
+def test_wrong_arguments(model, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        attention_maps(model, **arguments)
+
+
+def test_queries_as_they_are_typed():
+    assert parse_queries('auto') is None
+    assert parse_queries('16,16; 4,20') == [(16, 16), (4, 20)]
+    for text in ('', '1', '1,2;', '-1,2', '1,2,3', 'auto;1,2', '1.5,2'):
+        with pytest.raises(ConfigError, match='write auto, or pixels in quotes'):
+            parse_queries(text)

@@ -1,0 +1,184 @@
+"""The tools that draw pictures as a user types them, within this process."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmsagan.apis import attention_maps, init_model, sample
+from mmsagan.registry import MODELS
+from mmsagan.visualization import attention_figure, class_grid
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory, gan_config, settle):
+    """A config without data of a model of 12 classes with two attention layers, and its checkpoint."""
+    folder = tmp_path_factory.mktemp('experiment')
+    config = gan_config(num_classes=12)
+    config['generator'].update(attention_after_nth_block=[2, 3])
+    (folder / 'config.py').write_text(f'model = {config!r}\n')
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=settle(MODELS.build(config)).state_dict()), folder / 'model.pth')
+    return str(folder / 'config.py'), str(folder / 'model.pth')
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a tool: run(tool, argument, ...) -> exit code, and what it said, of an error the last line."""
+
+    def tool(name, *arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as info:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        said = capsys.readouterr()
+        return info.value.code or 0, said.err.strip().splitlines()[-1] if info.value.code else said.out.strip()
+
+    return tool
+
+
+def read(path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == 'PNG' and image.mode == 'RGB'
+        return np.array(image)
+
+
+ATTENTION = 'visualize_attention.py'
+GRIDS = 'analysis_tools/class_grids.py'
+CURVES = 'analysis_tools/plot_metrics.py'
+
+
+def test_attention_of_chosen_samples(tmp_path, experiment, run):
+    out = tmp_path / 'new' / 'figure.png'
+    arguments = ['--labels', '1,10-11', '--queries', '5,6;30,0', '--seed', 3, '--device', 'cpu', '--out', out]
+    code, said = run(ATTENTION, *experiment, *arguments)
+    assert code == 0 and said.endswith(f'attention of 3 samples in feat32 written to {out}')
+    result = attention_maps(init_model(*experiment), [(5, 6), (30, 0)], labels=[1, 10, 11], seed=3)
+    expected = attention_figure(result.images, result.queries, result.select('feat32'), ['1', '10', '11'])
+    assert np.array_equal(read(out), expected)
+
+
+def test_attention_at_salient_points_in_all_layers(tmp_path, experiment, run):
+    arguments = ['--num-samples', 2, '--layer', 'all', '--num-queries', 3, '--device', 'cpu']
+    for name in ('a.png', 'b.png'):
+        code, said = run(ATTENTION, *experiment, *arguments, '--out', tmp_path / name)
+        assert code == 0 and 'attention of 2 samples in feat16, feat32' in said
+    assert np.array_equal(read(tmp_path / 'a.png'), read(tmp_path / 'b.png')), 'the same points each time'
+    assert read(tmp_path / 'a.png').shape == (28 + 4 * 212, 28 + 4 * 200, 3)
+
+
+def test_attention_of_the_first_classes(tmp_path, experiment, run):
+    code, said = run(ATTENTION, *experiment, '--out', tmp_path / 'a.png', '--device', 'cpu')
+    assert code == 0 and read(tmp_path / 'a.png').shape == (28 + 4 * 212, 28 + 5 * 200, 3)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--queries', '32,0'], 'query 32,0 lies outside the image: x goes from 0 to 31'),
+        (['--queries', '1-2'], "queries '1-2': write auto, or pixels in quotes"),
+        (['--layer', 'feat64'], "no attention layer 'feat64'; choose 'last', 'all' or one of feat16, feat32"),
+        (['--labels', '12'], 'label out of range: 12 to 12'),
+        (['--num-samples', '3', '--labels', '1'], '--num-samples draws the classes'),
+        (
+            ['--num-samples', '310', '--queries', '0,0'],
+            'the picture would have 428 x 65748 pixels, which is too large; draw fewer samples',
+        ),
+        (['--cfg-options', 'model.generator.attention_after_nth_block=0'], 'of another architecture'),
+        (['--out', 'figure.jpg'], 'figure.jpg must end with .png'),
+    ],
+)
+def test_attention_with_wrong_arguments(tmp_path, monkeypatch, experiment, run, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, said = run(ATTENTION, *experiment, '--device', 'cpu', '--out', 'figure.png', *arguments)
+    assert code == 2 and 'error: ' in said and message in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_class_grids_with_intra_fid(tmp_path, experiment, run):
+    names = [f'class {number}' for number in range(12)]
+    results = {'FID/fid': 3.0, 'IntraFID/per_class': dict(zip(names, range(12)))}
+    (tmp_path / 'results.json').write_text(json.dumps(results))
+    arguments = ['--labels', '3,7', '--num-per-class', 3, '--seed', 2, '--intra-fid', tmp_path / 'results.json']
+    code, said = run(GRIDS, *experiment, *arguments, '--out', tmp_path / 'grid.png', '--device', 'cpu')
+    assert code == 0 and said.endswith(f'3 samples of 2 classes written to {tmp_path}/grid.png')
+    images = sample(init_model(*experiment), labels=[3, 3, 3, 7, 7, 7], seed=2)
+    expected = class_grid(images, ['class 3', 'class 7'], ['IntraFID 3.0', 'IntraFID 7.0'])
+    assert np.array_equal(read(tmp_path / 'grid.png'), expected)
+
+
+def test_class_grids_without_intra_fid(tmp_path, experiment, run):
+    code, said = run(GRIDS, *experiment, '--out', tmp_path / 'grid.png', '--device', 'cpu')
+    assert code == 0 and '8 samples of 10 classes' in said
+    assert read(tmp_path / 'grid.png').shape[0] == 10 * 66 + 2
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--intra-fid', 'gone.json'], 'gone.json: cannot be read'),
+        (['--labels', '0-12'], 'label out of range'),
+        (['--out', 'grid.gif'], 'grid.gif must end with .png'),
+    ],
+)
+def test_class_grids_with_wrong_arguments(tmp_path, monkeypatch, experiment, run, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, said = run(GRIDS, *experiment, '--device', 'cpu', '--out', 'grid.png', *arguments)
+    assert code == 2 and said.startswith('error: ') and message in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """The work dirs of two runs; only the first has been evaluated."""
+    for name in ('baseline', 'ttur'):
+        file = tmp_path / name / '20260101_000000' / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        records = [dict(loss_gen=1 / step, iter=step, step=step) for step in range(1, 5)]
+        records += [{'FID-digits/fid': 7.5, 'step': 4}] if name == 'baseline' else []
+        file.write_text(''.join(json.dumps(record) + '\n' for record in records))
+    return tmp_path / 'baseline', tmp_path / 'ttur'
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.svg', '.PDF'])
+def test_curves(tmp_path, logs, run, suffix):
+    out = tmp_path / f'curves{suffix}'
+    code, said = run(CURVES, *logs, '--keys', 'fid', 'loss_gen', '--smooth', 2, '--out', out)
+    assert code == 0 and said.splitlines() == [
+        f'FID-digits/fid, loss_gen written to {out}',
+        'FID-digits/fid: nothing logged by ttur',
+    ]
+    assert out.stat().st_size > 1000
+    if suffix == '.png':
+        with Image.open(out) as image:
+            assert image.size == (1040, 390)
+    if suffix == '.svg':
+        content = out.read_text()
+        assert all(f'<!-- {text} -->' in content for text in ('baseline', 'ttur', 'FID-digits/fid', 'iterations'))
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--keys', 'IS'], "no 'IS' in the logs; there are loss_gen, FID-digits/fid"),
+        (['--keys', 'FID', '--legend', 'a'], '--legend must have a name of its own for each of the 2 logs, got a'),
+        (['--keys', 'FID', '--legend', 'a', 'a'], '--legend must have a name of its own'),
+        (['--keys', 'FID', '--smooth', '0'], 'must be at least 1, got 0'),
+        (['--keys', 'FID', '--out', 'curves.txt'], 'curves.txt must end with .png or .svg or .pdf'),
+    ],
+)
+def test_curves_with_wrong_arguments(logs, run, tmp_path, arguments, message):
+    code, said = run(CURVES, *logs, '--out', tmp_path / 'curves.png', *arguments)
+    assert code == 2 and 'error: ' in said and message in said
+    assert not (tmp_path / 'curves.png').exists()
+
+
+def test_curves_of_no_log(tmp_path, run):
+    code, said = run(CURVES, tmp_path, '--keys', 'FID', '--out', tmp_path / 'curves.png')
+    assert code == 2 and said.startswith(f'error: {tmp_path}: no log; give a work dir')

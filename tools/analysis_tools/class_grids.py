@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Draws samples by class, as in the paper's figure 6: a row a class, its name and its intra-FID at the left.
+
+The samples are those that tools/sample.py makes with the same options.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from mmsagan.apis import init_model
+from mmsagan.apis.class_names import class_names
+from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.intra_fid import read_intra_fid
+from mmsagan.apis.pictures import check_picture, write_picture
+from mmsagan.apis.processes import find_device
+from mmsagan.apis.sample_set import parse_classes, plan_samples
+from mmsagan.errors import ConfigError
+from mmsagan.visualization import class_grid
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser.add_argument('checkpoint', help="checkpoint file or URL; 'zoo' for the published weights")
+    parser.add_argument('--out', type=Path, required=True, help='the .png file; one of that name is replaced')
+    parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: the first ten')
+    parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples of each (default: 8)')
+    parser.add_argument(
+        '--intra-fid',
+        type=Path,
+        metavar='FILE',
+        help='what tools/test.py --out wrote for a config with the metric IntraFID; also gives the names of the classes, which '
+        "otherwise are those of the config's data set if it is at hand, or numbers",
+    )
+    parser.add_argument('--seed', type=at_least(0), default=0, help='of the noise (default: %(default)s)')
+    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
+    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
+    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    check_picture(args.out)
+    model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
+    if not model.num_classes:
+        raise ConfigError('the model has no classes; tools/sample.py draws its samples')
+    if args.intra_fid:
+        metric, table = read_intra_fid(args.intra_fid, model.num_classes)
+        names, notes = list(table), [f'{metric} {value:.1f}' for value in table.values()]
+    else:
+        names, notes = class_names(model.cfg, model.num_classes), [''] * model.num_classes
+    classes = args.labels or list(range(min(10, model.num_classes)))
+    samples = plan_samples(
+        model, classes, args.num_per_class, seed=args.seed, sample_model=args.sample_model, truncation=args.truncation
+    )
+    images = torch.cat([images for _, images in samples.batches()])
+    write_picture(args.out, class_grid(images, [names[i] for i in classes], [notes[i] for i in classes]))
+    print(f'{args.num_per_class} samples of {len(classes)} classes written to {args.out}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
