@@ -2,11 +2,13 @@
 
 import argparse
 import ast
+import atexit
 import sys
 from collections.abc import Callable
 
 from mmengine.config import DictAction
 
+from mmsagan.engine.distributed import leave_processes
 from mmsagan.errors import MMSAGANError
 
 USER_ERROR = 2
@@ -68,10 +70,13 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 def run_tool(main: Callable[[], int | None]) -> None:
     """Runs a tool's main function and exits: 0 or its result; 2 and one message for what the user can mend."""
     try:
-        sys.exit(main())
+        code = main()
     except MMSAGANError as error:
         print(f'error: {message_of(error)}', file=sys.stderr)
         sys.exit(USER_ERROR)
+    # At the interpreter's end and not here: a process may run several tools, and cannot join its group a second time.
+    atexit.register(leave_processes)
+    sys.exit(code)
 
 
 def message_of(error: MMSAGANError) -> str:

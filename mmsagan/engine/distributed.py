@@ -48,6 +48,12 @@ def prepare_distributed(cfg, launcher: str) -> None:
         wrapper['device_ids'] = None
 
 
+def leave_processes() -> None:
+    """Leaves the process group, if there is one; its threads would otherwise outlive the interpreter, which may abort then."""
+    if is_distributed():
+        torch.distributed.destroy_process_group()
+
+
 def _set_environment_from_slurm() -> None:
     environ = os.environ
     environ.setdefault('MASTER_PORT', '29500')

@@ -1,8 +1,10 @@
 import argparse
 
 import pytest
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
+from mmsagan.apis import cli
 from mmsagan.apis.cli import CfgOptions, message_of, run_tool
 from mmsagan.errors import DataError
 
@@ -36,6 +38,23 @@ def test_exit_codes(capsys):
     assert capsys.readouterr().err == 'error: no data\n'
     with pytest.raises(RuntimeError):
         run_tool(bug)
+
+
+def test_a_process_leaves_its_group_when_it_ends_and_not_before(tmp_path, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(cli.atexit, 'register', at_exit.append)
+
+    def join():
+        if not dist.is_initialized():
+            dist.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_tool(join)
+        assert dist.is_initialized(), 'a second tool in the same process finds it'
+    for function in at_exit:
+        function()
+    assert at_exit and not dist.is_initialized()
 
 
 @pytest.mark.parametrize(
