@@ -4,6 +4,9 @@ VENV ?= .venv
 PIP_ARGS ?=
 DEMO_CONFIG = configs/sagan/sagan_32_mnist_b64x1.py
 DEMO_DIR ?= work_dirs/demo
+# Tests run in as many processes, each on one core.
+TEST_JOBS ?= 2
+PYTEST = -m pytest tests --numprocesses $(TEST_JOBS) --dist worksteal
 
 .PHONY: demo test test-upstream install clean
 
@@ -30,11 +33,11 @@ demo: install
 	$(VENV)/bin/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
 
 test: $(VENV)/.tests-installed
-	$(VENV)/bin/python -m pytest tests
+	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST)
 
 # The same suite under upstream's MMEngine and mmcv, in an environment of its own.
 test-upstream: .venv-upstream/.installed
-	.venv-upstream/bin/python -m pytest tests
+	OMP_NUM_THREADS=1 .venv-upstream/bin/python $(PYTEST)
 
 .venv-upstream/.installed: requirements/lock.txt requirements/tests.txt requirements/upstream.txt setup.py
 	$(PYTHON) -m venv .venv-upstream
