@@ -110,3 +110,28 @@ def test_an_option_without_a_value():
     result = run(CONFIG, '--cfg-options', 'train_cfg.max_iters')
     assert result.returncode == 2 and "expected KEY=VALUE, got 'train_cfg.max_iters'" in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_a_series_of_configs(tmp_path):
+    """Two variants of the demo, trained for two iterations each, become a table and a picture."""
+    for name in ('a', 'b'):
+        (tmp_path / f'mnist_{name}_b4.py').write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b64x1.py'\n")
+    configs = sorted(tmp_path.glob('*.py'))
+    options = [
+        'train_cfg.val_interval=2',
+        'train_dataloader.batch_size=4',
+        'model.generator.base_channels=8',
+        'model.discriminator.base_channels=8',
+        'val_evaluator.metrics.0.fake_nums=20',
+        'val_evaluator.metrics.1.fake_nums=150',
+    ]
+    arguments = ['--work-dir', tmp_path / 'series', '--seeds', 5, '--max-iters', 2, '--jobs', 2, '--cfg-options', *options]
+    result = run(*configs, *arguments, tool='tools/misc/run_series.py', OMP_NUM_THREADS='1')
+    assert result.returncode == 0, result.stderr
+    table = (tmp_path / 'series/table.md').read_text()
+    assert table.startswith('| at iteration 2 | FID-digits/fid, seed 5 |\n|---|---:|\n| a | ') and table in result.stdout
+    values = [float(line.split('|')[2]) for line in table.splitlines()[2:]]
+    assert values[0] == values[1] > 0, 'the same config with the same seed'
+    assert (tmp_path / 'series/curves.png').read_bytes().startswith(b'\x89PNG')
+    result = run(configs[0], configs[0], '--work-dir', tmp_path / 'series', tool='tools/misc/run_series.py')
+    assert result.returncode == 2 and 'error: two configs have the same name' in result.stderr

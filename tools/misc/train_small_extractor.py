@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Trains the small extractor of the demo's IS-digits and FID-digits, and writes mmsagan/evaluation/weights/digits.pth.
+"""Trains a small extractor of the package, and writes mmsagan/evaluation/weights/<name>.pth.
 
-It learns to classify 4 000 of the embedded MNIST digits. Its accuracy on the other 1 000 is printed.
+``digits`` learns to classify 4 000 of the embedded MNIST digits and is tested on the other 1 000; ``fashion`` learns
+Fashion-MNIST's training images and is tested on its test images. The accuracy is printed.
 """
 
 import argparse
@@ -12,19 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmsagan.apis.cli import run_tool
-from mmsagan.datasets import EmbeddedMNIST
-from mmsagan.evaluation import DigitsExtractor
+from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
+from mmsagan.evaluation import DigitsExtractor, FashionExtractor
+from mmsagan.evaluation.extractors import SmallClassifier
+
+EXTRACTORS = {'digits': DigitsExtractor, 'fashion': FashionExtractor}
+EPOCHS = {'digits': 30, 'fashion': 8}
 
 
-def load_digits(split: str) -> tuple[Tensor, Tensor]:
-    """Digits (N, 1, 32, 32) in [-1, 1] and their labels."""
-    entries = EmbeddedMNIST(split=split).data_list
+def load_images(name: str, is_test: bool) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 32, 32) in [-1, 1] and their labels."""
+    if name == 'digits':
+        entries = EmbeddedMNIST(split='test' if is_test else 'train').data_list
+    else:
+        entries = FashionMNIST(test_mode=is_test).data_list
     images = torch.from_numpy(np.stack([entry['img'][..., 0] for entry in entries]))[:, None]
     return images.float() / 127.5 - 1, torch.tensor([entry['gt_label'] for entry in entries])
 
 
-def train(extractor: DigitsExtractor, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 64) -> None:
+def train(extractor: SmallClassifier, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 64) -> None:
     """Adam with one cycle of the learning rate; each batch is shifted by up to two pixels."""
     batches = len(images) // batch_size
     optimizer = torch.optim.Adam(extractor.parameters(), weight_decay=1e-4)
@@ -43,7 +51,7 @@ def train(extractor: DigitsExtractor, images: Tensor, labels: Tensor, epochs: in
 
 
 @torch.no_grad()
-def scale_features(extractor: DigitsExtractor, images: Tensor) -> None:
+def scale_features(extractor: SmallClassifier, images: Tensor) -> None:
     """Brings the features' root mean square to 1, which makes distances legible, and leaves the probabilities as they are."""
     scale = extractor.classify(images)[0].square().mean().sqrt()
     linear = extractor.trunk[-2]  # a leaky ReLU follows, through which the scale goes
@@ -54,22 +62,24 @@ def scale_features(extractor: DigitsExtractor, images: Tensor) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', default=str(DigitsExtractor.weights), help='file of the weights (default: %(default)s)')
-    parser.add_argument('--epochs', type=int, default=30)
+    parser.add_argument('name', choices=list(EXTRACTORS))
+    parser.add_argument('--out', help="file of the weights; default: the package's")
+    parser.add_argument('--epochs', type=at_least(1), help=f'default: {EPOCHS}')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    extractor = DigitsExtractor(trained=False)
-    images, labels = load_digits('train')
-    train(extractor, images, labels, args.epochs)
-    scale_features(extractor, images)
-    images, labels = load_digits('test')
+    extractor = EXTRACTORS[args.name](trained=False)
+    images, labels = load_images(args.name, is_test=False)
+    train(extractor, images, labels, args.epochs or EPOCHS[args.name])
+    scale_features(extractor, images[:4000])
+    images, labels = load_images(args.name, is_test=True)
     with torch.no_grad():
         accuracy = (extractor.classify(images)[1].argmax(1) == labels).float().mean().item()
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(extractor.state_dict(), args.out)
-    print(f'{accuracy:.1%} of {len(labels)} held-out digits are recognized')
-    print(f'{Path(args.out).stat().st_size / 1024:.0f} KiB written to {args.out}')
+    out = Path(args.out or extractor.weights)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(extractor.state_dict(), out)
+    print(f'{accuracy:.1%} of {len(labels)} held-out images are recognized')
+    print(f'{out.stat().st_size / 1024:.0f} KiB written to {out}')
 
 
 if __name__ == '__main__':

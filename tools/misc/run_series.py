@@ -1,0 +1,48 @@
+#!/usr/bin/env python
+"""Trains several configs, each with the same seeds, and writes one table and one figure of their results.
+
+A series that was stopped goes on where it was when it is called again, also with more seeds or a larger --max-iters.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.pictures import write_picture
+from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
+from mmsagan.apis.zoo import resolve_config
+from mmsagan.utils.files import check_writable, write_output
+from mmsagan.visualization import curves_figure
+from mmsagan.visualization.figures import to_bytes
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='e.g. configs/sagan_fashion/*.py')
+    parser.add_argument('--work-dir', type=Path, required=True, help='gets a folder a training, table.md and curves.png')
+    parser.add_argument('--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='default: 1 2')
+    parser.add_argument('--max-iters', type=at_least(1), metavar='N', help="each training's length; default: the configs'")
+    parser.add_argument(
+        '--keys', nargs='+', default=['FID'], metavar='KEY', help='what to compare, as for plot_metrics.py (default: FID)'
+    )
+    parser.add_argument('--jobs', type=at_least(1), default=1, metavar='N', help='trainings at a time (default: 1)')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values of all')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    check_writable(args.work_dir / 'table.md')
+    configs = [resolve_config(name) for name in args.configs]
+    members = plan_series(configs, args.seeds, args.work_dir, args.max_iters, args.cfg_options)
+    train_series(members, args.jobs)
+    panels = series_curves(members, args.keys)
+    positive = [name for name, curves in panels.items() if all((values > 0).all() for _, values in curves.values())]
+    table = series_table(panels, args.seeds)
+    write_output(args.work_dir / 'table.md', table.encode())
+    write_picture(args.work_dir / 'curves.png', to_bytes(curves_figure(panels, log_scale=positive), 'png'))
+    print(f'\n{table}\nwritten to {args.work_dir / "table.md"}; the curves are in {args.work_dir / "curves.png"}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
