@@ -8,6 +8,7 @@ from mmsagan.apis.cli import at_least, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
 from mmsagan.evaluation import FlatImageFolder, RealImages
+from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable, write_output
 
 
@@ -18,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'])
     parser.add_argument('--num-samples', type=at_least(1), help='how many of the images; default: all')
     parser.add_argument('--size', type=at_least(1), help='resize the centre square of every image to this many pixels')
-    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits', 'fashion'], default='stylegan')
+    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
     parser.add_argument('--batch-size', type=at_least(1), default=64)
     parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import CfgOptions, add_launcher, at_least, run_tool
+from mmsagan.apis.cli import add_launcher, add_sampling, at_least, run_tool
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.processes import find_device, join_processes
 from mmsagan.apis.sample_files import check_output, write_samples
@@ -42,12 +42,8 @@ def parse_args() -> argparse.Namespace:
         help='in the place of --labels and --num-per-class: N samples of classes drawn uniformly, with equal seeds those that '
         'tools/test.py scores. For an unconditional model the only choice (default: 64)',
     )
-    parser.add_argument('--seed', type=at_least(0), default=0, help='of noise and drawn classes (default: %(default)s)')
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
+    add_sampling(parser)
     parser.add_argument('--batch-size', type=at_least(1), default=64, help='of each process (default: %(default)s)')
-    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     add_launcher(parser, 'dist_sample.sh')
     args = parser.parse_args()
     if args.num_samples and (args.labels or args.num_per_class):

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_sampling, at_least, run_tool
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.sample_set import SampleSet, parse_classes, plan_samples
@@ -42,11 +42,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--num-queries', type=at_least(1), default=4, metavar='Q', help='how many auto chooses (default: 4)')
     parser.add_argument('--layer', default='last', help="'last' (default), 'all', or its name, e.g. feat32")
-    parser.add_argument('--seed', type=at_least(0), default=0, help='of noise and drawn classes (default: %(default)s)')
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
-    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_sampling(parser)
     args = parser.parse_args()
     if args.num_samples and (args.labels or args.num_per_class):
         parser.error('--num-samples draws the classes: give it without --labels and --num-per-class')

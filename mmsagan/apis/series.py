@@ -103,7 +103,9 @@ def _load(path: Path, max_iters: int | None, options: dict | None) -> Config:
         raise ConfigError(f'{path}: no val_evaluator, so there is nothing to compare')
     complete_evaluation(completed, 'test')
     check_config(completed)
-    last, interval = cfg.train_cfg.max_iters, cfg.train_cfg.val_interval
+    last, interval = (cfg.train_cfg.get(key) for key in ('max_iters', 'val_interval'))
+    if cfg.train_cfg.get('by_epoch') or not last or not interval:
+        raise ConfigError(f'{path}: a series counts iterations; set train_cfg.by_epoch=False, max_iters and val_interval')
     if last % interval:
         raise ConfigError(
             f'{path}: not evaluated at its last iteration, {last}; give a multiple of train_cfg.val_interval={interval}'
@@ -190,8 +192,10 @@ def _train(member: Member, threads: int) -> None:
         result = subprocess.run(
             command, stdout=file, stderr=subprocess.STDOUT, env=dict(os.environ, OMP_NUM_THREADS=str(threads))
         )
-    if result.returncode or not member.finished():
+    if result.returncode:
         raise ConfigError(f'{member}: the training has failed (exit code {result.returncode}); {output} says why')
+    if not member.finished():
+        raise ConfigError(f'{member}: trained, but not evaluated at iteration {member.max_iters}; see {output}')
 
 
 def series_curves(members: Sequence[Member], keys: Sequence[str]) -> Panels:
@@ -208,12 +212,12 @@ def series_curves(members: Sequence[Member], keys: Sequence[str]) -> Panels:
         ConfigError: A quantity was not logged.
         DataError: It was logged at other iterations by another training.
     """
-    logs = {member: member.curves() for member in members}
-    logged = list(dict.fromkeys(name for curves in logs.values() for name in curves))
-    variants = list(dict.fromkeys(member.variant for member in members))
+    logs = [(member.variant, member.curves()) for member in members]
+    logged = list(dict.fromkeys(name for _, curves in logs for name in curves))
+    variants = dict.fromkeys(variant for variant, _ in logs)
     panels: Panels = {}
     for name in dict.fromkeys(name for key in keys for name in find_names(key, logged)):
-        found = [(member.variant, curves.get(name)) for member, curves in logs.items()]
+        found = [(variant, curves.get(name)) for variant, curves in logs]
         steps = found[0][1][0] if found[0][1] else None
         if any(curve is None or not np.array_equal(curve[0], steps) for _, curve in found):
             raise DataError(f'the trainings have not logged {name} at the same iterations')
@@ -238,6 +242,6 @@ def series_table(panels: Panels, seeds: Sequence[int]) -> str:
     lines = [f'| at iteration {last_step:.0f} | ' + ' | '.join(titles) + ' |', '|---|' + '---:|' * len(titles)]
     for variant in first:
         last = [curves[variant][1][-1] for curves in panels.values()]
-        values = [value for seeds in last for value in ([*seeds, seeds.mean()] if several else seeds)]
+        values = [value for of_seeds in last for value in ([*of_seeds, of_seeds.mean()] if several else of_seeds)]
         lines.append(f'| {variant} | ' + ' | '.join(f'{value:#.4g}' for value in values) + ' |')
     return '\n'.join(lines) + '\n'

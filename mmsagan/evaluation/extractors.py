@@ -32,7 +32,7 @@ from mmsagan.registry import EXTRACTORS
 from mmsagan.utils.download import URLS, cached_file
 
 # Arguments of the published evaluations, by MMagic's names.
-_STYLES = dict(
+INCEPTION_STYLES = dict(
     stylegan=dict(type='StyleGANInception'),
     pytorch=dict(type='PyTorchFIDInception'),
     digits=dict(type='DigitsExtractor'),
@@ -46,9 +46,9 @@ def extractor_config(style: str, path: str | None = None) -> dict:
     Raises:
         ConfigError: There is none of that name.
     """
-    if not isinstance(style, str) or style.lower() not in _STYLES:
-        raise ConfigError(f'inception_style must be one of {", ".join(_STYLES)} (in any case), got {style!r}')
-    return dict(_STYLES[style.lower()], **({} if path is None else dict(path=path)))
+    if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
+        raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
+    return dict(INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ log = os.path.join(work_dir, f'2026010{len(os.listdir(work_dir)) if os.path.isdi
 os.makedirs(log)
 with open(os.path.join(log, 'scalars.json'), 'w') as file:
     for step in range(4, cfg.train_cfg.max_iters + 1, 4):
-        file.write(json.dumps({'F/fid': seed * 100 / step, 'step': step}) + chr(10))
+        if 'silent' not in behaviour:
+            file.write(json.dumps({'F/fid': seed * 100 / step, 'step': step}) + chr(10))
 json.dump([sys.argv[2:], os.environ['OMP_NUM_THREADS']], open(os.path.join(work_dir, 'call.json'), 'w'))
 print('trained')
 sys.exit('bad' in behaviour)
@@ -104,6 +105,12 @@ def test_after_a_failure_no_training_is_begun(write, tmp_path, jobs, behaviours)
     assert all(member.finished() for member, ran in zip(members, begun) if ran and 'bad' not in member.cfg.behaviour)
 
 
+def test_a_training_that_does_not_evaluate_at_its_end(write, tmp_path):
+    members = plan_series([write('a', "behaviour = 'silent'")], [1], tmp_path / 'series', 300)
+    with pytest.raises(ConfigError, match='x_a_b64, seed 1: trained, but not evaluated at iteration 300; see .*output.txt'):
+        train_series(members)
+
+
 @pytest.mark.parametrize(
     'contents, base, message',
     [
@@ -113,6 +120,8 @@ def test_after_a_failure_no_training_is_begun(write, tmp_path, jobs, behaviours)
             'not evaluated at its last iteration, 90; give a multiple of',
         ),
         ('train_cfg = None', None, 'no train_cfg'),
+        ('train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=3)', None, 'a series counts iterations'),
+        ('train_cfg = dict(_delete_=True, by_epoch=False, max_iters=30)', None, 'a series counts iterations'),
         ('model = dict(generatr=dict())', None, 'generatr'),
         ('val_evaluator = None\ntest_evaluator = None', None, 'no val_evaluator'),
         ('', 'sagan/sagan_32_cvt_studioGAN.py', 'for evaluation only'),

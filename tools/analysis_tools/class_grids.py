@@ -11,7 +11,7 @@ import torch
 
 from mmsagan.apis import init_model
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_sampling, at_least, run_tool
 from mmsagan.apis.intra_fid import read_intra_fid
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
@@ -34,11 +34,7 @@ def parse_args() -> argparse.Namespace:
         help='what tools/test.py --out wrote for a config with the metric IntraFID; also gives the names of the classes, which '
         "otherwise are those of the config's data set if it is at hand, or numbers",
     )
-    parser.add_argument('--seed', type=at_least(0), default=0, help='of the noise (default: %(default)s)')
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
-    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_sampling(parser)
     return parser.parse_args()
 
 

@@ -12,6 +12,7 @@ from mmsagan.apis.statistics import image_statistics
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
+from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable
 
 
@@ -28,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=at_least(1), help='resize the centre square of every image of --imgsdir to this many pixels'
     )
-    parser.add_argument('--inception-style', choices=['stylegan', 'pytorch', 'digits', 'fashion'], default='stylegan')
+    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan')
     parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
     parser.add_argument('--batch-size', type=at_least(1), default=25)
     parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')
