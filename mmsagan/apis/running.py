@@ -80,7 +80,9 @@ def _stop_loader_processes(runner: Runner | None) -> None:
     """Ends the data loader's processes at once: left to the garbage collector, each would keep it waiting for 5 seconds."""
     loop = getattr(runner, '_train_loop', None)
     if hasattr(loop, 'dataloader_iterator'):
-        loop.dataloader_iterator._iterator = None
+        # The one that a prefetcher reads from, if there is one.
+        batches = getattr(loop.dataloader_iterator, 'batches', loop.dataloader_iterator)
+        batches._iterator = None
         loop.dataloader._iterator = None
 
 

@@ -13,6 +13,7 @@ from mmsagan.engine.config import complete_evaluation
 from mmsagan.engine.config_check import check_config
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
+from mmsagan.engine.prefetch import prefetch_to_gpu
 from mmsagan.errors import ConfigError
 
 
@@ -48,6 +49,7 @@ def _build_parts(runner: Runner) -> None:
     if runner.distributed and not is_cuda_available():
         runner.logger.warning('no GPUs, so no SyncBN: the generator uses plain BN, each process its own statistics')
     _ = runner.train_loop
+    prefetch_to_gpu(runner)
     _ = runner.val_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
 

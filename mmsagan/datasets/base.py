@@ -81,12 +81,21 @@ class ClassImageDataset(BaseDataset):
         try:
             sample = super().prepare_data(idx)
         except UnreadableImageError as error:
-            self._note_unreadable(error)
+            self.note_unreadable(error)
             return None
-        self._unreadable_in_a_row = 0
+        self.note_readable()
         return sample
 
-    def _note_unreadable(self, error: UnreadableImageError) -> None:
+    def note_readable(self) -> None:
+        """Takes note of an image that could be read."""
+        self._unreadable_in_a_row = 0
+
+    def note_unreadable(self, error: UnreadableImageError) -> None:
+        """Names an image that cannot be read in a warning.
+
+        Raises:
+            DataError: There are too many of them.
+        """
         if error.path not in self._unreadable:
             self._unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
@@ -99,48 +108,3 @@ class ClassImageDataset(BaseDataset):
                 f'row (max_unreadable_share={0 if self.test_mode else self.max_unreadable_share}); the last one: {error.path} '
                 f'({error.reason})'
             )
-
-
-class ArrayDataset(ClassImageDataset):
-    """Base of the data sets that fit in memory: subclasses give arrays.
-
-    Args:
-        image_size: Images are padded with black to this size, centred; None leaves them.
-        **kwargs: See :class:`ClassImageDataset`.
-    """
-
-    def __init__(self, image_size: int | None = None, serialize_data: bool = False, **kwargs):
-        self.image_size = image_size
-        super().__init__(serialize_data=serialize_data, **kwargs)
-
-    def load_arrays(self) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
-        """Images (N, H, W) or (N, H, W, 3) uint8, labels (N,), class names."""
-        raise TypeError(f'{type(self).__name__} has to define load_arrays')
-
-    def load_data_list(self) -> list[dict]:
-        """One entry an image: ``img`` (H, W, 3) uint8 RGB and ``gt_label``."""
-        images, labels, classes = self.load_arrays()
-        if len(images) != len(labels):
-            raise DataError(f'{self.name}: {len(images)} images but {len(labels)} labels')
-        self.describe(classes, labels)
-        if self.image_size is not None:
-            images = pad_to(images, self.image_size)
-        if images.ndim == 3:
-            images = np.broadcast_to(images[..., None], (*images.shape, 3))
-        return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels)]
-
-    def get_data_info(self, idx: int) -> dict:
-        """The entry of an image. The array is shared, not copied: transforms make new ones."""
-        if self.serialize_data:
-            return super().get_data_info(idx)
-        return dict(self.data_list[idx], sample_idx=idx % len(self))
-
-
-def pad_to(images: np.ndarray, size: int) -> np.ndarray:
-    """Images (N, H, W, ...) centred on black squares of ``size`` pixels; larger ones are an error."""
-    height, width = images.shape[1:3]
-    if max(height, width) > size:
-        raise DataError(f'images of {height}x{width} pixels do not fit into image_size={size}')
-    top, left = (size - height) // 2, (size - width) // 2
-    padding = [(0, 0), (top, size - height - top), (left, size - width - left)] + [(0, 0)] * (images.ndim - 3)
-    return np.pad(images, padding)

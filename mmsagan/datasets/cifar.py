@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsagan.datasets.base import ArrayDataset
+from mmsagan.datasets.arrays import ArrayDataset
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.pickles import load_array_pickle
@@ -29,7 +29,7 @@ class CIFAR10(ArrayDataset):
         data_root: Folder of the data.
         data_prefix: Folder below it.
         test_mode: False: the training images; True: the test images.
-        **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
+        **kwargs: See :class:`~mmsagan.datasets.arrays.ArrayDataset`.
     """
 
     classes = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsagan.datasets.base import ArrayDataset
+from mmsagan.datasets.arrays import ArrayDataset
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
@@ -20,7 +20,7 @@ class EmbeddedMNIST(ArrayDataset):
     Args:
         image_size: Digits are padded with black to this size.
         split: 'all' of them; 'train', a fixed random choice of 4 000; or 'test', the other 1 000.
-        **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
+        **kwargs: See :class:`~mmsagan.datasets.arrays.ArrayDataset`.
     """
 
     def __init__(self, image_size: int | None = 32, split: str = 'all', **kwargs):
@@ -61,7 +61,7 @@ class FashionMNIST(ArrayDataset):
         data_root: Folder of the files.
         image_size: Images are padded with black to this size.
         test_mode: False: the training images; True: the test images.
-        **kwargs: See :class:`~mmsagan.datasets.base.ArrayDataset`.
+        **kwargs: See :class:`~mmsagan.datasets.arrays.ArrayDataset`.
     """
 
     classes = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
-from mmsagan.datasets.base import pad_to
+from mmsagan.datasets.arrays import pad_to
 from mmsagan.datasets.mnist import read_idx
 from mmsagan.errors import DataError
 

@@ -70,8 +70,7 @@ def gan(gan_config):
 def real(cifar_root):
     dataset = CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
     dataset._metainfo['classes'] = ('a', 'b', 'c')
-    for entry in dataset.data_list:
-        entry['gt_label'] %= 3
+    dataset.labels %= 3
     return RealImages(dataset)
 
 
@@ -249,8 +248,7 @@ def test_mistakes_are_found_before_sampling(no_sampling, real, metric, message):
 def test_too_few_real_images(no_sampling, cifar_root, metric, message):
     dataset = CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')], indices=10)
     dataset._metainfo['classes'] = ('a', 'b', 'c')
-    for index, entry in enumerate(dataset.data_list):
-        entry['gt_label'] = index % 2
+    dataset.labels = np.arange(len(dataset.labels)) % 2
     with pytest.raises((ConfigError, DataError), match=message):
         Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, RealImages(dataset), 32)
 

@@ -153,6 +153,6 @@ def test_an_unreadable_image_of_a_data_set_is_not_replaced_in_statistics(imagene
 
 
 def test_digits_are_split_without_overlap():
-    parts = [{entry['img'].tobytes() for entry in EmbeddedMNIST(split=split).data_list} for split in ('train', 'test', 'all')]
+    parts = [{image.tobytes() for image in EmbeddedMNIST(split=split).images} for split in ('train', 'test', 'all')]
     assert len(EmbeddedMNIST(split='train')) == 4000 and len(EmbeddedMNIST(split='test')) == 1000
     assert parts[0] | parts[1] == parts[2] and not parts[0] & parts[1]

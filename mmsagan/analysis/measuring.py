@@ -1,0 +1,203 @@
+"""Time and memory that something takes, measured so that a second measurement says the same.
+
+Times: the actions that are compared take turns in one process, so that what slows the machine for a while slows all of them;
+who begins changes from round to round. The median of the rounds counts.
+
+Memory: what one call needs at its peak beyond what lay there before it, such as the weights. On a GPU that is what tensors
+occupy. On Linux it is resident memory as the kernel sees it, which holds tensors and the buffers of the CPU's kernels alike;
+PyTorch's profiler would see the tensors only. The C library's heap would blur it: it keeps freed memory, which later calls fill
+without growth, or not, as it happens. So for this measurement blocks of 64 KiB and more are taken from the kernel and given
+back one by one, and it repeats within a per cent. It costs time, so timing is done without. A child process would start with a
+clean heap, but also with cold kernels, and what is measured would have to be built in it.
+"""
+
+import ctypes
+import gc
+import re
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils import benchmark
+
+from mmsagan.errors import ConfigError
+
+MIN_ROUNDS = 5
+MB = 2**20
+LARGE = 64 * 1024
+# Of glibc's malloc.h: M_MMAP_THRESHOLD, the size from which blocks come from the kernel, and M_TRIM_THRESHOLD, what may lie
+# free at the end of the heap. Of its malloc.c: IS_MMAPPED, a bit of the word before a block that comes from the kernel.
+_FROM_KERNEL, _KEPT_FREE, _IS_KERNELS = -3, -1, 2
+Action = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that each call has taken.
+
+    Example:
+        >>> timing = Timing((1.0, 2.0, 3.0, 4.0, 9.0))
+        >>> timing.median, timing.spread
+        (3.0, 2.0)
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one, in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range, in seconds: the middle half of the calls lies within it, a single disturbed one does not."""
+        first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
+        return third - first
+
+
+def time_alternately(
+    actions: Mapping[str, Action], rounds: int = MIN_ROUNDS, warmup: int = 2, clock: Callable[[], float] = benchmark.timer
+) -> dict[str, Timing]:
+    """Times several actions, which take turns.
+
+    Python's garbage is collected before each call, and not during it.
+
+    Args:
+        actions: What is timed, by name.
+        rounds: How often each is called and timed.
+        warmup: How often each is called before, without being timed.
+        clock: Says the time, in seconds. PyTorch's waits for a GPU before it does.
+
+    Raises:
+        ConfigError: There are fewer rounds than a median and quartiles need.
+
+    Example:
+        >>> timings = time_alternately({'small': lambda: torch.ones(10).sum(), 'large': lambda: torch.ones(10**6).sum()})
+        >>> len(timings['small'].seconds)
+        5
+    """
+    if rounds < MIN_ROUNDS:
+        raise ConfigError(f'a measurement needs at least {MIN_ROUNDS} rounds, got {rounds}')
+    names = list(actions)
+    for _ in range(warmup):
+        for action in actions.values():
+            action()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            with _no_garbage_collection():
+                started = clock()
+                actions[name]()
+                seconds[name].append(clock() - started)
+    return {name: Timing(tuple(seconds[name])) for name in names}
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+# ----------------------------------------------------------------------------------------------------------------- memory
+
+
+def peak_memory(action: Action, device: torch.device | str = 'cpu', warmup: int = 1, repeats: int = 3) -> float | None:
+    """The memory that a call needs at its peak, beyond what is there before it, in MB of 2^20 bytes.
+
+    Args:
+        action: What is measured.
+        device: Whose memory.
+        warmup: Calls before, for what is made once and stays: the optimizer's state, the kernels.
+        repeats: Calls that are measured; their median counts.
+
+    Returns:
+        None where the system does not tell, which only Linux does for CPUs.
+    """
+    device = torch.device(device)
+    measure = _allocated_peak if device.type == 'cuda' else _resident_peak
+    for _ in range(warmup):
+        action()
+    peaks = [measure(action, device) for _ in range(repeats)]
+    return None if None in peaks else statistics.median(peaks)
+
+
+def _allocated_peak(action: Action, device: torch.device) -> float:
+    gc.collect()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    action()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / MB
+
+
+def _resident_peak(action: Action, device: torch.device) -> float | None:
+    gc.collect()
+    with _heap_without_memory():
+        try:
+            Path('/proc/self/clear_refs').write_text('5')  # sets the peak back to what is resident now
+            before = _process_memory('VmRSS')
+        except OSError:
+            return None
+        action()
+        return _process_memory('VmHWM') - before
+
+
+def _process_memory(key: str) -> float:
+    """A line of the kernel's report on this process, in MB."""
+    return int(re.search(rf'{key}:\s+(\d+) kB', Path('/proc/self/status').read_text()).group(1)) * 1024 / MB
+
+
+@contextmanager
+def _heap_without_memory() -> Iterator[None]:
+    """Within it, blocks of :data:`LARGE` come from the kernel and go back to it; no effect where the heap is not glibc's."""
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    library.mallopt(_FROM_KERNEL, LARGE)
+    gaps = list(_fill_gaps(library))
+    library.malloc_trim(0)
+    try:
+        yield
+    finally:
+        for block in gaps:
+            library.free(block)
+        # glibc adapts both by itself until one is set. These are what it comes to in a program with large tensors.
+        library.mallopt(_FROM_KERNEL, 32 * MB)
+        library.mallopt(_KEPT_FREE, 64 * MB)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it is glibc and this process takes its memory from it, and not from a malloc preloaded."""
+    try:
+        library, process = ctypes.CDLL('libc.so.6'), ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+    own, used = (ctypes.cast(source.malloc, ctypes.c_void_p).value for source in (library, process))
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.free.argtypes, library.free.restype = [ctypes.c_void_p], None
+    library.malloc_trim.argtypes = [ctypes.c_size_t]
+    return library if own == used else None
+
+
+def _fill_gaps(library: ctypes.CDLL) -> Iterator[int]:
+    """Takes the large blocks that lie free in the heap, which would come before the kernel's; their memory is not touched."""
+    size = 64 * MB
+    while size >= LARGE:
+        block = library.malloc(size)
+        if block and not ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value & _IS_KERNELS:
+            yield block
+        else:
+            library.free(block)
+            size //= 2
