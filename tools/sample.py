@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_sampling(parser)
     parser.add_argument('--batch-size', type=at_least(1), default=64, help='of each process (default: %(default)s)')
+    parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, images differ by about a grey level')
     add_launcher(parser, 'dist_sample.sh')
     args = parser.parse_args()
     if args.num_samples and (args.labels or args.num_per_class):
@@ -65,6 +66,7 @@ def main() -> None:
         sample_model=args.sample_model,
         truncation=args.truncation,
         batch_size=args.batch_size,
+        amp=args.amp,
     )
     written = write_samples(samples, args.out, args.npz)
     if is_main_process():

@@ -7,7 +7,14 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
-from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision, without_evaluation
+from mmsagan.apis.train import (
+    allow_tf32,
+    enable_auto_scale_lr,
+    summary,
+    train_from_config,
+    use_mixed_precision,
+    without_evaluation,
+)
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
 
@@ -23,6 +30,11 @@ def parse_args() -> argparse.Namespace:
         help='go on from a checkpoint; without a value, from the newest one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
+    parser.add_argument(
+        '--tf32',
+        choices=['on', 'off'],
+        help="whether GPUs may round float32 factors to TF32; default: PyTorch's, in convolutions only",
+    )
     parser.add_argument('--no-validate', action='store_true', help='train without evaluating in between')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
     parser.add_argument(
@@ -47,6 +59,8 @@ def main() -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.amp:
         use_mixed_precision(cfg)
+    if args.tf32:
+        allow_tf32(args.tf32 == 'on')
     if args.no_validate:
         without_evaluation(cfg)
     if args.auto_scale_lr:

@@ -8,11 +8,10 @@ _base_ = [
 
 dist_step = 1
 model = dict(
-    generator=dict(base_channels=32, folded_resampling=True),
-    discriminator=dict(base_channels=64, folded_resampling=True),
+    generator=dict(base_channels=32),
+    discriminator=dict(base_channels=64),
     discriminator_steps=dist_step,
-    ema_config=dict(momentum=0.99),
-    channels_last=True)
+    ema_config=dict(momentum=0.99))
 optim_wrapper = dict(
     type='BFloat16OptimWrapper', dtype='auto',
     generator=dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.0, 0.99))),

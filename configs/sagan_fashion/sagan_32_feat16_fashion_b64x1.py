@@ -9,10 +9,9 @@ _base_ = [
 
 dist_step = 1
 model = dict(
-    generator=dict(base_channels=32, folded_resampling=True),
-    discriminator=dict(base_channels=64, folded_resampling=True),
+    generator=dict(base_channels=32),
+    discriminator=dict(base_channels=64),
     discriminator_steps=dist_step,
-    channels_last=True,
     ema_config=dict(momentum=0.99))
 optim_wrapper = dict(
     type='BFloat16OptimWrapper',

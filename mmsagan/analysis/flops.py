@@ -2,13 +2,13 @@
 
 Counted are the multiply-adds of convolutions, linear layers, attention and spectral norms (power iteration and sigma), 2 FLOPs
 each, and at the image's border those with padding, too. Not counted is what works element by element and costs memory traffic
-rather than arithmetic: activations, norms, pooling, softmax, folding a kernel, the optimizer, the moving average.
+rather than arithmetic: activations, norms, pooling, softmax, the optimizer, the moving average.
 
 Every number exists in two forms. *Plain* is the function itself, resampling and convolving one after the other, as the
 reference codes compute it. It is the same for every implementation of the function, so models and implementations are compared
-by it. *Folded* is the work of the folded form (:mod:`mmsagan.models.layers.resample`), in a resampling convolution 4/9 of the
-plain one's. What is held against a machine's peak must be the work that is really done: counted in plain FLOPs, a folded
-training would seem to run half as fast again as it does, and could pass the peak.
+by it. *Fast* is the work that the fast form does (:mod:`mmsagan.models.layers.resample`), in a resampling convolution a quarter
+of the plain one's. What is held against a machine's peak must be the work that is really done: counted in plain FLOPs, a fast
+training would seem to run much faster than it does, and could pass the peak.
 
 The counts come from running the networks on fake tensors (shapes without content), so neither size nor device matters.
 ``mmengine.analysis`` traces a forward pass only, and takes a multiply-add for 1.
@@ -31,7 +31,7 @@ from mmsagan.registry import MODELS
 
 aten = torch.ops.aten
 NETWORKS = ('generator', 'discriminator')
-SWITCH = 'folded_resampling'
+SWITCH = 'fast'
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LayerFlops:
         type: Its class.
         parameters: Its learned numbers.
         plain: FLOPs of its forward pass, as the function is defined.
-        folded: The same in the folded form.
+        fast: The same in the fast form.
         output_shape: Of its output, with the batch.
     """
 
@@ -71,7 +71,7 @@ class LayerFlops:
     type: str
     parameters: int
     plain: int
-    folded: int
+    fast: int
     output_shape: tuple[int, ...]
 
 
@@ -188,22 +188,22 @@ def layer_flops(model: Mapping, batch_size: int = 1) -> dict[str, list[LayerFlop
         >>> layer_flops(model)['generator'][0].parameters
         4386308
     """
-    plain, folded = (build_counted(model, form) for form in (False, True))
-    return {network: _rows(network, plain, folded, batch_size) for network in NETWORKS}
+    plain, fast = (build_counted(model, form) for form in (False, True))
+    return {network: _rows(network, plain, fast, batch_size) for network in NETWORKS}
 
 
-def training_flops(model: Mapping, batch_size: int, folded: bool | None = None) -> TrainingFlops:
+def training_flops(model: Mapping, batch_size: int, fast: bool | None = None) -> TrainingFlops:
     """Both updates of a training on batches of a size, each done in one part.
 
     Args:
         model: Config of a GAN.
         batch_size: Real images in an update of D, and fake ones in either update.
-        folded: Whether to count the folded form or the plain one; None: what the config says, which is what is run.
+        fast: Whether to count the fast form or the plain one; None: what the config says, which is what is run.
 
     Raises:
         ConfigError: The config describes no GAN that can be built.
     """
-    gan = build_counted(model, folded)
+    gan = build_counted(model, fast)
     # Which optimizer it is does not count.
     discriminator, generator = (
         OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.0)) for network in (gan.discriminator, gan.generator)
@@ -221,12 +221,12 @@ def training_flops(model: Mapping, batch_size: int, folded: bool | None = None) 
     )
 
 
-def build_counted(model: Mapping, folded: bool | None = None) -> nn.Module:
-    """The GAN of a config in training mode, on the CPU and without a moving average, with folded or with plain layers.
+def build_counted(model: Mapping, fast: bool | None = None) -> nn.Module:
+    """The GAN of a config in training mode, on the CPU and without a moving average, computing the fast way or the plain one.
 
     Args:
         model: Config of a GAN.
-        folded: None leaves it to the config. A network that knows no folded form stays as it is.
+        fast: None leaves it to the config. A network that knows no such switch stays as it is.
 
     Raises:
         ConfigError: It cannot be built.
@@ -235,11 +235,17 @@ def build_counted(model: Mapping, folded: bool | None = None) -> nn.Module:
     for name in NETWORKS:
         if not isinstance(options.get(name), Mapping):
             raise ConfigError(f'FLOPs are counted of a GAN, and model has no {name}=dict(...)')
-        component = find_component(options[name].get('type'), f'model.{name}.type')
-        if folded is not None and SWITCH in accepted_arguments(component)[0]:
-            options[name] = dict(options[name], **{SWITCH: folded})
+    knowing = [name for name in NETWORKS if _knows_switch(options[name], f'model.{name}.type')]
+    if fast is not None:
+        options.update({name: dict(options[name], **{SWITCH: fast}) for name in knowing})
+        if len(knowing) == len(NETWORKS) and _knows_switch(options, 'model.type'):
+            options[SWITCH] = fast
     with config_mistakes():
         return MODELS.build(options).train()
+
+
+def _knows_switch(component: Mapping, place: str) -> bool:
+    return SWITCH in accepted_arguments(find_component(component.get('type'), place))[0]
 
 
 def _image_shape(gan: nn.Module) -> torch.Size:
@@ -248,10 +254,10 @@ def _image_shape(gan: nn.Module) -> torch.Size:
         return gan.generator(gan.draw_noise(2), label=gan.draw_label(2)).shape[1:]
 
 
-def _rows(network: str, plain: nn.Module, folded: nn.Module, batch_size: int) -> list[LayerFlops]:
-    """The rows of one of the networks, which the GAN ``folded`` computes in the folded form."""
+def _rows(network: str, plain: nn.Module, fast: nn.Module, batch_size: int) -> list[LayerFlops]:
+    """The rows of one of the networks, which the GAN ``fast`` computes in the fast form."""
     plain_flops, shapes = _forward(network, plain, batch_size)
-    folded_flops, _ = _forward(network, folded, batch_size)
+    fast_flops, _ = _forward(network, fast, batch_size)
     rows = [
         LayerFlops(
             name=name,
@@ -259,7 +265,7 @@ def _rows(network: str, plain: nn.Module, folded: nn.Module, batch_size: int) ->
             type=type(module).__name__,
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             plain=plain_flops[name],
-            folded=folded_flops[name],
+            fast=fast_flops[name],
             output_shape=shapes[name],
         )
         for name, module in getattr(plain, network).named_modules()

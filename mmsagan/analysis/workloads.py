@@ -27,6 +27,10 @@ class Workload:
         flops: FLOPs of one call of ``fast``, as it is run and not as the function is defined, see
             :mod:`mmsagan.analysis.flops`; None where they are not known or not the point.
         reference: Does the same in the way it is compared with; None: no comparison.
+        before_fast: Puts the process into the state that the fast side needs, before each of its turns; see
+            :func:`~mmsagan.analysis.measuring.time_alternately`.
+        before_reference: Likewise.
+        min_rounds: How few rounds will do.
     """
 
     what: str
@@ -36,6 +40,9 @@ class Workload:
     images: int
     flops: int | None = None
     reference: Action | None = None
+    before_fast: Action | None = None
+    before_reference: Action | None = None
+    min_rounds: int = MIN_ROUNDS
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Measurement:
         peak_memory_mb: What a call of the fast side needs beyond what is there before it, in MB of 2^20 bytes, or None.
         flops: See :class:`Workload`.
         peak: The rate that ``flops`` a second is held against, or None.
+        reference_memory_mb: What a call of the reference needs, or None; in the table only.
     """
 
     what: str
@@ -65,6 +73,7 @@ class Measurement:
     peak_memory_mb: float | None = None
     flops: int | None = None
     peak: MatmulPeak | None = None
+    reference_memory_mb: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -111,7 +120,7 @@ def measure(
     memory: bool = True,
     clock: Callable[[], float] = benchmark.timer,
 ) -> Measurement:
-    """Times a workload and its reference in turns, and measures the memory that the workload needs.
+    """Times a workload and its reference in turns, and measures the memory that either needs.
 
     Args:
         workload: What is measured.
@@ -119,7 +128,7 @@ def measure(
         peak: The device's matmul peak in the workload's precision.
         rounds: Timed calls of each side.
         warmup: Calls of each side before.
-        memory: Whether to measure memory, which takes three more calls.
+        memory: Whether to measure memory, which takes three more calls of each side.
         clock: See :func:`~mmsagan.analysis.measuring.time_alternately`.
 
     Raises:
@@ -130,8 +139,13 @@ def measure(
         >>> measure(Workload('mean', 'none', 'fp32', fast=lambda: images.mean(), images=16)).row()['ratio'] is None
         True
     """
-    sides = {'fast': workload.fast} if workload.reference is None else dict(reference=workload.reference, fast=workload.fast)
-    timings = time_alternately(sides, rounds, warmup, clock)
+    sides = dict(fast=workload.fast)
+    if workload.reference is not None:
+        sides = dict(reference=workload.reference, fast=workload.fast)
+    before = dict(reference=workload.before_reference, fast=workload.before_fast)
+    before = {side: prepare for side, prepare in before.items() if prepare is not None}
+    timings = time_alternately(sides, rounds, warmup, clock, before, workload.min_rounds)
+    memories = {side: peak_memory(action, device, warmup=0) for side, action in sides.items()} if memory else {}
     return Measurement(
         what=workload.what,
         config=workload.config,
@@ -140,16 +154,20 @@ def measure(
         fast=timings['fast'],
         images=workload.images,
         reference=timings.get('reference'),
-        peak_memory_mb=peak_memory(workload.fast, device, warmup=0) if memory else None,
+        peak_memory_mb=memories.get('fast'),
         flops=workload.flops,
         peak=peak,
+        reference_memory_mb=memories.get('reference'),
     )
 
 
 def measurements_table(measurements: Sequence[Measurement]) -> str:
-    """The results for people: medians with their interquartile ranges; a dash is what was not measured."""
-    titles = ['what', 'config', 'device', 'precision', 'reference [s]', 'fast [s]', 'ratio', 'images/s', 'memory [MB]']
-    titles += ['GFLOP/s', 'of peak']
+    """The results for people: medians with their interquartile ranges; a dash is what was not measured.
+
+    Memory is the fast side's, and behind the slash the reference's.
+    """
+    titles = ['what', 'config', 'device', 'precision', 'reference [s]', 'fast [s]', 'ratio', 'images/s']
+    titles += ['memory, fast / reference [MB]', 'GFLOP/s', 'of peak']
     rows = [
         [
             result.what,
@@ -160,7 +178,7 @@ def measurements_table(measurements: Sequence[Measurement]) -> str:
             _seconds(result.fast),
             _number(result.ratio, '.2f'),
             _number(result.images_per_second, ',.1f'),
-            _number(result.peak_memory_mb, ',.0f'),
+            _memory(result),
             _number(result.flops_per_second and result.flops_per_second / 1e9, ',.1f'),
             _number(result.peak_fraction, '.1%'),
         ]
@@ -180,7 +198,14 @@ def write_measurements(path: str | Path, measurements: Sequence[Measurement]) ->
 
 
 def _seconds(timing: Timing | None) -> str:
-    return f'{timing.median:.4g} ± {timing.spread:.2g}' if timing else '-'
+    if timing is None:
+        return '-'
+    return f'{timing.median:.4g} ± {_number(timing.spread, ".2g")}'
+
+
+def _memory(result: Measurement) -> str:
+    fast, reference = (_number(memory, ',.0f') for memory in (result.peak_memory_mb, result.reference_memory_mb))
+    return fast if result.reference_memory_mb is None else f'{fast} / {reference}'
 
 
 def _number(value: float | None, form: str) -> str:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 
 from mmengine.config import DictAction
+from mmengine.device import is_cuda_available
 
 from mmsagan.engine.distributed import leave_processes
 from mmsagan.errors import MMSAGANError
+from mmsagan.utils.memory import keep_freed_memory
 
 USER_ERROR = 2
 
@@ -78,6 +80,8 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Runs a tool's main function and exits: 0 or its result; 2 and one message for what the user can mend."""
+    if not is_cuda_available():
+        keep_freed_memory()
     try:
         code = main()
     except MMSAGANError as error:

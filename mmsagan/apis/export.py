@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
+from mmsagan.models.layers import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable, nearest_folder
 from mmsagan.version import __version__
@@ -90,7 +91,9 @@ def export_generator(
     checks = [_example_inputs(model, size) for size in CHECKED_BATCH_SIZES]
     expected = [_finite_images(network, inputs) for inputs in checks]
     metadata = _describe(model, sample_model, expected[0])
-    deployed = _DeployedGenerator(fold_spectral_norm(network).to(memory_format=torch.contiguous_format))
+    # The plain layers: files hold operators that every runtime knows, and ONNX has no word for the sum that the fast ones take.
+    plain = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)
+    deployed = _DeployedGenerator(plain)
 
     # As near to the file as there is a folder already, so that one that fails leaves no new folder either.
     with tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder, _quiet():

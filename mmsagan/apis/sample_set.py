@@ -28,6 +28,7 @@ class SampleSet:
         sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
         truncation: See :func:`~mmsagan.apis.sampling.truncate`.
         batch_size: Samples at a time.
+        amp: Compute in bfloat16, see :meth:`~mmsagan.models.gan.ConditionalGAN.frozen`.
     """
 
     model: ConditionalGAN
@@ -38,11 +39,12 @@ class SampleSet:
     sample_model: str | None = None
     truncation: float | None = None
     batch_size: int = 64
+    amp: bool = False
 
     def batches(self) -> Iterator[tuple[range, Tensor]]:
         """This process's batches: their numbers, and images (N, 3, H, W) uint8."""
         ranges = my_ranges(self.num_samples, self.batch_size)
-        with progress_bar('samples', sum(map(len, ranges))) as advance:
+        with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.frozen(self.amp):
             for numbers in ranges:
                 yield numbers, self.images(numbers)
                 advance(len(numbers))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available
 from mmengine.logging import print_log
@@ -79,6 +80,12 @@ def use_mixed_precision(cfg: Config) -> None:
         wrapper.pop('dtype', None)
     cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'BFloat16OptimWrapper'
     print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
+
+
+def allow_tf32(allow: bool) -> None:
+    """Sets whether GPUs may round the factors of float32 products and convolutions to TF32 (``--tf32``), in this process."""
+    torch.backends.cuda.matmul.allow_tf32 = allow
+    torch.backends.cudnn.allow_tf32 = allow
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:

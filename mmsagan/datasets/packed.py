@@ -11,13 +11,14 @@
 
 ``square`` is the centre square of every image, resized: to the bit what decoding, ``CenterCropLongEdge`` and ``Resize`` give.
 ``short-side`` is the whole image, with its short side resized to S, and its long edge is cropped when it is read, at random or
-in the middle. Resizing before cropping gives nearly, but not to the bit, what cropping before resizing gives: offsets are whole
-pixels of the small image, and pixels beyond the crop's edges have had their share in those beside them.
+in the middle; images more than 64 times as long as wide are left out. Resizing before cropping gives nearly, but not to the
+bit, what cropping before resizing gives: offsets are whole pixels of the small image, and pixels beyond the crop's edges have
+had their share in those beside them.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -148,7 +149,7 @@ class PackedImages(StoredDataset):
             that a config of ``ImageNet`` becomes one of this by another ``type``, ``data_root`` and ``pipeline``.
 
     Raises:
-        ConfigError: The crop is not to be had, or the pipeline decodes files.
+        ConfigError: The crop is not to be had, or the pipeline decodes files or crops them at random.
         DataError: The folder is not finished, damaged, or something else.
 
     Example:
@@ -167,6 +168,25 @@ class PackedImages(StoredDataset):
                 'PackedImages: its images are decoded, cropped and resized already; take LoadImageFromFile and what belongs to '
                 "it out of the pipeline, pipeline=[dict(type='PackInputs')]"
             )
+        if any(isinstance(transform, RandomCropLongEdge) for transform in self.pipeline.transforms):
+            raise ConfigError(
+                'PackedImages: its images are square when transforms get them, and RandomCropLongEdge has nothing to crop; set '
+                "crop='random' in its place"
+            )
+
+    @staticmethod
+    def content_of(config: Mapping) -> dict:
+        """What a packed data set holds, by its recipe, which the config does not say: tells statistics of its images apart.
+
+        Args:
+            config: Of the data set.
+
+        Raises:
+            DataError: There is no recipe.
+        """
+        recipe = Recipe.load(Path(config.get('data_root', '')))
+        job = asdict(recipe.job)
+        return dict(images=recipe.num_images, **{key: job[key] for key in ('source_sha256', 'layout', 'size', 'interpolation')})
 
     def load_data_list(self) -> range:
         """Opens the files and compares them with the recipe; gives the images' numbers."""

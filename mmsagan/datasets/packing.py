@@ -9,22 +9,21 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import disk_usage
 
 import numpy as np
 import PIL
 from filelock import FileLock, Timeout
-from mmcv.transforms import BaseTransform, Resize
 
 from mmsagan.datasets.base import ClassImageDataset, UnreadableImageError
 from mmsagan.datasets.packed import IMAGES, JOURNAL, LABELS, LAYOUTS, RECIPE, SIZES, Job, Recipe
+from mmsagan.datasets.packing_chunks import Chunk, make_chunk, make_transforms
 from mmsagan.datasets.packing_journal import HEADER_SIZE, Journal, check_same_job, npy_header, to_disk
-from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.files import nearest_folder, write_atomically
 from mmsagan.utils.progress import progress_bar
@@ -42,7 +41,7 @@ def pack_dataset(
     layout: str = 'square',
     interpolation: str = 'bilinear',
     workers: int = 1,
-    chunk_size: int = 256,
+    chunk_size: int | None = None,
 ) -> Recipe:
     """Packs a data set, goes on with one that was stopped, or compares a finished one with its sums.
 
@@ -53,26 +52,30 @@ def pack_dataset(
         layout: ``'square'`` or ``'short-side'``, see :mod:`mmsagan.datasets.packed`.
         interpolation: Pillow's, one of :data:`INTERPOLATIONS`.
         workers: Processes that decode and resize; 1 is this one. The result does not depend on it.
-        chunk_size: Images of a chunk. The result does not depend on it either.
+        chunk_size: Images of a chunk; None: at most 256, and squares of 16 MiB. The result does not depend on it either.
 
     Returns:
         The recipe.
 
     Raises:
-        ConfigError: The folder holds something else, is being written by another process, or cannot be written.
+        ConfigError: The folder holds something else, is among the images, is being written by another process, or cannot be
+            written.
         DataError: Too many images cannot be read, or a finished folder is damaged.
     """
     if layout not in LAYOUTS or interpolation not in INTERPOLATIONS:
         raise ConfigError(f'layout {layout!r} or interpolation {interpolation!r} is none of {LAYOUTS} and {INTERPOLATIONS}')
+    _check_outside(dataset, Path(out))
     job = describe_job(dataset, layout, size, interpolation)
     if Path(out, RECIPE).is_file():
         return check_packed(Path(out), job)
     with _writing(Path(out)) as folder:
-        _check_space(folder, len(dataset) * 3 * size * size)
+        if (folder / RECIPE).is_file():  # finished by another process just now
+            return check_packed(folder, job)
+        square = 3 * size * size
+        _check_space(folder, len(dataset) * square)
         with Journal(folder, job) as journal:
-            _append_missing(dataset, folder, journal, job, workers, chunk_size)
-            recipe = _finish(dataset, folder, journal, job)
-    return recipe
+            _append_missing(dataset, folder, journal, job, workers, chunk_size or max(1, min(256, (1 << 24) // square)))
+            return _finish(dataset, folder, journal, job)
 
 
 def describe_job(dataset: ClassImageDataset, layout: str, size: int, interpolation: str) -> Job:
@@ -106,6 +109,13 @@ def _entries(dataset: ClassImageDataset) -> Iterator[dict]:
 # ------------------------------------------------------------------------------------------------------------- the folder
 
 
+def _check_outside(dataset: ClassImageDataset, out: Path) -> None:
+    root = source_folder(dataset)
+    has_list = bool(dataset.ann_file) and Path(dataset.ann_file).is_file()
+    if root is not None and not has_list and out.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f'{out} is inside of {root}, where it would be taken for a class; choose another --out')
+
+
 @contextmanager
 def _writing(folder: Path) -> Iterator[Path]:
     """Makes the folder, keeps other processes out of it, and removes the journal if the block does its work.
@@ -131,7 +141,7 @@ def _writing(folder: Path) -> Iterator[Path]:
             f'{folder} cannot be written: {error.strerror or error}; mend that and run the same command again, it goes on '
             'where it was'
         ) from error
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
             'a process that decodes images has died, perhaps for want of memory; run the same command again with fewer '
             '--workers, it goes on where it was'
@@ -186,46 +196,14 @@ def file_notes(folder: Path, names: Iterable[str]) -> dict[str, dict]:
 # ------------------------------------------------------------------------------------------------------------- the images
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some images, packed: their pixels one after the other, heights and widths, and those that cannot be read by place."""
-
-    pixels: bytes
-    sizes: list[list[int]]
-    unreadable: dict[int, UnreadableImageError]
-
-
-def make_transforms(layout: str, size: int, interpolation: str) -> list[BaseTransform]:
-    """The transforms of a layout: the same ones that an unpacked data set has in its pipeline."""
-    how = dict(interpolation=interpolation, backend='pillow')
-    if layout == 'square':
-        return [LoadImageFromFile(), CenterCropLongEdge(), Resize((size, size), **how)]
-    return [LoadImageFromFile(), Resize((np.inf, size), keep_ratio=True, **how)]
-
-
-def make_chunk(entries: Sequence[dict], transforms: Sequence[BaseTransform]) -> Chunk:
-    """Loads and transforms images; those that come decoded, as ``img``, are not loaded."""
-    pixels, sizes, unreadable = [], [], {}
-    for place, entry in enumerate(entries):
-        try:
-            for transform in transforms:
-                if not (isinstance(transform, LoadImageFromFile) and 'img' in entry):
-                    entry = transform(entry)
-        except UnreadableImageError as error:
-            unreadable[place] = error
-            continue
-        sizes.append(list(entry['img'].shape[:2]))
-        pixels.append(entry['img'].transpose(2, 0, 1).tobytes())
-    return Chunk(b''.join(pixels), sizes, unreadable)
-
-
 def _append_missing(
     dataset: ClassImageDataset, folder: Path, journal: Journal, job: Job, workers: int, chunk_size: int
 ) -> None:
     """Appends the chunks that are not in the journal to ``images.npy``, in order."""
     transforms = make_transforms(job.layout, job.size, job.interpolation)
     for index in journal.skipped:
-        dataset.note_unreadable(UnreadableImageError(dataset.get_data_info(index)['img_path'], 'found before'))
+        path = dataset.get_data_info(index).get('img_path', 'an array')
+        dataset.note_unreadable(UnreadableImageError(path, 'found before'))
         dataset.note_readable()
     starts = range(journal.done, len(dataset), chunk_size)
     chunks = (
@@ -236,7 +214,7 @@ def _append_missing(
     with (
         path.open('r+b' if path.is_file() else 'w+b') as file,
         progress_bar('packing', len(dataset)) as advance,
-        in_order(make_chunk, chunks, workers) as results,
+        in_order(make_chunk, chunks, min(workers, len(starts) or 1)) as results,
     ):
         if path.stat().st_size < journal.end and journal.done:
             raise DataError(f'{path} is shorter than {JOURNAL} says; delete {folder}, pack again')

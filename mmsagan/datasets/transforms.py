@@ -28,7 +28,9 @@ class LoadImageFromFile(BaseTransform):
         try:
             with Image.open(path) as image:
                 results['img'] = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except MemoryError:
+            raise  # says nothing about the file
+        except Exception as error:  # decoders raise what comes to them: of damaged Exif, for instance, a struct.error
             raise UnreadableImageError(path, str(error)) from error
         return results
 

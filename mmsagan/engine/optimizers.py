@@ -1,11 +1,12 @@
 """One optimizer a network, and mixed precision on any device."""
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -44,11 +45,33 @@ class MultiOptimWrapperConstructor:
             )
         wrappers = {}
         for name, cfg in self.children.items():
-            cfg = dict(self.shared, **cfg)
+            cfg = with_fused_optimizer(dict(self.shared, **cfg))
             if self.paramwise_cfg is not None:
                 cfg.setdefault('paramwise_cfg', self.paramwise_cfg)
             wrappers[name] = build_optim_wrapper(getattr(model, name), cfg)
+            wrappers[name].optimizer.register_load_state_dict_post_hook(lay_out_like_parameters)
         return OptimWrapperDict(**wrappers)
+
+
+def with_fused_optimizer(cfg: dict) -> dict:
+    """A wrapper's config with PyTorch's fused kernel, which computes the same in one pass, if it does not say otherwise."""
+    optimizer = cfg.get('optimizer')
+    if not isinstance(optimizer, Mapping) or optimizer.get('type') not in ('Adam', 'AdamW', 'SGD'):
+        return cfg
+    if get_device() not in ('cpu', 'cuda') or {'fused', 'foreach', 'differentiable'} & set(optimizer):
+        return cfg
+    return dict(cfg, optimizer=dict(optimizer, fused=True))
+
+
+def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Brings the optimizer's state into the memory layout of the parameters, as the fused kernels silently take for granted.
+
+    A checkpoint keeps the layout that the state was saved in: channels-last or contiguous, by the model's ``fast``.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 @OPTIM_WRAPPERS.register_module()

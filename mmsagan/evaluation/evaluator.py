@@ -17,6 +17,7 @@ from mmsagan.evaluation.metrics import FeatureMetric, FrechetInceptionDistance
 from mmsagan.evaluation.plan import Plan, exact_arithmetic, extract
 from mmsagan.evaluation.sampling import SampleInputs, with_standing_statistics
 from mmsagan.models import ConditionalGAN
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import EVALUATOR, METRICS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.modules import unwrap
@@ -239,7 +240,7 @@ class Evaluator(MMEngineEvaluator):
             inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 1))
             with exact_arithmetic():
                 network = with_standing_statistics(network, inputs, self.standing_steps, self.standing_batch_size)
-        return network
+        return fold_spectral_norm(network)
 
     def score(
         self,

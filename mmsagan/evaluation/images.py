@@ -102,6 +102,7 @@ class RealImages:
 
     Attributes:
         content: The data set's config as text, without its place on this machine; it tells statistics of other images apart.
+            Empty if it is not known: a data set without a config, or a packed one that is not here.
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
@@ -110,7 +111,7 @@ class RealImages:
         self._given = dataset
         self.num_workers = num_workers
         self.seed = seed
-        self.content = _without_place(dataset) if isinstance(dataset, dict) else ''
+        self.content = _content_of(dataset) if isinstance(dataset, dict) else ''
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -159,8 +160,16 @@ class RealImages:
             yield ImageBatch(images.to(device), torch.arange(numbers.start, numbers.stop), label)
 
 
-def _without_place(config: dict) -> str:
-    return json.dumps({key: value for key, value in config.items() if key != 'data_root'}, sort_keys=True, default=str)
+def _content_of(config: dict) -> str:
+    content = {key: value for key, value in config.items() if key != 'data_root'}
+    kind = config.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if hasattr(kind, 'content_of'):
+        try:
+            content['content'] = kind.content_of(config)
+        except DataError:
+            return ''
+    return json.dumps(content, sort_keys=True, default=str)
 
 
 def _stack(samples: list[dict]) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,8 @@ class ResNetDiscriminator(BaseModule):
             :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
-        folded_resampling: Compute down-blocks in the folded form (same result, 4/9 of the work).
+        fast: Compute resampling and attention in their fast forms (same function, see :mod:`mmsagan.models.layers.resample` and
+            :class:`~mmsagan.models.layers.attention.SelfAttentionBlock`); False: in the plain ones.
         init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
 
     Raises:
@@ -58,7 +59,7 @@ class ResNetDiscriminator(BaseModule):
         act_cfg: dict = dict(type='ReLU'),
         with_spectral_norm: bool = True,
         sn_eps: float = 1e-12,
-        folded_resampling: bool = False,
+        fast: bool = True,
         init_cfg: dict = dict(type='studio'),
     ):
         super().__init__()
@@ -80,7 +81,7 @@ class ResNetDiscriminator(BaseModule):
             with_spectral_norm=with_spectral_norm,
             with_embedding_spectral_norm=with_spectral_norm,
             sn_eps=sn_eps,
-            folded_resampling=folded_resampling,
+            fast=fast,
             act_cfg=act_cfg,
         )
 
@@ -92,7 +93,7 @@ class ResNetDiscriminator(BaseModule):
             for i, o, down in zip(widths[:-1], widths[1:], downsample)
         ]
         chain, _ = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps, fast=fast
         )
         self.conv_blocks = chain[1:]
         self.activation = layers.activation()

@@ -1,21 +1,23 @@
-"""The conditional GAN: two networks, two update steps, one moving average, and sampling."""
+"""The conditional GAN: two networks, one moving average, and sampling."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
+from mmsagan.models.frozen import FrozenGenerators
+from mmsagan.models.updates import AlternatingUpdates
 from mmsagan.registry import MODELS
 from mmsagan.utils.modules import unwrap
 
 
 @MODELS.register_module()
-class ConditionalGAN(BaseModel):
+class ConditionalGAN(AlternatingUpdates, BaseModel):
     """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
 
     One iteration is one update of D on one batch. Every ``discriminator_steps``-th iteration ends with ``generator_steps``
@@ -38,10 +40,17 @@ class ConditionalGAN(BaseModel):
         discriminator_steps: Updates of D for one such row (``dist_step``).
         noise_size: Length of a noise vector; None takes the generator's.
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
-        channels_last: Whether the networks' weights and activations lie in memory channels-last.
+        fast: Compute the same functions the fast way: the networks' fast layers, weights and activations channels-last, and D
+            judging real and fake images in one pass, with one power iteration. False: the plain way, which is the reference.
+            Checkpoints are the same.
+        share_fake: Update G on the fake images that D has just been updated on, as the official code's joint step does, instead
+            of making new ones. It saves a forward pass of G and changes the training: G's noise is no longer independent
+            of D's.
+        compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
 
     Raises:
-        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies.
+        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies;
+            or fake images cannot be shared since the networks are not updated in turn.
 
     Example:
         >>> gan = ConditionalGAN(
@@ -64,7 +73,9 @@ class ConditionalGAN(BaseModel):
         discriminator_steps: int = 1,
         noise_size: int | None = None,
         ema_config: dict | None = None,
-        channels_last: bool = False,
+        fast: bool = True,
+        share_fake: bool = False,
+        compile_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         if generator_steps < 1 or discriminator_steps < 1:
@@ -72,8 +83,10 @@ class ConditionalGAN(BaseModel):
                 f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
             )
         self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
-        self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
-        self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
+        # Networks of another make need to know of `fast` only where it is turned off.
+        defaults = dict(num_classes=self.num_classes) if fast else dict(num_classes=self.num_classes, fast=False)
+        self.generator = MODELS.build(generator, default_args=defaults)
+        self.discriminator = MODELS.build(discriminator, default_args=defaults)
         self.noise_size = noise_size or self.generator.noise_size
         self._check_networks_match()
         self.gan_loss = MODELS.build(gan_loss)
@@ -81,15 +94,27 @@ class ConditionalGAN(BaseModel):
         self._check_classifier()
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if share_fake and (generator_steps, discriminator_steps) != (1, 1):
+            raise ConfigError(
+                'share_fake=True needs generator_steps=1 and discriminator_steps=1, so that both networks are updated in every '
+                f'iteration; got {generator_steps} and {discriminator_steps}'
+            )
+        self.share_fake = share_fake
+        # A batch norm in D would mix the statistics of real and fake images.
+        self.judges_together = fast and not any(isinstance(layer, _BatchNorm) for layer in self.discriminator.modules())
+        self.memory_format = torch.channels_last if fast else torch.contiguous_format
         self.generator.to(memory_format=self.memory_format)
         self.discriminator.to(memory_format=self.memory_format)
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
         self.generator_ema = GeneratorEMA.make_copy(self.generator) if ema_config else None
+        if compile_cfg is not None:
+            self.generator.compile(**compile_cfg)
+            self.discriminator.compile(**compile_cfg)
         # Iterations done. Part of the checkpoint, since the schedule and the EMA's start depend on it; mirrored in a Python
         # number, so that reading it does not wait for a GPU.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
+        self._frozen: FrozenGenerators | None = None
 
     def _check_networks_match(self) -> None:
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
@@ -118,94 +143,6 @@ class ConditionalGAN(BaseModel):
                 network.init_weights()
         if self.generator_ema is not None:
             self.generator_ema.load_state_dict(unwrap(self.generator).state_dict())
-
-    # ------------------------------------------------------------------------------------------------------- training
-
-    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
-        """One iteration: an update of D and, when due, of G and of the moving average.
-
-        Args:
-            data: A batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
-            optim_wrapper: The optimizers ``generator`` and ``discriminator``.
-
-        Returns:
-            Losses and mean logits, to be logged.
-        """
-        real = self.data_preprocessor(data, True)
-        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
-        iteration = self._count_iteration()
-        if iteration % self.discriminator_steps == 0:
-            updates_before = (iteration // self.discriminator_steps - 1) * self.generator_steps
-            for step in range(1, self.generator_steps + 1):
-                log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
-                if self.ema is not None:
-                    self.ema.update(self.generator_ema, unwrap(self.generator), iteration, updates_before + step)
-        return log_vars
-
-    def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Updates D once.
-
-        Args:
-            images: Real images (N, 3, S, S), float in [-1, 1].
-            label: Their classes (N,).
-            optim_wrapper: D's optimizer.
-
-        Returns:
-            ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and of a classifying D ``loss_disc_class``, the mean
-            ``logits_real`` and ``logits_fake``.
-        """
-        parts = _num_parts(len(images), optim_wrapper)
-        images = images.contiguous(memory_format=self.memory_format)
-        logs = []
-        for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
-            with optim_wrapper.optim_context(self.discriminator):
-                fake_label = self.draw_label(len(real))
-                with torch.no_grad():
-                    fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
-                real_logits, real_classes = _logits_and_classes(self.discriminator(real, real_label))
-                fake_logits, fake_classes = _logits_and_classes(self.discriminator(fake, fake_label))
-                loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
-                losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
-                if self.auxiliary_loss is not None:
-                    losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
-                        real_classes, real_label, fake_classes, fake_label
-                    )
-                loss = sum(losses.values())
-            optim_wrapper.update_params(loss)
-            logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
-        return _mean_logs(logs)
-
-    def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Updates G once, on ``batch_size`` fake images.
-
-        Returns:
-            ``loss_gen``, and with a classifying D its part ``loss_gen_class``.
-        """
-        parts = _num_parts(batch_size, optim_wrapper)
-        part_size = batch_size // parts
-        # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
-        discriminator = unwrap(self.discriminator)
-        logs = []
-        with _frozen(discriminator):
-            for _ in range(parts):
-                with optim_wrapper.optim_context(self.generator):
-                    label = self.draw_label(part_size)
-                    fake = self.generator(self.draw_noise(part_size), label=label)
-                    logits, classes = _logits_and_classes(discriminator(fake, label))
-                    loss, losses = self.gan_loss.generator_loss(logits), {}
-                    if self.auxiliary_loss is not None:
-                        losses['loss_gen_class'] = self.auxiliary_loss.generator_loss(classes, label)
-                        loss = loss + losses['loss_gen_class']
-                optim_wrapper.update_params(loss)
-                logs.append(dict(loss_gen=loss, **losses))
-        return _mean_logs(logs)
-
-    def _count_iteration(self) -> int:
-        if self._iteration is None:
-            self._iteration = int(self.iteration)
-        self._iteration += 1
-        self.iteration.fill_(self._iteration)
-        return self._iteration
 
     def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
         """The state, under the same keys whether or not the networks are in DDP wrappers.
@@ -278,11 +215,32 @@ class ConditionalGAN(BaseModel):
             self.check_label(label, len(noise))
             label = label.to(self.device)
         network = self.sampled_network(sample_model)
+        if self._frozen is not None:
+            return self._frozen(network, noise.to(self.device), label)
         was_training = network.training
         network.eval()
         images = network(noise.to(self.device), label=label)
         network.train(was_training)
         return images
+
+    @contextmanager
+    def frozen(self, amp: bool = False) -> Iterator[None]:
+        """Within it, :meth:`sample` makes many batches faster, from copies of the generators as they are when first sampled.
+
+        The copies' spectral norms are divided out once instead of for every batch.
+
+        Args:
+            amp: Compute in bfloat16 where it is precise enough. Images then differ from float32's by about a grey level.
+
+        Example:
+            >>> with gan.frozen():
+            ...     batches = [gan.sample(num_samples=64) for _ in range(10)]
+        """
+        outer, self._frozen = self._frozen, FrozenGenerators(amp)
+        try:
+            yield
+        finally:
+            self._frozen = outer
 
     def check_label(self, label: Tensor, num_samples: int) -> None:
         """Refuses labels that do not fit the model.
@@ -340,35 +298,3 @@ def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator
             'the parts disagree on the number of classes: ' + ', '.join(f'{key}={value}' for key, value in stated.items())
         )
     return next(iter(stated.values()))
-
-
-def _logits_and_classes(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """The logits of what a discriminator says, and those of the classes, if it says them."""
-    return output if isinstance(output, tuple) else (output, None)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for the network's weights, only through it."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
-    parts = optim_wrapper._accumulative_counts
-    if batch_size % parts:
-        raise ConfigError(
-            f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '
-            'parts; make train_dataloader.batch_size a multiple of it'
-        )
-    return parts
-
-
-def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}

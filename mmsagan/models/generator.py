@@ -52,7 +52,8 @@ class SAGANGenerator(BaseModule):
         with_embedding_spectral_norm: The same for the class embeddings; None follows ``with_spectral_norm``.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms.
-        folded_resampling: Compute up-blocks in the folded form (same result, 4/9 of the work).
+        fast: Compute resampling and attention in their fast forms (same function, see :mod:`mmsagan.models.layers.resample` and
+            :class:`~mmsagan.models.layers.attention.SelfAttentionBlock`); False: in the plain ones.
         init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
         rgb_to_bgr: MMagic's, without effect: a generator of RGB images makes RGB images, see
             :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
@@ -87,7 +88,7 @@ class SAGANGenerator(BaseModule):
         with_embedding_spectral_norm: bool | None = None,
         norm_eps: float = 1e-4,
         sn_eps: float = 1e-12,
-        folded_resampling: bool = False,
+        fast: bool = True,
         init_cfg: dict = dict(type='studio'),
         rgb_to_bgr: bool = False,
     ):
@@ -105,6 +106,7 @@ class SAGANGenerator(BaseModule):
         self.num_classes = num_classes
         self.input_scale = input_scale
         self.noise_size = noise_size
+        self.fast = fast
         layers = LayerFactory(
             with_spectral_norm=with_spectral_norm,
             with_embedding_spectral_norm=(
@@ -115,7 +117,7 @@ class SAGANGenerator(BaseModule):
             norm_eps=norm_eps,
             sync_bn=auto_sync_bn,
             cbn_weight_offset=self.init_scheme.cbn_weight_offset,
-            folded_resampling=folded_resampling,
+            fast=fast,
             act_cfg=act_cfg,
         )
 
@@ -126,7 +128,7 @@ class SAGANGenerator(BaseModule):
             for i, o in zip(widths[:-1], widths[1:])
         ]
         self.conv_blocks, self._attention_places = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps, fast=fast
         )
         self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
 
@@ -142,6 +144,8 @@ class SAGANGenerator(BaseModule):
             Images (N, out_channels, S, S), float in [-1, 1].
         """
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
+        if self.fast:
+            x = x.contiguous(memory_format=torch.channels_last)
         for place, block in enumerate(self.conv_blocks):
             x = block(x) if place in self._attention_places else block(x, label)
         return self.to_rgb(x)

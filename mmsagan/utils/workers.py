@@ -10,6 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 
+def available_cores() -> int:
+    """How many cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, 'sched_getaffinity'):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def in_order(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator[Iterator]:
     """Calls a function in several processes, which work ahead of the reader by a few results.

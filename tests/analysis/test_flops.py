@@ -26,27 +26,21 @@ def attention(size: int) -> dict[str, int]:
     }
 
 
-def generator_forward(folded: bool) -> dict[str, int]:
+def generator_forward(fast: bool) -> dict[str, int]:
     """Of one image, spectral norms apart. Three up-blocks from 4 to 32 pixels, attention at 16."""
     flops = {'convolutions 3x3': conv(32, C, 3), 'linear': 2 * NOISE * C * 16, **attention(16)}
     for size in (8, 16, 32):
         flops['convolutions 3x3'] += conv(size, C, C)
-        if folded:
-            flops['convolutions 4x4'] = flops.get('convolutions 4x4', 0) + conv(size // 2, C, C, 4)
-        else:
-            flops['convolutions 3x3'] += conv(size, C, C)
-        flops['convolutions 1x1'] += conv(size // 2 if folded else size, C, C, 1)
+        flops['convolutions 3x3'] += conv(size // 2 if fast else size, C, C)
+        flops['convolutions 1x1'] += conv(size // 2 if fast else size, C, C, 1)
     return flops
 
 
-def discriminator_forward(folded: bool) -> dict[str, int]:
+def discriminator_forward(fast: bool) -> dict[str, int]:
     """Of one image. The head and one block halve the size, from 32 to 8; two blocks without shortcuts' convolutions follow."""
     flops = {'convolutions 3x3': conv(32, 3, C) + conv(16, C, C) + 4 * conv(8, C, C), 'linear': 2 * C, **attention(16)}
-    flops['convolutions 1x1'] += conv(16, 3, C, 1) + conv(8 if folded else 16, C, C, 1)
-    if folded:
-        flops['convolutions 4x4'] = conv(16, C, C, 4) + conv(8, C, C, 4)
-    else:
-        flops['convolutions 3x3'] += conv(32, C, C) + conv(16, C, C)
+    flops['convolutions 1x1'] += conv(16, 3, C, 1) + conv(8 if fast else 16, C, C, 1)
+    flops['convolutions 3x3'] += conv(16, C, C) + conv(8, C, C) if fast else conv(32, C, C) + conv(16, C, C)
     return flops
 
 
@@ -56,9 +50,17 @@ def of_image_layers() -> dict[str, int]:
 
 
 def spectral_norms(network: nn.Module) -> int:
-    """W'u and W v of the power iteration, W v and its product with u for sigma, of every normalized layer."""
-    weights = [p for name, p in network.named_parameters() if name.endswith('weight_orig')]
-    return sum(3 * 2 * weight.numel() + 2 * weight.shape[0] for weight in weights)
+    """W'u and W v of the power iteration, and u . (W v), which is sigma, of every normalized layer."""
+    return sum(2 * 2 * weight.numel() + 2 * weight.shape[0] for weight in normalized_weights(network))
+
+
+def gradients_of_spectral_norms(network: nn.Module) -> int:
+    """The product of each weight with its gradient."""
+    return sum(2 * weight.numel() for weight in normalized_weights(network))
+
+
+def normalized_weights(network: nn.Module) -> list[nn.Parameter]:
+    return [p for name, p in network.named_parameters() if name.endswith('weight_orig')]
 
 
 def combine(*terms: tuple[int, dict[str, int]]) -> dict[str, int]:
@@ -70,36 +72,42 @@ def config(gan_config):
     return gan_config(num_classes=CLASSES)
 
 
-def update_of_discriminator(size: int, folded: bool = False) -> dict[str, int]:
+def update_of_discriminator(size: int, fast: bool = True) -> dict[str, int]:
     """G once forward; D forward, for the features' gradients and for the weights', on real and on fake images."""
-    forward_d = discriminator_forward(folded)
-    return combine((size, generator_forward(folded)), (2 * size * 3, forward_d), (2 * size * -1, of_image_layers()))
+    forward_d = discriminator_forward(fast)
+    return combine((size, generator_forward(fast)), (2 * size * 3, forward_d), (2 * size * -1, of_image_layers()))
 
 
-def update_of_generator(size: int, folded: bool = False) -> dict[str, int]:
+def update_of_generator(size: int, fast: bool = True) -> dict[str, int]:
     """G and D forward and for the features' gradients, G for the weights', too. Attention's products have no weights."""
-    forward_g, forward_d = generator_forward(folded), discriminator_forward(folded)
+    forward_g, forward_d = generator_forward(fast), discriminator_forward(fast)
     of_noise, products = {'linear': 2 * NOISE * C * 16}, {'attention': forward_d['attention']}
     return combine((3 * size, forward_g), (-size, of_noise), (2 * size, forward_d), (size, products))
 
 
-@pytest.mark.parametrize('folded', [False, True])
-def test_training(config, folded):
-    model = build_counted(config, folded)
-    norms_g, norms_d = ({'spectral norm': spectral_norms(network)} for network in (model.generator, model.discriminator))
-    counted = training_flops(config, N, folded)
-    # D normalizes its weights anew for real and for fake images.
-    expected = combine((1, update_of_discriminator(N, folded)), (1, norms_g), (2, norms_d))
+@pytest.mark.parametrize('fast', [False, True])
+def test_training(config, fast):
+    model = build_counted(config, fast)
+    networks = model.generator, model.discriminator
+    norms_g, norms_d = ({'spectral norm': spectral_norms(network)} for network in networks)
+    slopes_g, slopes_d = ({'spectral norm': gradients_of_spectral_norms(network)} for network in networks)
+    counted = training_flops(config, N, fast)
+    # In the plain way D normalizes its weights anew for real and for fake images.
+    passes = 1 if fast else 2
+    expected = combine((1, update_of_discriminator(N, fast)), (1, norms_g), (passes, norms_d), (passes, slopes_d))
     assert dict(counted.discriminator.by_kind) == expected
-    assert dict(counted.generator.by_kind) == combine((1, update_of_generator(N, folded)), (1, norms_g), (1, norms_d))
+    expected = combine((1, update_of_generator(N, fast)), (1, norms_g), (1, norms_d), (1, slopes_g))
+    assert dict(counted.generator.by_kind) == expected
     assert counted.step.total == counted.discriminator.total + counted.generator.total
     assert counted.iteration(5, 2) == counted.discriminator.total + counted.generator.total * 2 / 5
 
 
 def test_training_as_configured(config):
-    folded = training_flops(dict(config, generator=dict(config['generator'], folded_resampling=True)), N)
-    convolutions = combine((N, generator_forward(True)), (2 * N * 3, discriminator_forward(False)))['convolutions 4x4']
-    assert folded.discriminator.by_kind['convolutions 4x4'] == convolutions > 0
+    mixed = training_flops(dict(config, generator=dict(config['generator'], fast=False)), N)
+    forward_d = discriminator_forward(True)
+    expected = combine((N, generator_forward(False)), (2 * N * 3, forward_d), (2 * N * -1, of_image_layers()))
+    for kind in ('convolutions 3x3', 'convolutions 1x1'):
+        assert mixed.discriminator.by_kind[kind] == expected[kind]
 
 
 def test_training_without_classes(config):
@@ -110,7 +118,7 @@ def test_training_without_classes(config):
 def test_layers(config):
     tables = layer_flops(config, N)
     model = MODELS.build(config)
-    for name, plain, folded in (
+    for name, plain, fast in (
         ('generator', generator_forward(False), generator_forward(True)),
         ('discriminator', discriminator_forward(False), discriminator_forward(True)),
     ):
@@ -118,7 +126,7 @@ def test_layers(config):
         total, *layers = tables[name]
         norms = spectral_norms(network)
         assert (total.name, total.depth, total.type) == ('', 0, type(network).__name__)
-        assert (total.plain, total.folded) == (N * sum(plain.values()) + norms, N * sum(folded.values()) + norms)
+        assert (total.plain, total.fast) == (N * sum(plain.values()) + norms, N * sum(fast.values()) + norms)
         assert total.parameters == sum(parameter.numel() for parameter in network.parameters())
         blocks = [layer for layer in layers if layer.depth == 1]
         assert sum(block.plain for block in blocks) == total.plain, 'every FLOP belongs to a block'
@@ -127,7 +135,7 @@ def test_layers(config):
     row = rows['conv_blocks.0.conv_1']
     norm = spectral_norms(model.generator.conv_blocks[0].conv_1)
     assert (row.depth, row.type, row.parameters, row.output_shape) == (2, 'UpsampleConv2d', 9 * C * C + C, (N, C, 8, 8))
-    assert (row.plain, row.folded) == (N * conv(8, C, C) + norm, N * conv(4, C, C, 4) + norm)
+    assert (row.plain, row.fast) == (N * conv(8, C, C) + norm, N * conv(4, C, C) + norm)
     assert rows['conv_blocks.0.norm_1.weight_embedding'].depth == 3
     assert not any('activation' in name for name in rows), 'neither parameters nor FLOPs'
 
@@ -136,7 +144,7 @@ def test_a_classifying_discriminator(config):
     discriminator = dict(config['discriminator'], type='ACDiscriminator')
     classifying = dict(config, discriminator=discriminator, auxiliary_loss=dict(type='AuxiliaryClassificationLoss'))
     rows = {row.name: row for row in layer_flops(classifying, N)['discriminator']}
-    of_image, norm = 2 * C * CLASSES, 3 * 2 * C * CLASSES + 2 * CLASSES
+    of_image, norm = 2 * C * CLASSES, 2 * 2 * C * CLASSES + 2 * CLASSES
     assert rows['classifier'].plain == N * of_image + norm
     linear = update_of_discriminator(N)['linear'] + 2 * N * 3 * of_image
     assert training_flops(classifying, N).discriminator.by_kind['linear'] == linear
@@ -177,7 +185,7 @@ def test_fused_attention_counts_like_the_products_it_fuses():
 
 
 class PlainDiscriminator(nn.Module):
-    """One that knows no folded form, and whose arguments are few."""
+    """One that knows no fast form, and whose arguments are few."""
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -187,9 +195,9 @@ class PlainDiscriminator(nn.Module):
         return self.layer(image.flatten(1))
 
 
-def test_a_network_without_a_folded_form(config):
+def test_a_network_without_a_fast_form(config):
     rows = layer_flops(dict(config, discriminator=dict(type=PlainDiscriminator)))['discriminator']
-    assert [(row.name, row.plain, row.folded) for row in rows] == [('', 6144, 6144), ('layer', 6144, 6144)]
+    assert [(row.name, row.plain, row.fast) for row in rows] == [('', 6144, 6144), ('layer', 6144, 6144)]
 
 
 @pytest.mark.parametrize(

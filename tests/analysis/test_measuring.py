@@ -2,6 +2,7 @@ import ctypes
 import gc
 import itertools
 import sys
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from mmsagan.analysis import measuring
 from mmsagan.analysis.measuring import Timing, peak_memory, time_alternately
 from mmsagan.errors import ConfigError
+from mmsagan.utils.memory import glibc, keep_freed_memory, return_freed_memory
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux tells')
 
@@ -38,6 +40,44 @@ def test_actions_take_turns_and_only_they_are_timed():
     assert gc.isenabled()
 
 
+def test_what_is_done_before_a_turn_and_the_call_after_it_are_not_timed():
+    now, calls = [0.0], []
+
+    def action(name, seconds):
+        def run():
+            calls.append(name)
+            now[0] += seconds
+
+        return run
+
+    timings = time_alternately(
+        {'a': action('a', 1), 'b': action('b', 2)},
+        rounds=5,
+        warmup=1,
+        clock=lambda: now[0],
+        before={'b': action('B', 50), 'c': action('C', 50)},
+    )
+    assert ''.join(calls) == 'aBb' + 'aBbb' + 'Bbba' + 'aBbb' + 'Bbba' + 'aBbb'
+    assert timings['a'].seconds == (1,) * 5 and timings['b'].seconds == (2,) * 5
+
+
+def test_garbage_of_a_call_is_collected_before_the_next():
+    class Cycle:
+        pass
+
+    left, alive = [], []
+
+    def leave_a_cycle():
+        cycle = Cycle()
+        cycle.itself = cycle
+        left.append(weakref.ref(cycle))
+        alive.append(sum(reference() is not None for reference in left))
+
+    time_alternately({'a': leave_a_cycle}, rounds=5, warmup=0)
+    assert alive == [1] * 5
+    assert gc.get_freeze_count() == 0
+
+
 def test_garbage_collection_comes_back_after_an_error():
     with pytest.raises(ZeroDivisionError):
         time_alternately({'a': lambda: 1 / 0}, warmup=0)
@@ -47,6 +87,14 @@ def test_garbage_collection_comes_back_after_an_error():
 def test_too_few_rounds():
     with pytest.raises(ConfigError, match='at least 5 rounds, got 4'):
         time_alternately({'a': int}, rounds=4)
+
+
+def test_fewer_rounds_where_they_are_allowed_have_a_median_and_no_spread():
+    timing = time_alternately({'a': int}, rounds=2, min_rounds=2)['a']
+    assert len(timing.seconds) == 2 and min(timing.seconds) <= timing.median <= max(timing.seconds)
+    assert timing.spread is None
+    with pytest.raises(ConfigError, match='at least 2 rounds, got 1'):
+        time_alternately({'a': int}, rounds=1, min_rounds=2)
 
 
 @on_linux
@@ -81,6 +129,17 @@ def test_peak_memory_of_many_small_tensors_after_others():
     assert peak_memory(lambda: [torch.ones(2**16) for _ in range(100)]) == pytest.approx(25, abs=3)
 
 
+@on_linux
+def test_peak_memory_in_a_process_that_keeps_what_it_frees():
+    """Its heap has room for all that the call needs, and the call needs it all the same."""
+    keep_freed_memory()
+    try:
+        torch.ones(60 * 2**18)
+        assert peak_memory(lambda: torch.ones(40 * 2**18)) == pytest.approx(40, abs=2)
+    finally:
+        return_freed_memory()
+
+
 def test_peak_memory_where_the_system_does_not_tell(monkeypatch):
     def refuse(path, text):
         raise PermissionError(path)
@@ -104,7 +163,7 @@ def test_a_preloaded_malloc_is_let_alone(monkeypatch):
             self.malloc, self.free, self.malloc_trim = (ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 0) for _ in range(3))
 
     monkeypatch.setattr(measuring.ctypes, 'CDLL', Library)
-    assert measuring._glibc() is None
+    assert glibc() is None
 
 
 class FakeGPU:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from mmsagan.analysis import workloads
 from mmsagan.analysis.hardware import MatmulPeak
 from mmsagan.analysis.measuring import Timing
 from mmsagan.analysis.workloads import Measurement, Workload, measure, measurements_table, write_measurements
@@ -19,6 +20,7 @@ FULL = Measurement(
     peak_memory_mb=1234.5,
     flops=100 * 10**9,
     peak=PEAK,
+    reference_memory_mb=2469,
 )
 LEAST = Measurement(what='data', config='small', device='cpu', precision='uint8', fast=Timing((0.5,) * 5), images=100)
 
@@ -61,11 +63,18 @@ def test_the_table():
         *'8 ± 1 2 ± 0'.split(),
         '4.00',
         '32.0',
-        '1,234',
+        *'1,234 / 2,469'.split(),
         '50.0',
         '25.0%',
     ]
     assert lines[2].split() == ['data', 'small', 'cpu', 'uint8', '-', *'0.5 ± 0'.split(), '-', '200.0', '-', '-', '-']
+
+
+def test_the_table_of_a_single_call():
+    """It has no spread, and the memory of one side may be known alone."""
+    single = Measurement('eval', 'small', 'cpu', 'fp32', Timing((2.0,)), 100, Timing((4.0,)), peak_memory_mb=5)
+    cells = measurements_table([single]).splitlines()[1].split()
+    assert cells == ['eval', 'small', 'cpu', 'fp32', *'4 ± - 2 ± -'.split(), '2.00', '50.0', '5', '-', '-']
 
 
 def test_both_sides_are_measured_in_turns():
@@ -85,6 +94,33 @@ def test_both_sides_are_measured_in_turns():
         'step', 'small', 'cpu', 'fp32', Timing((1.0,) * 5), 8, Timing((3.0,) * 5), flops=10**9, peak=PEAK
     )
     assert result.ratio == 3 and result.peak_fraction == 1 / 200
+
+
+def test_each_side_is_prepared_for_its_turns():
+    calls = []
+    workload = Workload(
+        'step',
+        'small',
+        'fp32',
+        fast=lambda: calls.append('f'),
+        images=8,
+        reference=lambda: calls.append('r'),
+        before_fast=lambda: calls.append('F'),
+        before_reference=lambda: calls.append('R'),
+        min_rounds=1,
+    )
+    result = measure(workload, rounds=2, warmup=0, memory=False)
+    assert ''.join(calls) == 'RrrFff' + 'FffRrr'
+    assert len(result.fast.seconds) == len(result.reference.seconds) == 2
+
+
+def test_memory_of_both_sides(monkeypatch):
+    sizes = dict(fast=3.0, reference=9.0)
+    monkeypatch.setattr(workloads, 'peak_memory', lambda action, device, warmup: sizes[action()])
+    workload = Workload('step', 'small', 'fp32', fast=lambda: 'fast', images=8, reference=lambda: 'reference')
+    result = measure(workload)
+    assert (result.peak_memory_mb, result.reference_memory_mb) == (3.0, 9.0)
+    assert result.row()['peak_memory_mb'] == 3.0 and len(result.row()) == 10
 
 
 def test_one_side_alone():

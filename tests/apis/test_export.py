@@ -48,7 +48,7 @@ def make_gan(config: dict) -> ConditionalGAN:
 
 @pytest.fixture(scope='module')
 def conditional_gan(gan_config) -> ConditionalGAN:
-    return make_gan(gan_config(generator=dict(folded_resampling=True), channels_last=True, ema_config=dict(momentum=0.9)))
+    return make_gan(gan_config(ema_config=dict(momentum=0.9)))
 
 
 @pytest.fixture(scope='module')

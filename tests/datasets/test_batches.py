@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.runner import Runner
 from torch.utils.data import Subset
 from torch.utils.data import default_collate as torch_collate
 
 from mmsagan.datasets import CIFAR10, ArrayDataset, ReadyBatch, collate_batch
+from mmsagan.datasets.batches import whole_batch_flip
+from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.registry import DATASETS, TRANSFORMS
 
 PACK = dict(type='PackInputs')
@@ -152,6 +154,34 @@ def test_a_loader_as_a_config_describes_it(cifar_root, num_workers):
         batches.append([batch for batch, _ in zip(Runner.build_dataloader(config, seed=3), range(4))])
     for batch, expected in zip(*batches):
         assert_equal(batch, expected)
+
+
+@pytest.mark.parametrize('base, flips', [('cifar10_nopad', True), ('cifar10_noaug', False), ('mnist', False)])
+def test_the_shipped_configs_load_whole_batches(cifar_root, base, flips):
+    """Each image flipped or not by its own chance, and nothing else done to it."""
+    config = complete_loader(load_config(f'configs/_base_/datasets/{base}.py'), 'train')
+    if base != 'mnist':
+        config['dataset']['data_root'] = str(cifar_root)
+    config = dict(config, num_workers=0, persistent_workers=False, pin_memory=False)
+    loader, other = (Runner.build_dataloader(config, seed=3) for _ in range(2))
+    assert loader.collate_fn.func is collate_batch
+    assert isinstance(loader.dataset.__getitems__([0, 1]), ReadyBatch)
+    plain = loader.dataset.read_images(range(len(loader.dataset)))
+    order, flipped = iter(other.sampler), []
+    for batch, _ in zip(loader, range(10)):
+        for image, label in zip(batch['inputs'].numpy(), batch['labels']):
+            index = next(order)
+            flipped.append(not np.array_equal(image, plain[index]))
+            assert np.array_equal(image, plain[index][..., ::-1] if flipped[-1] else plain[index])
+            assert label == loader.dataset.labels[index]
+    assert len(flipped) == 640 and (240 < sum(flipped) < 400 if flips else not any(flipped)), '6 standard deviations'
+
+
+def test_fashion_mnist_takes_them_too():
+    """Its images are not on every machine; its config inherits the loader and states the flips."""
+    config = complete_loader(load_config('configs/_base_/datasets/fashion_mnist.py'), 'train')
+    assert config['collate_fn'] == dict(type='mmsagan.collate_batch')
+    assert whole_batch_flip(Compose(config['dataset']['pipeline']).transforms) == 0.5
 
 
 class Samples(torch.utils.data.Dataset):

@@ -108,6 +108,31 @@ def test_random_crops_follow_the_seed_one_by_one_and_in_batches(strips):
     assert torch.equal(torch.stack(samples), batches[0])
 
 
+def test_processes_and_calls_draw_other_crops(strips):
+    """Of the same image, in two loader processes and one batch after the other; and the same again by the same seed."""
+    config = dict(
+        dataset=dict(type='PackedImages', data_root=str(strips), crop='random', pipeline=PACK, indices=[3]),
+        sampler=dict(type='InfiniteSampler', shuffle=False),
+        collate_fn=dict(type='mmsagan.collate_batch'),
+        batch_size=30,
+        num_workers=2,
+    )
+    draws = []
+    for seed in (5, 5, 7):  # a process takes the seed plus its number
+        loader = Runner.build_dataloader(config, seed=seed)
+        draws.append([tuple(batch['inputs'][:, 0, 0, 0].tolist()) for batch, _ in zip(loader, range(4))])
+    assert len(set(draws[0])) == 4 and draws[0] == draws[1] and not set(draws[0]) & set(draws[2][:1])
+    assert all(set(starts) == set(range(6)) for starts in draws[0])
+
+
+@pytest.mark.parametrize('context', ['fork', 'spawn'])
+def test_other_processes_map_the_file(packed, context):
+    dataset = PackedImages(data_root=str(packed / 'short-side'), pipeline=PACK)
+    loader = torch.utils.data.DataLoader(dataset, 6, num_workers=1, collate_fn=collate_batch, multiprocessing_context=context)
+    images = torch.cat([batch['inputs'] for batch in loader])
+    assert torch.equal(images, dataset.__getitems__(range(18)).inputs)
+
+
 def test_the_config_of_the_published_augmentation(packed):
     """Random crops and flips, as whole batches; the evaluated images are cropped in the middle and not flipped."""
     cfg = load_config(f'{BASES}/imagenet_packed_128.py')
@@ -144,6 +169,17 @@ def test_as_real_images_of_an_evaluation(packed):
     assert 'PackedImages' in images.name and 'data_root' not in images.content and 'PackedImages' in images.content
 
 
+def test_statistics_of_other_packed_images_are_told_apart(tmp_path, packed, imagenet_root):
+    """By the recipe: configs of the same data set in two sizes differ in the folder only, which is not part of statistics."""
+    pack_dataset(ImageFolder(data_root=str(imagenet_root / 'train')), tmp_path / 'small', 32)
+    folders = [packed / 'square', packed / 'short-side', tmp_path / 'small', shutil.copytree(packed / 'square', tmp_path / 'x')]
+    contents = [RealImages(dict(type='PackedImages', data_root=str(folder), pipeline=PACK)).content for folder in folders]
+    assert len(set(contents)) == 3 and contents[0] == contents[3], 'the same ones in another place are the same'
+    assert '"size": 32' in contents[2] and str(tmp_path) not in contents[2]
+    gone = RealImages(dict(type=PackedImages, data_root=str(tmp_path / 'gone'), pipeline=PACK))
+    assert gone.content == '', 'statistics from a file do without the images'
+
+
 def test_settings_that_cannot_be(packed):
     with pytest.raises(ConfigError, match="crop='random' needs the whole images.*--layout short-side"):
         PackedImages(data_root=str(packed / 'square'), crop='random')
@@ -151,6 +187,8 @@ def test_settings_that_cannot_be(packed):
         PackedImages(data_root=str(packed / 'square'), crop='left')
     with pytest.raises(ConfigError, match='take LoadImageFromFile'):
         PackedImages(data_root=str(packed / 'square'), pipeline=[dict(type='LoadImageFromFile'), *PACK])
+    with pytest.raises(ConfigError, match="RandomCropLongEdge has nothing to crop; set crop='random' in its place"):
+        PackedImages(data_root=str(packed / 'short-side'), pipeline=[dict(type='RandomCropLongEdge'), *PACK])
 
 
 def test_a_config_of_imagenet_becomes_one_of_a_packed_set(packed):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from mmsagan.datasets import CIFAR10, ImageFolder, ImageNet, PackedImages, packi
 from mmsagan.datasets.packing import INTERPOLATIONS, check_packed, pack_dataset
 from mmsagan.datasets.packing_journal import Journal
 from mmsagan.errors import ConfigError, DataError
+from mmsagan.utils.workers import in_order
 
 FILES = ('images.npy', 'labels.npy', 'recipe.json')
 COUNT = 23
@@ -360,6 +362,121 @@ def test_a_data_set_in_memory_by_every_interpolation(tmp_path, cifar_root, cifar
         expected = Image.fromarray(cifar_arrays[0][index]).resize((24, 24), resample)
         assert np.array_equal(images[index].transpose(1, 2, 0), np.asarray(expected))
     assert np.array_equal(np.load(tmp_path / 'out' / 'labels.npy'), cifar_arrays[1])
+
+
+def test_strips_are_skipped_where_they_would_be_too_long(tmp_path):
+    """Not in squares, which hold as much of every image."""
+    for name, size in (('a', (9, 8)), ('b', (512, 8)), ('c', (8, 513))):
+        (tmp_path / 'source' / 'x').mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', size).save(tmp_path / 'source' / 'x' / f'{name}.png')
+    with pytest.warns(UserWarning, match='8x513 pixels, more than 64 times as long as wide'):
+        recipe = pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'rectangles', 16, 'short-side')
+    assert recipe.skipped == ['x/c.png'] and recipe.num_images == 2
+    assert np.load(tmp_path / 'rectangles' / 'sizes.npy').tolist() == [[16, 18], [16, 1024]]
+    assert pack_dataset(dataset_of(tmp_path / 'source', 0), tmp_path / 'squares', 16).num_images == 3
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = os.fsencode(tmp_path / 'source') + b'/caf\xe9'
+    os.makedirs(folder)
+    for name in (b'a.png', b'\xff.png'):
+        with open(folder + b'/' + name, 'wb') as file:
+            Image.new('RGB', (20, 20), (len(name), 0, 0)).save(file, 'PNG')
+    with open(folder + b'/b\xe9.png', 'wb'):
+        pass
+    with pytest.warns(UserWarning, match='unreadable image skipped'):
+        recipe = pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16, workers=2, chunk_size=1)
+    assert recipe == check_packed(tmp_path / 'out')
+    assert os.fsencode(recipe.classes[0]) == b'caf\xe9' and os.fsencode(recipe.skipped[0]) == b'caf\xe9/b\xe9.png'
+    dataset = PackedImages(data_root=str(tmp_path / 'out'))
+    assert dataset.metainfo['classes'] == tuple(recipe.classes) and len(dataset) == 2
+
+
+def test_grey_cmyk_16_bit_and_turned_images(tmp_path):
+    """Packed as they are read without packing, in both layouts; small ones are enlarged."""
+    folder = tmp_path / 'source' / 'x'
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(2).integers(0, 256, (6, 11, 3), dtype=np.uint8)
+    Image.fromarray(pixels[..., 0]).save(folder / 'grey.png')
+    Image.fromarray(pixels).convert('CMYK').save(folder / 'cmyk.jpg')
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / 'sixteen.png')
+    turned = Image.fromarray(pixels)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / 'turned.png', exif=exif)
+    for layout in ('square', 'short-side'):
+        recipe = pack_dataset(dataset_of(tmp_path / 'source'), tmp_path / layout, 16, layout)
+        assert recipe.num_images == 4 and not recipe.skipped
+        packed = PackedImages(data_root=str(tmp_path / layout), pipeline=[dict(type='PackInputs')])
+        images = packed.__getitems__(range(4)).inputs
+        assert images.shape == (4, 3, 16, 16)
+        assert (images[1] == images[1][0]).all() and np.array_equal(images[1], images[2]), 'grey of 8 and of 16 bits'
+        assert not (images[0] == images[0][0]).all()
+    assert np.load(tmp_path / 'short-side' / 'sizes.npy').tolist() == [[16, 29]] * 3 + [[29, 16]]
+    pipeline = [*packing.make_transforms('square', 16, 'bilinear'), dict(type='PackInputs')]
+    unpacked = ImageFolder(data_root=str(tmp_path / 'source'), pipeline=pipeline)
+    squares = np.load(tmp_path / 'square' / 'images.npy')
+    assert all(np.array_equal(squares[index], unpacked[index]['inputs']) for index in range(4))
+
+
+def test_a_folder_among_the_images(tmp_path, source):
+    """Would be a class without images when the command is run again, and in every training."""
+    root = shutil.copytree(source, tmp_path / 'animals')
+    for out in (root, root / 'packed', root / 'a' / '..' / 'packed'):
+        with pytest.raises(ConfigError, match='choose another --out'):
+            pack_dataset(dataset_of(root), out, 16)
+    assert sorted(path.name for path in root.iterdir()) == ['a', 'b', 'c']
+
+
+def test_another_process_has_just_finished(tmp_path, source, whole, monkeypatch):
+    """Between the look for a recipe and the lock: what it has written is not begun anew."""
+
+    class LateLock(FileLock):
+        def __enter__(self):
+            monkeypatch.setattr(packing, 'FileLock', FileLock)
+            pack(source, tmp_path / 'out')
+            monkeypatch.setattr(packing, 'make_chunk', None)
+            return super().__enter__()
+
+    monkeypatch.setattr(packing, 'FileLock', LateLock)
+    assert pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side').num_images == 22
+    assert content(tmp_path / 'out') == whole
+
+
+def test_want_of_memory(tmp_path, source, whole, monkeypatch):
+    def too_much(*args):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, 'make_chunk', too_much)
+        with pytest.raises(DataError, match='run the same command again with fewer --workers'):
+            pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
+    pack(source, tmp_path / 'out')
+    assert content(tmp_path / 'out') == whole
+
+
+@pytest.mark.parametrize('size, count', [(8, 256), (128, 256), (512, 21), (4096, 1)])
+def test_chunks_of_large_images_have_fewer_of_them(tmp_path, source, monkeypatch, size, count):
+    seen = []
+    monkeypatch.setattr(packing, '_check_space', lambda *args: None)
+    monkeypatch.setattr(packing, '_append_missing', lambda *args: seen.append(args[-1]))
+    monkeypatch.setattr(packing, '_finish', lambda *args: None)
+    pack_dataset(dataset_of(source), tmp_path / 'out', size)
+    assert seen == [count]
+
+
+def test_no_more_processes_than_chunks(tmp_path, source, whole, monkeypatch):
+    """Each takes seconds to start."""
+    seen = []
+
+    def note(function, arguments, workers):
+        seen.append(workers)
+        return in_order(function, arguments, 1)
+
+    monkeypatch.setattr(packing, 'in_order', note)
+    pack(source, tmp_path / 'one', workers=64)
+    pack(source, tmp_path / 'five', workers=64, chunk_size=5)
+    assert seen == [1, 5] and content(tmp_path / 'one') == content(tmp_path / 'five') == whole
 
 
 def test_settings_that_there_are_not(tmp_path, source):

@@ -63,6 +63,29 @@ def test_unreadable(tmp_path, data):
     assert info.value.path == str(path)
 
 
+def test_damaged_exif(tmp_path):
+    """Pillow raises a struct.error when it turns an image whose width, by its Exif, is a text."""
+    image = Image.new('RGB', (8, 4))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F] = 6, 'maker'
+    image.save(tmp_path / 'image.jpg', exif=exif)
+    data = (tmp_path / 'image.jpg').read_bytes()
+    (tmp_path / 'image.jpg').write_bytes(data.replace(b'\x01\x0f\x00\x02', b'\x01\x00\x00\x02'))
+    with pytest.raises(UnreadableImageError, match='not an integer'):
+        load(tmp_path / 'image.jpg')
+
+
+def test_want_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    Image.new('RGB', (8, 4)).save(tmp_path / 'image.png')
+
+    def too_much(image):
+        raise MemoryError
+
+    monkeypatch.setattr('mmsagan.datasets.transforms.to_rgb', too_much)
+    with pytest.raises(MemoryError):
+        load(tmp_path / 'image.png')
+
+
 @pytest.mark.parametrize('shape', [(10, 30, 3), (30, 10, 3)])
 def test_center_crop(shape):
     image = np.arange(np.prod(shape)).reshape(shape)

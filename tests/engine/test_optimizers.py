@@ -77,3 +77,51 @@ def test_which_cpus_have_it(monkeypatch, flags, expected):
 def test_other_types_are_refused():
     with pytest.raises(ConfigError, match='float16'):
         BFloat16OptimWrapper(dtype='float16', optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0))
+
+
+def test_optimizers_are_fused_where_they_do_not_say_otherwise():
+    cfg = dict(
+        generator=adam(1),
+        discriminator=dict(optimizer=dict(type='Adam', lr=1, fused=False)),
+        optimizer=dict(type='Rprop', lr=1),
+    )
+    cfg['other'] = dict(optimizer=cfg.pop('optimizer'))
+    model = Model()
+    model.other = nn.Linear(2, 2)
+    wrappers = MultiOptimWrapperConstructor(cfg)(model)
+    fused = {name: wrapper.optimizer.defaults.get('fused') for name, wrapper in wrappers.items()}
+    assert fused == {'generator': True, 'discriminator': False, 'other': None}
+    assert 'fused' not in cfg['generator']['optimizer'], "the user's config stays as it is"
+
+
+@pytest.mark.parametrize(
+    'saved, resumed', [(torch.contiguous_format, torch.channels_last), (torch.channels_last, torch.contiguous_format)]
+)
+def test_fused_optimizers_go_on_in_another_memory_layout(saved, resumed):
+    """Fused kernels walk through memory: a state in another layout than the weight's would give each element another one's."""
+
+    class Convolutional(nn.Module):
+        def __init__(self, layout):
+            super().__init__()
+            self.generator = nn.Conv2d(4, 6, 3).to(memory_format=layout)
+
+    def step(wrappers, model, number):
+        torch.manual_seed(number)
+        for parameter in model.generator.parameters():
+            parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+        wrappers['generator'].optimizer.step()
+
+    def build(layout, **kwargs):
+        torch.manual_seed(0)
+        model = Convolutional(layout)
+        return model, MultiOptimWrapperConstructor(dict(generator=dict(optimizer=dict(type='Adam', lr=0.1, **kwargs))))(model)
+
+    expected, reference = build(torch.contiguous_format, fused=False)
+    model, wrappers = build(saved)
+    for number in (1, 2):
+        step(reference, expected, number), step(wrappers, model, number)
+    other, resumed_wrappers = build(resumed)
+    other.load_state_dict(model.state_dict())
+    resumed_wrappers.load_state_dict(wrappers.state_dict())
+    step(reference, expected, 3), step(resumed_wrappers, other, 3)
+    torch.testing.assert_close(other.generator.weight, expected.generator.weight, rtol=1e-5, atol=1e-6)

@@ -28,13 +28,11 @@ def test_parameter_counts_of_the_published_networks(scale, classes, base, after,
     assert (count(generator), count(discriminator)) == expected
 
 
-def networks_of(fixture: str, inplace: bool, folded: bool = False):
+def networks_of(fixture: str, inplace: bool, fast: bool = False):
     """The networks with the weights of a checkpoint of MMagic's own code, whose keys differ by the name ``conv`` only."""
     act_cfg = dict(type='ReLU', inplace=inplace)
-    generator = SAGANGenerator(
-        32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg, folded_resampling=folded
-    )
-    discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg, folded_resampling=folded)
+    generator = SAGANGenerator(32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg, fast=fast)
+    discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg, fast=fast)
     state = torch.load(FIXTURES / fixture / 'checkpoint.pth', weights_only=True)['state_dict']
     for name, network in (('generator', generator), ('discriminator', discriminator)):
         network.load_state_dict(
@@ -49,10 +47,10 @@ def our_key(key: str) -> str:
     return key.replace('.conv.', '.')
 
 
-@pytest.mark.parametrize('folded', [False, True])
+@pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize('fixture, inplace', [('mmagic_32_woReLUinplace', False), ('mmagic_32_wReLUinplace', True)])
-def test_outputs_of_the_reference_code(fixture, inplace, folded):
-    generator, discriminator, expected = networks_of(fixture, inplace, folded)
+def test_outputs_of_the_reference_code(fixture, inplace, fast):
+    generator, discriminator, expected = networks_of(fixture, inplace, fast)
     label = torch.from_numpy(expected['labels'])
     with torch.no_grad():
         images = generator(torch.from_numpy(expected['z']), label)

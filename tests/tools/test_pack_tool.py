@@ -1,6 +1,7 @@
 """The packing tool as a user types it, and a training on what it has made."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -85,6 +86,20 @@ def test_mistakes(tmp_path, arguments, message):
     assert result.returncode == 2 and 'Traceback' not in result.stderr
     assert message in result.stderr.splitlines()[-1]
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('kind, message', [('ImageFoldr', "did you mean 'ImageFolder'"), ('ConcatDataset', 'cannot be packed')])
+def test_configs_of_what_cannot_be_packed(tmp_path, kind, message):
+    (tmp_path / 'config.py').write_text(f'train_dataloader = dict(dataset=dict(type={kind!r}))')
+    result = run('--data-cfg', tmp_path / 'config.py', '--out', tmp_path / 'out', tool=TOOL)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr and message in result.stderr.splitlines()[-1]
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path, imagenet_root):
+    out = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
+    result = run(imagenet_root / 'train', '--size', 8, '--out', out, tool=TOOL, PYTHONIOENCODING='utf-8:strict')
+    assert result.returncode == 0, result.stderr
+    assert repr(out) in result.stdout and len(PackedImages(data_root=out)) == 18
 
 
 def test_a_training_on_a_packed_set(tmp_path, tiny_run, imagenet_root):

@@ -4,7 +4,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from mmsagan.utils.workers import in_order
+from mmsagan.utils.workers import available_cores, in_order
 
 
 def slow_at_first(number: int) -> tuple[int, int]:
@@ -37,3 +37,14 @@ def test_results_come_in_order_and_arguments_are_taken_as_needed(workers):
 def test_a_process_that_dies():
     with pytest.raises(BrokenProcessPool), in_order(die, [(1,), (2,)], 2) as results:
         list(results)
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='the system cannot keep a process to some cores')
+def test_cores_that_this_process_may_use():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert available_cores() == len(before)

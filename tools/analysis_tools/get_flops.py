@@ -3,9 +3,9 @@
 
 Counted are the multiply-adds of convolutions, linear layers, attention and spectral norms, 2 FLOPs each; what works element by
 element (activations, norms, pooling, the optimizer) is not. 'plain' is the function as it is defined, by which models are
-compared; 'folded' is the same function with the resampling merged into the convolutions (folded_resampling=True), less work for
-the same result. A machine's speed is judged by what it really does, which is 'as configured'. Nothing is computed, so any size
-can be counted anywhere.
+compared; 'fast' is the same function with the resampling merged into the convolutions (model.fast=True), less work for the same
+result. A machine's speed is judged by what it really does, which is 'as configured'. Nothing is computed, so any size can be
+counted anywhere.
 """
 
 import argparse
@@ -48,18 +48,18 @@ def layer_table(rows: Sequence[LayerFlops], depth: int) -> str:
             row.type,
             f'{row.parameters:,}',
             mega(row.plain),
-            mega(row.folded),
+            mega(row.fast),
             'x'.join(map(str, row.output_shape)),
         )
         for row in rows
         if row.depth <= depth
     ]
-    return text_table(['layer', 'type', 'parameters', 'plain MFLOPs', 'folded MFLOPs', 'output'], cells, left=2)
+    return text_table(['layer', 'type', 'parameters', 'plain MFLOPs', 'fast MFLOPs', 'output'], cells, left=2)
 
 
 def training_table(model: Mapping, batch_size: int) -> str:
     """Both updates of a training and their sum, and this by kind of operation."""
-    forms = [training_flops(model, batch_size, folded) for folded in (False, True, None)]
+    forms = [training_flops(model, batch_size, fast) for fast in (False, True, None)]
     kinds = sorted({kind for form in forms for kind in form.step.by_kind})
     steps = [model.get(key, 1) for key in ('discriminator_steps', 'generator_steps')]
     lines = {
@@ -70,7 +70,7 @@ def training_table(model: Mapping, batch_size: int) -> str:
         'iteration of the config, on average': [form.iteration(*steps) for form in forms],
     }
     return text_table(
-        [f'training, batch of {batch_size}', 'plain GFLOPs', 'folded GFLOPs', 'as configured'],
+        [f'training, batch of {batch_size}', 'plain GFLOPs', 'fast GFLOPs', 'as configured'],
         [[name, *(f'{flops / 1e9:,.3f}' for flops in line)] for name, line in lines.items()],
     )
 

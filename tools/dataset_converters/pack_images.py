@@ -13,8 +13,10 @@ from mmsagan.datasets import ClassImageDataset, ImageFolder
 from mmsagan.datasets.packed import LAYOUTS, RECIPE
 from mmsagan.datasets.packing import INTERPOLATIONS, pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
+from mmsagan.engine.config_check import find_component
 from mmsagan.errors import ConfigError
 from mmsagan.registry import DATASETS
+from mmsagan.utils.workers import available_cores
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         'it is read, at random or not (default: %(default)s)',
     )
     parser.add_argument('--interpolation', choices=INTERPOLATIONS, default='bilinear', help="Pillow's (default: %(default)s)")
-    parser.add_argument('--workers', type=at_least(1), default=os.cpu_count() or 1, help='processes (default: one a core)')
+    parser.add_argument('--workers', type=at_least(1), default=available_cores(), help='processes (default: one a core)')
     parser.add_argument(
         '--max-unreadable-share', type=float, default=0.01, help='how many images may be skipped (default: %(default)s)'
     )
@@ -49,19 +51,19 @@ def load_dataset(args: argparse.Namespace) -> ClassImageDataset:
     if args.source is not None:
         return ImageFolder(data_root=args.source, ann_file=os.path.abspath(args.meta) if args.meta else '', **share)
     config = complete_loader(load_config(args.data_cfg), 'train').get('dataset')
-    if not config:
+    if not config or 'type' not in config:
         raise ConfigError(f'{args.data_cfg} has no train_dataloader with a dataset')
-    dataset = DATASETS.build(dict(config, pipeline=[], **share))
-    if not isinstance(dataset, ClassImageDataset):
-        raise ConfigError(f'{args.data_cfg}: a {type(dataset).__name__} cannot be packed, it has no classes')
-    return dataset
+    kind = find_component(config['type'], 'train_dataloader.dataset.type')
+    if not (isinstance(kind, type) and issubclass(kind, ClassImageDataset)):
+        raise ConfigError(f'{args.data_cfg}: a {config["type"]} cannot be packed, it is no ClassImageDataset')
+    return DATASETS.build(dict(config, pipeline=[], **share))
 
 
 def main() -> None:
     args = parse_args()
     recipe = pack_dataset(load_dataset(args), args.out, args.size, args.layout, args.interpolation, args.workers)
     size = sum(note['bytes'] for note in recipe.files.values())
-    print(f'{args.out}: {recipe.num_images} images, {len(recipe.classes)} classes, {size / 1e9:.2f} GB')
+    print(f'{args.out!r}: {recipe.num_images} images, {len(recipe.classes)} classes, {size / 1e9:.2f} GB')
     if recipe.skipped:
         print(f'{len(recipe.skipped)} images cannot be read and are not in it; {RECIPE} lists them')
     print(f"in a config: dataset=dict(type='PackedImages', data_root={args.out!r}, pipeline=[dict(type='PackInputs')])")

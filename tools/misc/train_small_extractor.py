@@ -8,7 +8,6 @@ Fashion-MNIST's training images and is tested on its test images. The accuracy i
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,11 +24,10 @@ EPOCHS = {'digits': 30, 'fashion': 8}
 def load_images(name: str, is_test: bool) -> tuple[Tensor, Tensor]:
     """Images (N, 1, 32, 32) in [-1, 1] and their labels."""
     if name == 'digits':
-        entries = EmbeddedMNIST(split='test' if is_test else 'train').data_list
+        dataset = EmbeddedMNIST(split='test' if is_test else 'train')
     else:
-        entries = FashionMNIST(test_mode=is_test).data_list
-    images = torch.from_numpy(np.stack([entry['img'][..., 0] for entry in entries]))[:, None]
-    return images.float() / 127.5 - 1, torch.tensor([entry['gt_label'] for entry in entries])
+        dataset = FashionMNIST(test_mode=is_test)
+    return torch.from_numpy(dataset.images).float() / 127.5 - 1, torch.from_numpy(dataset.labels)
 
 
 def train(extractor: SmallClassifier, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 64) -> None:

@@ -8,7 +8,7 @@ train_dataloader = dict(
     num_workers=0,
     drop_last=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mmsagan.collate_batch'),
     dataset=dict(pipeline=train_pipeline, **dataset))
 
 # The real images of an evaluation: the training set, without augmentation. What is not stated is as in train_dataloader.

@@ -2,7 +2,7 @@
 
 from mmsagan.models.layers.attention import SelfAttentionBlock
 from mmsagan.models.layers.embedding import ClassEmbedding
-from mmsagan.models.layers.factory import LayerFactory
+from mmsagan.models.layers.factory import LayerFactory, set_fast
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
 from mmsagan.models.layers.residual import DiscriminatorBlock, DiscriminatorHeadBlock, GeneratorBlock
@@ -22,6 +22,7 @@ __all__ = [
     'SpectralNorm',
     'UpsampleConv2d',
     'build_batch_norm',
+    'set_fast',
     'settle_spectral_norm',
     'sigma',
     'spectral_norm',

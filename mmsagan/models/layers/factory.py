@@ -8,7 +8,7 @@ from torch import nn
 from mmsagan.models.layers.embedding import ClassEmbedding
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
-from mmsagan.models.layers.spectral_norm import spectral_norm
+from mmsagan.models.layers.spectral_norm import normalized
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LayerFactory:
         norm_eps: Added to the variance in batch norms.
         sync_bn: Whether batch norms span all processes.
         cbn_weight_offset: See :class:`~mmsagan.models.layers.norm.ConditionalBatchNorm2d`.
-        folded_resampling: Compute resampling blocks in the folded form, see :mod:`mmsagan.models.layers.resample`.
+        fast: Compute resampling blocks in the fast form, see :mod:`mmsagan.models.layers.resample`; False for the plain one.
         act_cfg: Config of the activation. ``inplace=True`` has a meaning of its own in
             :class:`~mmsagan.models.layers.residual.DiscriminatorBlock` and none elsewhere: no layer here works in place.
     """
@@ -37,7 +37,7 @@ class LayerFactory:
     norm_eps: float = 1e-4
     sync_bn: bool = False
     cbn_weight_offset: float = 1.0
-    folded_resampling: bool = False
+    fast: bool = True
     act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
@@ -46,11 +46,11 @@ class LayerFactory:
 
     def upsample_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         """Upsampling and a 3x3 convolution."""
-        return self._normalized(UpsampleConv2d(in_channels, out_channels, folded=self.folded_resampling))
+        return self._normalized(UpsampleConv2d(in_channels, out_channels, fast=self.fast))
 
     def downsample_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         """A 3x3 convolution and average pooling."""
-        return self._normalized(DownsampleConv2d(in_channels, out_channels, folded=self.folded_resampling))
+        return self._normalized(DownsampleConv2d(in_channels, out_channels, fast=self.fast))
 
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         """A fully connected layer."""
@@ -58,8 +58,7 @@ class LayerFactory:
 
     def embedding(self, num_embeddings: int, num_features: int) -> nn.Module:
         """A class embedding, for labels and for class weights."""
-        layer = ClassEmbedding(num_embeddings, num_features)
-        return spectral_norm(layer, self.sn_eps) if self.with_embedding_spectral_norm else layer
+        return normalized(ClassEmbedding(num_embeddings, num_features), self.with_embedding_spectral_norm, self.sn_eps)
 
     def batch_norm(self, num_channels: int, affine: bool = True) -> nn.Module:
         """An unconditional batch norm."""
@@ -84,4 +83,16 @@ class LayerFactory:
         return bool(self.act_cfg.get('inplace', False))
 
     def _normalized(self, layer: nn.Module) -> nn.Module:
-        return spectral_norm(layer, self.sn_eps) if self.with_spectral_norm else layer
+        return normalized(layer, self.with_spectral_norm, self.sn_eps)
+
+
+def set_fast(network: nn.Module, fast: bool) -> nn.Module:
+    """Has a network compute the fast way or the plain one from now on; its weights stay as they are.
+
+    Returns:
+        The same network.
+    """
+    for module in network.modules():
+        if hasattr(module, 'fast'):
+            module.fast = fast
+    return network

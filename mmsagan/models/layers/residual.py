@@ -25,7 +25,7 @@ class GeneratorBlock(BaseModule):
         make_norm = layers.conditional_norm if self.conditional else layers.batch_norm
         self.upsample = upsample
         # A 1x1 convolution commutes with nearest-neighbour upsampling, at a quarter of the work before it.
-        self.shortcut_before_resampling = layers.folded_resampling
+        self.fast = layers.fast
         self.activation = layers.activation()
         self.norm_1 = make_norm(in_channels)
         self.conv_1 = layers.upsample_conv(in_channels, out_channels) if upsample else layers.conv(in_channels, out_channels)
@@ -47,7 +47,7 @@ class GeneratorBlock(BaseModule):
             return x
         if not self.upsample:
             return self.shortcut(x)
-        if self.shortcut_before_resampling:
+        if self.fast:
             return F.interpolate(self.shortcut(x), scale_factor=2, mode='nearest')
         return self.shortcut(F.interpolate(x, scale_factor=2, mode='nearest'))
 
@@ -70,7 +70,8 @@ class DiscriminatorBlock(BaseModule):
     def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, downsample: bool = True):
         super().__init__()
         self.downsample = downsample
-        self.shortcut_after_resampling = layers.folded_resampling
+        # Likewise with averaging, at a quarter of the work after it.
+        self.fast = layers.fast
         self.shortcut_of_activation = layers.inplace_activation
         self.activation = layers.activation()
         self.conv_1 = layers.conv(in_channels, out_channels)
@@ -85,11 +86,11 @@ class DiscriminatorBlock(BaseModule):
         return out + self._shortcut(activated if self.shortcut_of_activation else x)
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        if self.downsample and self.shortcut_after_resampling:
+        if self.downsample and self.fast:
             x = F.avg_pool2d(x, 2)
         if self.shortcut is not None:
             x = self.shortcut(x)
-        if self.downsample and not self.shortcut_after_resampling:
+        if self.downsample and not self.fast:
             x = F.avg_pool2d(x, 2)
         return x
 

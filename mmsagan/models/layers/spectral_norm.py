@@ -13,8 +13,9 @@ class SpectralNorm:
     evaluation mode sigma = u . (W v) is taken from the stored vectors. Source: Miyato et al. 2018, algorithm 1.
 
     ``torch.nn.utils.spectral_norm`` has the same layout and result. This one keeps the power iteration in float32 under
-    autocast (on CUDA, torch's runs in half precision there), and leaves no autograd graph on the layer after the forward, so
-    a trained network can be deep-copied.
+    autocast (on CUDA, torch's runs in half precision there), reads the weight as it lies in memory, channels-last or not, hands
+    it over in the precision that the layer computes in, and has a backward pass of its own, with fewer passes over the weight.
+    It leaves no autograd graph on the layer after the forward, so a trained network can be deep-copied.
 
     Args:
         eps: Guards the normalization of u and v against division by zero.
@@ -25,23 +26,81 @@ class SpectralNorm:
 
     def __call__(self, module: nn.Module, inputs) -> None:
         weight = module.weight_orig
-        with torch.autocast(device_type=weight.device.type, enabled=False):
-            if module.training:
-                self.power_iteration(module)
-            # The next power iteration changes the buffers in place; the graph of this forward keeps its own copies.
-            u, v = module.weight_u.clone(), module.weight_v.clone()
-            module.weight = weight / _singular_value(weight, u, v)
+        device_type = weight.device.type
+        # A convolution under autocast would round its weight by itself, in a pass of its own. Embeddings are not rounded.
+        rounds = torch.is_autocast_enabled(device_type) and isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+        dtype = torch.get_autocast_dtype(device_type) if rounds else weight.dtype
+        with torch.autocast(device_type=device_type, enabled=False):
+            u, v, singular_value = self.power_iteration(module) if module.training else stored_singular_value(module)
+            if torch.is_grad_enabled() and weight.requires_grad:
+                module.weight = _NormalizedWeight.apply(weight, u, v, singular_value, dtype)
+            else:  # what can be traced and exported, too
+                module.weight = (weight / singular_value).to(dtype)
 
     @torch.no_grad()
-    def power_iteration(self, module: nn.Module) -> None:
-        """Moves the layer's u and v one step towards its leading singular vectors, in place."""
-        matrix = module.weight_orig.flatten(1)
-        F.normalize(torch.mv(matrix.t(), module.weight_u), dim=0, eps=self.eps, out=module.weight_v)
-        F.normalize(torch.mv(matrix, module.weight_v), dim=0, eps=self.eps, out=module.weight_u)
+    def power_iteration(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Moves the layer's u and v one step towards its leading singular vectors, in place.
+
+        Returns:
+            Copies of u and of v, in the order of the weight's memory, and sigma.
+        """
+        weight = module.weight_orig
+        matrix = _as_matrix(weight)
+        v = F.normalize(torch.mv(matrix.t(), module.weight_u), dim=0, eps=self.eps)
+        image = torch.mv(matrix, v)
+        u = F.normalize(image, dim=0, eps=self.eps)
+        module.weight_u.copy_(u)
+        _in_memory_order(module.weight_v, weight).copy_(v.view(_memory_shape(weight)))
+        return u, v, torch.dot(u, image)
 
 
-def _singular_value(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    return torch.dot(u, torch.mv(weight.flatten(1), v))
+class _NormalizedWeight(torch.autograd.Function):
+    """weight / sigma in a given precision; sigma's gradient with respect to the weight is u v^T."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, u: Tensor, v: Tensor, singular_value: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(weight, u, v, singular_value)
+        return (weight / singular_value).to(dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        weight, u, v, singular_value = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again, sigma included
+            singular_value = torch.dot(u, torch.mv(_as_matrix(weight), v))
+        layout = torch.channels_last if _is_channels_last(weight) else torch.contiguous_format
+        grad = _as_matrix(grad.to(weight.dtype).contiguous(memory_format=layout))
+        along_weight = torch.dot(grad.flatten(), _as_matrix(weight).flatten()) / singular_value
+        result = torch.addr(grad, u * -along_weight, v) / singular_value
+        result = result.view(len(weight), *_memory_shape(weight))
+        return result.permute(0, 3, 1, 2) if _is_channels_last(weight) else result, None, None, None, None
+
+
+@torch.no_grad()
+def stored_singular_value(module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Copies of a normalized layer's u and of its v, in the order of the weight's memory, and sigma by them."""
+    weight = module.weight_orig
+    u, v = module.weight_u.clone(), _in_memory_order(module.weight_v, weight).flatten().clone()
+    return u, v, torch.dot(u, torch.mv(_as_matrix(weight), v))
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.dim() == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """A weight (out, ...) as a matrix (out, in * kernel) without copying it: columns in the order of its memory."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
+
+
+def _memory_shape(weight: Tensor) -> torch.Size:
+    """The shape of a row of :func:`_as_matrix`, before it is flattened."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).shape[1:]
+
+
+def _in_memory_order(v: Tensor, weight: Tensor) -> Tensor:
+    """A view of v, which checkpoints have in the order (in, kernel), with the axes in the order of the weight's memory."""
+    v = v.view(weight.shape[1:])
+    return v.permute(1, 2, 0) if _is_channels_last(weight) else v
 
 
 def _drop_graph(module: nn.Module, inputs, output) -> None:
@@ -75,6 +134,11 @@ def spectral_norm(module: nn.Module, eps: float = 1e-12) -> nn.Module:
     return module
 
 
+def normalized(layer: nn.Module, with_spectral_norm: bool, eps: float = 1e-12) -> nn.Module:
+    """The layer, spectrally normalized if that is wanted."""
+    return spectral_norm(layer, eps) if with_spectral_norm else layer
+
+
 def spectral_norm_hook(module: nn.Module) -> SpectralNorm | None:
     """The :class:`SpectralNorm` of a layer, or None if it has none."""
     return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)), None)
@@ -95,7 +159,7 @@ def settle_spectral_norm(network: nn.Module, iterations: int = 15) -> None:
 
 def sigma(module: nn.Module) -> Tensor:
     """The layer's current estimate of its weight's largest singular value, a scalar."""
-    return _singular_value(module.weight_orig.detach(), module.weight_u, module.weight_v)
+    return stored_singular_value(module)[2]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
-from mmsagan.models.layers.spectral_norm import spectral_norm
+from mmsagan.models.layers.spectral_norm import normalized
 from mmsagan.registry import MODELS
 
 
@@ -27,6 +27,7 @@ class ResidualAttentionSubstitute(BaseModule):
         sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
         query_key_reduction: That of the attention block whose size it has.
         value_reduction: Likewise.
+        fast: Attention's, without effect: this block has one form.
 
     Raises:
         ConfigError: There is no such attention block, or no residual block of its size.
@@ -45,13 +46,14 @@ class ResidualAttentionSubstitute(BaseModule):
         sn_eps: float = 1e-12,
         query_key_reduction: int = 8,
         value_reduction: int = 2,
+        fast: bool = True,
     ):
         super().__init__()
         hidden_channels = _hidden_channels(in_channels, query_key_reduction, value_reduction)
 
         def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
             layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-            return spectral_norm(layer, sn_eps) if with_spectral_norm else layer
+            return normalized(layer, with_spectral_norm, sn_eps)
 
         self.reduce = conv(in_channels, hidden_channels, 3)
         self.expand = conv(hidden_channels, in_channels, 1)

@@ -1,10 +1,13 @@
+import copy
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import SelfAttentionBlock
+from mmsagan.models.layers import settle_spectral_norm
 
 
 def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> torch.Tensor:
@@ -39,13 +42,52 @@ def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> tor
 
 
 @pytest.mark.parametrize(
-    'arguments, pooled', [({}, True), (dict(value_reduction=8, pool=False), False)], ids=['official', 'paper']
+    'arguments, pooled',
+    [({}, True), (dict(value_reduction=8, pool=False), False), (dict(query_key_reduction=2, value_reduction=4), True)],
+    ids=['official', 'paper', 'wide queries'],
 )
-def test_attention_equals_the_formula(arguments, pooled):
+@pytest.mark.parametrize('fused', [False, True])
+def test_attention_equals_the_formula(arguments, pooled, fused, monkeypatch):
+    monkeypatch.setattr('mmsagan.models.layers.attention.FUSED_FROM', 0 if fused else math.inf)
     block = SelfAttentionBlock(16, with_spectral_norm=False, **arguments)
     torch.nn.init.constant_(block.gamma, 0.7)
     x = torch.randn(2, 16, 4, 6)
     torch.testing.assert_close(block(x), written_out(block, x, pooled), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels-last', 'strided'])
+@pytest.mark.parametrize('pool', [True, False])
+def test_fused_attention_equals_the_plain_one(layout, pool, monkeypatch):
+    monkeypatch.setattr('mmsagan.models.layers.attention.FUSED_FROM', 0)
+    plain = SelfAttentionBlock(16, pool=pool, fast=False).eval()
+    settle_spectral_norm(plain)
+    torch.nn.init.constant_(plain.gamma, 0.7)
+    fused = copy.deepcopy(plain)
+    fused.fast = True
+    x = torch.randn(2, 16, 10, 6)
+    x = {'contiguous': x, 'channels-last': x.contiguous(memory_format=torch.channels_last), 'strided': x.transpose(2, 3)}[
+        layout
+    ]
+    results = []
+    for block in (plain, fused):
+        features = x.clone().requires_grad_()
+        out = block(features)
+        out.square().sum().backward()
+        results.append([out, features.grad, *(parameter.grad for parameter in block.parameters())])
+    for of_fused, of_plain in zip(*reversed(results)):
+        torch.testing.assert_close(of_fused, of_plain, rtol=1e-4, atol=1e-4)
+
+
+def test_large_maps_are_fused_and_small_ones_are_not(monkeypatch):
+    sizes = []
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, 'scaled_dot_product_attention', lambda query, *args, **kw: sizes.append(query) or attend(query, *args, **kw)
+    )
+    for fast in (True, False):
+        for size in (16, 64):
+            SelfAttentionBlock(8, fast=fast)(torch.randn(1, 8, size, size))
+    assert [query.shape[2] for query in sizes] == [64 * 64]
 
 
 def test_channels_of_both_forms():

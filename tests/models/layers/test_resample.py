@@ -19,10 +19,10 @@ def plain_downsample(layer, x):
 
 
 @pytest.mark.parametrize('kind, reference', [(UpsampleConv2d, plain_upsample), (DownsampleConv2d, plain_downsample)])
-@pytest.mark.parametrize('folded', [False, True])
+@pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize('size', [(8, 8), (6, 10), (7, 5)])
-def test_both_ways_equal_the_definition(kind, reference, folded, size):
-    layer = kind(5, 4, folded=folded)
+def test_both_ways_equal_the_definition(kind, reference, fast, size):
+    layer = kind(5, 4, fast=fast)
     x = torch.randn(2, 5, *size, requires_grad=True)
     out = layer(x)
     expected_layer = copy.deepcopy(layer)
@@ -40,7 +40,7 @@ def test_both_ways_equal_the_definition(kind, reference, folded, size):
 @pytest.mark.parametrize('kind', [UpsampleConv2d, DownsampleConv2d])
 def test_non_contiguous_input_and_spectral_norm(kind):
     plain = spectral_norm(kind(3, 4)).eval()
-    folded = spectral_norm(kind(3, 4, folded=True)).eval()
-    folded.load_state_dict(plain.state_dict())
+    fast = spectral_norm(kind(3, 4, fast=True)).eval()
+    fast.load_state_dict(plain.state_dict())
     x = torch.randn(2, 8, 8, 3).permute(0, 3, 1, 2)
-    torch.testing.assert_close(folded(x), plain(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)

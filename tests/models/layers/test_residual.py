@@ -9,9 +9,9 @@ def conv(layer, x):
     return F.conv2d(x, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
 
 
-@pytest.mark.parametrize('folded', [False, True])
-def test_generator_block_equals_its_composition(folded):
-    layers = LayerFactory(num_classes=3, with_spectral_norm=False, with_embedding_spectral_norm=False, folded_resampling=folded)
+@pytest.mark.parametrize('fast', [False, True])
+def test_generator_block_equals_its_composition(fast):
+    layers = LayerFactory(num_classes=3, with_spectral_norm=False, with_embedding_spectral_norm=False, fast=fast)
     block = GeneratorBlock(4, 6, layers)
     x, label = torch.randn(2, 4, 5, 5), torch.tensor([2, 0])
     out = F.relu(block.norm_1(x, label))
@@ -21,11 +21,11 @@ def test_generator_block_equals_its_composition(folded):
     torch.testing.assert_close(block(x, label), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('folded', [False, True])
+@pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize('inplace', [False, True])
 @pytest.mark.parametrize('channels, downsample', [((4, 6), True), ((4, 4), True), ((4, 6), False), ((4, 4), False)])
-def test_discriminator_block_equals_its_composition(folded, inplace, channels, downsample):
-    layers = LayerFactory(with_spectral_norm=False, folded_resampling=folded, act_cfg=dict(type='ReLU', inplace=inplace))
+def test_discriminator_block_equals_its_composition(fast, inplace, channels, downsample):
+    layers = LayerFactory(with_spectral_norm=False, fast=fast, act_cfg=dict(type='ReLU', inplace=inplace))
     block = DiscriminatorBlock(*channels, layers, downsample=downsample)
     x = torch.randn(2, 4, 6, 6)
     kept = x.clone()
@@ -42,9 +42,9 @@ def test_discriminator_block_equals_its_composition(folded, inplace, channels, d
     assert torch.equal(x, kept), 'the block must not change its input'
 
 
-@pytest.mark.parametrize('folded', [False, True])
-def test_head_block_equals_its_composition(folded):
-    block = DiscriminatorHeadBlock(3, 5, LayerFactory(with_spectral_norm=False, folded_resampling=folded))
+@pytest.mark.parametrize('fast', [False, True])
+def test_head_block_equals_its_composition(fast):
+    block = DiscriminatorHeadBlock(3, 5, LayerFactory(with_spectral_norm=False, fast=fast))
     x = torch.randn(2, 3, 8, 8)
     out = F.avg_pool2d(conv(block.conv_2, F.relu(conv(block.conv_1, x))), 2)
     torch.testing.assert_close(block(x), out + conv(block.shortcut, F.avg_pool2d(x, 2)), rtol=1e-4, atol=1e-5)

@@ -71,8 +71,40 @@ def test_sigma_does_not_depend_on_autocast():
     layer(torch.randn(1, 64))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         other(torch.randn(1, 64))
-    assert torch.equal(layer.weight_u, other.weight_u)
-    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.weight_u, other.weight_u) and torch.equal(sigma(layer), sigma(other))
+    assert layer.weight.dtype == torch.float32 and torch.equal(other.weight, layer.weight.bfloat16())
+
+
+def test_embeddings_stay_precise_under_autocast():
+    layer = spectral_norm(nn.Embedding(5, 8))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert layer(torch.tensor([1])).dtype == torch.float32
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_channels_last_weights(training):
+    plain = nn.Conv2d(4, 6, 3)
+    ours, theirs = spectral_norm(copy.deepcopy(plain)), torch_spectral_norm(copy.deepcopy(plain), eps=1e-12)
+    theirs.load_state_dict(ours.state_dict())
+    ours.to(memory_format=torch.channels_last)
+    assert not ours.weight_orig.is_contiguous()
+    for layer in (ours, theirs):
+        layer.train(training)
+        (call(layer).sum() + call(layer).square().sum()).backward()
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value)
+    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
+    assert ours.weight_orig.grad.stride() == ours.weight_orig.stride()
+
+
+def test_gradient_of_the_gradient():
+    layer = spectral_norm(nn.Linear(4, 3).double()).eval()
+
+    def output(weight):
+        return torch.func.functional_call(layer, {'weight_orig': weight}, torch.ones(1, 4, dtype=torch.double)).square()
+
+    weight = layer.weight_orig.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(output, weight) and torch.autograd.gradgradcheck(output, weight)
 
 
 def test_can_be_copied_after_a_forward_with_gradients():

@@ -1,0 +1,28 @@
+"""Generators prepared for making many samples."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm
+
+
+class FrozenGenerators:
+    """Copies of generators in evaluation mode, made when they are first asked for, with their spectral norms divided out.
+
+    Args:
+        amp: Compute under bfloat16 autocast.
+    """
+
+    def __init__(self, amp: bool = False):
+        self.amp = amp
+        self._copies: dict[nn.Module, nn.Module] = {}
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module, noise: Tensor, label: Tensor | None) -> Tensor:
+        """The images (N, 3, S, S) that the copy of a generator makes."""
+        if network not in self._copies:
+            self._copies[network] = fold_spectral_norm(copy.deepcopy(network)).eval().requires_grad_(False)
+        with torch.autocast(noise.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            return self._copies[network](noise, label=label)

@@ -1,0 +1,283 @@
+"""The fast way computes what the plain way does: images, logits, losses, gradients; and takes over its checkpoints."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.layers import set_fast, settle_spectral_norm
+from mmsagan.registry import MODELS
+
+N, CLASSES = 6, 3
+
+
+def both_ways(gan_config, **changes):
+    """A GAN with converged spectral norms and attention that matters, the plain way and the fast way."""
+    gans = [MODELS.build(gan_config(fast=fast, **changes)) for fast in (False, True)]
+    gans[0].init_weights()
+    for module in gans[0].modules():
+        if hasattr(module, 'gamma'):
+            nn.init.constant_(module.gamma, 0.7)
+    # So far that another iteration, of which the fast way does fewer, changes nothing.
+    settle_spectral_norm(gans[0], 500)
+    gans[1].load_state_dict(gans[0].state_dict())
+    return gans
+
+
+def wrapper_without_updates(network):
+    return OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.0))
+
+
+def gradients_of_updates(gan, images, label):
+    """The gradients of D's update and of G's, and what they log."""
+    torch.manual_seed(5)
+    found = {}
+    for name in ('discriminator', 'generator'):
+        network = getattr(gan, name)
+        wrapper = wrapper_without_updates(network)
+        wrapper.zero_grad = lambda **kwargs: None  # keeps the gradients
+        network.zero_grad()
+        if name == 'discriminator':
+            found.update(gan.train_discriminator(images, label, wrapper))
+        else:
+            found.update(gan.train_generator(len(images), wrapper))
+        found.update({f'{name}.{key}': parameter.grad.clone() for key, parameter in network.named_parameters()})
+    return found
+
+
+def assert_close(fast, plain):
+    """All together to 1e-4, each for itself to 1e-3: of those before a batch norm only rounding errors are left."""
+    assert fast.keys() == plain.keys()
+    everything = [torch.cat([values[key].flatten() for key in plain]) for values in (fast, plain)]
+    assert distance(*everything) <= 1e-4 * everything[1].norm()
+    for key, value in plain.items():
+        assert distance(fast[key], value) <= 1e-3 * max(value.norm(), 1e-3 * everything[1].norm()), key
+
+
+def distance(first, second):
+    return (first - second).norm()
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels-last', 'strided'])
+@pytest.mark.parametrize(
+    'changes',
+    [{}, dict(num_classes=0), dict(discriminator=dict(act_cfg=dict(type='ReLU', inplace=True)))],
+    ids=['conditional', 'unconditional', 'in-place ReLU'],
+)
+def test_updates_have_equal_losses_and_gradients(gan_config, changes, layout):
+    plain, fast = both_ways(gan_config, **changes)
+    images = torch.rand(N, 3, 32, 32) * 2 - 1
+    if layout == 'channels-last':
+        images = images.contiguous(memory_format=torch.channels_last)
+    elif layout == 'strided':
+        images = images.transpose(2, 3)
+    label = torch.tensor([0, 1, 2, 0, 1, 2])
+    found = [gradients_of_updates(gan, images, label) for gan in (fast, plain)]
+    assert_close(*found)
+    assert any(value.abs().max() > 0 for key, value in found[0].items() if 'theta' in key), 'attention takes part'
+
+
+def test_a_classifying_discriminator(gan_config):
+    plain, fast = both_ways(
+        gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=dict(type='AuxiliaryClassificationLoss')
+    )
+    images, label = torch.rand(N, 3, 32, 32) * 2 - 1, torch.tensor([0, 1, 2, 0, 1, 2])
+    assert_close(*(gradients_of_updates(gan, images, label) for gan in (fast, plain)))
+
+
+@pytest.mark.parametrize('fused_attention', [False, True])
+def test_samples_are_equal(gan_config, fused_attention, monkeypatch):
+    monkeypatch.setattr('mmsagan.models.layers.attention.FUSED_FROM', 0 if fused_attention else 2**40)
+    plain, fast = (gan.eval() for gan in both_ways(gan_config))
+    noise, label = torch.randn(N, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    images = plain.sample(noise, label)
+    torch.testing.assert_close(fast.sample(noise, label), images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.discriminator(images, label), plain.discriminator(images, label), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [(31, 31), (30, 17)])
+def test_the_discriminator_on_odd_sizes(gan_config, size):
+    """The averages leave out a last row or column, and so must the fast way. Attention needs even maps."""
+    plain, fast = both_ways(gan_config, discriminator=dict(attention_after_nth_block=0))
+    label = torch.tensor([0, 1])
+    results = []
+    for gan in (fast, plain):
+        images = torch.linspace(-1, 1, 2 * 3 * size[0] * size[1]).sin().view(2, 3, *size).requires_grad_()
+        logits = gan.discriminator(images, label)
+        logits.sum().backward()
+        results.append(dict(logits=logits, images=images.grad))
+    assert_close(*results)
+
+
+def test_checkpoints_are_interchangeable(gan_config):
+    plain, fast = both_ways(gan_config)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    back = MODELS.build(gan_config(fast=False))
+    back.load_state_dict(fast.state_dict())
+    for key, value in plain.state_dict().items():
+        assert torch.equal(back.state_dict()[key], value), key
+    assert fast.generator.conv_blocks[0].conv_2.weight_orig.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_discriminators_with_batch_norm_judge_real_and_fake_apart(gan_config):
+    class Normalizing(nn.Module):
+        def __init__(self, num_classes):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.linear = nn.Linear(3 * 32 * 32, 1)
+
+        def forward(self, image, label):
+            return self.linear(self.norm(image).flatten(1))
+
+    gan = MODELS.build(dict(gan_config(), discriminator=dict(type=Normalizing)))
+    images, label = torch.rand(N, 3, 32, 32) * 2 - 1, torch.zeros(N, dtype=torch.long)
+    gan.train_discriminator(images, label, wrapper_without_updates(gan.discriminator))
+    assert gan.discriminator.norm.num_batches_tracked == 2
+
+
+def test_one_power_iteration_an_update(gan_config):
+    plain, fast = (MODELS.build(gan_config(fast=fast)) for fast in (False, True))
+    fast.load_state_dict(plain.state_dict())
+    images, label = torch.rand(N, 3, 32, 32) * 2 - 1, torch.zeros(N, dtype=torch.long)
+    expected = copy.deepcopy(fast.discriminator)
+    settle_spectral_norm(expected, 1)
+    fast.train_discriminator(images, label, wrapper_without_updates(fast.discriminator))
+    plain.train_discriminator(images, label, wrapper_without_updates(plain.discriminator))
+    torch.testing.assert_close(fast.discriminator.decision.weight_u, expected.decision.weight_u)
+    settle_spectral_norm(expected, 1)
+    torch.testing.assert_close(plain.discriminator.decision.weight_u, expected.decision.weight_u)
+
+
+# ------------------------------------------------------------------------------------------------------ shared fake images
+
+
+def train_iteration(gan, wrappers):
+    data = dict(inputs=torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8), labels=torch.zeros(N, dtype=torch.long))
+    return gan.train_step(data, wrappers)
+
+
+def test_sharing_makes_fake_images_once(gan_config):
+    def passes(share):
+        calls = []
+        gan = MODELS.build(gan_config(share_fake=share, discriminator_steps=1))
+        gan.generator.register_forward_hook(lambda *_: calls.append(_))
+        train_iteration(gan, {name: wrapper_without_updates(getattr(gan, name)) for name in ('generator', 'discriminator')})
+        return len(calls)
+
+    assert (passes(False), passes(True)) == (2, 1)
+
+
+def test_sharing_gives_the_gradient_on_those_images(gan_config):
+    """G's gradient is that of -mean D(G(z)) for the noise of D's update, with the D that comes out of it."""
+    gan = MODELS.build(gan_config(share_fake=True, discriminator_steps=1))
+    for layer in gan.modules():  # so that it can be computed a second time
+        layer.training = layer.training and not hasattr(layer, 'weight_u')
+    wrappers = {name: wrapper_without_updates(getattr(gan, name)) for name in ('generator', 'discriminator')}
+    wrappers['discriminator'].optimizer.param_groups[0]['lr'] = 0.1
+    wrappers['generator'].zero_grad = lambda **kwargs: None
+    drawn = []
+    draw_noise = gan.draw_noise
+    gan.draw_noise = lambda count: drawn.append(draw_noise(count)) or drawn[-1]
+    draw_label = gan.draw_label
+    labels = []
+    gan.draw_label = lambda count: labels.append(draw_label(count)) or labels[-1]
+    train_iteration(gan, wrappers)
+    assert len(drawn) == 1
+    got = {key: parameter.grad.clone() for key, parameter in gan.generator.named_parameters()}
+    gan.generator.zero_grad()
+    (-gan.discriminator(gan.generator(drawn[0], label=labels[0]), labels[0]).mean()).backward()
+    expected = {key: parameter.grad for key, parameter in gan.generator.named_parameters()}
+    assert_close(got, expected)
+
+
+@pytest.mark.parametrize('changes', [dict(discriminator_steps=5), dict(generator_steps=2, discriminator_steps=1)])
+def test_sharing_needs_updates_in_turn(gan_config, changes):
+    with pytest.raises(ConfigError, match='share_fake=True needs generator_steps=1 and discriminator_steps=1'):
+        MODELS.build(gan_config(share_fake=True, **changes))
+
+
+def test_sharing_refuses_accumulation(gan_config):
+    gan = MODELS.build(gan_config(share_fake=True, discriminator_steps=1))
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD(getattr(gan, name).parameters(), lr=0.0), accumulative_counts=2)
+        for name in ('generator', 'discriminator')
+    }
+    with pytest.raises(ConfigError, match='does not go together with accumulative_counts'):
+        train_iteration(gan, wrappers)
+
+
+# ---------------------------------------------------------------------------------------------------------- compilation
+
+
+def test_compiled_networks_train_alike(gan_config):
+    """With Dynamo only: what the compilers behind it make of the graphs is theirs, and takes minutes."""
+    torch.manual_seed(0)
+    gan = MODELS.build(gan_config(discriminator_steps=1, ema_config=dict(momentum=0.9)))
+    gan.init_weights()
+    compiled = MODELS.build(
+        gan_config(discriminator_steps=1, ema_config=dict(momentum=0.9), compile_cfg=dict(backend='eager', fullgraph=True))
+    )
+    compiled.load_state_dict(gan.state_dict())
+    for model in (gan, compiled):
+        torch.manual_seed(1)
+        wrappers = {
+            name: OptimWrapper(torch.optim.Adam(getattr(model, name).parameters(), lr=1e-3))
+            for name in ('generator', 'discriminator')
+        }
+        for _ in range(2):
+            train_iteration(model, wrappers)
+    assert compiled.state_dict().keys() == gan.state_dict().keys()
+    for key, value in gan.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------ sampling
+
+
+def test_frozen_samples_are_the_same(gan_config):
+    gan = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
+    gan.init_weights()
+    before = copy.deepcopy(gan.state_dict())
+    noise, label = torch.randn(N, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    for sample_model in ('ema', 'orig'):
+        expected = gan.sample(noise, label, sample_model=sample_model)
+        with gan.frozen():
+            images = [gan.sample(noise, label, sample_model=sample_model) for _ in range(2)]
+        assert all(torch.equal(found, expected) for found in images)
+    assert gan.training and all(torch.equal(value, before[key]) for key, value in gan.state_dict().items())
+
+
+def test_frozen_samples_in_bfloat16_are_nearly_the_same(gan_config):
+    gan = MODELS.build(gan_config())
+    gan.init_weights()
+    noise, label = torch.randn(N, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    expected = gan.sample(noise, label)
+    with gan.frozen(amp=True):
+        images = gan.sample(noise, label)
+    assert images.dtype == torch.float32 and not torch.equal(images, expected)
+    assert (images - expected).abs().mean() < 0.02 * expected.std()
+
+
+def test_frozen_ends(gan_config):
+    gan = MODELS.build(gan_config())
+    gan.init_weights()
+    with pytest.raises(RuntimeError), gan.frozen():
+        raise RuntimeError
+    noise, label = torch.randn(1, 16), torch.tensor([0])
+    first = gan.sample(noise, label)
+    nn.init.constant_(gan.generator.to_rgb.conv.bias, 3.0)
+    assert not torch.equal(gan.sample(noise, label), first)
+
+
+@pytest.mark.parametrize('fast', [False, True])
+def test_switching_a_built_network(gan_config, fast):
+    switched = MODELS.build(gan_config(fast=not fast))
+    expected = MODELS.build(gan_config(fast=fast))
+    for network, other in ((switched.generator, expected.generator), (switched.discriminator, expected.discriminator)):
+        set_fast(network, fast)
+        assert [getattr(module, 'fast', None) for module in network.modules()] == [
+            getattr(module, 'fast', None) for module in other.modules()
+        ]
