@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[DEFAULT_CONFIG],
         metavar='CONFIG',
-        help=f'files, or names of configs of this package (default: {DEFAULT_CONFIG}); data has configs of its own',
+        help=f'files, or names of configs of this package (default: {DEFAULT_CONFIG}); data and attention have none',
     )
     parser.add_argument('--against', choices=AGAINST, default='reference', help='none: the fast side alone')
     parser.add_argument('--device', help='cpu or cuda (default: a GPU if there is one)')
@@ -59,8 +59,8 @@ def parse_args() -> argparse.Namespace:
         type=some_of(PRECISIONS),
         default=['fp32'],
         metavar='PRECISION,...',
-        help=f'{", ".join(PRECISIONS)}: what the fast side of step and sample computes in; the reference, eval and data are '
-        'always fp32 (default: fp32)',
+        help=f'{", ".join(PRECISIONS)}: what the fast side of step and sample, and both sides of attention, compute in; all '
+        'else is fp32 (default: fp32)',
     )
     parser.add_argument(
         '--batch-size',
@@ -99,6 +99,13 @@ def parse_args() -> argparse.Namespace:
         help='whether on a CPU the reference side of step and sample, too, keeps the memory that it has freed (default: '
         '%(default)s, which gives it back)',
     )
+    parser.add_argument(
+        '--profile',
+        type=at_least(0),
+        default=0,
+        metavar='N',
+        help='list the N operators that the fast sides of step and sample spend most time in (default: none)',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     parser.add_argument('--json', metavar='FILE', help='write the results to this file')
     return parser.parse_args()
@@ -122,6 +129,7 @@ def main() -> None:
         reference_allocator=args.reference_allocator,
         inception_style=args.inception_style,
         data_root=args.data_root,
+        profile=args.profile,
     )
     # Written after every measurement: the next one may take an hour.
     keep = partial(write_measurements, args.json) if args.json else lambda measurements: None

@@ -25,13 +25,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsagan.apis.running import config_mistakes
-from mmsagan.engine.config_check import accepted_arguments, find_component
+from mmsagan.engine.config_check import find_component
 from mmsagan.errors import ConfigError
+from mmsagan.models.layers import set_fast
 from mmsagan.registry import MODELS
 
 aten = torch.ops.aten
 NETWORKS = ('generator', 'discriminator')
-SWITCH = 'fast'
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,11 @@ def training_flops(model: Mapping, batch_size: int, fast: bool | None = None) ->
         OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.0)) for network in (gan.discriminator, gan.generator)
     )
 
-    image_shape = _image_shape(gan)
+    shape = image_shape(gan)
 
     def update_discriminator() -> None:
         labels = torch.zeros(batch_size, dtype=torch.long)
-        gan.train_discriminator(torch.empty(batch_size, *image_shape), labels, discriminator)
+        gan.train_discriminator(torch.empty(batch_size, *shape), labels, discriminator)
 
     return TrainingFlops(
         discriminator=count_flops(update_discriminator),
@@ -231,25 +231,18 @@ def build_counted(model: Mapping, fast: bool | None = None) -> nn.Module:
     Raises:
         ConfigError: It cannot be built.
     """
-    options = {key: value for key, value in model.items() if key != 'ema_config'}
+    options = {key: value for key, value in model.items() if key not in ('ema_config', 'compile_cfg')}
     for name in NETWORKS:
         if not isinstance(options.get(name), Mapping):
             raise ConfigError(f'FLOPs are counted of a GAN, and model has no {name}=dict(...)')
-    knowing = [name for name in NETWORKS if _knows_switch(options[name], f'model.{name}.type')]
-    if fast is not None:
-        options.update({name: dict(options[name], **{SWITCH: fast}) for name in knowing})
-        if len(knowing) == len(NETWORKS) and _knows_switch(options, 'model.type'):
-            options[SWITCH] = fast
+        find_component(options[name].get('type'), f'model.{name}.type')
     with config_mistakes():
-        return MODELS.build(options).train()
+        gan = MODELS.build(options).train()
+    return gan if fast is None else set_fast(gan, fast)
 
 
-def _knows_switch(component: Mapping, place: str) -> bool:
-    return SWITCH in accepted_arguments(find_component(component.get('type'), place))[0]
-
-
-def _image_shape(gan: nn.Module) -> torch.Size:
-    """(channels, height, width) of the images that the generator makes."""
+def image_shape(gan: nn.Module) -> torch.Size:
+    """(channels, height, width) of the images that the generator makes, found without making one."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         return gan.generator(gan.draw_noise(2), label=gan.draw_label(2)).shape[1:]
 
@@ -277,11 +270,11 @@ def _rows(network: str, plain: nn.Module, fast: nn.Module, batch_size: int) -> l
 def _forward(network: str, gan: nn.Module, batch_size: int) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     """FLOPs and output shapes of a network's forward pass, both by the names of the modules that are called."""
     counted = getattr(gan, network)
-    image_shape = _image_shape(gan) if network == 'discriminator' else None
+    shape = image_shape(gan) if network == 'discriminator' else None
     shapes: dict[str, tuple[int, ...]] = {}
 
     def forward() -> None:
-        inputs = gan.draw_noise(batch_size) if network == 'generator' else torch.empty(batch_size, *image_shape)
+        inputs = gan.draw_noise(batch_size) if network == 'generator' else torch.empty(batch_size, *shape)
         with torch.no_grad():
             counted(inputs, label=gan.draw_label(batch_size))
 

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import atexit
+import os
 import sys
 from collections.abc import Callable
 
@@ -80,7 +81,7 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Runs a tool's main function and exits: 0 or its result; 2 and one message for what the user can mend."""
-    if not is_cuda_available():
+    if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     try:
         code = main()

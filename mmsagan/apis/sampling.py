@@ -281,4 +281,4 @@ def _images(model: ConditionalGAN, noise: Tensor, label: Tensor | None, sample_m
         images = model.sample(noise, label, sample_model=sample_model)
     if not images.isfinite().all():
         raise DataError('the samples hold NaN or Inf: the generator has diverged')
-    return to_uint8(images).cpu()
+    return to_uint8(images).cpu().contiguous()

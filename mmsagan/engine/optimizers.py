@@ -12,6 +12,8 @@ from mmsagan.errors import ConfigError
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from mmsagan.utils.modules import unwrap
 
+# Settings of PyTorch's optimizers that change how they compute and not what.
+_KERNEL_SETTINGS = ('fused', 'foreach', 'capturable')
 # MMEngine notes in ``_scope_`` which package's config a config has inherited ``type`` from.
 _SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts', 'clip_grad', '_scope_')
 
@@ -49,6 +51,7 @@ class MultiOptimWrapperConstructor:
             if self.paramwise_cfg is not None:
                 cfg.setdefault('paramwise_cfg', self.paramwise_cfg)
             wrappers[name] = build_optim_wrapper(getattr(model, name), cfg)
+            wrappers[name].optimizer.register_load_state_dict_pre_hook(keep_kernels)
             wrappers[name].optimizer.register_load_state_dict_post_hook(lay_out_like_parameters)
         return OptimWrapperDict(**wrappers)
 
@@ -61,6 +64,20 @@ def with_fused_optimizer(cfg: dict) -> dict:
     if get_device() not in ('cpu', 'cuda') or {'fused', 'foreach', 'differentiable'} & set(optimizer):
         return cfg
     return dict(cfg, optimizer=dict(optimizer, fused=True))
+
+
+def keep_kernels(optimizer: torch.optim.Optimizer, state: dict) -> dict:
+    """Has an optimizer that goes on from a checkpoint use the kernels that it was built with, not those of the checkpoint.
+
+    Returns:
+        The state with the settings that say so replaced.
+    """
+    groups = [
+        {**saved, **{key: own[key] for key in _KERNEL_SETTINGS if key in own}}
+        for saved, own in zip(state['param_groups'], optimizer.param_groups)
+    ]
+    missing = state['param_groups'][len(groups) :]  # another number of groups, which PyTorch refuses
+    return {**state, 'param_groups': groups + missing}
 
 
 def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -77,9 +77,14 @@ def extract(extractor: FeatureExtractor, source: FeatureSource, images: Tensor, 
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Within it, GPUs compute convolutions in full float32, by the same algorithms whatever the batch size.
+    """Within it, GPUs compute in full float32, and convolutions by the same algorithms whatever the batch size.
 
     TF32 and algorithms chosen by trial would move rounded pixels, and with them the scores, from one batch size to another.
     """
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    matmul = torch.backends.cuda.matmul
+    allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = allowed

@@ -75,13 +75,16 @@ def sample_attention(
     if not attention_layers(network):
         raise ConfigError(f'the generator {type(network).__name__} has no attention layer (SelfAttentionBlock) to look at')
     device = next(network.parameters()).device
+    if label is not None:
+        model.check_label(label, len(noise))
     was_training = network.training
     # For the layers that compute their softmax anew, too: spectral norms in training mode would go on iterating.
     network.eval()
     try:
         # Whatever precision the caller trains in.
         with torch.autocast(device.type, enabled=False), _noted_inputs(network) as inputs:
-            images = model.sample(noise, label, sample_model=sample_model)
+            # Not model.sample, which may use a copy or a compiled network, where the inputs go unnoticed.
+            images = network.forward(noise.to(device), label=None if label is None else label.to(device))
         if not images.isfinite().all():
             raise DataError('the samples hold NaN or Inf: the generator has diverged')
         images = to_uint8(images).cpu()

@@ -33,14 +33,13 @@ class ResNetDiscriminator(BaseModule):
             :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
-        fast: Compute resampling and attention in their fast forms (same function, see :mod:`mmsagan.models.layers.resample` and
-            :class:`~mmsagan.models.layers.attention.SelfAttentionBlock`); False: in the plain ones.
         init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
 
     Raises:
         ConfigError: An unknown size or init scheme, lists of unequal length, or attention after a block that is not there.
     """
 
+    fast = True
     default_channels = {32: [1, 1, 1], 64: [2, 4, 8, 16], 128: [2, 4, 8, 16, 16]}
     default_downsample = {32: [True, False, False], 64: [True, True, True, True], 128: [True, True, True, True, False]}
 
@@ -59,7 +58,6 @@ class ResNetDiscriminator(BaseModule):
         act_cfg: dict = dict(type='ReLU'),
         with_spectral_norm: bool = True,
         sn_eps: float = 1e-12,
-        fast: bool = True,
         init_cfg: dict = dict(type='studio'),
     ):
         super().__init__()
@@ -81,7 +79,6 @@ class ResNetDiscriminator(BaseModule):
             with_spectral_norm=with_spectral_norm,
             with_embedding_spectral_norm=with_spectral_norm,
             sn_eps=sn_eps,
-            fast=fast,
             act_cfg=act_cfg,
         )
 
@@ -93,7 +90,7 @@ class ResNetDiscriminator(BaseModule):
             for i, o, down in zip(widths[:-1], widths[1:], downsample)
         ]
         chain, _ = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps, fast=fast
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
         self.conv_blocks = chain[1:]
         self.activation = layers.activation()

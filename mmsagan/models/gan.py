@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.frozen import FrozenGenerators
+from mmsagan.models.layers import set_fast
 from mmsagan.models.updates import AlternatingUpdates
 from mmsagan.registry import MODELS
 from mmsagan.utils.modules import unwrap
@@ -42,11 +43,12 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
         fast: Compute the same functions the fast way: the networks' fast layers, weights and activations channels-last, and D
             judging real and fake images in one pass, with one power iteration. False: the plain way, which is the reference.
-            Checkpoints are the same.
+            Checkpoints are the same. Networks of another make stay as they are.
         share_fake: Update G on the fake images that D has just been updated on, as the official code's joint step does, instead
-            of making new ones. It saves a forward pass of G and changes the training: G's noise is no longer independent
-            of D's.
-        compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
+            of making new ones. It saves a forward pass of G, keeps its graph while D is updated, and changes the training: G's
+            noise is no longer independent of D's.
+        compile_cfg: Arguments of ``torch.compile`` for both networks in training, ``{}`` for its defaults; None for no
+            compilation.
 
     Raises:
         ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies;
@@ -83,10 +85,8 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
                 f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
             )
         self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
-        # Networks of another make need to know of `fast` only where it is turned off.
-        defaults = dict(num_classes=self.num_classes) if fast else dict(num_classes=self.num_classes, fast=False)
-        self.generator = MODELS.build(generator, default_args=defaults)
-        self.discriminator = MODELS.build(discriminator, default_args=defaults)
+        self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
+        self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
         self.noise_size = noise_size or self.generator.noise_size
         self._check_networks_match()
         self.gan_loss = MODELS.build(gan_loss)
@@ -100,11 +100,10 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
                 f'iteration; got {generator_steps} and {discriminator_steps}'
             )
         self.share_fake = share_fake
-        # A batch norm in D would mix the statistics of real and fake images.
-        self.judges_together = fast and not any(isinstance(layer, _BatchNorm) for layer in self.discriminator.modules())
-        self.memory_format = torch.channels_last if fast else torch.contiguous_format
-        self.generator.to(memory_format=self.memory_format)
-        self.discriminator.to(memory_format=self.memory_format)
+        self.fast = fast
+        set_fast(self, fast)
+        for network in (self.generator, self.discriminator):
+            network.to(memory_format=self.memory_format(network))
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
         self.generator_ema = GeneratorEMA.make_copy(self.generator) if ema_config else None
         if compile_cfg is not None:
@@ -115,6 +114,17 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
         self._frozen: FrozenGenerators | None = None
+
+    def memory_format(self, network: nn.Module) -> torch.memory_format:
+        """How a network's weights and images lie in memory; PyTorch's default for one that does not know the fast way."""
+        return torch.channels_last if self.fast and hasattr(unwrap(network), 'fast') else torch.contiguous_format
+
+    @property
+    def judges_together(self) -> bool:
+        """Whether D gets real and fake images in one batch: not if it may look at the batch, as batch norms do."""
+        discriminator = unwrap(self.discriminator)
+        looks_at_batch = any(isinstance(layer, _BatchNorm) for layer in discriminator.modules())
+        return self.fast and hasattr(discriminator, 'fast') and not looks_at_batch
 
     def _check_networks_match(self) -> None:
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]

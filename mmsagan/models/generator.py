@@ -52,8 +52,6 @@ class SAGANGenerator(BaseModule):
         with_embedding_spectral_norm: The same for the class embeddings; None follows ``with_spectral_norm``.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms.
-        fast: Compute resampling and attention in their fast forms (same function, see :mod:`mmsagan.models.layers.resample` and
-            :class:`~mmsagan.models.layers.attention.SelfAttentionBlock`); False: in the plain ones.
         init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
         rgb_to_bgr: MMagic's, without effect: a generator of RGB images makes RGB images, see
             :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
@@ -67,6 +65,7 @@ class SAGANGenerator(BaseModule):
         torch.Size([2, 3, 32, 32])
     """
 
+    fast = True
     default_channels = {32: [1, 1, 1], 64: [16, 8, 4, 2], 128: [16, 16, 8, 4, 2]}
 
     def __init__(
@@ -88,7 +87,6 @@ class SAGANGenerator(BaseModule):
         with_embedding_spectral_norm: bool | None = None,
         norm_eps: float = 1e-4,
         sn_eps: float = 1e-12,
-        fast: bool = True,
         init_cfg: dict = dict(type='studio'),
         rgb_to_bgr: bool = False,
     ):
@@ -106,7 +104,6 @@ class SAGANGenerator(BaseModule):
         self.num_classes = num_classes
         self.input_scale = input_scale
         self.noise_size = noise_size
-        self.fast = fast
         layers = LayerFactory(
             with_spectral_norm=with_spectral_norm,
             with_embedding_spectral_norm=(
@@ -117,7 +114,6 @@ class SAGANGenerator(BaseModule):
             norm_eps=norm_eps,
             sync_bn=auto_sync_bn,
             cbn_weight_offset=self.init_scheme.cbn_weight_offset,
-            fast=fast,
             act_cfg=act_cfg,
         )
 
@@ -128,7 +124,7 @@ class SAGANGenerator(BaseModule):
             for i, o in zip(widths[:-1], widths[1:])
         ]
         self.conv_blocks, self._attention_places = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps, fast=fast
+            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
         self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
 

@@ -30,7 +30,7 @@ class AlternatingUpdates:
         """
         real = self.data_preprocessor(data, True)
         batch_size = len(real['inputs'])
-        shared = self._make_fake_to_share(batch_size, optim_wrapper) if self.share_fake else None
+        shared = self._make_fake_to_share(batch_size, optim_wrapper['generator']) if self.share_fake else None
         log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'], shared)
         iteration = self._count_iteration()
         if iteration % self.discriminator_steps == 0:
@@ -56,8 +56,8 @@ class AlternatingUpdates:
             ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and of a classifying D ``loss_disc_class``, the mean
             ``logits_real`` and ``logits_fake``.
         """
-        parts = _num_parts(len(images), optim_wrapper)
-        images = images.contiguous(memory_format=self.memory_format)
+        parts = _num_parts(len(images), optim_wrapper, fake is not None)
+        images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         logs = []
         for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
             with optim_wrapper.optim_context(self.discriminator):
@@ -90,11 +90,11 @@ class AlternatingUpdates:
         Returns:
             ``loss_gen``, and with a classifying D its part ``loss_gen_class``.
         """
-        parts = _num_parts(batch_size, optim_wrapper)
+        parts = _num_parts(batch_size, optim_wrapper, fake is not None)
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
         discriminator = unwrap(self.discriminator)
         logs = []
-        with _frozen(discriminator):
+        with _without_weight_gradients(discriminator):
             for _ in range(parts):
                 with optim_wrapper.optim_context(self.generator):
                     images, label = fake or self._make_fake(self.generator, batch_size // parts)
@@ -109,13 +109,12 @@ class AlternatingUpdates:
 
     def _make_fake(self, generator: nn.Module, num_samples: int) -> tuple[Tensor, Tensor | None]:
         label = self.draw_label(num_samples)
-        return generator(self.draw_noise(num_samples), label=label), label
+        images = generator(self.draw_noise(num_samples), label=label)
+        return images.contiguous(memory_format=self.memory_format(self.discriminator)), label
 
-    def _make_fake_to_share(self, batch_size: int, optim_wrapper: OptimWrapperDict) -> tuple[Tensor, Tensor | None]:
+    def _make_fake_to_share(self, batch_size: int, optim_wrapper: OptimWrapper) -> tuple[Tensor, Tensor | None]:
         """Fake images with a graph, for both updates of an iteration."""
-        if any(_num_parts(batch_size, wrapper) > 1 for wrapper in optim_wrapper.values()):
-            raise ConfigError('model.share_fake=True does not go together with accumulative_counts; remove one of them')
-        with optim_wrapper['generator'].optim_context(self.generator):
+        with optim_wrapper.optim_context(self.generator):
             return self._make_fake(self.generator, batch_size)
 
     def _judge_both(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor | None) -> tuple:
@@ -127,8 +126,9 @@ class AlternatingUpdates:
             )
         label = None if fake_label is None else torch.cat([real_label, fake_label])
         logits, classes = _logits_and_classes(self.discriminator(torch.cat([real, fake]), label))
-        real_classes, fake_classes = (None, None) if classes is None else classes.chunk(2)
-        real_logits, fake_logits = logits.chunk(2)
+        sizes = [len(real), len(fake)]
+        real_classes, fake_classes = (None, None) if classes is None else classes.split(sizes)
+        real_logits, fake_logits = logits.split(sizes)
         return (real_logits, real_classes), (fake_logits, fake_classes)
 
     def _count_iteration(self) -> int:
@@ -145,7 +145,7 @@ def _logits_and_classes(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor,
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
     """No gradients for the network's weights, only through it."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -157,8 +157,11 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
+def _num_parts(batch_size: int, optim_wrapper: OptimWrapper, given: bool = False) -> int:
+    """How many parts an update's batch is done in; ``given`` says that its fake images are there already, all in one."""
     parts = optim_wrapper._accumulative_counts
+    if given and parts > 1:
+        raise ConfigError('model.share_fake=True does not go together with accumulative_counts; remove one of them')
     if batch_size % parts:
         raise ConfigError(
             f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '

@@ -20,6 +20,8 @@ def glibc() -> ctypes.CDLL | None:
         library, process = ctypes.CDLL('libc.so.6'), ctypes.CDLL(None)
     except (OSError, TypeError):
         return None
+    if not hasattr(library, 'malloc_trim'):  # musl by glibc's name
+        return None
     own, used = (ctypes.cast(source.malloc, ctypes.c_void_p).value for source in (library, process))
     library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     library.free.argtypes, library.free.restype = [ctypes.c_void_p], None
@@ -30,7 +32,8 @@ def glibc() -> ctypes.CDLL | None:
 def keep_freed_memory() -> bool:
     """Has this process keep the memory it frees for what it needs next. It holds for the whole process.
 
-    The process then occupies what it has needed at its peak, and what lies between blocks.
+    The process then occupies what it has needed at its peak, and what lies between blocks. The tools do this where there is no
+    GPU; ``MMSAGAN_KEEP_MEMORY=0`` in the environment keeps them from it.
 
     Returns:
         Whether it could be done: only with glibc, so not on macOS, Windows or musl.

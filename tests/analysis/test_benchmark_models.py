@@ -80,12 +80,11 @@ def test_both_sides_have_the_same_weights(gan_config):
 
 @pytest.mark.parametrize('fast', [True, False])
 def test_the_switch_decides_alone(gan_config, fast):
-    """What networks say of it is taken out, or a reference would be fast in part; the config stays as it was."""
-    model = gan_config(generator=dict(fast=not fast), discriminator=dict(fast=not fast), fast=not fast, compile_cfg={})
+    """Whatever the config says, which stays as it was."""
+    model = gan_config(fast=not fast, compile_cfg={})
     before = copy.deepcopy(model)
     switched = switch_fast(model, fast)
     assert switched['fast'] is fast and ('compile_cfg' in switched) is fast
-    assert all('fast' not in switched[network] for network in ('generator', 'discriminator'))
     assert switched['generator']['base_channels'] == 8 and model == before
 
 
@@ -104,19 +103,14 @@ def test_models_that_cannot_be_measured(gan_config, change, message):
 
 
 @pytest.mark.parametrize('size, pixels, on_cpu, on_gpu', [(256, 32, 64, 256), (48, 32, 48, 48), (64, 128, 16, 64)])
-def test_default_batch_size(config, monkeypatch, size, pixels, on_cpu, on_gpu):
-    class Model:
-        device = torch.device('cpu')
-
-        def sample(self, num_samples):
-            return torch.empty(num_samples, 3, pixels, pixels)
-
+def test_default_batch_size(config, size, pixels, on_cpu, on_gpu):
     cfg = config(train_dataloader=dict(batch_size=size))
-    assert default_batch_size(cfg, Model()) == on_cpu
-    monkeypatch.setattr(Model, 'device', torch.device('cuda'))
-    assert default_batch_size(cfg, Model()) == on_gpu
+    cfg.model.generator.update(output_scale=pixels)
+    cfg.model.discriminator.update(input_scale=pixels)
+    assert default_batch_size(cfg, torch.device('cpu')) == on_cpu
+    assert default_batch_size(cfg, torch.device('cuda')) == on_gpu
     with pytest.raises(ConfigError, match=r'config\.py has no train_dataloader\.batch_size; give --batch-size'):
-        default_batch_size(config(train_dataloader=None), Model())
+        default_batch_size(config(train_dataloader=None), torch.device('cpu'))
 
 
 def test_allocators():

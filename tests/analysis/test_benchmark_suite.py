@@ -72,7 +72,7 @@ def test_eval_is_done_once_and_the_others_five_times_by_default(configs, made):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(what=['step', 'training']), "what must be of step, sample, eval, data, got 'training'"),
+        (dict(what=['step', 'training']), "what must be of step, sample, attention, eval, data, got 'training'"),
         (dict(what=[]), "got 'nothing'"),
         (dict(precisions=['fp16']), "precision must be of fp32, bf16, got 'fp16'"),
         (dict(against='theirs'), "against must be of reference, none, got 'theirs'"),

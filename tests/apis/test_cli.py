@@ -40,6 +40,21 @@ def test_exit_codes(capsys):
         run_tool(bug)
 
 
+@pytest.mark.parametrize(
+    'has_gpu, wish, expected', [(False, None, 1), (False, '1', 1), (False, '0', 0), (True, None, 0), (True, '1', 0)]
+)
+def test_tools_keep_freed_memory_where_there_is_no_gpu(monkeypatch, has_gpu, wish, expected):
+    calls = []
+    monkeypatch.setattr(cli, 'is_cuda_available', lambda: has_gpu)
+    monkeypatch.setattr(cli, 'keep_freed_memory', lambda: calls.append(True))
+    monkeypatch.delenv('MMSAGAN_KEEP_MEMORY', raising=False)
+    if wish is not None:
+        monkeypatch.setenv('MMSAGAN_KEEP_MEMORY', wish)
+    with pytest.raises(SystemExit):
+        run_tool(lambda: 0)
+    assert len(calls) == expected
+
+
 def test_a_process_leaves_its_group_when_it_ends_and_not_before(tmp_path, monkeypatch):
     at_exit = []
     monkeypatch.setattr(cli.atexit, 'register', at_exit.append)

@@ -83,9 +83,8 @@ def test_optimizers_are_fused_where_they_do_not_say_otherwise():
     cfg = dict(
         generator=adam(1),
         discriminator=dict(optimizer=dict(type='Adam', lr=1, fused=False)),
-        optimizer=dict(type='Rprop', lr=1),
+        other=dict(optimizer=dict(type='Rprop', lr=1)),
     )
-    cfg['other'] = dict(optimizer=cfg.pop('optimizer'))
     model = Model()
     model.other = nn.Linear(2, 2)
     wrappers = MultiOptimWrapperConstructor(cfg)(model)
@@ -94,9 +93,10 @@ def test_optimizers_are_fused_where_they_do_not_say_otherwise():
     assert 'fused' not in cfg['generator']['optimizer'], "the user's config stays as it is"
 
 
-@pytest.mark.parametrize(
-    'saved, resumed', [(torch.contiguous_format, torch.channels_last), (torch.channels_last, torch.contiguous_format)]
-)
+LAYOUTS = torch.contiguous_format, torch.channels_last
+
+
+@pytest.mark.parametrize('saved, resumed', [LAYOUTS, LAYOUTS[::-1]])
 def test_fused_optimizers_go_on_in_another_memory_layout(saved, resumed):
     """Fused kernels walk through memory: a state in another layout than the weight's would give each element another one's."""
 
@@ -125,3 +125,32 @@ def test_fused_optimizers_go_on_in_another_memory_layout(saved, resumed):
     resumed_wrappers.load_state_dict(wrappers.state_dict())
     step(reference, expected, 3), step(resumed_wrappers, other, 3)
     torch.testing.assert_close(other.generator.weight, expected.generator.weight, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('saved, built', [(False, True), (True, False)])
+def test_a_checkpoint_does_not_choose_the_kernels(saved, built):
+    def make(fused):
+        model = Model()
+        optimizer = dict(type='Adam', lr=0.1, fused=fused)
+        wrapper = MultiOptimWrapperConstructor(dict(generator=dict(optimizer=optimizer)))(model)['generator']
+        wrapper.update_params(model.generator(torch.ones(1, 4)).sum())
+        return model, wrapper
+
+    _, wrapper = make(saved)
+    state = wrapper.state_dict()
+    state['param_groups'][0]['lr'] = 0.3
+    model, resumed = make(built)
+    resumed.load_state_dict(state)
+    group = resumed.optimizer.param_groups[0]
+    assert group['fused'] is built and group['lr'] == 0.3
+    resumed.update_params(model.generator(torch.ones(1, 4)).sum())
+    assert all(state['step'] == 2 for state in resumed.optimizer.state.values())
+
+
+def test_another_number_of_groups_is_refused():
+    model = Model()
+    wrapper = MultiOptimWrapperConstructor(dict(generator=adam(1)))(model)['generator']
+    state = wrapper.state_dict()
+    state['param_groups'] = state['param_groups'] * 2
+    with pytest.raises(ValueError, match='number of parameter groups'):
+        wrapper.load_state_dict(state)

@@ -122,6 +122,19 @@ def test_a_model_in_training_stays_as_it_is(make_gan, sample_model):
     assert not torch.equal(result.maps['feat16'], other.maps['feat16'])
 
 
+@pytest.mark.parametrize('sampled_before', [False, True])
+def test_within_frozen_sampling(make_gan, sampled_before):
+    """Samples come from a copy there, which has layers of its own."""
+    model = make_gan()
+    noise, label = torch.randn(2, 16), torch.tensor([0, 2])
+    expected = sample_attention(model, noise, label, QUERIES)
+    with model.frozen():
+        if sampled_before:
+            model.sample(noise, label)
+        found = sample_attention(model, noise, label, QUERIES)
+    assert torch.equal(found.maps['feat16'], expected.maps['feat16']) and torch.equal(found.images, expected.images)
+
+
 def test_queries_chosen_from_the_images(make_gan):
     seen = []
     result = sample_attention(

@@ -122,8 +122,32 @@ def test_checkpoints_are_interchangeable(gan_config):
     assert fast.generator.conv_blocks[0].conv_2.weight_orig.is_contiguous(memory_format=torch.channels_last)
 
 
+class Flattening(nn.Module):
+    """A discriminator of another make, which knows no fast way and wants its images contiguous."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(3 * 32 * 32, 1)
+        self.batches = []
+
+    def forward(self, image, label):
+        self.batches.append(len(image))
+        return self.linear(image.view(len(image), -1))
+
+
+@pytest.mark.parametrize('fast', [True, False])
+def test_networks_of_another_make(gan_config, fast):
+    gan = MODELS.build(dict(gan_config(fast=fast), discriminator=dict(type=Flattening)))
+    images, label = torch.rand(N, 3, 32, 32) * 2 - 1, torch.zeros(N, dtype=torch.long)
+    gan.train_discriminator(images, label, wrapper_without_updates(gan.discriminator))
+    gan.train_generator(N, wrapper_without_updates(gan.generator))
+    assert gan.discriminator.batches == [N, N, N], 'real, fake, and fake for G'
+
+
 def test_discriminators_with_batch_norm_judge_real_and_fake_apart(gan_config):
     class Normalizing(nn.Module):
+        fast = True
+
         def __init__(self, num_classes):
             super().__init__()
             self.norm = nn.BatchNorm2d(3)
@@ -229,6 +253,7 @@ def test_compiled_networks_train_alike(gan_config):
         }
         for _ in range(2):
             train_iteration(model, wrappers)
+    assert compiled.generator._compiled_call_impl and compiled.discriminator._compiled_call_impl
     assert compiled.state_dict().keys() == gan.state_dict().keys()
     for key, value in gan.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
@@ -276,8 +301,7 @@ def test_frozen_ends(gan_config):
 def test_switching_a_built_network(gan_config, fast):
     switched = MODELS.build(gan_config(fast=not fast))
     expected = MODELS.build(gan_config(fast=fast))
-    for network, other in ((switched.generator, expected.generator), (switched.discriminator, expected.discriminator)):
-        set_fast(network, fast)
-        assert [getattr(module, 'fast', None) for module in network.modules()] == [
-            getattr(module, 'fast', None) for module in other.modules()
-        ]
+    set_fast(switched, fast)
+    for module, other in zip(switched.modules(), expected.modules(), strict=True):
+        assert getattr(module, 'fast', None) == getattr(other, 'fast', None)
+    assert switched.judges_together == expected.judges_together == fast

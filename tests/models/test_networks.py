@@ -8,7 +8,7 @@ import torch
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import ACDiscriminator, ProjDiscriminator, SAGANGenerator
-from mmsagan.models.layers import SelfAttentionBlock
+from mmsagan.models.layers import SelfAttentionBlock, set_fast
 from mmsagan.registry import MODELS
 
 FIXTURES = Path(__file__).parent.parent / 'data' / 'fixtures'
@@ -31,11 +31,11 @@ def test_parameter_counts_of_the_published_networks(scale, classes, base, after,
 def networks_of(fixture: str, inplace: bool, fast: bool = False):
     """The networks with the weights of a checkpoint of MMagic's own code, whose keys differ by the name ``conv`` only."""
     act_cfg = dict(type='ReLU', inplace=inplace)
-    generator = SAGANGenerator(32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg, fast=fast)
-    discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg, fast=fast)
+    generator = SAGANGenerator(32, 10, 32, attention_after_nth_block=2, with_spectral_norm=True, act_cfg=act_cfg)
+    discriminator = ProjDiscriminator(32, 10, 16, attention_after_nth_block=1, act_cfg=act_cfg)
     state = torch.load(FIXTURES / fixture / 'checkpoint.pth', weights_only=True)['state_dict']
     for name, network in (('generator', generator), ('discriminator', discriminator)):
-        network.load_state_dict(
+        set_fast(network, fast).load_state_dict(
             {our_key(key.removeprefix(f'{name}.')): value for key, value in state.items() if key.startswith(f'{name}.')}
         )
     return generator.eval(), discriminator.eval(), np.load(FIXTURES / fixture / 'expected.npz')

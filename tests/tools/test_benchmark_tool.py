@@ -65,8 +65,13 @@ def test_steps_and_samples_of_the_default_config(run, tmp_path):
 def test_the_fast_side_alone(run, tmp_path, gan_config):
     config = tmp_path / 'mine.py'
     config.write_text(f'model = {gan_config()!r}\ntrain_dataloader = dict(batch_size=3)\n')
-    code, out, err = run('--what', 'sample', '--config', config, '--against', 'none', '--device', 'cpu')
+    arguments = ['--what', 'sample', '--config', config, '--against', 'none', '--device', 'cpu', '--profile', 3]
+    code, out, err = run(*arguments)
     assert (code, err) == (0, '')
+    profile = out[out.index('profile of sample, mine, fp32') :].splitlines()
+    assert profile[1].split() == ['operator', 'time', '[s]', 'share', 'calls']
+    assert len(profile[2:5]) == 3 and profile[5].startswith('others')
+    assert 99 < sum(float(line.split()[-2].rstrip('%')) for line in profile[2:6]) < 101
     ((what, name, device, precision, *cells),) = table_of(out)
     assert (what, name, device, precision) == ('sample', 'mine', 'cpu', 'fp32')
     assert cells[0] == '-' and cells[2] == '±' and cells[4] == '-', 'no reference, so no ratio'
@@ -92,7 +97,7 @@ def test_evaluation_and_data(run, tmp_path):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['--what', 'steps'], "argument --what: invalid choice 'steps' (choose from step, sample, eval, data)"),
+        (['--what', 'steps'], "argument --what: invalid choice 'steps' (choose from step, sample, attention, eval, data)"),
         (['--what', 'step,'], "argument --what: invalid choice ''"),
         (['--precision', 'fp32,fp16'], "argument --precision: invalid choice 'fp16' (choose from fp32, bf16)"),
         (['--against', 'nobody'], 'argument --against: invalid choice'),

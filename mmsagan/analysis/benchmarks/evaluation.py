@@ -71,7 +71,7 @@ def evaluation_workload(
         ConfigError: The config describes no GAN that can be built, there are too few samples for FID, or there is no scipy.
     """
     sides = build_sides(cfg.model, setup)
-    batch_size = batch_size or default_batch_size(cfg, sides.fast)
+    batch_size = batch_size or default_batch_size(cfg, setup.device)
     if setup.against_reference:
         _scipy_sqrtm()
     num_samples = num_samples or NUM_SAMPLES
@@ -134,6 +134,8 @@ def _passes(groups: Sequence[Sequence[FeatureMetric]], gan: ConditionalGAN, batc
 
 
 def _warm_up(gans: Sequence[ConditionalGAN], common: dict, batch_size: int) -> None:
-    """Makes and extracts a batch: a whole pass would take as long as what is measured."""
+    """Makes and extracts a batch: a whole pass would take as long as what is measured. And takes a square root."""
     for gan in gans:
         Evaluator([_score(dict(common, fake_nums=batch_size, splits=1))]).evaluate_model(gan, None, batch_size)
+    if len(gans) > 1:
+        _scipy_sqrtm()(np.eye(2))

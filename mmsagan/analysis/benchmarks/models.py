@@ -8,8 +8,8 @@ from mmengine.device import get_device
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import Tensor
 
-from mmsagan.analysis.benchmarks.sides import Setup, build_sides, default_batch_size, image_shape, switch_fast
-from mmsagan.analysis.flops import NETWORKS, count_flops, training_flops
+from mmsagan.analysis.benchmarks.sides import Setup, build_sides, default_batch_size, switch_fast
+from mmsagan.analysis.flops import NETWORKS, build_counted, count_flops, image_shape, training_flops
 from mmsagan.analysis.measuring import Action
 from mmsagan.analysis.workloads import Workload
 from mmsagan.apis.running import config_mistakes
@@ -47,8 +47,8 @@ def step_workload(cfg: Config, name: str, precision: str, batch_size: int | None
             f'on the {setup.device.type}, hide the other device (CUDA_VISIBLE_DEVICES=)'
         )
     sides = build_sides(cfg.model, setup)
-    batch_size = batch_size or default_batch_size(cfg, sides.fast)
-    images = 2 * torch.rand(batch_size, *image_shape(sides.fast), device=setup.device) - 1
+    batch_size = batch_size or default_batch_size(cfg, setup.device)
+    images = 2 * torch.rand(batch_size, *image_shape(build_counted(cfg.model)), device=setup.device) - 1
     label = torch.randint(max(1, sides.fast.num_classes), (batch_size,), device=setup.device)
     reference = None
     if sides.reference is not None:
@@ -125,7 +125,7 @@ def sample_workload(cfg: Config, name: str, precision: str, batch_size: int | No
         ConfigError: The config describes no GAN that can be built.
     """
     sides = build_sides(cfg.model, setup)
-    batch_size = batch_size or default_batch_size(cfg, sides.fast)
+    batch_size = batch_size or default_batch_size(cfg, setup.device)
     sampler, counted = (fast_sampler(sides.fast, precision) for _ in range(2))
     return Workload(
         what='sample',

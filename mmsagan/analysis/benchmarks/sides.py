@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 
-from mmsagan.analysis.flops import NETWORKS
+from mmsagan.analysis.flops import NETWORKS, build_counted, image_shape
 from mmsagan.analysis.measuring import Action
 from mmsagan.apis.running import config_mistakes
 from mmsagan.errors import ConfigError
@@ -80,7 +80,7 @@ def _build(model: dict) -> ConditionalGAN:
 def switch_fast(model: Mapping, fast: bool) -> dict:
     """A GAN's config with every fast path, or with none.
 
-    What the networks' configs say of it themselves is taken out, and of the plain side compilation.
+    The plain side is not compiled either.
 
     Raises:
         ConfigError: It has no networks, or asks for another training than the reference's.
@@ -90,14 +90,13 @@ def switch_fast(model: Mapping, fast: bool) -> dict:
         raise ConfigError(f'a GAN is measured, and model has no {missing[0]}=dict(...)')
     if model.get('share_fake'):
         raise ConfigError('model.share_fake=True makes another training of it, with which the reference cannot be compared')
-    networks = {name: {key: value for key, value in model[name].items() if key != 'fast'} for name in NETWORKS}
-    options = {**model, **networks, 'fast': fast}
+    options = {**model, 'fast': fast}
     if not fast:
         options.pop('compile_cfg', None)
     return options
 
 
-def default_batch_size(cfg: Config, gan: ConditionalGAN) -> int:
+def default_batch_size(cfg: Config, device: torch.device) -> int:
     """The batch size where none is given: on a GPU the config's, on a CPU at most what a step of it takes seconds for.
 
     Raises:
@@ -106,11 +105,7 @@ def default_batch_size(cfg: Config, gan: ConditionalGAN) -> int:
     size = (cfg.get('train_dataloader') or {}).get('batch_size')
     if size is None:
         raise ConfigError(f'{cfg.filename} has no train_dataloader.batch_size; give --batch-size')
-    if gan.device.type != 'cpu':
+    if device.type != 'cpu':
         return size
-    return min(size, CPU_BATCH_SIZE if image_shape(gan)[-1] <= SMALL_IMAGES else LARGE_CPU_BATCH_SIZE)
-
-
-def image_shape(gan: ConditionalGAN) -> torch.Size:
-    """(channels, height, width) of the images that it makes."""
-    return gan.sample(num_samples=1).shape[1:]
+    is_small = image_shape(build_counted(cfg.model))[-1] <= SMALL_IMAGES
+    return min(size, CPU_BATCH_SIZE if is_small else LARGE_CPU_BATCH_SIZE)

@@ -1,5 +1,6 @@
 """From what is asked for to measurements: checks, settings of the process, one workload after the other."""
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmsagan.analysis.benchmarks.attention import SIZES as ATTENTION_SIZES
+from mmsagan.analysis.benchmarks.attention import attention_workload
 from mmsagan.analysis.benchmarks.data import data_workload
 from mmsagan.analysis.benchmarks.evaluation import EXTRACTORS, NUM_SAMPLES, check_num_samples, evaluation_workload
 from mmsagan.analysis.benchmarks.models import sample_workload, step_workload
 from mmsagan.analysis.benchmarks.sides import ALLOCATORS, Setup
 from mmsagan.analysis.hardware import PRECISIONS, MatmulPeak, describe_device, matmul_peak
 from mmsagan.analysis.measuring import MIN_ROUNDS, check_rounds
+from mmsagan.analysis.profiling import profile_action, profile_table
 from mmsagan.analysis.workloads import Measurement, Workload, measure
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
@@ -28,6 +32,10 @@ from mmsagan.utils.memory import keep_freed_memory, return_freed_memory
 SUBJECTS = dict(
     step=('one update of D and one of G', 'plain layers in contiguous memory, two passes of D, float32, Adam not fused'),
     sample=('a batch of samples', 'plain layers, float32, spectral norms computed in every call'),
+    attention=(
+        "PyTorch's fused attention, forward and backward, by the size of the map",
+        'the plain softmax, in equal precision',
+    ),
     eval=('IS and FID in one pass, float32', 'a pass for each, plain layers, FID by scipy.linalg.sqrtm'),
     data=('reading a packed data set, up to float images on the device', 'decoding JPEGs; neither has loader processes'),
 )
@@ -35,6 +43,9 @@ AGAINST = ('reference', 'none')
 DEVICES = ('cpu', 'cuda')
 DEFAULT_CONFIG = 'sagan_32_woReLUinplace_cifar10_b64x1'
 _OF_NETWORKS, _LONG = ('step', 'sample'), 'eval'
+_COUNTED = (*_OF_NETWORKS, 'attention')
+# Those that have configs of their own.
+_WITHOUT_CONFIG = {'data', 'attention'}
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class BenchmarkOptions:
         reference_allocator: See :class:`~mmsagan.analysis.benchmarks.sides.Setup`.
         inception_style: Of ``eval``, a name from :data:`~mmsagan.analysis.benchmarks.evaluation.EXTRACTORS`.
         data_root: Of ``data``: a folder with one folder of images a class; None makes images.
+        profile: So many operators are listed that the fast sides of ``step`` and ``sample`` spend most time in; 0: none.
 
     Raises:
         ConfigError: There is no such name, or there are too few rounds or samples.
@@ -73,6 +85,7 @@ class BenchmarkOptions:
     reference_allocator: str = 'default'
     inception_style: str = 'digits'
     data_root: str | None = None
+    profile: int = 0
 
     def __post_init__(self):
         check_names('what', self.what, SUBJECTS)
@@ -115,7 +128,7 @@ def run_benchmarks(
     device = benchmark_device(options.device)
     if options.data_root is not None and not Path(options.data_root).is_dir():
         raise ConfigError(f'--data-root {options.data_root} is no folder; it should hold one folder of images a class')
-    configs = _load_configs(options) if set(options.what) - {'data'} else []
+    configs = _load_configs(options) if set(options.what) - _WITHOUT_CONFIG else []
     setup = Setup(device, options.against == 'reference', options.reference_allocator)
     measurements: list[Measurement] = []
     with process_settings(device, options.threads), tempfile.TemporaryDirectory() as folder:
@@ -125,24 +138,35 @@ def run_benchmarks(
         for make in _workloads(options, configs, setup, Path(folder)):
             if device.type == 'cpu':
                 keep_freed_memory()  # as in all tools; sides that are to do otherwise set it themselves
-            measurements.append(_measure(make(), device, peaks, options))
+            workload = make()
+            measurements.append(_measure(workload, device, peaks, options))
             keep(measurements)
+            if options.profile and workload.what in _COUNTED:
+                say(_profile(workload, device, options.profile))
+            del workload  # before the next one is built
     return measurements
 
 
 def _measure(
     workload: Workload, device: torch.device, peaks: Mapping[str, MatmulPeak], options: BenchmarkOptions
 ) -> Measurement:
-    networks = workload.what in _OF_NETWORKS
+    counted = workload.what in _COUNTED
     # What takes minutes is not called just to warm up, and for what reads files or takes minutes, memory is not measured.
     return measure(
         workload,
         device,
-        peaks[workload.precision] if networks else None,
+        peaks[workload.precision] if counted else None,
         options.rounds_of(workload.what),
         warmup=0 if workload.what == _LONG else 2,
-        memory=networks,
+        memory=counted,
     )
+
+
+def _profile(workload: Workload, device: torch.device, rows: int) -> str:
+    if workload.before_fast is not None:
+        workload.before_fast()
+    table = profile_table(profile_action(workload.fast, device), rows)
+    return f'\nprofile of {workload.what}, {workload.config}, {workload.precision}\n{table}\n'
 
 
 def _load_configs(options: BenchmarkOptions) -> list[tuple[str, Config]]:
@@ -166,6 +190,10 @@ def _workloads(
         if what == 'data':
             yield partial(data_workload, options.data_root, count, size, setup, folder)
             continue
+        if what == 'attention':
+            for map_size, precision in itertools.product(ATTENTION_SIZES, dict.fromkeys(options.precisions)):
+                yield partial(attention_workload, map_size, precision, size, setup)
+            continue
         for name, cfg in configs:
             if what == 'eval':
                 yield partial(evaluation_workload, cfg, name, options.inception_style, count, size, setup)
@@ -177,7 +205,7 @@ def _workloads(
 
 def _matmul_peaks(options: BenchmarkOptions, device: torch.device, say: Callable[[str], None]) -> dict[str, MatmulPeak]:
     """The device's peaks in the precisions that networks are measured in."""
-    if not set(options.what) & set(_OF_NETWORKS):
+    if not set(options.what) & set(_COUNTED):
         return {}
     peaks = {precision: matmul_peak(device, precision) for precision in dict.fromkeys(options.precisions)}
     say('matmul peak, ' + '; '.join(map(str, peaks.values())))

@@ -9,8 +9,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.layers.spectral_norm import normalized
 from mmsagan.registry import MODELS
 
-# Queries times keys from which the fused attention is the faster one on a CPU (tools/benchmark.py; 64x64 locations with 32x32
-# keys have 4 million, 16x16 with 8x8 16 thousand). Below, a batch of weights is small enough for the processor's caches.
+# Queries times keys from which the fused attention is the faster one on a CPU (tools/benchmark.py --what attention).
 FUSED_FROM = 2**20
 
 
@@ -24,15 +23,16 @@ class SelfAttentionBlock(BaseModule):
     The defaults are the official code's form: keys and values are max-pooled 2x2 and the values have C/2 channels. The
     paper's text (equations 1 and 2, C/8 throughout, no pooling) is ``value_reduction=8, pool=False``.
 
+    The fast way computes large maps, and on GPUs all maps, by PyTorch's fused attention, which never holds a weight for each
+    pair of locations in memory. Its gradient cannot be differentiated again; the plain softmax's can.
+
     Args:
         in_channels: C, a multiple of both reductions.
         with_spectral_norm: Whether the four convolutions are spectrally normalized.
         sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
         query_key_reduction: C over the channels of queries and keys.
         value_reduction: C over the channels of the values.
-        pool: Whether keys and values are max-pooled 2x2; H and W must then be even.
-        fast: Compute large maps by PyTorch's fused attention, which never holds a weight for each pair of locations in memory;
-            False: by the plain softmax.
+        pool: Whether keys and values are max-pooled 2x2.
 
     Raises:
         ConfigError: C is not a multiple of the reductions.
@@ -43,6 +43,8 @@ class SelfAttentionBlock(BaseModule):
         torch.Size([2, 16, 8, 8])
     """
 
+    fast = True
+
     def __init__(
         self,
         in_channels: int,
@@ -51,7 +53,6 @@ class SelfAttentionBlock(BaseModule):
         query_key_reduction: int = 8,
         value_reduction: int = 2,
         pool: bool = True,
-        fast: bool = True,
     ):
         super().__init__()
         if in_channels % query_key_reduction or in_channels % value_reduction:
@@ -66,7 +67,6 @@ class SelfAttentionBlock(BaseModule):
 
         value_channels = in_channels // value_reduction
         self.pool = pool
-        self.fast = fast
         self.theta = conv(in_channels, in_channels // query_key_reduction)
         self.phi = conv(in_channels, in_channels // query_key_reduction)
         self.g = conv(in_channels, value_channels)
@@ -76,18 +76,21 @@ class SelfAttentionBlock(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.key_grid(x)
         fused = self.fast and (x.is_cuda or x.shape[2] * x.shape[3] * height * width >= FUSED_FROM)
-        attended = self._fused(x) if fused else self._plain(x)
+        attended = self.attend_fused(x) if fused else self.attend(x)
         return x + self.gamma * self.o(attended)
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor) -> Tensor:
+        """The values (N, C / value_reduction, H, W) as each location attends to them, by equations 1 and 2."""
         value = self._pooled(self.g(x)).flatten(2)
         out = value @ self.attention(x).transpose(1, 2)
         return out.unflatten(2, x.shape[2:])
 
-    def _fused(self, x: Tensor) -> Tensor:
+    def attend_fused(self, x: Tensor) -> Tensor:
+        """The same by PyTorch's fused attention."""
         query, key, value = self.theta(x), self._pooled(self.phi(x)), self._pooled(self.g(x))
-        # The kernels want one width for all three. Zeros behind a query and its key leave their product as it is.
-        width = max(query.shape[1], value.shape[1])
+        # The kernels want one width for all three, on GPUs a multiple of 8; else they make way for one that holds all weights.
+        # Zeros behind a query and its key leave their product as it is.
+        width = -(-max(query.shape[1], value.shape[1]) // 8) * 8
         out = F.scaled_dot_product_attention(*(_as_sequence(features, width) for features in (query, key, value)), scale=1.0)
         # Back to channels-last features without moving anything.
         return out[:, 0, :, : value.shape[1]].unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
@@ -119,5 +122,5 @@ class SelfAttentionBlock(BaseModule):
 
 def _as_sequence(features: Tensor, width: int) -> Tensor:
     """(N, C, H, W) -> one head's sequence (N, 1, H * W, width), filled up with zeros; no copy of channels-last features."""
-    sequence = features.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+    sequence = features.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).contiguous()
     return F.pad(sequence, (0, width - features.shape[1])) if features.shape[1] < width else sequence

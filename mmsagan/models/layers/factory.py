@@ -25,7 +25,6 @@ class LayerFactory:
         norm_eps: Added to the variance in batch norms.
         sync_bn: Whether batch norms span all processes.
         cbn_weight_offset: See :class:`~mmsagan.models.layers.norm.ConditionalBatchNorm2d`.
-        fast: Compute resampling blocks in the fast form, see :mod:`mmsagan.models.layers.resample`; False for the plain one.
         act_cfg: Config of the activation. ``inplace=True`` has a meaning of its own in
             :class:`~mmsagan.models.layers.residual.DiscriminatorBlock` and none elsewhere: no layer here works in place.
     """
@@ -37,7 +36,6 @@ class LayerFactory:
     norm_eps: float = 1e-4
     sync_bn: bool = False
     cbn_weight_offset: float = 1.0
-    fast: bool = True
     act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
@@ -46,11 +44,11 @@ class LayerFactory:
 
     def upsample_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         """Upsampling and a 3x3 convolution."""
-        return self._normalized(UpsampleConv2d(in_channels, out_channels, fast=self.fast))
+        return self._normalized(UpsampleConv2d(in_channels, out_channels))
 
     def downsample_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         """A 3x3 convolution and average pooling."""
-        return self._normalized(DownsampleConv2d(in_channels, out_channels, fast=self.fast))
+        return self._normalized(DownsampleConv2d(in_channels, out_channels))
 
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         """A fully connected layer."""
@@ -87,7 +85,9 @@ class LayerFactory:
 
 
 def set_fast(network: nn.Module, fast: bool) -> nn.Module:
-    """Has a network compute the fast way or the plain one from now on; its weights stay as they are.
+    """Has a network compute the fast way, as it does when it is built, or the plain one; its weights stay as they are.
+
+    Both are the same function. Modules that know two ways have an attribute ``fast``, True in their class.
 
     Returns:
         The same network.

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 class UpsampleConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling by 2, then a 3x3 convolution: (N, C, H, W) -> (N, out, 2H, 2W).
 
-    Args:
-        fast: Compute it as a strided transposed convolution, then a sum over 2x2.
+    The fast way is a strided transposed convolution, then a sum over 2x2.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, fast: bool = False):
+    fast = True
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-        self.fast = fast
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fast:
@@ -29,19 +29,19 @@ class UpsampleConv2d(nn.Conv2d):
         kernel = self.weight.flip(2, 3).transpose(0, 1)
         out = box_filter(F.conv_transpose2d(x, kernel, stride=2), divisor=1)
         # oneDNN's transposed convolution in bfloat16 is five times slower with a bias.
-        return out if self.bias is None else out.add_(self.bias[:, None, None])
+        return out if self.bias is None else out.add_(self.bias.to(out.dtype)[:, None, None])
 
 
 class DownsampleConv2d(nn.Conv2d):
     """A 3x3 convolution, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2).
 
-    Args:
-        fast: Compute it as a mean over 2x2, then a strided convolution.
+    The fast way is a mean over 2x2, then a strided convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, fast: bool = False):
+    fast = True
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-        self.fast = fast
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fast:

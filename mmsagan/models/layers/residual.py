@@ -19,13 +19,13 @@ class GeneratorBlock(BaseModule):
         upsample: Whether the block doubles the size. The shortcut has a convolution when it does or the channels change.
     """
 
+    fast = True
+
     def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, upsample: bool = True):
         super().__init__()
         self.conditional = layers.num_classes > 0
         make_norm = layers.conditional_norm if self.conditional else layers.batch_norm
         self.upsample = upsample
-        # A 1x1 convolution commutes with nearest-neighbour upsampling, at a quarter of the work before it.
-        self.fast = layers.fast
         self.activation = layers.activation()
         self.norm_1 = make_norm(in_channels)
         self.conv_1 = layers.upsample_conv(in_channels, out_channels) if upsample else layers.conv(in_channels, out_channels)
@@ -48,6 +48,7 @@ class GeneratorBlock(BaseModule):
         if not self.upsample:
             return self.shortcut(x)
         if self.fast:
+            # A 1x1 convolution commutes with nearest-neighbour upsampling, at a quarter of the work before it.
             return F.interpolate(self.shortcut(x), scale_factor=2, mode='nearest')
         return self.shortcut(F.interpolate(x, scale_factor=2, mode='nearest'))
 
@@ -67,11 +68,11 @@ class DiscriminatorBlock(BaseModule):
         downsample: Whether the block halves the size. The shortcut has a convolution when it does or the channels change.
     """
 
+    fast = True
+
     def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, downsample: bool = True):
         super().__init__()
         self.downsample = downsample
-        # Likewise with averaging, at a quarter of the work after it.
-        self.fast = layers.fast
         self.shortcut_of_activation = layers.inplace_activation
         self.activation = layers.activation()
         self.conv_1 = layers.conv(in_channels, out_channels)
@@ -87,6 +88,7 @@ class DiscriminatorBlock(BaseModule):
 
     def _shortcut(self, x: Tensor) -> Tensor:
         if self.downsample and self.fast:
+            # A 1x1 convolution commutes with averaging, at a quarter of the work after it.
             x = F.avg_pool2d(x, 2)
         if self.shortcut is not None:
             x = self.shortcut(x)

@@ -27,7 +27,6 @@ class ResidualAttentionSubstitute(BaseModule):
         sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
         query_key_reduction: That of the attention block whose size it has.
         value_reduction: Likewise.
-        fast: Attention's, without effect: this block has one form.
 
     Raises:
         ConfigError: There is no such attention block, or no residual block of its size.
@@ -46,7 +45,6 @@ class ResidualAttentionSubstitute(BaseModule):
         sn_eps: float = 1e-12,
         query_key_reduction: int = 8,
         value_reduction: int = 2,
-        fast: bool = True,
     ):
         super().__init__()
         hidden_channels = _hidden_channels(in_channels, query_key_reduction, value_reduction)

@@ -4,10 +4,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import SelfAttentionBlock
-from mmsagan.models.layers import settle_spectral_norm
+from mmsagan.models.layers import set_fast, settle_spectral_norm
 
 
 def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> torch.Tensor:
@@ -59,7 +60,7 @@ def test_attention_equals_the_formula(arguments, pooled, fused, monkeypatch):
 @pytest.mark.parametrize('pool', [True, False])
 def test_fused_attention_equals_the_plain_one(layout, pool, monkeypatch):
     monkeypatch.setattr('mmsagan.models.layers.attention.FUSED_FROM', 0)
-    plain = SelfAttentionBlock(16, pool=pool, fast=False).eval()
+    plain = set_fast(SelfAttentionBlock(16, pool=pool), False).eval()
     settle_spectral_norm(plain)
     torch.nn.init.constant_(plain.gamma, 0.7)
     fused = copy.deepcopy(plain)
@@ -78,6 +79,25 @@ def test_fused_attention_equals_the_plain_one(layout, pool, monkeypatch):
         torch.testing.assert_close(of_fused, of_plain, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('channels, pool', [(16, False), (48, True), (8, True)])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_the_fused_kernel_takes_every_width_and_layout(channels, pool, layout):
+    """Where it does not, PyTorch turns to one that holds all weights, without a word; here there is no other one to turn to."""
+    block = SelfAttentionBlock(channels, pool=pool)
+    x = torch.randn(2, channels, 9, 7).contiguous(memory_format=layout).requires_grad_()
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        block.attend_fused(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('pool', [True, False])
+def test_odd_maps(pool):
+    block = SelfAttentionBlock(16, pool=pool).eval()
+    settle_spectral_norm(block)
+    x = torch.randn(2, 16, 9, 7)
+    torch.testing.assert_close(block.attend_fused(x), block.attend(x), rtol=1e-4, atol=1e-4)
+
+
 def test_large_maps_are_fused_and_small_ones_are_not(monkeypatch):
     sizes = []
     attend = F.scaled_dot_product_attention
@@ -86,7 +106,7 @@ def test_large_maps_are_fused_and_small_ones_are_not(monkeypatch):
     )
     for fast in (True, False):
         for size in (16, 64):
-            SelfAttentionBlock(8, fast=fast)(torch.randn(1, 8, size, size))
+            set_fast(SelfAttentionBlock(8), fast)(torch.randn(1, 8, size, size))
     assert [query.shape[2] for query in sizes] == [64 * 64]
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmsagan.models.layers import DiscriminatorBlock, DiscriminatorHeadBlock, GeneratorBlock, LayerFactory
+from mmsagan.models.layers import DiscriminatorBlock, DiscriminatorHeadBlock, GeneratorBlock, LayerFactory, set_fast
 
 
 def conv(layer, x):
@@ -11,8 +11,8 @@ def conv(layer, x):
 
 @pytest.mark.parametrize('fast', [False, True])
 def test_generator_block_equals_its_composition(fast):
-    layers = LayerFactory(num_classes=3, with_spectral_norm=False, with_embedding_spectral_norm=False, fast=fast)
-    block = GeneratorBlock(4, 6, layers)
+    layers = LayerFactory(num_classes=3, with_spectral_norm=False, with_embedding_spectral_norm=False)
+    block = set_fast(GeneratorBlock(4, 6, layers), fast)
     x, label = torch.randn(2, 4, 5, 5), torch.tensor([2, 0])
     out = F.relu(block.norm_1(x, label))
     out = conv(block.conv_1, F.interpolate(out, scale_factor=2))
@@ -25,8 +25,8 @@ def test_generator_block_equals_its_composition(fast):
 @pytest.mark.parametrize('inplace', [False, True])
 @pytest.mark.parametrize('channels, downsample', [((4, 6), True), ((4, 4), True), ((4, 6), False), ((4, 4), False)])
 def test_discriminator_block_equals_its_composition(fast, inplace, channels, downsample):
-    layers = LayerFactory(with_spectral_norm=False, fast=fast, act_cfg=dict(type='ReLU', inplace=inplace))
-    block = DiscriminatorBlock(*channels, layers, downsample=downsample)
+    layers = LayerFactory(with_spectral_norm=False, act_cfg=dict(type='ReLU', inplace=inplace))
+    block = set_fast(DiscriminatorBlock(*channels, layers, downsample=downsample), fast)
     x = torch.randn(2, 4, 6, 6)
     kept = x.clone()
     out = conv(block.conv_2, F.relu(conv(block.conv_1, F.relu(x))))
@@ -44,7 +44,7 @@ def test_discriminator_block_equals_its_composition(fast, inplace, channels, dow
 
 @pytest.mark.parametrize('fast', [False, True])
 def test_head_block_equals_its_composition(fast):
-    block = DiscriminatorHeadBlock(3, 5, LayerFactory(with_spectral_norm=False, fast=fast))
+    block = set_fast(DiscriminatorHeadBlock(3, 5, LayerFactory(with_spectral_norm=False)), fast)
     x = torch.randn(2, 3, 8, 8)
     out = F.avg_pool2d(conv(block.conv_2, F.relu(conv(block.conv_1, x))), 2)
     torch.testing.assert_close(block(x), out + conv(block.shortcut, F.avg_pool2d(x, 2)), rtol=1e-4, atol=1e-5)
