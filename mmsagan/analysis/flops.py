@@ -212,8 +212,10 @@ def training_flops(model: Mapping, batch_size: int, fast: bool | None = None) ->
     shape = image_shape(gan)
 
     def update_discriminator() -> None:
-        labels = torch.zeros(batch_size, dtype=torch.long)
-        gan.train_discriminator(torch.empty(batch_size, *shape), labels, discriminator)
+        images, labels = torch.empty(batch_size, *shape), torch.zeros(batch_size, dtype=torch.long)
+        # Shared fake images are counted where they are made with a graph, in G's update.
+        fake = (images, labels if gan.num_classes else None) if gan.share_fake else None
+        gan.train_discriminator(images, labels, discriminator, fake)
 
     return TrainingFlops(
         discriminator=count_flops(update_discriminator),

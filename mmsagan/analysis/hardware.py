@@ -16,6 +16,7 @@ from mmsagan.errors import ConfigError
 GIB = 2**30
 # By the names that the command line uses.
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16}
+LEAST_SECONDS, MAX_REPEATS = 0.5, 1000
 SIZES = {'cpu': (256, 512, 1024, 2048), 'cuda': (2048, 4096, 8192)}
 
 
@@ -60,7 +61,7 @@ def matmul_peak(
         precision: A name from :data:`PRECISIONS`.
         tf32: Whether a GPU may round float32 factors to TF32; None: what convolutions may, since they do most of a GAN's work.
         sizes: Rows of the matrices; None: what suits the device.
-        repeats: Products of each size, after one that does not count.
+        repeats: Products of each size at the least, after one that does not count.
         patience: Seconds; after a product that takes longer, as where bfloat16 is emulated, no larger size is tried.
         clock: Says the time, in seconds. PyTorch's waits for a GPU before it does.
 
@@ -84,9 +85,12 @@ def matmul_peak(
 
 def _fastest_product(size: int, dtype: torch.dtype, device: torch.device, repeats: int, clock: Callable[[], float]) -> float:
     first, second = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    started = clock()
     out = torch.mm(first, second)
+    once = max(clock() - started, 1e-6)
     seconds = []
-    for _ in range(repeats):
+    # Small products are over in a moment that may be a bad one.
+    for _ in range(max(repeats, min(MAX_REPEATS, int(LEAST_SECONDS / once)))):
         started = clock()
         torch.mm(first, second, out=out)
         seconds.append(clock() - started)

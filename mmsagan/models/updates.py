@@ -30,7 +30,7 @@ class AlternatingUpdates:
         """
         real = self.data_preprocessor(data, True)
         batch_size = len(real['inputs'])
-        shared = self._make_fake_to_share(batch_size, optim_wrapper['generator']) if self.share_fake else None
+        shared = self.make_fake_to_share(batch_size, optim_wrapper['generator']) if self.share_fake else None
         log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'], shared)
         iteration = self._count_iteration()
         if iteration % self.discriminator_steps == 0:
@@ -112,7 +112,7 @@ class AlternatingUpdates:
         images = generator(self.draw_noise(num_samples), label=label)
         return images.contiguous(memory_format=self.memory_format(self.discriminator)), label
 
-    def _make_fake_to_share(self, batch_size: int, optim_wrapper: OptimWrapper) -> tuple[Tensor, Tensor | None]:
+    def make_fake_to_share(self, batch_size: int, optim_wrapper: OptimWrapper) -> tuple[Tensor, Tensor | None]:
         """Fake images with a graph, for both updates of an iteration."""
         with optim_wrapper.optim_context(self.generator):
             return self._make_fake(self.generator, batch_size)

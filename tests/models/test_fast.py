@@ -280,8 +280,11 @@ def test_frozen_samples_in_bfloat16_are_nearly_the_same(gan_config):
     gan.init_weights()
     noise, label = torch.randn(N, 16), torch.tensor([0, 1, 2, 0, 1, 2])
     expected = gan.sample(noise, label)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rounded = gan.sample(noise, label)
     with gan.frozen(amp=True):
         images = gan.sample(noise, label)
+    assert torch.equal(images, rounded), 'weights are rounded where autocast rounds them'
     assert images.dtype == torch.float32 and not torch.equal(images, expected)
     assert (images - expected).abs().mean() < 0.02 * expected.std()
 

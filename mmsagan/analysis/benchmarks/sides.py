@@ -60,6 +60,11 @@ def build_sides(model: Mapping, setup: Setup) -> Sides:
     Raises:
         ConfigError: The config describes no GAN that can be built.
     """
+    if model.get('share_fake') and setup.against_reference:
+        raise ConfigError(
+            'model.share_fake=True makes another training of it, with which the reference cannot be compared; measure it '
+            'with --against none'
+        )
     fast = _build(switch_fast(model, True)).to(setup.device)
     fast.init_weights()
     reference = None
@@ -83,13 +88,11 @@ def switch_fast(model: Mapping, fast: bool) -> dict:
     The plain side is not compiled either.
 
     Raises:
-        ConfigError: It has no networks, or asks for another training than the reference's.
+        ConfigError: It has no networks.
     """
     missing = [name for name in NETWORKS if not isinstance(model.get(name), Mapping)]
     if missing:
         raise ConfigError(f'a GAN is measured, and model has no {missing[0]}=dict(...)')
-    if model.get('share_fake'):
-        raise ConfigError('model.share_fake=True makes another training of it, with which the reference cannot be compared')
     options = {**model, 'fast': fast}
     if not fast:
         options.pop('compile_cfg', None)
