@@ -12,6 +12,7 @@ import torch
 from torch.utils import benchmark
 
 from mmsagan.errors import ConfigError
+from mmsagan.utils.workers import available_cores
 
 GIB = 2**30
 # By the names that the command line uses.
@@ -120,9 +121,13 @@ def _describe_gpu(device: torch.device) -> str:
 
 
 def _describe_cpu(device: torch.device) -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     threads = torch.get_num_threads()
-    parts = [_cpu_name(), torch.backends.cpu.get_cpu_capability(), _count(cores, 'core'), f'{_count(threads, "thread")} used']
+    parts = [
+        _cpu_name(),
+        torch.backends.cpu.get_cpu_capability(),
+        _count(available_cores(), 'core'),
+        f'{_count(threads, "thread")} used',
+    ]
     if 'SC_PHYS_PAGES' in getattr(os, 'sysconf_names', {}):
         memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
         parts.append(f'{memory / GIB:.0f} GiB')
