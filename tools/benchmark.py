@@ -2,8 +2,8 @@
 """Measures training steps, sampling, evaluation and the reading of data, each against the reference implementation.
 
 Both sides take turns in one process, and each turn begins with what sets the process up for that side and a call that is not
-timed. The table has medians with their interquartile ranges, how many times as long the reference takes (ratio), and the peak
-memory of a call. GFLOP/s are those of the operations that the fast side really does, 'of peak' is their share of the rate that
+timed. The table has medians with their interquartile ranges, how many times as long the reference takes (ratio), how long the
+fast side's very first call took, and the peak memory of a call. GFLOP/s are those of the operations that the fast side really does, 'of peak' is their share of the rate that
 products of large matrices reach on this device.
 """
 

@@ -44,12 +44,9 @@ def parse_args() -> argparse.Namespace:
     )
     add_sampling(parser)
     parser.add_argument('--batch-size', type=at_least(1), default=64, help='of each process (default: %(default)s)')
-    parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, images differ by about a grey level')
+    parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, images differ slightly')
     add_launcher(parser, 'dist_sample.sh')
-    args = parser.parse_args()
-    if args.num_samples and (args.labels or args.num_per_class):
-        parser.error('--num-samples draws the classes: give it without --labels and --num-per-class')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -43,10 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-queries', type=at_least(1), default=4, metavar='Q', help='how many auto chooses (default: 4)')
     parser.add_argument('--layer', default='last', help="'last' (default), 'all', or its name, e.g. feat32")
     add_sampling(parser)
-    args = parser.parse_args()
-    if args.num_samples and (args.labels or args.num_per_class):
-        parser.error('--num-samples draws the classes: give it without --labels and --num-per-class')
-    return args
+    return parser.parse_args()
 
 
 def plan_rows(args: argparse.Namespace, model: ConditionalGAN) -> SampleSet:

@@ -234,13 +234,22 @@ def build_counted(model: Mapping, fast: bool | None = None) -> nn.Module:
         ConfigError: It cannot be built.
     """
     options = {key: value for key, value in model.items() if key not in ('ema_config', 'compile_cfg')}
-    for name in NETWORKS:
-        if not isinstance(options.get(name), Mapping):
-            raise ConfigError(f'FLOPs are counted of a GAN, and model has no {name}=dict(...)')
-        find_component(options[name].get('type'), f'model.{name}.type')
+    check_networks(model)
     with config_mistakes():
         gan = MODELS.build(options).train()
     return gan if fast is None else set_fast(gan, fast)
+
+
+def check_networks(model: Mapping) -> None:
+    """Makes sure that a config's model names both networks of a GAN.
+
+    Raises:
+        ConfigError: It does not, or it names one that there is not.
+    """
+    for name in NETWORKS:
+        if not isinstance(model.get(name), Mapping):
+            raise ConfigError(f'a GAN is measured, and model has no {name}=dict(...)')
+        find_component(model[name].get('type'), f'model.{name}.type')
 
 
 def image_shape(gan: nn.Module) -> torch.Size:

@@ -39,6 +39,10 @@ Action = Callable[[], object]
 class Timing:
     """Seconds that each call has taken.
 
+    Args:
+        seconds: Of the timed calls.
+        first: Of the very first call, before them: what is compiled or chosen once is in it; None where it was not timed.
+
     Example:
         >>> timing = Timing((1.0, 2.0, 3.0, 4.0, 9.0))
         >>> timing.median, timing.spread
@@ -46,6 +50,7 @@ class Timing:
     """
 
     seconds: tuple[float, ...]
+    first: float | None = None
 
     @property
     def median(self) -> float:
@@ -81,7 +86,7 @@ def time_alternately(
     Args:
         actions: What is timed, by name.
         rounds: How often each is called and timed.
-        warmup: How often each is called before, without being timed.
+        warmup: How often each is called before, which does not count.
         clock: Says the time, in seconds. PyTorch's waits for a GPU before it does.
         before: By an action's name, what puts the process into the state that it needs; not timed.
         min_rounds: How few rounds will do, where a call takes minutes.
@@ -97,10 +102,13 @@ def time_alternately(
     check_rounds(rounds, min_rounds)
     before = before or {}
     names = list(actions)
+    firsts: dict[str, float] = {}
     for _ in range(warmup):
         for name in names:
             before.get(name, _nothing)()
+            started = clock()
             actions[name]()
+            firsts.setdefault(name, clock() - started)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with _garbage_of_calls_only():
         for number in range(rounds):
@@ -113,7 +121,7 @@ def time_alternately(
                     started = clock()
                     actions[name]()
                     seconds[name].append(clock() - started)
-    return {name: Timing(tuple(seconds[name])) for name in names}
+    return {name: Timing(tuple(seconds[name]), firsts.get(name)) for name in names}
 
 
 def check_rounds(rounds: int, least: int = MIN_ROUNDS) -> None:

@@ -164,10 +164,10 @@ def measure(
 def measurements_table(measurements: Sequence[Measurement]) -> str:
     """The results for people: medians with their interquartile ranges; a dash is what was not measured.
 
-    Memory is the fast side's, and behind the slash the reference's.
+    The first call is the fast side's. So is the memory, and behind the slash the reference's.
     """
     titles = ['what', 'config', 'device', 'precision', 'reference [s]', 'fast [s]', 'ratio', 'images/s']
-    titles += ['memory, fast / reference [MB]', 'GFLOP/s', 'of peak']
+    titles += ['first call [s]', 'memory, fast / reference [MB]', 'GFLOP/s', 'of peak']
     rows = [
         [
             result.what,
@@ -178,6 +178,7 @@ def measurements_table(measurements: Sequence[Measurement]) -> str:
             _seconds(result.fast),
             _number(result.ratio, '.2f'),
             _number(result.images_per_second, ',.1f'),
+            _number(result.fast.first, '.4g'),
             _memory(result),
             _number(result.flops_per_second and result.flops_per_second / 1e9, ',.1f'),
             _number(result.peak_fraction, '.1%'),

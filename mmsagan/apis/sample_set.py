@@ -91,6 +91,8 @@ def plan_samples(
     """
     if not model.num_classes and (classes is not None or num_per_class is not None):
         raise ConfigError('the model has no classes: give --num-samples in the place of --labels and --num-per-class')
+    if num_samples is not None and (classes is not None or num_per_class is not None):
+        raise ConfigError('--num-samples draws the classes: give it without --labels and --num-per-class')
     if num_samples is not None or not model.num_classes:
         num_samples = num_samples or 64
         _, labels = sample_inputs(model, seed).draw(0, num_samples)

@@ -240,7 +240,7 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         The copies' spectral norms are divided out once instead of for every batch.
 
         Args:
-            amp: Compute in bfloat16 where it is precise enough. Images then differ from float32's by about a grey level.
+            amp: Compute in bfloat16 where it is precise enough. Images then differ slightly from float32's.
 
         Example:
             >>> with gan.frozen():

@@ -36,6 +36,7 @@ def test_actions_take_turns_and_only_they_are_timed():
     timings = time_alternately({'a': action('a'), 'b': action('b')}, rounds=6, warmup=2, clock=lambda: now[0])
     assert ''.join(calls) == 'abab' + 'abba' * 3
     assert timings['a'].seconds == (3, 4, 5, 6, 7, 8) and timings['b'].seconds == (102, 103, 104, 105, 106, 107)
+    assert (timings['a'].first, timings['b'].first) == (1, 100)
     assert not any(collected[4:]), 'garbage collection is not timed'
     assert gc.isenabled()
 

@@ -63,18 +63,19 @@ def test_the_table():
         *'8 ± 1 2 ± 0'.split(),
         '4.00',
         '32.0',
+        '-',
         *'1,234 / 2,469'.split(),
         '50.0',
         '25.0%',
     ]
-    assert lines[2].split() == ['data', 'small', 'cpu', 'uint8', '-', *'0.5 ± 0'.split(), '-', '200.0', '-', '-', '-']
+    assert lines[2].split() == ['data', 'small', 'cpu', 'uint8', '-', *'0.5 ± 0'.split(), '-', '200.0', '-', '-', '-', '-']
 
 
 def test_the_table_of_a_single_call():
     """It has no spread, and the memory of one side may be known alone."""
-    single = Measurement('eval', 'small', 'cpu', 'fp32', Timing((2.0,)), 100, Timing((4.0,)), peak_memory_mb=5)
+    single = Measurement('eval', 'small', 'cpu', 'fp32', Timing((2.0,), 2.5), 100, Timing((4.0,)), peak_memory_mb=5)
     cells = measurements_table([single]).splitlines()[1].split()
-    assert cells == ['eval', 'small', 'cpu', 'fp32', *'4 ± - 2 ± -'.split(), '2.00', '50.0', '5', '-', '-']
+    assert cells == ['eval', 'small', 'cpu', 'fp32', *'4 ± - 2 ± -'.split(), '2.00', '50.0', '2.5', '5', '-', '-']
 
 
 def test_both_sides_are_measured_in_turns():
@@ -91,7 +92,7 @@ def test_both_sides_are_measured_in_turns():
     result = measure(workload, peak=PEAK, rounds=5, warmup=1, memory=False, clock=lambda: now[0])
     assert ''.join(calls) == 'rf' + 'rffr' * 2 + 'rf'
     assert result == Measurement(
-        'step', 'small', 'cpu', 'fp32', Timing((1.0,) * 5), 8, Timing((3.0,) * 5), flops=10**9, peak=PEAK
+        'step', 'small', 'cpu', 'fp32', Timing((1.0,) * 5, 1.0), 8, Timing((3.0,) * 5, 3.0), flops=10**9, peak=PEAK
     )
     assert result.ratio == 3 and result.peak_fraction == 1 / 200
 

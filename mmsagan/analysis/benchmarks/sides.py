@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 
-from mmsagan.analysis.flops import NETWORKS, build_counted, image_shape
+from mmsagan.analysis.flops import build_counted, check_networks, image_shape
 from mmsagan.analysis.measuring import Action
 from mmsagan.apis.running import config_mistakes
 from mmsagan.errors import ConfigError
@@ -90,9 +90,7 @@ def switch_fast(model: Mapping, fast: bool) -> dict:
     Raises:
         ConfigError: It has no networks.
     """
-    missing = [name for name in NETWORKS if not isinstance(model.get(name), Mapping)]
-    if missing:
-        raise ConfigError(f'a GAN is measured, and model has no {missing[0]}=dict(...)')
+    check_networks(model)
     options = {**model, 'fast': fast}
     if not fast:
         options.pop('compile_cfg', None)
