@@ -3,8 +3,8 @@
 
 Both sides take turns in one process, and each turn begins with what sets the process up for that side and a call that is not
 timed. The table has medians with their interquartile ranges, how many times as long the reference takes (ratio), how long the
-fast side's very first call took, and the peak memory of a call. GFLOP/s are those of the operations that the fast side really does, 'of peak' is their share of the rate that
-products of large matrices reach on this device.
+fast side's very first call took, and the peak memory of a call. GFLOP/s are those of the operations that the fast side really
+does, 'of peak' is their share of the rate that products of large matrices reach on this device.
 """
 
 import argparse
