@@ -91,9 +91,10 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
             torch.testing.assert_close(other[name], gradient, rtol=1e-5, atol=1e-5)
 
 
-def test_dist_train_on_one_node(tmp_path, cifar_root):
+@pytest.mark.parametrize('options', [[], ['model.discriminator_steps=1', 'model.share_fake=True']], ids=['', 'share_fake'])
+def test_dist_train_on_one_node(tmp_path, cifar_root, options):
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *train_options(tmp_path / 'run', cifar_root)]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    result = subprocess.run([*command, *options], env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stderr, processes=2)
     assert result.stdout.count('trained to iteration 3') == 1

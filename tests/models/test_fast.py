@@ -289,6 +289,19 @@ def test_frozen_samples_in_bfloat16_are_nearly_the_same(gan_config):
     assert (images - expected).abs().mean() < 0.02 * expected.std()
 
 
+def test_frozen_within_frozen(gan_config):
+    """As when a hook makes samples within an evaluation: the outer one goes on as it was."""
+    gan = MODELS.build(gan_config())
+    gan.init_weights()
+    noise, label = torch.randn(N, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    with gan.frozen(amp=True):
+        rounded = gan.sample(noise, label)
+        with gan.frozen():
+            exact = gan.sample(noise, label)
+        assert torch.equal(gan.sample(noise, label), rounded)
+    assert torch.equal(gan.sample(noise, label), exact) and not torch.equal(exact, rounded)
+
+
 def test_frozen_ends(gan_config):
     gan = MODELS.build(gan_config())
     gan.init_weights()

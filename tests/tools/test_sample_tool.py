@@ -99,6 +99,16 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
 
 
+def test_amp_makes_nearly_the_same_images(tmp_path, experiment, run):
+    images = []
+    for options in ([], ['--amp']):
+        code, _ = run(*experiment, '--num-samples', 20, '--npz', '--out', tmp_path, *options)
+        assert code == 0
+        images.append(np.load(tmp_path / 'samples.npz')['arr_0'].astype(int))
+    difference = abs(images[0] - images[1])
+    assert 0 < difference.mean() < 1 and difference.max() < 0.2 * 255
+
+
 def test_an_unconditional_model(tmp_path, unconditional, run):
     model = init_model(*unconditional)
     assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
