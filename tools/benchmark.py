@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Measures training steps, sampling, evaluation and the reading of data, each against the reference implementation.
 
-Both sides take turns in one process, and each turn begins with what sets the process up for that side and a call that is not
-timed. The table has medians with their interquartile ranges, how many times as long the reference takes (ratio), how long the
-fast side's very first call took, and the peak memory of a call. GFLOP/s are those of the operations that the fast side really
-does, 'of peak' is their share of the rate that products of large matrices reach on this device.
+Both sides take turns in one process. On a CPU, each turn of step and sample begins with what sets the process up for that side
+and a call that is not timed. The table has medians with their interquartile ranges, how many times as long the reference takes
+(ratio), how long the fast side's very first call took, and the peak memory of a call. GFLOP/s are those of the operations that
+the fast side really does, 'of peak' is their share of the rate that products of large matrices reach on this device.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
         type=at_least(1),
         metavar='N',
         help="images at a time (default: the config's train_dataloader.batch_size; on a CPU, of step, sample and eval, no more "
-        f'than {CPU_BATCH_SIZE} for images of {SMALL_IMAGES} pixels, and {LARGE_CPU_BATCH_SIZE} for larger ones)',
+        f'than {CPU_BATCH_SIZE} for images of {SMALL_IMAGES} pixels, {LARGE_CPU_BATCH_SIZE} for larger ones; of attention, 32)',
     )
     parser.add_argument(
         '--rounds',
@@ -104,7 +104,7 @@ def parse_args() -> argparse.Namespace:
         type=at_least(0),
         default=0,
         metavar='N',
-        help='list the N operators that the fast sides of step and sample spend most time in (default: none)',
+        help='list the N operators that the fast sides of step, sample and attention spend most time in (default: none)',
     )
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
     parser.add_argument('--json', metavar='FILE', help='write the results to this file')

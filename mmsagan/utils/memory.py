@@ -1,9 +1,9 @@
 """How this process takes memory from the kernel, which on CPUs decides over a large part of a training's time.
 
 glibc takes every large block from the kernel and gives it back when it is freed. A tensor's memory is then new each time, and
-the kernel hands new memory out page by page, zeroed, at the first write: in a training step at 128x128 that took more time
-than all convolutions (``docs/performance.md``). A training needs the same blocks again in every step, so it may as well keep
-them. jemalloc and tcmalloc do so, too, but have to be preloaded by whoever starts Python.
+the kernel hands new memory out page by page, zeroed, at the first write: that took about a third of the reference's training
+step at 128x128 (``docs/performance.md``). A training needs the same blocks again in every step, so it may as well keep them.
+jemalloc and tcmalloc do so, too, but have to be preloaded by whoever starts Python.
 """
 
 import ctypes
