@@ -42,7 +42,7 @@ class Evaluator(MMEngineEvaluator):
         inception_pkl: File of real statistics for every FID that states none, see
             :class:`~mmsagan.evaluation.metrics.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
         held_out: Config of a data set of real images, scored like samples, as a yardstick; its results are named
-            ``held_out/<prefix>/<result>``.
+            ``held_out/<prefix>/<result>``. Metrics of all classes in turn, such as IntraFID, leave them out.
 
     Raises:
         ConfigError: There are no metrics, two have the same name, or a number is out of range.
@@ -138,7 +138,8 @@ class Evaluator(MMEngineEvaluator):
                 model.sampled_network(metric.sample_model)
             width = self._width(metric, device, image_size)
             metric.check(width, None if inputs is None else _class_counts(inputs, metric.fake_nums), real_images)
-        held_out = self._plan(self.held_out, self._held_out_metrics, device) if self.held_out else None
+        of_held_out = self._held_out_metrics if self.held_out else []
+        held_out = self._plan(self.held_out, of_held_out, device) if of_held_out else None
         self._extract_real(real_images, batch_size, device)
         if held_out:
             self._held_out_results = {

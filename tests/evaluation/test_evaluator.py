@@ -196,6 +196,11 @@ def test_held_out_images(gan, real, cifar_root):
     assert results['held_out/IS-counting/is'] == pytest.approx(score, rel=1e-5)
 
 
+def test_held_out_images_without_a_metric_that_scores_them(gan, real, cifar_root):
+    evaluator = Evaluator(all_metrics()[-1:], held_out=dict(type='CIFAR10', data_root=str(cifar_root)))
+    assert list(evaluator.evaluate_model(gan, real, 32)) == evaluator.result_names
+
+
 def test_an_unconditional_gan(gan_config, real):
     gan = MODELS.build(gan_config(num_classes=0))
     results = Evaluator(all_metrics()[:4]).evaluate_model(gan, real, 32)
