@@ -19,7 +19,7 @@ from mmsagan.analysis.benchmarks.suite import AGAINST, DEFAULT_CONFIG, SUBJECTS,
 from mmsagan.analysis.hardware import PRECISIONS
 from mmsagan.analysis.measuring import MIN_ROUNDS
 from mmsagan.analysis.workloads import measurements_table, write_measurements
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
 from mmsagan.utils.files import check_writable
 
 
@@ -106,7 +106,7 @@ def parse_args() -> argparse.Namespace:
         metavar='N',
         help='list the N operators that the fast sides of step, sample and attention spend most time in (default: none)',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
     parser.add_argument('--json', metavar='FILE', help='write the results to this file')
     return parser.parse_args()
 

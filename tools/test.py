@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
+from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool
 from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
 from mmsagan.apis.zoo import resolve_config, resolve_weights
@@ -23,13 +23,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='write the results to this .json file')
     parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<config name>/evaluation')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000',
-    )
+    add_cfg_options(parser, 'change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000')
     add_launcher(parser, 'dist_test.sh')
     return parser.parse_args()
 

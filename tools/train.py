@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import CfgOptions, add_launcher, run_tool
+from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool
 from mmsagan.apis.train import (
     allow_tf32,
     enable_auto_scale_lr,
@@ -37,13 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--no-validate', action='store_true', help='train without evaluating in between')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32',
-    )
+    add_cfg_options(parser, 'change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32')
     add_launcher(parser, 'dist_train.sh and slurm_train.sh')
     return parser.parse_args()
 

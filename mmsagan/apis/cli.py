@@ -54,13 +54,18 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def add_cfg_options(parser: argparse.ArgumentParser, help: str = 'change config values') -> None:
+    """Adds ``--cfg-options``, with which every config value can be changed."""
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help=help)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Adds the options of all tools that sample: with the same ones they make the same samples."""
     parser.add_argument('--seed', type=at_least(0), default=0, help='of noise and drawn classes (default: %(default)s)')
     parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
     parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
     parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
 
 
 def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:

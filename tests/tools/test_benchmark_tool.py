@@ -1,9 +1,7 @@
 """The benchmark as a user types it, within this process; what it measures is in tests/analysis/test_benchmark_*.py."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -11,25 +9,16 @@ from mmsagan.analysis import hardware
 
 pytestmark = pytest.mark.slow
 
-TOOL = Path(__file__).parent.parent.parent / 'tools' / 'benchmark.py'
 KEYS = ['what', 'config', 'device', 'precision', 'reference_s', 'fast_s', 'ratio', 'images_per_s', 'peak_memory_mb']
 KEYS += ['peak_fraction']
 TINY = ['model.generator.base_channels=8', 'model.discriminator.base_channels=8']
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch, run_here):
     """Runs the tool: run(argument, ...) -> exit code, output and errors."""
     monkeypatch.setattr(hardware, 'SIZES', dict(cpu=(64,)))
-
-    def tool(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        said = capsys.readouterr()
-        return info.value.code or 0, said.out, said.err
-
-    return tool
+    return partial(run_here, 'benchmark.py')
 
 
 def table_of(out: str) -> list[list[str]]:

@@ -1,9 +1,7 @@
 """The tool that counts FLOPs as a user types it, within this process."""
 
 import re
-import runpy
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -11,21 +9,11 @@ from mmsagan.analysis.flops import layer_flops, training_flops
 
 pytestmark = pytest.mark.slow
 
-TOOL = Path(__file__).parent.parent.parent / 'tools' / 'analysis_tools' / 'get_flops.py'
-
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_here):
     """Runs the tool: run(argument, ...) -> exit code, output and errors."""
-
-    def tool(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        said = capsys.readouterr()
-        return info.value.code or 0, said.out, said.err
-
-    return tool
+    return partial(run_here, 'analysis_tools/get_flops.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,5 @@
 """The sampling tool as a user types it, within this process."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +29,12 @@ def unconditional(tmp_path_factory, experiment_of):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_here):
     """Runs the tool: run(argument, ...) -> exit code, and the last line of what it said."""
 
     def tool(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, 'argv', ['sample.py', '--device', 'cpu', *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            runpy.run_path(str(ROOT / 'tools' / 'sample.py'), run_name='__main__')
-        said = capsys.readouterr()
-        return info.value.code or 0, (said.err if info.value.code else said.out).strip().splitlines()[-1]
+        code, out, err = run_here('sample.py', '--device', 'cpu', *arguments)
+        return code, (err if code else out).strip().splitlines()[-1]
 
     return tool
 

@@ -1,9 +1,6 @@
 """The tools that draw pictures as a user types them, within this process."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +10,6 @@ from PIL import Image
 from mmsagan.apis import attention_maps, init_model, sample
 from mmsagan.registry import MODELS
 from mmsagan.visualization import attention_figure, class_grid
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope='module')
@@ -30,15 +25,12 @@ def experiment(tmp_path_factory, gan_config, settle):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run_here):
     """Runs a tool: run(tool, argument, ...) -> exit code, and what it said, of an error the last line."""
 
     def tool(name, *arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        said = capsys.readouterr()
-        return info.value.code or 0, said.err.strip().splitlines()[-1] if info.value.code else said.out.strip()
+        code, out, err = run_here(name, *arguments)
+        return code, err.strip().splitlines()[-1] if code else out.strip()
 
     return tool
 

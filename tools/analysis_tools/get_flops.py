@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from mmsagan.analysis.flops import LayerFlops, layer_flops, training_flops
 from mmsagan.analysis.tables import text_table
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 
@@ -23,7 +23,7 @@ from mmsagan.errors import ConfigError
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
     parser.add_argument(
         '--depth',
         type=at_least(0),

@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
 from mmsagan.apis.export import ExportedGenerator, check_export_arguments, export_generator
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS
 from mmsagan.apis.inference import init_model
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--opset', type=at_least(1), help=f'operator set of an ONNX file; default: {DEFAULT_OPSET}, which most runtimes read'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmsagan.apis import init_model
-from mmsagan.apis.cli import CfgOptions, run_tool
+from mmsagan.apis.cli import add_cfg_options, run_tool
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation.images import ImageSource
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument('--num-samples', type=int, default=1000)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
     args = parser.parse_args()
     model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
 

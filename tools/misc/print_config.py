@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmsagan.apis.cli import CfgOptions, run_tool
+from mmsagan.apis.cli import add_cfg_options, run_tool
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config, is_for_evaluation_only
 
@@ -11,7 +11,7 @@ from mmsagan.engine.config_check import check_config, is_for_evaluation_only
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values')
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     print(cfg.pretty_text)

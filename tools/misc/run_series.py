@@ -7,7 +7,7 @@ A series that was stopped goes on where it was when it is called again, also wit
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import CfgOptions, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
 from mmsagan.apis.pictures import write_picture
 from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
 from mmsagan.apis.zoo import resolve_config
@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         '--keys', nargs='+', default=['FID'], metavar='KEY', help='what to compare, as for plot_metrics.py (default: FID)'
     )
     parser.add_argument('--jobs', type=at_least(1), default=1, metavar='N', help='trainings at a time (default: 1)')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='change config values of all')
+    add_cfg_options(parser, 'change config values of all')
     return parser.parse_args()
 
 
