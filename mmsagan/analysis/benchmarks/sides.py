@@ -88,7 +88,7 @@ def switch_fast(model: Mapping, fast: bool) -> dict:
     The plain side is not compiled either.
 
     Raises:
-        ConfigError: It has no networks.
+        ConfigError: It does not name both networks.
     """
     check_networks(model)
     options = {**model, 'fast': fast}

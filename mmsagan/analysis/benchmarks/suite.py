@@ -66,7 +66,7 @@ class BenchmarkOptions:
         reference_allocator: See :class:`~mmsagan.analysis.benchmarks.sides.Setup`.
         inception_style: Of ``eval``, a name from :data:`~mmsagan.analysis.benchmarks.evaluation.EXTRACTORS`.
         data_root: Of ``data``: a folder with one folder of images a class; None makes images.
-        profile: So many operators are listed that the fast sides of ``step`` and ``sample`` spend most time in; 0: none.
+        profile: So many operators are listed that the fast sides of what has FLOPs counted spend most time in; 0: none.
 
     Raises:
         ConfigError: There is no such name, or there are too few rounds or samples.
