@@ -1,12 +1,14 @@
 """What went wrong that the user can mend.
 
-The tools print these as one message and exit with code 2; any other exception keeps its traceback, since it is a bug of
-ours.
+The tools print these as one message and exit with the class's ``exit_code``, 2 for all but an interrupted training; any other
+exception keeps its traceback, since it is a bug of ours.
 """
 
 
 class MMSAGANError(Exception):
     """Base of all errors that a user can mend: the message says what was wrong, where, and what would be right."""
+
+    exit_code = 2
 
 
 class ConfigError(MMSAGANError):
@@ -27,3 +29,17 @@ class DownloadError(MMSAGANError):
 
 class ExportError(MMSAGANError):
     """A model cannot be exported, or the exported file does something else than the model."""
+
+
+class StorageError(MMSAGANError):
+    """Checkpoints cannot be written: the disk is full, read-only or gone."""
+
+
+class DivergenceError(MMSAGANError):
+    """A training has come to losses or gradients that are not finite, and does not find back."""
+
+
+class TrainingInterrupted(MMSAGANError):
+    """A training was told to stop, has saved its state, and can be resumed: no mistake, but not the end either."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

@@ -11,10 +11,8 @@ from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
 
 from mmsagan.engine.distributed import leave_processes
-from mmsagan.errors import MMSAGANError
+from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
-
-USER_ERROR = 2
 
 
 class CfgOptions(DictAction):
@@ -85,14 +83,14 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Runs a tool's main function and exits: 0 or its result; 2 and one message for what the user can mend."""
+    """Runs a tool's main function and exits: 0 or its result; the error's code and one message for what the user can mend."""
     if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     try:
         code = main()
     except MMSAGANError as error:
-        print(f'error: {message_of(error)}', file=sys.stderr)
-        sys.exit(USER_ERROR)
+        print(f'{"" if isinstance(error, TrainingInterrupted) else "error: "}{message_of(error)}', file=sys.stderr)
+        sys.exit(error.exit_code)
     # At the interpreter's end and not here: a process may run several tools, and cannot join its group a second time.
     atexit.register(leave_processes)
     sys.exit(code)

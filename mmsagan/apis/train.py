@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mmsagan.apis.report import results_table
 from mmsagan.apis.running import config_mistakes, runner_of
-from mmsagan.engine.config import complete_evaluation
+from mmsagan.engine.config import complete_evaluation, complete_training
 from mmsagan.engine.config_check import check_config
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
@@ -36,6 +36,7 @@ def train_from_config(cfg: Config) -> Runner:
         print_log('no val_evaluator: there is no evaluation while training', logger='current')
     complete_evaluation(cfg, 'test')
     check_config(cfg)
+    complete_training(cfg)
     with config_mistakes():
         keep_best_checkpoints(cfg)
     with runner_of(cfg) as runner:

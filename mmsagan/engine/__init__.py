@@ -3,12 +3,14 @@
 from mmsagan.engine.hooks import ConsistencyHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
+from mmsagan.engine.train_loop import GANTrainLoop
 from mmsagan.engine.visualizer import SampleVisualizer
 
 __all__ = [
     'BFloat16OptimWrapper',
     'ConsistencyHook',
     'GANTestLoop',
+    'GANTrainLoop',
     'GANValLoop',
     'MultiOptimWrapperConstructor',
     'ProgressHook',

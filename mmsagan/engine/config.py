@@ -86,3 +86,9 @@ def complete_evaluation(cfg: Config, mode: str) -> bool:
     cfg[f'{mode}_dataloader'] = complete_loader(cfg, mode)
     cfg[f'{mode}_cfg'] = dict(dict(type=_LOOPS[mode]), **(cfg.get(f'{mode}_cfg') or {}))
     return True
+
+
+def complete_training(cfg: Config) -> None:
+    """Has a training that counts iterations done by our loop, unless the config names another one."""
+    if 'type' not in cfg.train_cfg and not cfg.train_cfg.get('by_epoch'):
+        cfg.train_cfg = dict({key: value for key, value in cfg.train_cfg.items() if key != 'by_epoch'}, type='GANTrainLoop')
