@@ -48,6 +48,7 @@ class StoredDataset(ClassImageDataset):
         probability = whole_batch_flip(self.pipeline.transforms)
         if probability is None:
             return [self[index] for index in indices]
+        self.note_turn_to(indices[0])
         numbers = [self.data_list[index] for index in indices]
         images = self.read_images(numbers)
         flip_at_random(images, probability)

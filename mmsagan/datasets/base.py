@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmsagan.errors import DataError
+from mmsagan.utils.workers import ReadingNotes
 
 
 class UnreadableImageError(Exception):
@@ -46,6 +47,7 @@ class ClassImageDataset(BaseDataset):
         self.max_unreadable_share = max_unreadable_share
         self._unreadable: set[str] = set()
         self._unreadable_in_a_row = 0
+        self.reading_notes: ReadingNotes | None = None
         if isinstance(data_prefix, str):
             data_prefix = dict(img_path=data_prefix)
         super().__init__(data_root=data_root, data_prefix=data_prefix, pipeline=list(pipeline), **kwargs)
@@ -78,6 +80,7 @@ class ClassImageDataset(BaseDataset):
 
     def prepare_data(self, idx: int):
         """The transformed sample, or None if its file cannot be read."""
+        self.note_turn_to(idx)
         try:
             sample = super().prepare_data(idx)
         except UnreadableImageError as error:
@@ -85,6 +88,11 @@ class ClassImageDataset(BaseDataset):
             return None
         self.note_readable()
         return sample
+
+    def note_turn_to(self, index: int) -> None:
+        """Takes note of an image before it is read, where a main process looks it up if this one dies of it."""
+        if self.reading_notes is not None:
+            self.reading_notes.write(index)
 
     def note_readable(self) -> None:
         """Takes note of an image that could be read."""

@@ -1,6 +1,6 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
-from mmsagan.engine.hooks import ConsistencyHook, ProgressHook, VisualizationHook
+from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.train_loop import GANTrainLoop
@@ -8,6 +8,7 @@ from mmsagan.engine.visualizer import SampleVisualizer
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'CheckpointHook',
     'ConsistencyHook',
     'GANTestLoop',
     'GANTrainLoop',

@@ -11,6 +11,10 @@ from mmsagan.registry import EVALUATOR, LOOPS
 from mmsagan.utils.modules import unwrap
 
 
+class EvaluationInterrupted(Exception):
+    """An evaluation was broken off, see :attr:`GANValLoop.is_interrupted`."""
+
+
 @LOOPS.register_module()
 class GANValLoop(BaseLoop):
     """Evaluates the runner's model by an :class:`~mmsagan.evaluation.Evaluator`.
@@ -22,6 +26,10 @@ class GANValLoop(BaseLoop):
         runner: The runner.
         dataloader: Config: ``batch_size`` of sampling and extracting, ``num_workers`` and ``dataset`` of the real images.
         evaluator: The evaluator, its config, or the configs of its metrics.
+
+    Attributes:
+        is_interrupted: Asked after each batch whether to break the evaluation off, which raises
+            :class:`EvaluationInterrupted`.
     """
 
     mode = 'val'
@@ -33,6 +41,7 @@ class GANValLoop(BaseLoop):
         num_workers = dataloader.get('num_workers', 0)
         self.real_images = RealImages(dataset, num_workers, self.evaluator.seed) if dataset else None
         self.results: dict = {}  # of the newest evaluation
+        self.is_interrupted: Callable[[], bool] = lambda: False
         self.batch_size = dataloader.get('batch_size', 1)
         if self.batch_size < 1:
             raise ConfigError(f'{self.mode}_dataloader.batch_size={self.batch_size}; it must be at least 1')
@@ -70,6 +79,8 @@ class GANValLoop(BaseLoop):
         def after_batch() -> None:
             nonlocal batch_idx
             self._call('after_{}_iter', batch_idx=batch_idx, data_batch=None, outputs=None)
+            if self.is_interrupted():
+                raise EvaluationInterrupted
             batch_idx += 1
             self._call('before_{}_iter', batch_idx=batch_idx, data_batch=None)
 

@@ -1,34 +1,166 @@
-"""The loop that trains a GAN."""
+"""The loop that trains a GAN, and goes on with a training that was interrupted as if it had not been."""
 
 from collections.abc import Callable
 
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.runner import Runner
 from mmengine.runner.loops import IterBasedTrainLoop
+from torch.utils.data import DataLoader
 
+from mmsagan.engine.loops import EvaluationInterrupted, GANValLoop
+from mmsagan.engine.stopping import StopSignals
+from mmsagan.engine.training_batches import TrainingBatches, seeded_loader
+from mmsagan.errors import CheckpointError, TrainingInterrupted
 from mmsagan.registry import LOOPS
+from mmsagan.utils.random_states import random_states, set_random_states
+
+EVALUATED = 'evaluated_iter'  # in the message hub: the last iteration whose evaluation is done
 
 
 @LOOPS.register_module()
 class GANTrainLoop(IterBasedTrainLoop):
-    """Trains iteration by iteration, as MMEngine's loop does.
+    """Trains iteration by iteration, evaluates in between, and stops when told to, with all that is needed to go on.
 
-    It takes the place of MMEngine's wherever a config counts iterations (``train_cfg=dict(by_epoch=False, max_iters=...)``).
+    It takes the place of MMEngine's loop wherever a config counts iterations, see
+    :func:`~mmsagan.engine.config.complete_training`. A resumed training sees the images, draws the random numbers and computes
+    the weights that it would have without the interruption, to the bit, on the same machine with the same number of processes.
 
     Args:
-        *args: See ``mmengine.runner.IterBasedTrainLoop``.
-        **kwargs: See ``mmengine.runner.IterBasedTrainLoop``.
+        runner: The runner.
+        dataloader: Config of the training data's loader, or the loader, whose place cannot be found again then.
+        **kwargs: See ``mmengine.runner.IterBasedTrainLoop``: ``max_iters``, ``val_begin``, ``val_interval``,
+            ``dynamic_intervals``.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs):
+        is_config = isinstance(dataloader, dict)
+        super().__init__(runner, seeded_loader(dataloader, runner.seed) if is_config else dataloader, **kwargs)
+        self.batches: TrainingBatches | None = None
+        if is_config:
+            # Some versions of MMEngine have started the loader's processes, at the wrong place.
+            self.dataloader_iterator._iterator = self.dataloader._iterator = None
+            self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader)
+        self.stop_signals = StopSignals()
+        self._num_batches = 0  # that were trained on
+        self._resumed: dict | None = None
         self._calls_after_iteration: list[Callable[[], None]] = []
 
     def call_after_iteration(self, function: Callable[[], None]) -> None:
-        """Has a function called once, when the iteration under way is complete and counted, for what hooks are too early for."""
+        """Has a function called once, when the iteration under way is complete and counted, for which hooks are too early."""
         self._calls_after_iteration.append(function)
+
+    def run(self) -> None:
+        """Trains up to ``max_iters``.
+
+        Raises:
+            TrainingInterrupted: A signal has come; the state is saved.
+            DataError: A data loader process has died.
+        """
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        self._go_on()
+        with self.stop_signals:
+            try:
+                self._run()
+            except RuntimeError as error:  # PyTorch may notice a dead loader process anywhere
+                death = self.batches.death() if self.batches is not None else None
+                raise (death or error) from error
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+
+    def _run(self) -> None:
+        if self._lacks_evaluation():
+            self._evaluate()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._decide_current_val_interval()
+            if self._is_evaluation_due():
+                self._evaluate()
+            if self.stop_signals.agreed() and self._iter < self._max_iters:
+                self._interrupt()
 
     def run_iter(self, data_batch: dict) -> None:
         """One iteration, and what hooks have asked to be called after it."""
+        self._num_batches += 1
         super().run_iter(data_batch)
         calls, self._calls_after_iteration = self._calls_after_iteration, []
         for call in calls:
             call()
+
+    # --------------------------------------------------------------------------------------------------------- evaluation
+
+    def _is_evaluation_due(self) -> bool:
+        is_last = self._iter == self._max_iters
+        return self.runner.val_loop is not None and (
+            self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or is_last)
+        )
+
+    def _lacks_evaluation(self) -> bool:
+        """Whether the checkpoint that a training goes on from was saved before its iteration was evaluated."""
+        evaluated = self.runner.message_hub.runtime_info.get(EVALUATED)
+        if self._iter == 0 or evaluated is None or evaluated == self._iter:
+            return False
+        self._decide_current_val_interval()
+        return self._is_evaluation_due()
+
+    def _evaluate(self) -> None:
+        loop = self.runner.val_loop
+        if isinstance(loop, GANValLoop) and get_world_size() == 1:
+            loop.is_interrupted = lambda: self.stop_signals.received is not None
+        try:
+            loop.run()
+        except EvaluationInterrupted:
+            self.runner.logger.info('the evaluation is broken off; a resumed training does it again')
+
+    # ------------------------------------------------------------------------------------------- stopping and going on
+
+    def _interrupt(self) -> None:
+        saved = None
+        for hook in self.runner.hooks:
+            if hasattr(hook, 'save_now'):
+                saved = hook.save_now(self.runner)
+        what = f'saved to {saved}; go on with --resume' if saved else 'not saved: the config has no CheckpointHook'
+        name = self.stop_signals.received or 'a signal to another process'
+        raise TrainingInterrupted(f'stopped by {name} after iteration {self._iter}, {what}')
+
+    def state(self) -> dict:
+        """What exact resuming needs besides weights and optimizers; all processes have to call it together."""
+        data = self.batches.state(self._num_batches) if self.batches is not None else {}
+        return dict(random_states=all_gather_object(random_states()), data=data)
+
+    def resume(self, state: dict | None) -> None:
+        """Takes the :meth:`state` of a checkpoint, to go on from it when the training starts; None if it has none."""
+        self._resumed = state or {}
+
+    def _go_on(self) -> None:
+        state, self._resumed = self._resumed, None
+        if state is None:
+            return
+        reasons = []
+        try:
+            self._num_batches, reason = self._place(state.get('data'))
+            reasons.append(reason)
+            states = state.get('random_states') or []
+            if len(states) == get_world_size():
+                set_random_states(states[get_rank()])
+            elif states:
+                reasons.append(f'it ran on {len(states)} processes, and this one runs on {get_world_size()}')
+            else:
+                reasons.append('the checkpoint has no states of random number generators')
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f'{self.runner._load_from}: its training state is damaged ({error})') from error
+        reasons = [reason for reason in reasons if reason]
+        if reasons:
+            self.runner.logger.warning(
+                'the resumed training is not, to the bit, the one that was interrupted: ' + '; '.join(reasons)
+            )
+
+    def _place(self, data: dict | None) -> tuple[int, str | None]:
+        """Finds the place in the training data; gives the number of batches before it, and what is not exact about it."""
+        if self.batches is None:
+            return 0, 'the data loader was made elsewhere: its batches begin anew'
+        if not data:
+            # Of another program's loop, which counts one batch an iteration.
+            data = self.batches.state(self._iter)
+        return self.batches.go_on(data)

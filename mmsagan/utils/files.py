@@ -1,7 +1,9 @@
 """Writing files so that nobody ever sees half of one."""
 
 import os
+import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from mmsagan.errors import ConfigError
@@ -11,8 +13,12 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+# What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
+_UNFINISHED = '.unfinished'
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a file whole or not at all, and makes its folder.
+    """Writes a file whole or not at all, and makes its folder. Once it returns, the file outlives a power cut.
 
     Args:
         path: The file; one that exists is replaced.
@@ -20,7 +26,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED, delete=False) as file:
         try:
             file.write(data)
             file.flush()
@@ -28,8 +34,32 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.chmod(file.name, 0o666 & ~_UMASK)
             os.replace(file.name, path)
         except BaseException:
-            os.unlink(file.name)
+            with suppress(OSError):  # a disk that has gone keeps nothing
+                os.unlink(file.name)
             raise
+    _keep_name(path.parent)
+
+
+def _keep_name(folder: Path) -> None:
+    """Has a file's new name written to the disk, too."""
+    with suppress(OSError):  # not on every file system
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_unfinished(folder: str | Path) -> list[Path]:
+    """Removes what killed processes have left of files that they were writing; gives the paths.
+
+    Args:
+        folder: Where nobody else is writing now.
+    """
+    left = [path for path in Path(folder).glob(f'.*{_UNFINISHED}') if re.search(r'\.\w{8}\.unfinished$', path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
 
 
 def write_output(path: str | Path, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """Hooks into MMEngine's runner."""
 
 from mmsagan.engine.hooks.attention import AttentionVisualizationHook
+from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
 from mmsagan.engine.hooks.progress import ProgressHook
 from mmsagan.engine.hooks.visualization import VisualizationHook
 
-__all__ = ['AttentionVisualizationHook', 'ConsistencyHook', 'ProgressHook', 'VisualizationHook']
+__all__ = ['AttentionVisualizationHook', 'CheckpointHook', 'ConsistencyHook', 'ProgressHook', 'VisualizationHook']

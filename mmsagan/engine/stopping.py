@@ -1,0 +1,50 @@
+"""Stopping a training when the system or the user asks for it, without losing anything."""
+
+import os
+import signal
+import threading
+
+import rich
+import torch
+from mmengine.dist import all_reduce, get_world_size
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """Within it, a first SIGTERM or SIGINT is noted, so that the iteration can be finished; a second one ends the process.
+
+    SLURM sends the one before it takes a job's machine away, Ctrl-C is the other. Only a program's main thread gets signals:
+    entered in another thread, it does nothing.
+    """
+
+    def __init__(self):
+        self.received: str | None = None  # name of the signal
+        self._previous: dict = {}
+
+    def __enter__(self) -> 'StopSignals':
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _note(self, number: int, frame) -> None:
+        if self.received is not None:
+            rich.get_console().show_cursor()  # a progress bar may have hidden it
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = signal.Signals(number).name
+        # Not through the logger, in the middle of whose work the signal may have come.
+        os.write(2, f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'.encode())
+
+    def agreed(self) -> bool:
+        """Whether any process has got a signal; all processes have to ask together, and get the same answer."""
+        if get_world_size() == 1:
+            return self.received is not None
+        flag = torch.tensor(float(self.received is not None))
+        all_reduce(flag, 'max')
+        return bool(flag)
