@@ -1,0 +1,168 @@
+"""Trainings in processes of their own, which tests kill, signal and resume.
+
+A fork server imports everything once; each training is a fork of it.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b64x1.py'
+SMALL = {
+    'train_cfg.max_iters': 24,
+    'train_cfg.val_interval': 100,
+    'train_dataloader.batch_size': 4,
+    'model.generator.base_channels': 8,
+    'model.discriminator.base_channels': 8,
+    'model.discriminator_steps': 2,
+    'default_hooks.checkpoint.interval': 2,
+    'default_hooks.checkpoint.max_keep_ckpts': -1,
+    'default_hooks.logger.interval': 1,
+    'log_processor.window_size': 1,
+    'custom_hooks': [],
+    'val_evaluator': None,
+}
+
+_context = multiprocessing.get_context('forkserver')
+_context.set_forkserver_preload(
+    ['mmsagan.apis.cli', 'mmsagan.apis.train', 'mmsagan.apis.zoo', 'mmcv.transforms', 'mmsagan.models']
+)
+
+
+class TrainingProcess:
+    """A training that tells, event by event, where it is: 'iteration', 'fsync' (before one), 'replaced' (after one).
+
+    Args:
+        work_dir: Of the run; its output goes to ``output.txt`` there.
+        resume: Whether to go on from the newest checkpoint.
+        wait_after: The number of the event, counted from 1, after which the training waits to be killed; None lets it run.
+        sleep_in: An iteration that does not come to its end.
+        **options: Config values, dots written as two underscores, besides :data:`SMALL`.
+    """
+
+    def __init__(
+        self, work_dir: Path, resume: bool = False, wait_after: int | None = None, sleep_in: int | None = None, **options
+    ):
+        self.events, child = _context.Pipe(duplex=False)
+        values = {**SMALL, **{key.replace('__', '.'): value for key, value in options.items()}}
+        arguments = (str(work_dir), values, resume, child, wait_after, sleep_in)
+        self.process = _context.Process(target=_train, args=arguments)
+        self.process.start()
+        child.close()
+
+    def wait_for(self, wanted: str, count: int = 1) -> bool:
+        """Waits until an event has come ``count`` times; False if the training ends before."""
+        while count:
+            event = self.next_event()
+            if event is None:
+                return False
+            count -= event == wanted
+        return True
+
+    def next_event(self) -> str | None:
+        """Waits for the next event, 'waiting' if it is the last one before a kill; None if the training ends before."""
+        try:
+            return self.events.recv()
+        except EOFError:
+            return None
+
+    def kill(self) -> None:
+        """Ends the training as a power cut would."""
+        self.process.kill()
+        self.process.join()
+
+    def send(self, number: int) -> None:
+        """Sends a signal."""
+        os.kill(self.process.pid, number)
+
+    def end(self, timeout: float = 120) -> int:
+        """Waits for the end; gives the exit code, negative for the signal that ended it."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, 'the training hangs'
+        return self.process.exitcode
+
+
+def _train(work_dir: str, options: dict, resume: bool, events, wait_after: int | None, sleep_in: int | None) -> None:
+    Path(work_dir).mkdir(parents=True, exist_ok=True)
+    output = os.open(Path(work_dir, 'output.txt'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ['MMSAGAN_KEEP_MEMORY'] = '0'
+    import torch
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    from mmsagan.apis.cli import run_tool
+    from mmsagan.apis.train import train_from_config
+    from mmsagan.engine import GANTrainLoop
+    from mmsagan.engine.config import load_config
+
+    torch.set_num_threads(1)
+    # What takes longer than all else here, and tests nothing.
+    Config.pretty_text = ''
+    Runner._log_env = lambda *_: None
+    seen = 0
+
+    def tell(event: str) -> None:
+        nonlocal seen
+        seen += 1
+        events.send(event)
+        if seen == wait_after:
+            events.send('waiting')
+            signal.pause()
+
+    fsync, replace, run_iter = os.fsync, os.replace, GANTrainLoop.run_iter
+    os.fsync = lambda file: (tell('fsync'), fsync(file))[1]
+    os.replace = lambda *paths: (replace(*paths), tell('replaced'))[0]
+
+    def told_run_iter(loop, batch) -> None:
+        if sleep_in is not None and loop.iter + 1 == sleep_in:
+            events.send('asleep')
+            time.sleep(600)
+        run_iter(loop, batch)
+        tell('iteration')
+
+    GANTrainLoop.run_iter = told_run_iter
+    config = load_config(CONFIG, options)
+    config.update(work_dir=work_dir, launcher='none', resume=resume)
+    sys.argv = ['train.py']
+    run_tool(lambda: train_from_config(config) and None)
+
+
+def assert_same_training(first: Path, second: Path) -> None:
+    """Two checkpoints hold the same weights, averages, optimizers, random states, place in the data, and log, to the bit."""
+    from mmsagan.checkpoints import load_checkpoint_file
+
+    one, two = load_checkpoint_file(first), load_checkpoint_file(second)
+    assert one['meta']['iter'] == two['meta']['iter']
+    for part in ('state_dict', 'optimizer', 'param_schedulers', 'training_state'):
+        assert_equal(one[part], two[part], part)
+    logs = [content['message_hub']['log_scalars'] for content in (one, two)]
+    names = [name for name in logs[0] if 'time' not in name]
+    assert len(names) >= 6 and logs[0].keys() == logs[1].keys()
+    for name in names:
+        assert_equal(logs[0][name].data[0], logs[1][name].data[0], name)
+
+
+def assert_equal(one, two, name: str) -> None:
+    """Nested values are equal, NaN to NaN."""
+    import numpy as np
+    import torch
+
+    assert type(one) is type(two), name
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), name
+        for key in one:
+            assert_equal(one[key], two[key], f'{name}.{key}')
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), name
+        for number, pair in enumerate(zip(one, two)):
+            assert_equal(*pair, f'{name}[{number}]')
+    elif isinstance(one, (torch.Tensor, np.ndarray)):
+        assert one.dtype == two.dtype and np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True), name
+    else:
+        assert one == two, name
