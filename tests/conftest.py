@@ -27,6 +27,22 @@ def registered_modules():
     register_all_modules()
 
 
+@pytest.fixture(scope='session', autouse=True)
+def remembered_config_text():
+    """MMEngine formats the config anew for each checkpoint, which takes longer than the small trainings here."""
+    format_config, texts = Config.pretty_text.fget, {}
+
+    def remembered(config: Config) -> str:
+        key = repr(config)
+        if key not in texts:
+            texts[key] = format_config(config)
+        return texts[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, 'pretty_text', property(remembered))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, ProgressHook
+from mmsagan.engine.runner import GANRunner
+from mmsagan.engine.train_loop import GANTrainLoop
 from mmsagan.errors import ConfigError
 
 
@@ -45,14 +47,18 @@ def runner_of(cfg: Config) -> Iterator[Runner]:
     runner = None
     try:
         with config_mistakes():
-            runner = Runner.from_cfg(cfg)
+            runner = GANRunner.from_cfg(cfg)
             if not any(isinstance(hook, ConsistencyHook) for hook in runner.hooks):
                 runner.register_hook(ConsistencyHook())
         yield runner
-    except BaseException:
+    except BaseException as error:
         _stop_progress(runner)
         if not _has_come_to_something(runner) and os.environ.get('LOCAL_RANK', '0') == '0':
             _take_away(cfg, before)
+        if runner is None and isinstance(error, OSError):
+            raise ConfigError(
+                f'the work dir {work_dir} cannot be written: {error}; choose another one with --work-dir'
+            ) from error
         raise
     finally:
         _stop_loader_processes(runner)
@@ -60,7 +66,10 @@ def runner_of(cfg: Config) -> Iterator[Runner]:
 
 def _has_come_to_something(runner: Runner | None) -> bool:
     loop = getattr(runner, '_train_loop', None)
-    has_trained = not isinstance(loop, (dict, type(None))) and loop.iter > 0
+    if isinstance(loop, GANTrainLoop):
+        has_trained = loop.has_trained
+    else:
+        has_trained = isinstance(loop, BaseLoop) and loop.iter > 0
     return has_trained or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))
 
 

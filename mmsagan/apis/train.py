@@ -10,15 +10,12 @@ from mmengine.runner import Runner
 
 from mmsagan.apis.report import results_table
 from mmsagan.apis.running import config_mistakes, runner_of
-from mmsagan.checkpoints.newest import newest_whole_checkpoint
 from mmsagan.engine.config import complete_evaluation, complete_training
 from mmsagan.engine.config_check import check_config
-from mmsagan.engine.hooks import CheckpointHook
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
 from mmsagan.engine.prefetch import prefetch_to_gpu
 from mmsagan.errors import ConfigError
-from mmsagan.utils.distributed import from_main_process
 
 
 def train_from_config(cfg: Config) -> Runner:
@@ -45,7 +42,6 @@ def train_from_config(cfg: Config) -> Runner:
     with runner_of(cfg) as runner:
         with config_mistakes():
             _build_parts(runner)
-        find_newest_checkpoint(runner)
         runner.train()
     return runner
 
@@ -58,26 +54,6 @@ def _build_parts(runner: Runner) -> None:
     prefetch_to_gpu(runner)
     _ = runner.val_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-
-
-def find_newest_checkpoint(runner: Runner) -> None:
-    """Has a training that is to go on from its newest checkpoint (``--resume``) find one that is whole.
-
-    Raises:
-        CheckpointError: There are checkpoints, and none is whole.
-    """
-    if not runner._resume or runner._load_from is not None:
-        return
-    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-    if hook is None:
-        return
-    path, damaged = from_main_process(lambda: newest_whole_checkpoint(hook.folder(runner), hook.filename_tmpl))
-    for error in damaged:
-        runner.logger.warning(f'{error}; resuming from an older one, {path}')
-    if path is None:
-        runner.logger.warning(f'nothing to resume from in {hook.folder(runner)}: the training begins anew')
-    runner._load_from = None if path is None else str(path)
-    runner._resume = path is not None
 
 
 def keep_best_checkpoints(cfg: Config) -> None:

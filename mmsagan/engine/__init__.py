@@ -3,16 +3,19 @@
 from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
+from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
-from mmsagan.engine.visualizer import SampleVisualizer
+from mmsagan.engine.visualizer import LocalVisBackend, SampleVisualizer
 
 __all__ = [
     'BFloat16OptimWrapper',
     'CheckpointHook',
     'ConsistencyHook',
+    'GANRunner',
     'GANTestLoop',
     'GANTrainLoop',
     'GANValLoop',
+    'LocalVisBackend',
     'MultiOptimWrapperConstructor',
     'ProgressHook',
     'SampleVisualizer',

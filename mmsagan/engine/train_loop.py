@@ -14,6 +14,8 @@ from mmsagan.errors import CheckpointError, TrainingInterrupted
 from mmsagan.registry import LOOPS
 from mmsagan.utils.random_states import random_states, set_random_states
 
+# Log entries kept of each number: for every new one MMEngine copies them all, up to a million.
+LOG_LENGTH = 10_000
 EVALUATED = 'evaluated_iter'  # in the message hub: the last iteration whose evaluation is done
 
 
@@ -41,6 +43,7 @@ class GANTrainLoop(IterBasedTrainLoop):
             self.dataloader_iterator._iterator = self.dataloader._iterator = None
             self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader)
         self.stop_signals = StopSignals()
+        self.has_trained = False  # since the process has started
         self._num_batches = 0  # that were trained on
         self._resumed: dict | None = None
         self._calls_after_iteration: list[Callable[[], None]] = []
@@ -58,23 +61,26 @@ class GANTrainLoop(IterBasedTrainLoop):
         """
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
-        self._go_on()
+        lacks_evaluation = self._go_on()
         with self.stop_signals:
             try:
-                self._run()
+                self._run(lacks_evaluation)
             except RuntimeError as error:  # PyTorch may notice a dead loader process anywhere
                 death = self.batches.death() if self.batches is not None else None
                 raise (death or error) from error
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
 
-    def _run(self) -> None:
-        if self._lacks_evaluation():
+    def _run(self, lacks_evaluation: bool) -> None:
+        log_length = self._log_length()
+        if lacks_evaluation:
             self._evaluate()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
             self._decide_current_val_interval()
+            for buffer in self.runner.message_hub.log_scalars.values():
+                buffer.max_length = log_length
             if self._is_evaluation_due():
                 self._evaluate()
             if self.stop_signals.agreed() and self._iter < self._max_iters:
@@ -82,11 +88,20 @@ class GANTrainLoop(IterBasedTrainLoop):
 
     def run_iter(self, data_batch: dict) -> None:
         """One iteration, and what hooks have asked to be called after it."""
+        self.has_trained = True
         self._num_batches += 1
         super().run_iter(data_batch)
         calls, self._calls_after_iteration = self._calls_after_iteration, []
         for call in calls:
             call()
+
+    def _log_length(self) -> int:
+        """How many entries of the log are kept: as many as the log's averages need."""
+        processor = self.runner.log_processor
+        windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
+        if 'global' in windows:
+            return 1_000_000  # MMEngine's
+        return max([LOG_LENGTH, *(window for window in windows if isinstance(window, int))])
 
     # --------------------------------------------------------------------------------------------------------- evaluation
 
@@ -95,14 +110,6 @@ class GANTrainLoop(IterBasedTrainLoop):
         return self.runner.val_loop is not None and (
             self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or is_last)
         )
-
-    def _lacks_evaluation(self) -> bool:
-        """Whether the checkpoint that a training goes on from was saved before its iteration was evaluated."""
-        evaluated = self.runner.message_hub.runtime_info.get(EVALUATED)
-        if self._iter == 0 or evaluated is None or evaluated == self._iter:
-            return False
-        self._decide_current_val_interval()
-        return self._is_evaluation_due()
 
     def _evaluate(self) -> None:
         loop = self.runner.val_loop
@@ -133,10 +140,11 @@ class GANTrainLoop(IterBasedTrainLoop):
         """Takes the :meth:`state` of a checkpoint, to go on from it when the training starts; None if it has none."""
         self._resumed = state or {}
 
-    def _go_on(self) -> None:
+    def _go_on(self) -> bool:
+        """Puts data and random numbers where a resumed training was; gives whether an evaluation was due there and not done."""
         state, self._resumed = self._resumed, None
         if state is None:
-            return
+            return False
         reasons = []
         try:
             self._num_batches, reason = self._place(state.get('data'))
@@ -148,13 +156,16 @@ class GANTrainLoop(IterBasedTrainLoop):
                 reasons.append(f'it ran on {len(states)} processes, and this one runs on {get_world_size()}')
             else:
                 reasons.append('the checkpoint has no states of random number generators')
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f'{self.runner._load_from}: its training state is damaged ({error})') from error
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, CheckpointError) as error:
+            raise CheckpointError(f'{self.runner._load_from}: the training state in it is damaged ({error})') from error
         reasons = [reason for reason in reasons if reason]
         if reasons:
             self.runner.logger.warning(
                 'the resumed training is not, to the bit, the one that was interrupted: ' + '; '.join(reasons)
             )
+        self._decide_current_val_interval()
+        is_evaluated = self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter
+        return bool(state) and not is_evaluated and self._is_evaluation_due()
 
     def _place(self, data: dict | None) -> tuple[int, str | None]:
         """Finds the place in the training data; gives the number of batches before it, and what is not exact about it."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 
 from mmsagan.checkpoints.fitting import fit_checkpoint
@@ -58,6 +59,8 @@ class ConsistencyHook(Hook):
                 f'{runner._load_from} has no training state to resume from (it was published or converted); to begin a '
                 'training with its weights, set load_from'
             )
+        if runner._resume:
+            self._check_optimizers(runner, checkpoint['optimizer'])
         try:
             warnings = fit_checkpoint(unwrap(runner.model), checkpoint)
         except CheckpointError as error:
@@ -69,6 +72,15 @@ class ConsistencyHook(Hook):
             state = checkpoint.get('state_dict', checkpoint)
             if 'iteration' in state:
                 state['iteration'] = torch.zeros_like(state['iteration'])
+
+    @staticmethod
+    def _check_optimizers(runner, saved) -> None:
+        wrapper = runner.optim_wrapper
+        if not isinstance(saved, dict) or (isinstance(wrapper, OptimWrapperDict) and set(saved) != set(wrapper.keys())):
+            raise CheckpointError(
+                f'{runner._load_from} has optimizers of {", ".join(map(str, saved))}, the config has them of '
+                f'{", ".join(wrapper.keys())}'
+            )
 
     @staticmethod
     def _check_classes(num_classes: int | None, classes) -> None:

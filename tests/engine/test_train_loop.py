@@ -1,0 +1,260 @@
+"""Going on with a training, step by step; whole trainings are interrupted in tests/robustness."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.hooks import Hook
+from PIL import Image
+
+from mmsagan.apis import train_from_config
+from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.engine import GANTrainLoop
+from mmsagan.engine.training_batches import seeded_loader
+from mmsagan.errors import CheckpointError, DataError, TrainingInterrupted
+from mmsagan.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS, TRANSFORMS
+
+METRICS = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
+
+
+@pytest.fixture
+def run(tiny_run):
+    """Makes the config of a short training: run(max_iters=4, **options)."""
+
+    def make(**options):
+        return tiny_run(**{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [], 'val_evaluator': None, **options})
+
+    return make
+
+
+def resumed(cfg, **values):
+    cfg.merge_from_dict(dict(resume=True, **{key.replace('__', '.'): value for key, value in values.items()}))
+    cfg.experiment_name += '-resumed'
+    return cfg
+
+
+def log_of(cfg) -> str:
+    return '\n'.join(path.read_text() for path in sorted(Path(cfg.work_dir).glob('*/*.log')))
+
+
+def evaluated_at(cfg) -> list[int]:
+    files = sorted(Path(cfg.work_dir).glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [line['step'] for line in lines if 'FID-digits/fid' in line]
+
+
+@HOOKS.register_module()
+class SignalWhileEvaluating(Hook):
+    """Sends this process a SIGTERM in the evaluation after an iteration."""
+
+    def __init__(self, iteration: int):
+        self.iteration = iteration
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration and batch_idx == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_evaluation_that_was_broken_off_is_done_again(run):
+    options = {'train_cfg.val_interval': 2, 'val_evaluator': METRICS, 'val_dataloader.batch_size': 10}
+    cfg = run(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)], **options)
+    with pytest.raises(TrainingInterrupted, match=r'stopped by SIGTERM after iteration 2, saved to .*iter_2\.pth'):
+        train_from_config(cfg)
+    assert evaluated_at(cfg) == []
+    again = resumed(run(**options))
+    train_from_config(again)
+    assert evaluated_at(cfg) == [2, 4]
+    # The last one is done and noted: going on from there evaluates at the new end only.
+    train_from_config(resumed(run(max_iters=6, **options)))
+    assert evaluated_at(cfg) == [2, 4, 6]
+
+
+def test_state_of_another_number_of_processes(run):
+    cfg = run()
+    train_from_config(cfg)
+    path = Path(cfg.work_dir, 'iter_4.pth')
+    checkpoint = load_checkpoint_file(path)
+    state = checkpoint['training_state']
+    assert state['data']['samples'] == 4 * 4 and len(state['random_states']) == 1
+    state['random_states'] *= 2
+    torch.save(checkpoint, path)
+    train_from_config(resumed(run(max_iters=5)))
+    assert 'is not, to the bit, the one that was interrupted: it ran on 2 processes, and this one runs on 1' in log_of(cfg)
+
+
+def test_another_batch_size_goes_on_behind_the_same_images(run):
+    cfg = run()
+    train_from_config(cfg)
+    runner = train_from_config(resumed(run(max_iters=5), train_dataloader__batch_size=6))
+    # 16 images are two whole batches of 6 and a part of the third.
+    assert runner.train_loop.state()['data']['samples'] == 6 * 4
+    assert 'the batch size differs' in log_of(cfg)
+
+
+def test_a_checkpoint_without_the_state(run):
+    """As other programs write them: trains on, and says what is not exact."""
+    cfg = run()
+    train_from_config(cfg)
+    path = Path(cfg.work_dir, 'iter_4.pth')
+    checkpoint = load_checkpoint_file(path)
+    del checkpoint['training_state']
+    torch.save(checkpoint, path)
+    runner = train_from_config(resumed(run(max_iters=6)))
+    assert runner.train_loop.state()['data']['samples'] == 6 * 4
+    assert 'the checkpoint has no states of random number generators' in log_of(cfg)
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: content['training_state'].update(data=dict(seed='x', samples=3)),
+        lambda content: content['training_state'].update(data=dict(seed=0, samples=-3)),
+        lambda content: content['training_state'].update(data=[1]),
+        lambda content: content.update(training_state=[1]),
+        lambda content: content['training_state'].update(random_states=[dict(python=(3, (1, 2), None))]),
+        lambda content: content['training_state']['random_states'][0].update(torch=torch.zeros(3)),
+        lambda content: content['training_state']['random_states'][0].update(numpy=('MT', 3)),
+        lambda content: content['meta'].pop('iter'),
+        lambda content: content['meta'].update(iter='many'),
+        lambda content: content['meta'].update(iter=-5),
+        lambda content: content.pop('message_hub'),
+        lambda content: content.update(message_hub=[]),
+        lambda content: content['optimizer']['generator'].pop('param_groups'),
+        lambda content: content['optimizer'].pop('generator'),
+        lambda content: content['optimizer']['generator']['param_groups'][0]['params'].pop(),
+    ],
+)
+def test_a_damaged_state(run, damage, shared_checkpoint):
+    cfg = run(max_iters=6)
+    content = load_checkpoint_file(shared_checkpoint)
+    damage(content)
+    path = Path(cfg.work_dir).with_name('damaged.pth')
+    torch.save(content, path)
+    cfg.update(resume=True, load_from=str(path))
+    with pytest.raises(CheckpointError, match=r'damaged\.pth'):
+        train_from_config(cfg)
+    assert not Path(cfg.work_dir).exists()
+
+
+@pytest.fixture(scope='module')
+def shared_checkpoint(tmp_path_factory):
+    return tmp_path_factory.mktemp('shared') / 'iter_2.pth'
+
+
+@pytest.fixture(autouse=True)
+def _make_shared_checkpoint(request, run, shared_checkpoint):
+    if 'damage' in request.fixturenames and not shared_checkpoint.is_file():
+        cfg = run(max_iters=2)
+        train_from_config(cfg)
+        Path(cfg.work_dir, 'iter_2.pth').rename(shared_checkpoint)
+        for path in sorted(Path(cfg.work_dir).rglob('*'), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        Path(cfg.work_dir).rmdir()
+
+
+@TRANSFORMS.register_module()
+class DieOf(BaseTransform):
+    """Kills the process that reads a certain image, as a decoder's fault or a lack of memory would."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def transform(self, results):
+        if results['img_path'].endswith(self.name):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+
+def test_a_loader_process_that_dies_names_the_file(run, tmp_path):
+    for number in range(20):
+        path = tmp_path / 'images' / str(number % 10) / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (32, 32)).save(path)
+    cfg = run()
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='DieOf', name='13.png'), dict(type='PackInputs')]
+    cfg.train_dataloader.dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'images'), pipeline=pipeline)
+    cfg.train_dataloader.num_workers = 2
+    with pytest.raises(DataError, match=r'has died \(signal SIGKILL\) while reading .*images/3/13\.png'):
+        train_from_config(cfg)
+
+
+def test_death_at_the_first_batch_and_without_file_names(run, monkeypatch):
+    cfg = run()
+    cfg.train_dataloader.update(num_workers=1, worker_init_fn=dict(type='mmsagan.exit_at_once'))
+    with pytest.raises(DataError, match=r'has died \(exit code 3\) while reading its first image'):
+        train_from_config(cfg)
+
+
+@FUNCTIONS.register_module()
+def exit_at_once(worker_id):
+    os._exit(3)
+
+
+@DATA_SAMPLERS.register_module()
+class OwnBatches(torch.utils.data.BatchSampler):
+    """A batch sampler of the user's own, which ends."""
+
+
+def test_a_batch_sampler_of_ones_own_begins_anew(run):
+    options = {
+        'train_dataloader.batch_sampler': dict(type='OwnBatches', drop_last=True),
+        'train_dataloader.sampler': dict(type='DefaultSampler', shuffle=False),
+        'train_dataloader.drop_last': False,
+        'train_dataloader.batch_size': 40,
+    }
+    cfg = run(**options)
+    train_from_config(cfg)
+    train_from_config(resumed(run(max_iters=5, **options)))
+    assert 'a OwnBatches cannot be put to a place: its batches begin anew' in log_of(cfg)
+
+
+def test_a_finite_sampler(run):
+    options = {'train_dataloader.sampler': dict(type='DefaultSampler', shuffle=True), 'train_dataloader.batch_size': 40}
+    full = run(**options)
+    train_from_config(full)
+    expected = load_checkpoint_file(Path(full.work_dir, 'iter_4.pth'))['state_dict']
+    Path(full.work_dir, 'iter_4.pth').unlink()
+    train_from_config(resumed(run(**options)))
+    found = load_checkpoint_file(Path(full.work_dir, 'iter_4.pth'))['state_dict']
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_the_log_is_bounded(run, monkeypatch):
+    monkeypatch.setattr('mmsagan.engine.train_loop.LOG_LENGTH', 60)
+    cfg = run(max_iters=70, **{'train_dataloader.batch_size': 1, 'default_hooks.checkpoint.interval': 100})
+    runner = train_from_config(cfg)
+    lengths = {name: len(buffer.data[0]) for name, buffer in runner.message_hub.log_scalars.items() if 'loss_disc' in name}
+    assert lengths and set(lengths.values()) == {60}
+
+
+def test_nothing_to_resume_from(run):
+    cfg = run()
+    cfg.resume = True
+    assert train_from_config(cfg).iter == 4
+    assert 'nothing to resume from' in log_of(cfg)
+
+
+def test_what_hooks_ask_to_be_called_after_the_iteration():
+    loop = GANTrainLoop.__new__(GANTrainLoop)
+    loop._calls_after_iteration, loop._num_batches, called = [], 0, []
+    loop.call_after_iteration(lambda: called.append(loop._num_batches))
+    parent = GANTrainLoop.__mro__[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parent, 'run_iter', lambda self, batch: None)
+        loop.run_iter({})
+        loop.run_iter({})
+    assert called == [1]
+
+
+def test_config_of_a_seeded_loader():
+    original = dict(dataset=dict(type='X'), batch_size=4, drop_last=True, disable_subprocess_warning=True)
+    config = seeded_loader(original, seed=3)
+    assert config['batch_sampler']['drop_last'] and config['batch_sampler']['seed'] == 3
+    assert config['worker_init_fn'] == dict(type='mmsagan.init_loader_process', quiet=True)
+    assert original == dict(dataset=dict(type='X'), batch_size=4, drop_last=True, disable_subprocess_warning=True)
+    own = seeded_loader(dict(original, worker_init_fn=dict(type='mine')), seed=3)
+    assert own['worker_init_fn'] == dict(type='mine')

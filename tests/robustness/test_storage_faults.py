@@ -1,0 +1,173 @@
+"""Full, broken and read-only disks while training."""
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from mmsagan.apis import train_from_config
+from mmsagan.checkpoints.wholeness import check_whole
+from mmsagan.engine import file_backend, visualizer
+from mmsagan.errors import ConfigError, StorageError
+
+FAULTS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS]
+
+
+@pytest.fixture
+def run(tiny_run):
+    """Makes the config of a training of four iterations with a checkpoint after each: run(**options)."""
+
+    def make(**options):
+        return tiny_run(**{'default_hooks.checkpoint.interval': 1, 'custom_hooks': [], 'val_evaluator': None, **options})
+
+    return make
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Lets the writing of checkpoints fail: fails({name: error number}); gives what was there when each one was written."""
+    there: dict[str, set[str]] = {}
+
+    def install(numbers: dict[str, int]):
+        original = file_backend.write_atomically
+
+        def write(path, data):
+            name = Path(path).name
+            there[name] = {other.name for other in Path(path).parent.glob('*.pth')}
+            if name in numbers:
+                raise OSError(numbers[name], os.strerror(numbers[name]))
+            original(path, data)
+
+        monkeypatch.setattr(file_backend, 'write_atomically', write)
+        return there
+
+    return install
+
+
+def checkpoints(cfg) -> set[str]:
+    return {path.name for path in Path(cfg.work_dir).glob('iter_*.pth')}
+
+
+def log_of(cfg) -> str:
+    return '\n'.join(path.read_text() for path in Path(cfg.work_dir).glob('*/*.log'))
+
+
+def test_checkpoints_that_cannot_be_written(run, fails):
+    """Never three in a row, and so the training goes on."""
+    cfg = run(max_iters=8)
+    failing = dict(zip(('iter_2.pth', 'iter_3.pth', 'iter_5.pth', 'iter_6.pth'), FAULTS))
+    fails(failing)
+    train_from_config(cfg)
+    assert checkpoints(cfg) == {'iter_1.pth', 'iter_4.pth', 'iter_7.pth', 'iter_8.pth'}
+    log = log_of(cfg)
+    for (name, number), last in zip(failing.items(), (1, 1, 4, 4)):
+        assert f'{name} cannot be written: {os.strerror(number)}; the last good one is {cfg.work_dir}/iter_{last}.pth' in log
+    assert Path(cfg.work_dir, 'last_checkpoint').read_text() == f'{cfg.work_dir}/iter_8.pth'
+
+
+def test_too_many_in_a_row(run, fails):
+    cfg = run()
+    cfg.default_hooks.checkpoint.max_failures = 2
+    fails({'iter_2.pth': errno.ENOSPC, 'iter_3.pth': errno.ENOSPC})
+    with pytest.raises(
+        StorageError, match=r'iter_3\.pth cannot be written: No space.*max_failures=2.*last good one is .*iter_1'
+    ):
+        train_from_config(cfg)
+    assert checkpoints(cfg) == {'iter_1.pth'}
+    assert Path(cfg.work_dir, 'last_checkpoint').read_text() == f'{cfg.work_dir}/iter_1.pth'
+
+
+def test_a_limit_of_the_system(run):
+    """The file is begun and cannot be finished: nothing is left of it."""
+    cfg = run()
+    cfg.default_hooks.checkpoint.max_failures = 10
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        train_from_config(cfg)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not checkpoints(cfg) and not list(Path(cfg.work_dir).glob('.*'))
+    assert f'iter_4.pth cannot be written: {os.strerror(errno.EFBIG)}; there is none yet' in log_of(cfg)
+
+
+def test_the_only_checkpoint_stays_until_the_next_is_written(run, fails):
+    cfg = run()
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    there = fails({'iter_3.pth': errno.EIO})
+    train_from_config(cfg)
+    assert there == {
+        'iter_1.pth': set(),
+        'iter_2.pth': {'iter_1.pth'},
+        'iter_3.pth': {'iter_2.pth'},
+        'iter_4.pth': {'iter_2.pth'},
+    }
+    assert checkpoints(cfg) == {'iter_4.pth'}
+    check_whole(Path(cfg.work_dir, 'iter_4.pth'))
+
+
+def test_the_best_checkpoint_stays_until_the_next_is_written(run, fails, monkeypatch):
+    cfg = run(**{'train_cfg.val_interval': 1})
+    cfg.val_evaluator = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
+    scores = iter([4.0, 3.0, 2.0, 5.0])
+    monkeypatch.setattr('mmsagan.evaluation.Evaluator.evaluate_model', lambda *_: {'FID-digits/fid': next(scores)})
+    there = fails({'best_FID-digits_fid_iter_3.pth': errno.EIO})
+    train_from_config(cfg)
+    best = {path.name for path in Path(cfg.work_dir).glob('best_*')}
+    assert best == {'best_FID-digits_fid_iter_2.pth'} and 'the best so far stays' in log_of(cfg)
+    assert 'best_FID-digits_fid_iter_1.pth' in there['best_FID-digits_fid_iter_2.pth']
+
+
+def test_pictures_that_cannot_be_written(run, monkeypatch):
+    cfg = run(custom_hooks=[dict(type='VisualizationHook', interval=1, vis_kwargs_list=dict(type='GAN', name='fake_img'))])
+    numbers = dict(zip((f'fake_img_{step}.png' for step in (1, 2, 3, 4)), FAULTS))
+
+    def fail(path, data):
+        raise OSError(numbers[path.name], os.strerror(numbers[path.name]))
+
+    monkeypatch.setattr(visualizer, 'write_atomically', fail)
+    train_from_config(cfg)
+    assert checkpoints(cfg) >= {'iter_4.pth'}
+    assert f'LocalVisBackend cannot write, and the training goes on: [Errno {FAULTS[0]}]' in log_of(cfg)
+
+
+def test_a_log_on_a_full_disk(run, monkeypatch):
+    """/dev/full refuses every byte, as a full disk does."""
+    cfg = run()
+    original = visualizer.LocalVisBackend._dump
+    monkeypatch.setattr(
+        visualizer.LocalVisBackend, '_dump', lambda self, value, path, kind: original(self, value, '/dev/full', kind)
+    )
+    train_from_config(cfg)
+    assert checkpoints(cfg) >= {'iter_4.pth'}
+    assert log_of(cfg).count('LocalVisBackend cannot write') == 1
+
+
+def test_a_line_of_the_log_is_whole_or_absent(tmp_path):
+    backend = visualizer.LocalVisBackend(save_dir=str(tmp_path))
+    backend.add_scalars(dict(loss=1.0), step=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    file = tmp_path / 'scalars.json'
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, before[1]))
+    try:
+        with pytest.raises(OSError):
+            backend.add_scalars(dict(loss=2.0), step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    backend.add_scalars(dict(loss=3.0), step=3)
+    assert file.read_text() == '{"loss":1.0,"step":1}\n{"loss":3.0,"step":3}\n'.replace(':', ': ').replace(',', ', ')
+
+
+def test_a_work_dir_that_cannot_be_made(run, tmp_path):
+    (tmp_path / 'file').write_text('')
+    cfg = run()
+    cfg.work_dir = str(tmp_path / 'file' / 'run')
+    with pytest.raises(ConfigError, match=r'the work dir .*file/run cannot be written.*--work-dir'):
+        train_from_config(cfg)
