@@ -1,6 +1,7 @@
 """What a loaded file holds, sorted: tensors by name, plain values, and what is neither."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ NETWORKS = ('generator', 'generator_ema', 'discriminator')
 
 _COUNTERS = ('num_batches_tracked', 'iteration', 'steps')
 _NOT_PLAIN = object()
+# No project's notes are longer or deeper. A few bytes of a pickle can nest lists without end, or repeat one in another.
+_MOST_VALUES, _DEEPEST = 100_000, 50
 
 
 def tensors_of(content) -> dict[str, Tensor]:
@@ -71,7 +74,7 @@ def plain_entries(contents: Mapping[str, Mapping]) -> tuple[dict, list[str]]:
     kept, dropped = {}, []
     for name, content in contents.items():
         for key in content if 'state_dict' in content else ():
-            value = _plain(content[key]) if key not in ('state_dict', 'optimizer') else _NOT_PLAIN
+            value = _plain(content[key], itertools.count()) if key not in ('state_dict', 'optimizer') else _NOT_PLAIN
             if value is not _NOT_PLAIN:
                 kept[str(key)] = value
             elif key != 'state_dict':
@@ -79,15 +82,17 @@ def plain_entries(contents: Mapping[str, Mapping]) -> tuple[dict, list[str]]:
     return kept, dropped
 
 
-def _plain(value):
+def _plain(value, seen: Iterator[int], depth: int = 0):
     """A value as plain Python: numpy's scalars become numbers, and dicts lose what is not plain."""
+    if next(seen) > _MOST_VALUES or depth > _DEEPEST:
+        return _NOT_PLAIN
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        items = {str(key): _plain(item) for key, item in value.items()}
+        items = {str(key): _plain(item, seen, depth + 1) for key, item in value.items()}
         return {key: item for key, item in items.items() if item is not _NOT_PLAIN}
     if isinstance(value, (list, tuple)):
-        items = [_plain(item) for item in value]
+        items = [_plain(item, seen, depth + 1) for item in value]
         return _NOT_PLAIN if any(item is _NOT_PLAIN for item in items) else items
     return value if value is None or type(value) in (bool, int, float, str) else _NOT_PLAIN
 

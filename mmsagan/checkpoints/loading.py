@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import numpy as np
 import safetensors
 import torch
 from mmengine.logging import HistoryBuffer, print_log
@@ -21,9 +20,10 @@ from mmengine.runner import CheckpointLoader
 
 from mmsagan.checkpoints import formats
 from mmsagan.checkpoints.content import tensors_of
+from mmsagan.checkpoints.wholeness import check_whole
 from mmsagan.errors import CheckpointError, DownloadError
 from mmsagan.utils.download import cached_file
-from mmsagan.utils.pickles import NUMPY_GLOBALS
+from mmsagan.utils.pickles import ARRAY_GLOBALS
 
 
 def _history_buffer_method(owner, name: str):
@@ -34,14 +34,8 @@ def _history_buffer_method(owner, name: str):
 
 
 def _safe_globals() -> list:
-    allowed = [(value, '.'.join(name)) for name, value in NUMPY_GLOBALS.items()]
-    allowed += [HistoryBuffer, slice, (_history_buffer_method, 'builtins.getattr')]
-    allowed += [type(np.dtype(name)) for name in ('bool', 'uint8', 'int32', 'int64', 'uint32', 'float32', 'float64')]
-    return allowed
-
-
-# A zip archive, which torch.save writes; a pickle, which it wrote before 2020.
-_BEGINNINGS = (b'PK', b'\x80')
+    allowed = [(value, name) for name, value in ARRAY_GLOBALS.items()]
+    return [*allowed, HistoryBuffer, slice, (_history_buffer_method, 'builtins.getattr')]
 
 
 def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
@@ -55,39 +49,28 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
         What the file holds.
 
     Raises:
-        CheckpointError: The file is missing, is no checkpoint, is damaged, or holds code.
+        CheckpointError: The file is missing, is no checkpoint, is damaged (see
+            :func:`~mmsagan.checkpoints.wholeness.check_whole`), or holds code.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} {"is a folder: give a file in it" if path.is_dir() else "does not exist"}')
+    is_safetensors = check_whole(path) == 'safetensors'
     try:
-        with open(path, 'rb') as file:
-            start = file.read(9)
-        if not start:
-            raise CheckpointError(f'checkpoint {path} is empty: it was not written or not fetched to its end')
-        if start[8:] == b'{':
+        if is_safetensors:
             return _load_safetensors(path, map_location)
-        if not start.startswith(_BEGINNINGS):
-            raise CheckpointError(f'{path} is no checkpoint: it is neither a file of torch.save nor of safetensors')
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {_reason(error)}'
         ) from error
-    except CheckpointError:
-        raise
     except Exception as error:  # a damaged file can raise nearly anything
         raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {_reason(error)}') from error
 
 
 def _load_safetensors(path: Path, map_location) -> dict:
-    try:
-        with safetensors.safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
-            meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-            return dict(meta=meta, state_dict={key: file.get_tensor(key) for key in file.keys()})
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off: {error}') from error
+    with safetensors.safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
+        meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+        return dict(meta=meta, state_dict={key: file.get_tensor(key) for key in file.keys()})
 
 
 def _reason(error: Exception) -> str:
