@@ -14,7 +14,7 @@ import torch
 from mmengine.dist import barrier, is_main_process
 
 from mmsagan.apis.sample_set import SampleSet
-from mmsagan.datasets.folder import IMAGE_SUFFIXES
+from mmsagan.datasets.decoding import IMAGE_SUFFIXES
 from mmsagan.errors import ConfigError
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import check_writable, write_atomically

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from mmsagan.datasets.base import ClassImageDataset
+from mmsagan.datasets.decoding import IMAGE_SUFFIXES
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
 
 @DATASETS.register_module()

@@ -6,43 +6,26 @@ Images are numpy arrays (H, W, 3) uint8 RGB in ``results['img']``; mmcv's ``Resi
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps
 
-from mmsagan.datasets.base import UnreadableImageError
+from mmsagan.datasets.decoding import read_rgb
 from mmsagan.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Decodes ``img_path`` into RGB, whatever the file holds.
+    """Decodes ``img_path`` into RGB, whatever mode the file has.
 
-    Grey, palette, CMYK and 16-bit images are converted, an EXIF rotation is carried out, transparency is laid on white. Takes
-    the place of mmcv's transform of the same name, which decodes to BGR.
+    Grey, palette, CMYK and 16-bit images are converted, of animations the first frame is taken, an EXIF rotation is carried
+    out, transparency is laid on white. Takes the place of mmcv's transform of the same name, which decodes to BGR.
 
     Raises:
-        UnreadableImageError: The file is missing, truncated or not an image; the data set handles it.
+        UnreadableImageError: The file is missing, truncated, no image or too large a one, see
+            :func:`~mmsagan.datasets.decoding.open_image`; the data set handles it.
     """
 
     def transform(self, results: dict) -> dict:
-        path = results['img_path']
-        try:
-            with Image.open(path) as image:
-                results['img'] = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-        except MemoryError:
-            raise  # says nothing about the file
-        except Exception as error:  # decoders raise what comes to them: of damaged Exif, for instance, a struct.error
-            raise UnreadableImageError(path, str(error)) from error
+        results['img'] = read_rgb(results['img_path'])
         return results
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A Pillow image of any mode as RGB; transparency is laid on white, 16-bit grey is scaled to 8 bits."""
-    if image.mode.startswith('I;16') or image.mode == 'I':
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    if 'A' in image.getbands() or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-    return image.convert('RGB')
 
 
 class _CropLongEdge(BaseTransform):

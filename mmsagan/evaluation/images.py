@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, Resize
 from mmengine.dist import get_dist_info
-from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
-from mmsagan.datasets.folder import IMAGE_SUFFIXES
+from mmsagan.datasets.decoding import IMAGE_SUFFIXES, size_of
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.sampling import SampleInputs
 from mmsagan.models import to_uint8
@@ -209,13 +208,9 @@ class FlatImageFolder(Dataset):
         first = None
         for path in self.paths:
             try:
-                with Image.open(path) as image:
-                    # A PNG without Exif would be read to its end in search of it.
-                    has_exif = 'exif' in image.info or image.format == 'TIFF'
-                    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                    size = image.size[::-1] if turned else image.size
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise DataError(f'{path}: not an image ({error})') from error
+                size = size_of(path)
+            except UnreadableImageError as error:
+                raise DataError(f'{path}: not an image ({error.reason})') from error
             first = first or (path, size)
             if size != first[1]:
                 raise DataError(
