@@ -12,6 +12,7 @@ from mmsagan.engine.stopping import StopSignals
 from mmsagan.engine.training_batches import TrainingBatches, seeded_loader
 from mmsagan.errors import CheckpointError, TrainingInterrupted
 from mmsagan.registry import LOOPS
+from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.random_states import random_states, set_random_states
 
 # Log entries kept of each number: for every new one MMEngine copies them all, up to a million.
@@ -36,7 +37,10 @@ class GANTrainLoop(IterBasedTrainLoop):
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, **kwargs):
         is_config = isinstance(dataloader, dict)
-        super().__init__(runner, seeded_loader(dataloader, runner.seed) if is_config else dataloader, **kwargs)
+        if is_config:
+            # The first process's, and not each its own, so that one of them is enough to go on.
+            dataloader = seeded_loader(dataloader, from_main_process(lambda: runner.seed))
+        super().__init__(runner, dataloader, **kwargs)
         self.batches: TrainingBatches | None = None
         if is_config:
             # Some versions of MMEngine have started the loader's processes, at the wrong place.
