@@ -1,5 +1,6 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
+from mmsagan.engine.finite_steps import AmpOptimWrapper, OptimWrapper
 from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
@@ -8,6 +9,7 @@ from mmsagan.engine.train_loop import GANTrainLoop
 from mmsagan.engine.visualizer import LocalVisBackend, SampleVisualizer
 
 __all__ = [
+    'AmpOptimWrapper',
     'BFloat16OptimWrapper',
     'CheckpointHook',
     'ConsistencyHook',
@@ -17,6 +19,7 @@ __all__ = [
     'GANValLoop',
     'LocalVisBackend',
     'MultiOptimWrapperConstructor',
+    'OptimWrapper',
     'ProgressHook',
     'SampleVisualizer',
     'VisualizationHook',

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import Tensor, nn
 
+from mmsagan.engine.finite_steps import OptimWrapper
 from mmsagan.errors import ConfigError
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from mmsagan.utils.modules import unwrap
@@ -95,11 +96,11 @@ def lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
 class BFloat16OptimWrapper(OptimWrapper):
     """Trains under bfloat16 autocast, on CPUs and GPUs alike; weights, optimizer and losses stay float32.
 
-    bfloat16 has float32's range, so no loss scaling is needed. For float16 on a GPU there is MMEngine's ``AmpOptimWrapper``.
+    bfloat16 has float32's range, so no loss scaling is needed. For float16 on a GPU there is ``AmpOptimWrapper``.
 
     Args:
         dtype: ``'bfloat16'``; ``'auto'`` takes float32 on a CPU without bfloat16 instructions, where emulating it is slower.
-        **kwargs: See ``mmengine.optim.OptimWrapper``.
+        **kwargs: See :class:`~mmsagan.engine.finite_steps.OptimWrapper`.
     """
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs):

@@ -12,6 +12,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.frozen import FrozenGenerators
 from mmsagan.models.layers import set_fast
+from mmsagan.models.undo import BufferKeeper
 from mmsagan.models.updates import AlternatingUpdates
 from mmsagan.registry import MODELS
 from mmsagan.utils.modules import unwrap
@@ -114,6 +115,7 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
         self._frozen: FrozenGenerators | None = None
+        self._keepers: dict[str, BufferKeeper] = {}
 
     def memory_format(self, network: nn.Module) -> torch.memory_format:
         """How a network's weights and images lie in memory; PyTorch's default for one that does not know the fast way."""

@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
+from mmsagan.models.undo import BufferKeeper, skips_updates, was_skipped
 from mmsagan.utils.modules import unwrap
 
 
@@ -16,6 +17,9 @@ class AlternatingUpdates:
 
     No gradient is computed that no optimizer uses: D's update makes its fake images without a graph, and in G's update D only
     passes the gradient on.
+
+    An update that its optimizer wrapper skips, see :class:`~mmsagan.engine.finite_steps.SkipsNonFinite`, leaves no trace in the
+    networks and the moving average; the iteration counts all the same.
     """
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
@@ -29,15 +33,23 @@ class AlternatingUpdates:
             Losses and mean logits, to be logged.
         """
         real = self.data_preprocessor(data, True)
-        batch_size = len(real['inputs'])
-        shared = self.make_fake_to_share(batch_size, optim_wrapper['generator']) if self.share_fake else None
-        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'], shared)
+        if not self.share_fake:
+            return self._train_both(real, optim_wrapper)
+        # The shared images belong to G's update, which begins with them.
+        with self._undone_if_skipped(optim_wrapper['generator'], 'generator'):
+            fake = self.make_fake_to_share(len(real['inputs']), optim_wrapper['generator'])
+            return self._train_both(real, optim_wrapper, fake)
+
+    def _train_both(
+        self, real: dict, optim_wrapper: OptimWrapperDict, fake: tuple[Tensor, Tensor | None] | None = None
+    ) -> dict[str, Tensor]:
+        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'], fake)
         iteration = self._count_iteration()
         if iteration % self.discriminator_steps == 0:
             updates_before = (iteration // self.discriminator_steps - 1) * self.generator_steps
             for step in range(1, self.generator_steps + 1):
-                log_vars.update(self.train_generator(batch_size, optim_wrapper['generator'], shared))
-                if self.ema is not None:
+                log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator'], fake))
+                if self.ema is not None and not was_skipped(optim_wrapper['generator']):
                     self.ema.update(self.generator_ema, unwrap(self.generator), iteration, updates_before + step)
         return log_vars
 
@@ -54,28 +66,37 @@ class AlternatingUpdates:
 
         Returns:
             ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and of a classifying D ``loss_disc_class``, the mean
-            ``logits_real`` and ``logits_fake``.
+            ``logits_real`` and ``logits_fake``, and ``logits_gap``, by which the first exceeds the second. Of a skipped update
+            only what is finite.
         """
         parts = _num_parts(len(images), optim_wrapper, fake is not None)
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         logs = []
-        for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
-            with optim_wrapper.optim_context(self.discriminator):
-                with torch.no_grad():
-                    fake_images, fake_label = fake or self._make_fake(unwrap(self.generator), len(real))
-                (real_logits, real_classes), (fake_logits, fake_classes) = self._judge_both(
-                    real, real_label, fake_images.detach(), fake_label
+        with self._undone_if_skipped(optim_wrapper, 'discriminator', *([] if fake else ['generator'])):
+            for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
+                logs.append(self._train_discriminator_on_part(real, real_label, optim_wrapper, fake))
+        logs = _mean_logs(logs)
+        logs['logits_gap'] = logs['logits_real'] - logs['logits_fake']
+        return _finite(logs) if was_skipped(optim_wrapper) else logs
+
+    def _train_discriminator_on_part(
+        self, real: Tensor, real_label: Tensor, optim_wrapper: OptimWrapper, fake: tuple[Tensor, Tensor | None] | None
+    ) -> dict[str, Tensor]:
+        with optim_wrapper.optim_context(self.discriminator):
+            with torch.no_grad():
+                fake_images, fake_label = fake or self._make_fake(unwrap(self.generator), len(real))
+            (real_logits, real_classes), (fake_logits, fake_classes) = self._judge_both(
+                real, real_label, fake_images.detach(), fake_label
+            )
+            loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
+            losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
+            if self.auxiliary_loss is not None:
+                losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
+                    real_classes, real_label, fake_classes, fake_label
                 )
-                loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
-                losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
-                if self.auxiliary_loss is not None:
-                    losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
-                        real_classes, real_label, fake_classes, fake_label
-                    )
-                loss = sum(losses.values())
-            optim_wrapper.update_params(loss)
-            logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
-        return _mean_logs(logs)
+            loss = sum(losses.values())
+        optim_wrapper.update_params(loss)
+        return dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
 
     def train_generator(
         self, batch_size: int, optim_wrapper: OptimWrapper, fake: tuple[Tensor, Tensor | None] | None = None
@@ -88,13 +109,14 @@ class AlternatingUpdates:
             fake: Images that G has made with a graph, and their classes; None makes them.
 
         Returns:
-            ``loss_gen``, and with a classifying D its part ``loss_gen_class``.
+            ``loss_gen``, and with a classifying D its part ``loss_gen_class``; of a skipped update only what is finite.
         """
         parts = _num_parts(batch_size, optim_wrapper, fake is not None)
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
         discriminator = unwrap(self.discriminator)
         logs = []
-        with _without_weight_gradients(discriminator):
+        undone_if_skipped = self._undone_if_skipped(optim_wrapper, 'discriminator', *([] if fake else ['generator']))
+        with undone_if_skipped, _without_weight_gradients(discriminator):
             for _ in range(parts):
                 with optim_wrapper.optim_context(self.generator):
                     images, label = fake or self._make_fake(self.generator, batch_size // parts)
@@ -105,7 +127,24 @@ class AlternatingUpdates:
                         loss = loss + losses['loss_gen_class']
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
-        return _mean_logs(logs)
+        logs = _mean_logs(logs)
+        return _finite(logs) if was_skipped(optim_wrapper) else logs
+
+    @contextmanager
+    def _undone_if_skipped(self, optim_wrapper: OptimWrapper, *networks: str) -> Iterator[None]:
+        """An update; if it is skipped, the networks' buffers are put back to what they were before it."""
+        keepers = [self._keeper(name) for name in networks] if skips_updates(optim_wrapper) else []
+        for keeper in keepers:
+            keeper.keep()
+        yield
+        if was_skipped(optim_wrapper):
+            for keeper in keepers:
+                keeper.put_back()
+
+    def _keeper(self, name: str) -> BufferKeeper:
+        if name not in self._keepers:
+            self._keepers[name] = BufferKeeper(unwrap(getattr(self, name)))
+        return self._keepers[name]
 
     def _make_fake(self, generator: nn.Module, num_samples: int) -> tuple[Tensor, Tensor | None]:
         label = self.draw_label(num_samples)
@@ -168,6 +207,11 @@ def _num_parts(batch_size: int, optim_wrapper: OptimWrapper, given: bool = False
             'parts; make train_dataloader.batch_size a multiple of it'
         )
     return parts
+
+
+def _finite(logs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What can be logged without spoiling the means that are shown."""
+    return {key: value for key, value in logs.items() if value.isfinite()}
 
 
 def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmsagan.engine import optimizers
+from mmsagan.engine.finite_steps import OptimWrapper
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor, has_fast_bfloat16
 from mmsagan.errors import ConfigError
 
