@@ -18,6 +18,7 @@ optim_wrapper = dict(constructor='MultiOptimWrapperConstructor')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     consistency=dict(type='ConsistencyHook'),
+    divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20, rollbacks=0),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
     # Without save_best, the checkpoints with the best IS and the best FID of the val_evaluator are kept, too.

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import BaseLoop, Runner
 
 from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.hooks import ConsistencyHook, ProgressHook
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, ProgressHook
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
 from mmsagan.errors import ConfigError
@@ -48,8 +48,9 @@ def runner_of(cfg: Config) -> Iterator[Runner]:
     try:
         with config_mistakes():
             runner = GANRunner.from_cfg(cfg)
-            if not any(isinstance(hook, ConsistencyHook) for hook in runner.hooks):
-                runner.register_hook(ConsistencyHook())
+            for needed in (ConsistencyHook, DivergenceHook):
+                if not any(isinstance(hook, needed) for hook in runner.hooks):
+                    runner.register_hook(needed())
         yield runner
     except BaseException as error:
         _stop_progress(runner)

@@ -1,7 +1,7 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
 from mmsagan.engine.finite_steps import AmpOptimWrapper, OptimWrapper
-from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, ProgressHook, VisualizationHook
+from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, DivergenceHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.runner import GANRunner
@@ -13,6 +13,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'CheckpointHook',
     'ConsistencyHook',
+    'DivergenceHook',
     'GANRunner',
     'GANTestLoop',
     'GANTrainLoop',

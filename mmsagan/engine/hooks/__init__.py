@@ -3,7 +3,15 @@
 from mmsagan.engine.hooks.attention import AttentionVisualizationHook
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
+from mmsagan.engine.hooks.divergence import DivergenceHook
 from mmsagan.engine.hooks.progress import ProgressHook
 from mmsagan.engine.hooks.visualization import VisualizationHook
 
-__all__ = ['AttentionVisualizationHook', 'CheckpointHook', 'ConsistencyHook', 'ProgressHook', 'VisualizationHook']
+__all__ = [
+    'AttentionVisualizationHook',
+    'CheckpointHook',
+    'ConsistencyHook',
+    'DivergenceHook',
+    'ProgressHook',
+    'VisualizationHook',
+]
