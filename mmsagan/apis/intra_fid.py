@@ -24,7 +24,7 @@ def read_intra_fid(path: str | Path, num_classes: int) -> tuple[str, dict[str, f
     """
     try:
         results = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f'{path}: cannot be read as results of tools/test.py: {error}') from error
     tables = [name for name in (results if isinstance(results, dict) else ()) if name.endswith(_TABLE)]
     if len(tables) != 1:

@@ -1,11 +1,12 @@
 """CIFAR-10 from its official python archive."""
 
+import gzip
 import hashlib
 import pickle
 import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from mmsagan.registry import DATASETS
 from mmsagan.utils.pickles import load_array_pickle
 
 CHECKSUM_FILE = 'md5sums.txt'
+# The official parts have 31 MB each, the archive 186 MB unpacked in 9 members; what is far beyond that was made to fill memory.
+MAX_PART, MAX_ARCHIVE, MAX_MEMBERS = 1 << 28, 1 << 30, 1000
 
 
 @DATASETS.register_module()
@@ -67,7 +70,7 @@ class CIFAR10(ArrayDataset):
     def _checksums(self, parts: Mapping[str, bytes]) -> Mapping[str, str]:
         if CHECKSUM_FILE not in parts:
             return self.official_md5
-        lines = [line.split() for line in parts[CHECKSUM_FILE].decode().splitlines() if line.strip()]
+        lines = [line.split() for line in parts[CHECKSUM_FILE].decode(errors='replace').splitlines() if line.strip()]
         stated = {line[-1].lstrip('*'): line[0] for line in lines}
         missing = [name for name in parts if name not in stated and name != CHECKSUM_FILE]
         if missing:
@@ -78,29 +81,71 @@ class CIFAR10(ArrayDataset):
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         for folder in (root / self.folder, root):
             if all((folder / name).is_file() for name in names):
-                return {name: (folder / name).read_bytes() for name in (*names, CHECKSUM_FILE) if (folder / name).is_file()}
+                return {name: _read_part(folder / name) for name in (*names, CHECKSUM_FILE) if (folder / name).is_file()}
         if (root / self.archive).is_file():
-            return self._read_archive(root / self.archive, names)
+            wanted = {f'{self.folder}/{name}': name for name in (*names, CHECKSUM_FILE)}
+            parts = _read_archive(root / self.archive, wanted)
+            missing = [name for name in names if name not in parts]
+            if missing:
+                raise DataError(f'{root / self.archive}: no {", ".join(missing)} in it')
+            return parts
         raise DataError(
             f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
             '(https://www.cs.toronto.edu/~kriz/cifar.html)'
         )
 
-    def _read_archive(self, path: Path, names: list[str]) -> dict[str, bytes]:
-        # Only members of the expected names are read, and into memory: nothing in the archive can reach the disk.
-        wanted = {f'{self.folder}/{name}': name for name in (*names, CHECKSUM_FILE)}
-        parts = {}
-        try:
-            with tarfile.open(path, 'r:gz') as archive:
-                for member in archive:
-                    if member.isfile() and member.name in wanted:
-                        parts[wanted[member.name]] = archive.extractfile(member).read()
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise DataError(f'{path}: not a whole .tar.gz archive ({error}); fetch it again') from error
-        missing = [name for name in names if name not in parts]
-        if missing:
-            raise DataError(f'{path}: no {", ".join(missing)} in it')
-        return parts
+
+def _read_part(path: Path) -> bytes:
+    if path.stat().st_size > MAX_PART:
+        raise DataError(
+            f'{path}: {path.stat().st_size} bytes are too many for a part of CIFAR-10, which has {MAX_PART} at most'
+        )
+    return path.read_bytes()
+
+
+def _read_archive(path: Path, wanted: Mapping[str, str]) -> dict[str, bytes]:
+    """The plain files of these names in a .tar.gz archive, read into memory: nothing in the archive can reach the disk.
+
+    Args:
+        path: The archive.
+        wanted: What each file is to be called, by its name in the archive.
+
+    Raises:
+        DataError: The archive is damaged, or larger unpacked than a data set of this kind is.
+    """
+    parts = {}
+    try:
+        # As a stream: read once from front to back, whatever the headers say.
+        with gzip.open(path) as file, tarfile.open(fileobj=_Bounded(file, MAX_ARCHIVE), mode='r|') as archive:
+            for count, member in enumerate(archive):
+                if count == MAX_MEMBERS:
+                    raise DataError(f'{path}: it has more than {MAX_MEMBERS} members, and is none of CIFAR-10')
+                # A sparse file's size is what its header says, and no more of it has to be there.
+                if member.name not in wanted or not member.isfile() or member.issparse():
+                    continue
+                if member.size > MAX_PART:
+                    raise DataError(f'{path}: {member.name} claims {member.size} bytes, a part has {MAX_PART} at most')
+                parts[wanted[member.name]] = archive.extractfile(member).read()
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # of damaged headers, tarfile raises what comes to it
+        raise DataError(f'{path}: not a whole .tar.gz archive ({error}); fetch it again') from error
+    return parts
+
+
+class _Bounded:
+    """What can be read of a file that unpacks to no more than ``limit`` bytes."""
+
+    def __init__(self, file: BinaryIO, limit: int):
+        self.file = file
+        self.left = limit
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.ReadError('it unpacks to more bytes than CIFAR-10 has')
+        return data
 
 
 def parse_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +160,18 @@ def parse_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f'{name}: cannot be read: {error}') from error
     if not isinstance(batch, dict) or not {'data', 'labels'} <= set(batch):
         raise DataError(f'{name}: no CIFAR batch, which is a dict with data and labels')
-    pixels, labels = np.asarray(batch['data']), np.asarray(batch['labels'])
+    pixels, labels = batch['data'], _labels(batch['labels'])
+    if not isinstance(pixels, np.ndarray) or labels is None:
+        raise DataError(f'{name}: expected an array of pixels and a list of whole numbers as labels')
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072 or labels.shape != pixels.shape[:1]:
         raise DataError(
             f'{name}: expected data (N, 3072) uint8 and N labels, found {pixels.shape} {pixels.dtype} and {labels.shape}'
         )
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+
+
+def _labels(values) -> np.ndarray | None:
+    """Labels as an array of whole numbers, if they are that."""
+    if isinstance(values, (list, tuple)) and all(isinstance(value, (int, np.integer)) for value in values):
+        values = np.array(values) if values else np.zeros(0, np.int64)
+    return values if isinstance(values, np.ndarray) and values.dtype.kind in 'iu' else None

@@ -2,15 +2,21 @@
 
 import functools
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from mmsagan.datasets.arrays import ArrayDataset
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
+
+# The largest sets of the family have 0.6 GB.
+MAX_IDX = 1 << 30
+MAX_DIMENSIONS = 4
 
 
 @DATASETS.register_module()
@@ -93,27 +99,46 @@ class FashionMNIST(ArrayDataset):
 def read_idx(path: str | Path) -> np.ndarray:
     """Reads a file of the MNIST family's IDX format with unsigned bytes, gzipped or not.
 
+    Of a gzipped file, no more is unpacked than its header promises.
+
     Raises:
-        DataError: The file is not IDX, holds another type, or is truncated.
+        DataError: The file is not IDX, holds another type, is truncated, or larger than :data:`MAX_IDX`.
     """
     path = Path(path)
     opened = gzip.open(path) if path.suffix == '.gz' else path.open('rb')
     try:
         with opened as file:
-            data = file.read()
+            shape = _read_idx_shape(path, file)
+            # Python integers: the header is not to be trusted, and numpy's product would overflow.
+            size = math.prod(shape)
+            promise = f'the header promises {size} bytes ({"x".join(map(str, shape))})'
+            if size > MAX_IDX:
+                raise DataError(f'{path}: {promise}, more than the {MAX_IDX} that are read')
+            data = _read_at_most(file, size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f'{path}: cannot be read ({error})') from error
-    if len(data) < 4 or data[:3] != b'\x00\x00\x08':
+    if size != len(data):
+        raise DataError(f'{path}: {promise}, the file has {"more" if len(data) > size else len(data)}')
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_idx_shape(path: Path, file: BinaryIO) -> tuple[int, ...]:
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != b'\x00\x00\x08':
         raise DataError(f'{path}: not an IDX file of unsigned bytes')
-    dimensions = data[3]
-    if dimensions == 0 or len(data) < 4 + 4 * dimensions:
+    dimensions = start[3]
+    header = file.read(4 * dimensions)
+    if dimensions == 0 or len(header) < 4 * dimensions:
         raise DataError(f'{path}: truncated IDX header')
-    shape = struct.unpack(f'>{dimensions}I', data[4 : 4 + 4 * dimensions])
-    body = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
-    # Python integers: the header is not to be trusted, and numpy's product would overflow.
-    size = 1
-    for length in shape:
-        size *= length
-    if size != len(body):
-        raise DataError(f'{path}: the header promises {size} bytes ({"x".join(map(str, shape))}), the file has {len(body)}')
-    return body.reshape(shape)
+    if dimensions > MAX_DIMENSIONS:
+        raise DataError(f'{path}: an array of {dimensions} dimensions, images have 3 and labels 1')
+    return struct.unpack(f'>{dimensions}I', header)
+
+
+def _read_at_most(file: BinaryIO, size: int) -> bytes:
+    # Piece by piece: a reader asked for all at once takes the memory for it at once.
+    pieces, left = [], size
+    while left and (piece := file.read(min(left, 1 << 20))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b''.join(pieces)

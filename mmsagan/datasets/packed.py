@@ -34,6 +34,7 @@ JOURNAL = 'packing.jsonl'  # there while the folder is not finished
 FORMAT, VERSION = 'mmsagan packed images', 1
 LAYOUTS = ('square', 'short-side')
 TOOL = 'tools/dataset_converters/pack_images.py'
+MAX_RATIO = 64  # longer images, compared with their short side, are not packed: they might not fit into memory
 _CROPS = {'random': RandomCropLongEdge, 'center': CenterCropLongEdge}
 
 
@@ -101,16 +102,26 @@ class Recipe:
                     f'{path}: version {content["version"]} of the format, this is mmsagan for {VERSION}; pack again'
                 )
             recipe = cls(**dict(content, job=Job(**content['job'])))
-            names = {IMAGES, LABELS} | ({SIZES} if recipe.job.layout == 'short-side' else set())
-            if recipe.format != FORMAT or recipe.job.layout not in LAYOUTS or set(recipe.files) != names:
-                raise ValueError('it describes something else')
+            recipe._check()
             return recipe
         except OSError as error:
             raise DataError(_not_packed(folder, error)) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last one of deeply nested lists
             raise DataError(
                 f'{path} is damaged or not the recipe of a packed data set ({error}); pack again by {TOOL}'
             ) from error
+
+    def _check(self) -> None:
+        """Raises a ValueError or TypeError if a value is not of its kind."""
+        names = {IMAGES, LABELS} | ({SIZES} if self.job.layout == 'short-side' else set())
+        if self.format != FORMAT or self.job.layout not in LAYOUTS or set(self.files) != names:
+            raise ValueError('it describes something else')
+        numbers = [self.num_images, self.job.size, *(note['bytes'] for note in self.files.values())]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError('a number of images, pixels or bytes is none')
+        texts = [*self.classes, *self.skipped, *(note['sha256'] for note in self.files.values())]
+        if not all(isinstance(text, str) for text in texts) or isinstance(self.classes, str):
+            raise ValueError('a name or a sum is no text')
 
 
 def _not_packed(folder: Path, error: OSError) -> str:
@@ -200,7 +211,7 @@ class PackedImages(StoredDataset):
             )
         try:
             self._open(folder, recipe)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # numpy raises an EOFError of an empty file, for instance
             raise DataError(f'{folder}: damaged, {error}; pack again by {TOOL}') from error
         self.describe(recipe.classes, self.labels)
         return range(recipe.num_images)
@@ -224,6 +235,8 @@ class PackedImages(StoredDataset):
             self._sizes = _load_checked(folder / SIZES, recipe, np.int64, (count, 2))
             if count and (self._sizes.min(axis=1) != size).any():
                 raise ValueError(f'{SIZES} has images whose short side is not {size}')
+            if count and self._sizes.max() > MAX_RATIO * size:
+                raise ValueError(f'{SIZES} has images more than {MAX_RATIO} times as long as wide')
             self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
             expected = (int(self._ends[-1]) if count else 0,)
         _check(self._mapped.array, IMAGES, np.uint8, expected)
@@ -251,6 +264,8 @@ def _load_checked(path: Path, recipe: Recipe, dtype: type, shape: tuple[int, ...
     return array
 
 
-def _check(array: np.ndarray, name: str, dtype: type, shape: tuple[int, ...]) -> None:
+def _check(array, name: str, dtype: type, shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f'{name} is no .npy file')
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(f'{name} is {array.shape} {array.dtype} instead of {shape} {np.dtype(dtype)}')

@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform, Resize
 
 from mmsagan.datasets.base import UnreadableImageError
+from mmsagan.datasets.packed import MAX_RATIO
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile
 
 
@@ -30,12 +31,10 @@ def make_transforms(layout: str, size: int, interpolation: str) -> list[BaseTran
 class _RefuseStrips(BaseTransform):
     """Refuses images that are very much longer than wide: with their short side resized, they may not fit into memory."""
 
-    longest = 64
-
     def transform(self, results: dict) -> dict:
         height, width = results['img'].shape[:2]
-        if max(height, width) > self.longest * min(height, width):
-            reason = f'{width}x{height} pixels, more than {self.longest} times as long as wide'
+        if max(height, width) > MAX_RATIO * min(height, width):
+            reason = f'{width}x{height} pixels, more than {MAX_RATIO} times as long as wide'
             raise UnreadableImageError(results.get('img_path', 'an array'), reason)
         return results
 

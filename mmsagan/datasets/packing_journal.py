@@ -46,7 +46,9 @@ class Journal:
                 check_same_job(self.folder, records[0], self.job)
             for record in records[1:]:
                 self._count(**record)
-        except (ValueError, TypeError, AttributeError) as error:
+            if not all(type(number) is int and number >= 0 for number in (self.done, self.end, *self.skipped)):
+                raise ValueError('a number in it is none')
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f'{path} is damaged ({error}); delete {self.folder}, pack again') from error
         self._file = path.open('r+b' if lines else 'w+b')
         self._file.truncate(sum(map(len, whole)))

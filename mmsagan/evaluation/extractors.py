@@ -117,8 +117,10 @@ class FeatureExtractor(nn.Module):
 class StyleGANInception(FeatureExtractor):
     """Tero Karras' TorchScript of the original Inception (2015), which resizes inside. 2 048 features, 1 008 classes.
 
+    TorchScript is a program: what is fetched must have the sum of the published file, and a file given by its path is run.
+
     Args:
-        path: The file; None fetches it into the cache.
+        path: The file, or another URL of the published one; None fetches that into the cache.
 
     Raises:
         DataError: The file is no TorchScript, or does not have this interface.
@@ -134,7 +136,9 @@ class StyleGANInception(FeatureExtractor):
 
     def __init__(self, path: str | None = None):
         super().__init__()
-        path = _given_file(path) or cached_file(self.url, self.sha256)
+        # TorchScript is a program, and loading runs it: either this one, wherever it is fetched from, or the user's own file.
+        is_fetched = path is None or path.startswith(URLS)
+        path = cached_file(path or self.url, self.sha256) if is_fetched else _given_file(path)
         try:
             self.network = torch.jit.load(str(path), map_location='cpu').eval()
         except (RuntimeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mmsagan.utils.pickles import load_array_pickle
 _MODULE_NAMES = (b'cnumpy._core.multiarray\n_reconstruct\n', b'cnumpy.core.multiarray\n_reconstruct\n')
 # How other projects call the two arrays: MMGeneration; MMagic; pytorch-fid and ADM.
 _KEYS = (('mean', 'cov'), ('real_mean', 'real_cov'), ('mu', 'sigma'))
+_MAX_BYTES = 1 << 31  # the covariance of 16 000 features; Inception has 2 048
 
 
 class Moments:
@@ -142,10 +143,9 @@ def load_statistics(path: str | Path) -> Statistics:
     if not path.is_file():
         raise DataError(f'statistics {path} do not exist; tools/utils/inception_stat.py makes them')
     try:
-        data = path.read_bytes()
-        content = _load_npz(data) if data[:2] == b'PK' else load_array_pickle(data)
+        content = _read(path)
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise DataError(f'{path}: cannot be read as statistics: {error}') from error
+        raise DataError(f'{path}: cannot be read as statistics: {str(error) or type(error).__name__}') from error
     if isinstance(content, dict):
         for mean, cov in _KEYS:
             if mean in content and cov in content:
@@ -153,24 +153,54 @@ def load_statistics(path: str | Path) -> Statistics:
     raise DataError(f'{path}: no statistics, which are a mean and a covariance under the names of one of {_KEYS}')
 
 
-def _load_npz(data: bytes) -> dict:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+def _read(path: Path):
+    """What the file holds that may be of use: everything in a pickle, the arrays of known names in an archive."""
+    with path.open('rb') as file:
+        is_archive = file.read(2) == b'PK'
+    if is_archive:
+        return _load_npz(path)
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f'it has more than {_MAX_BYTES} bytes')
+    return load_array_pickle(path.read_bytes())
+
+
+def _load_npz(path: Path) -> dict:
+    names = {*(name for pair in _KEYS for name in pair), *(field.name for field in fields(Statistics))}
+    with np.load(path, allow_pickle=False) as archive:
+        # Before anything is unpacked: a compressed array of zeros takes a thousandth of its size.
+        for member in archive.zip.infolist():
+            if member.filename.removesuffix('.npy') in names and member.file_size > _MAX_BYTES:
+                raise ValueError(f'{member.filename} in it has more than {_MAX_BYTES} bytes')
+        return {key: archive[key] for key in names.intersection(archive.files)}
 
 
 def _checked(path: Path, content: dict, mean, cov) -> Statistics:
-    if np.iscomplexobj(mean) or np.iscomplexobj(cov):
-        raise DataError(f'{path}: mean or covariance is complex')
-    try:
-        mean, cov = (np.ascontiguousarray(values, np.float64) for values in (mean, cov))
-        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f'{path}: mean, covariance or size is no number ({error})') from error
+    mean, cov = _numbers(path, mean), _numbers(path, cov)
     if mean.ndim != 1 or not mean.size or cov.shape != (len(mean), len(mean)):
         raise DataError(f'{path}: a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not belong together')
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise DataError(f'{path}: the statistics hold NaN or Inf')
+    try:
+        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f'{path}: the size is no number, or whether it is the whole set is not said by one ({error})'
+        ) from error
     if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
         raise DataError(f'{path}: no covariance, which is symmetric and has no negative variances, or a negative size')
-    texts = {key: str(content.get(key, '')) for key in ('extractor', 'content')}
-    return Statistics(mean, cov, size, name=str(content.get('name', '')) or path.stem, whole=whole, **texts)
+    texts = {key: _text(content.get(key)) for key in ('extractor', 'content')}
+    return Statistics(mean, cov, size, name=_text(content.get('name')) or path.stem, whole=whole, **texts)
+
+
+def _numbers(path: Path, values) -> np.ndarray:
+    """An array in float64. Lists are not taken: nested in each other, a few of them hold more numbers than there is memory."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in 'iuf':
+        what = 'complex' if isinstance(values, np.ndarray) and values.dtype.kind == 'c' else 'no array of numbers'
+        raise DataError(f'{path}: mean or covariance is {what}')
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _text(value) -> str:
+    """A text, which archives have as an array; empty for anything else."""
+    is_text = isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == 'U')
+    return str(value) if is_text else ''

@@ -1,11 +1,12 @@
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
+from mmsagan.datasets import EmbeddedMNIST, FashionMNIST, mnist
 from mmsagan.datasets.arrays import pad_to
 from mmsagan.datasets.mnist import read_idx
 from mmsagan.errors import DataError
@@ -74,7 +75,9 @@ def test_images_without_labels(fashion_root):
         (b'\x00\x00\x0d\x01' + b'\x00' * 8, 'not an IDX file of unsigned bytes'),
         (b'\x00\x00\x08\x03\x00\x00', 'truncated IDX header'),
         (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], r'promises 6 bytes \(2x3\), the file has 5'),
-        (b'\x00\x00\x08\x03' + b'\xff' * 12 + b'\x00', 'promises'),
+        (b'\x00\x00\x08\x03' + b'\xff' * 12 + b'\x00', 'promises .* more than the 1073741824 that are read'),
+        (b'\x00\x00\x08\x09' + bytes(40), '9 dimensions'),
+        (idx_bytes(np.zeros((2, 3), np.uint8)) + b'?', r'promises 6 bytes \(2x3\), the file has more'),
     ],
 )
 def test_broken_idx_files(tmp_path, data, message):
@@ -100,4 +103,18 @@ def test_damaged_compression(tmp_path):
     data[5000:5100] = bytes(100)
     (tmp_path / 'images.gz').write_bytes(bytes(data))
     with pytest.raises(DataError, match=r'images\.gz'):
+        read_idx(tmp_path / 'images.gz')
+
+
+def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path, monkeypatch):
+    """No more is unpacked than one byte over the promise: of 100 MB here, and as it might be of 100 GB."""
+    (tmp_path / 'images.gz').write_bytes(gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)) + bytes(10**8), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r'images\.gz: the header promises 6 bytes \(2x3\), the file has more'):
+        read_idx(tmp_path / 'images.gz')
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**7
+    monkeypatch.setattr(mnist, 'MAX_IDX', 5)
+    with pytest.raises(DataError, match='more than the 5 that are read'):
         read_idx(tmp_path / 'images.gz')

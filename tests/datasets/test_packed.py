@@ -251,7 +251,9 @@ def test_foreign_images_of_the_same_length(copy):
         (lambda recipe: recipe['files'].update({'../../x': {}}), 'not the recipe'),
         (lambda recipe: recipe['files']['images.npy'].pop('bytes'), 'damaged'),
         (lambda recipe: recipe.update(num_images=17), 'labels.npy is'),
-        (lambda recipe: recipe.update(num_images='18'), 'labels.npy is'),
+        (lambda recipe: recipe.update(num_images='18'), 'not the recipe'),
+        (lambda recipe: recipe.update(classes=5), 'not the recipe'),
+        (lambda recipe: recipe.update(classes=[0, 1, 2]), 'not the recipe'),
         (lambda recipe: recipe.update(classes=['a', 'b']), 'label 2 is out of range'),
     ],
 )

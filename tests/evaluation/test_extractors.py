@@ -62,6 +62,17 @@ class Unlike(torch.nn.Module):
         return F.softmax(self.output(features) * 2, dim=1)
 
 
+def test_torchscript_from_the_web_is_the_published_one_or_is_not_run(tmp_path, monkeypatch, inception_file):
+    """It is a program. Another URL may be a mirror, and its file has to have the same sum."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    place = tmp_path / 'hub' / 'mmsagan' / 'example.org' / 'inception.pt'
+    place.parent.mkdir(parents=True)
+    place.write_bytes(Path(inception_file).read_bytes())
+    monkeypatch.setattr(torch.jit, 'load', lambda *args, **kwargs: pytest.fail('it was run'))
+    with pytest.raises(DownloadError, match=f'{StyleGANInception.sha256} expected'):
+        StyleGANInception('https://example.org/inception.pt')
+
+
 def test_torchscript_whose_layers_cannot_be_shared(tmp_path):
     torch.jit.script(Unlike()).save(str(tmp_path / 'unlike.pt'))
     extractor = StyleGANInception(str(tmp_path / 'unlike.pt'))

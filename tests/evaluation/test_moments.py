@@ -102,7 +102,7 @@ class Attack:
         (pickle.dumps([1, 2]), 'no statistics'),
         (pickle.dumps(dict(mean=np.zeros(2), cov=np.eye(3))), 'do not belong together'),
         (pickle.dumps(dict(mean=np.zeros(2), cov=np.eye(2) * np.nan)), 'NaN or Inf'),
-        (pickle.dumps(dict(mean='text', cov=np.eye(2))), 'is no number'),
+        (pickle.dumps(dict(mean='text', cov=np.eye(2))), 'is no array of numbers'),
         (pickle.dumps(dict(mean=np.zeros(9), cov=np.eye(9)))[:-200], 'cannot be read'),
         (b'PK\x03\x04 truncated', 'cannot be read'),
         (b'\x89PNG\r\n', 'cannot be read'),
@@ -123,7 +123,7 @@ def test_damaged_and_hostile_files(tmp_path, content, message):
         (dict(mean=np.zeros(2), cov=np.array([[1.0, 5.0], [0.0, 1.0]])), 'symmetric'),
         (dict(mean=np.zeros(2), cov=-np.eye(2)), 'no negative variances'),
         (dict(mean=np.zeros(2), cov=np.eye(2), size=-5), 'negative size'),
-        (dict(mean=np.zeros(2), cov=np.eye(2), size=np.inf), 'is no number'),
+        (dict(mean=np.zeros(2), cov=np.eye(2), size=np.inf), 'the size is no number'),
         (dict(mean=np.zeros(2) * 1j, cov=np.eye(2)), 'is complex'),
     ],
 )
