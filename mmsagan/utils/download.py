@@ -25,11 +25,14 @@ TIMEOUT = 30
 RETRIES = 3
 RETRY_WAIT = 2.0
 CHUNK = 1 << 18
+MAX_BYTES = 1 << 32
+# A server that sends less than this in the mean, after a minute, keeps the connection and its client to no end.
+SLOWEST, PATIENCE = 1000, 60.0
 # How a connection ends that was there before. One that cannot be made at all is a URLError, and is not tried again.
 _DROPPED = (ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
 
 
-def cached_file(url: str, sha256: str | None = None, folder: str | Path | None = None) -> Path:
+def cached_file(url: str, sha256: str | None = None, folder: str | Path | None = None, max_bytes: int = MAX_BYTES) -> Path:
     """Gives the local path of a file on the web, and fetches it on first use.
 
     Every use compares the file with the pinned sum. Without one, the sum of the first use is recorded beside the file, in
@@ -40,12 +43,14 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
         url: An ``https://`` URL (``http://`` only on this machine). Its query and fragment are no part of the local name.
         sha256: The pinned sum: all 64 hex digits, or at least the first 8.
         folder: Where files are kept, as ``<folder>/<host>/<path of the URL>``; ``mmsagan`` in torch's hub folder by default.
+        max_bytes: What is larger is not fetched, whether the server says so before or not. A file put there by hand may be
+            larger.
 
     Returns:
         The absolute path of the file.
 
     Raises:
-        DownloadError: The URL is refused, the file cannot be fetched, or its sum is another one.
+        DownloadError: The URL is refused, the file cannot be fetched or is too large, or its sum is another one.
         ConfigError: ``sha256`` is no sum.
     """
     path = _cache_path(url, folder)
@@ -57,7 +62,7 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
             path.parent.mkdir(parents=True, exist_ok=True)
             # Of several ranks that ask at once, one fetches; the others wait, and then find the file.
             with FileLock(f'{path}.lock'):
-                _provide(url, path, pinned)
+                _provide(url, path, pinned, max_bytes)
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if type(error) is URLError else error
         raise DownloadError(
@@ -80,7 +85,7 @@ def _cache_path(url: str, folder: str | Path | None) -> Path:
     if is_odd or not has_host or not parts or parsed.path.endswith('/'):
         raise DownloadError(f'{url}: not the URL of a file')
     folder = Path(torch.hub.get_dir(), 'mmsagan') if folder is None else Path(folder)
-    return Path(folder.expanduser().absolute(), parsed.netloc, *parts)
+    return Path(folder.expanduser().absolute(), parsed.netloc.lower(), *parts)
 
 
 def _is_trusted(url: str) -> bool:
@@ -99,12 +104,22 @@ def _is_ready(path: Path, pinned: str | None) -> bool:
     return _sum(path).startswith(expected)
 
 
-def _provide(url: str, path: Path, pinned: str | None) -> None:
+def _provide(url: str, path: Path, pinned: str | None, max_bytes: int) -> None:
     """Puts the file in its place, if it is not there, and checks or records its sum."""
     part = _beside(path, '.part')
     is_new = not path.is_file()
     if is_new:
-        _fetch(url, part)
+        if pinned is None and not _beside(part, '.version').is_file():
+            # Nothing would tell whether the rest belongs to it.
+            part.unlink(missing_ok=True)
+        try:
+            _fetch(url, part, max_bytes)
+        except _TooLarge as error:
+            part.unlink(missing_ok=True)
+            raise DownloadError(
+                f'{url} is refused: it has more than {max_bytes / 1e9:.2f} GB ({error}). If it is what you want, fetch it by '
+                f'other means and put the file to {path}'
+            ) from error
     file = part if is_new else path
     found, recorded = _sum(file), _recorded_sum(path)
     expected = pinned or recorded
@@ -162,15 +177,22 @@ class _TrustedRedirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _fetch(url: str, part: Path) -> None:
+class _TooLarge(Exception):
+    """There are more bytes than may be fetched."""
+
+
+def _fetch(url: str, part: Path, max_bytes: int) -> None:
     """Fetches into ``part``; goes on where an earlier attempt ended."""
+    for file in (part, _beside(part, '.version')):
+        if file.is_symlink():  # somebody else's: writing would change a file anywhere
+            file.unlink()
     console = rich.get_console()
     columns = TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(part.stem, total=None)
         for retries_left in reversed(range(RETRIES + 1)):
             try:
-                _attempt(url, part, lambda done, total: progress.update(task, completed=done, total=total))
+                _attempt(url, part, max_bytes, lambda done, total: progress.update(task, completed=done, total=total))
                 break
             except _DROPPED:
                 if not retries_left:
@@ -181,7 +203,7 @@ def _fetch(url: str, part: Path) -> None:
     _beside(part, '.version').unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> None:
+def _attempt(url: str, part: Path, max_bytes: int, show: Callable[[int, int | None], None]) -> None:
     size = part.stat().st_size if part.is_file() else 0
     version = _beside(part, '.version')
     headers = {'User-Agent': 'mmsagan'}
@@ -192,7 +214,7 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
         headers['If-Range'] = version.read_text()
     try:
         with build_opener(_TrustedRedirects).open(Request(url, headers=headers), timeout=TIMEOUT) as response:
-            _receive(response, part, size, show)
+            _receive(response, part, size, max_bytes, show)
     except HTTPError as error:
         if error.code != 416 or not size:
             raise
@@ -201,7 +223,7 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
             raise ConnectionError('the part that was fetched earlier is none of this file') from error
 
 
-def _receive(response: HTTPResponse, part: Path, size: int, show: Callable[[int, int | None], None]) -> None:
+def _receive(response: HTTPResponse, part: Path, size: int, max_bytes: int, show: Callable[[int, int | None], None]) -> None:
     """Appends the answer to the part, or starts the part anew if the server sends the whole file."""
     if response.status == 206:
         # The server may send less than the rest: the whole file's length is what counts.
@@ -216,11 +238,20 @@ def _receive(response: HTTPResponse, part: Path, size: int, show: Callable[[int,
         _keep_version(response, _beside(part, '.version'))
     else:
         raise OSError(f'HTTP status {response.status} {response.reason}')
+    if total is not None and total > max_bytes:
+        raise _TooLarge(f'the server says {total} bytes')
+    begun, start = time.monotonic(), size
     with open(part, 'ab') as file:
-        while chunk := response.read(CHUNK):
-            file.write(chunk)
+        # What is there, and not a full chunk, which could be waited for one byte at a time.
+        while chunk := response.read1(CHUNK):
             size += len(chunk)
+            if size > max_bytes:
+                raise _TooLarge('and the server goes on sending')
+            file.write(chunk)
             show(size, total)
+            seconds = time.monotonic() - begun
+            if seconds > PATIENCE and size - start < SLOWEST * seconds:
+                raise TimeoutError(f'{size - start} bytes arrived in {seconds:.0f} seconds')
     if total is not None and size != total:
         raise ConnectionError(f'{size} of {total} bytes arrived')
 

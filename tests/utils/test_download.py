@@ -35,6 +35,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b'')
             return
         time.sleep(server.delay)
+        if server.pieces:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client has had enough
+                for piece in server.pieces():
+                    self.wfile.write(piece)
+            return
         is_stale = self.headers['If-Range'] not in (None, server.tag)
         if not wanted or is_stale or not server.knows_ranges:
             self.answer(200, server.content, ETag=server.tag)
@@ -67,6 +74,7 @@ def server(monkeypatch):
     server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     server.requests, server.redirects, server.content, server.tag = [], {}, CONTENT, '"1"'
     server.knows_ranges, server.largest_range, server.shift, server.drops, server.delay = True, 10**9, 0, 0, 0
+    server.pieces = None  # gives what is sent in place of the content, without saying how much it is
     server.host = f'127.0.0.1:{server.server_port}'
     server.url = f'http://{server.host}/some/file.bin'
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
@@ -134,6 +142,57 @@ def test_a_part_longer_than_the_file_is_dropped(server, path, tmp_path):
     beside(path, '.part').write_bytes(CONTENT + b'more')
     cached_file(server.url, SUM, tmp_path)
     assert path.read_bytes() == CONTENT and server.requests[-1] == ('/some/file.bin', None)
+
+
+def test_a_part_of_no_known_version_is_gone_on_with_only_to_a_pinned_sum(server, path, tmp_path):
+    """Without one, nothing would tell that the file is made of two."""
+    beside(path, '.part').write_bytes(bytes(1000))
+    cached_file(server.url, folder=tmp_path)
+    assert path.read_bytes() == CONTENT and server.requests == [('/some/file.bin', None)]
+
+
+def test_a_file_that_is_too_large_is_not_fetched(server, path, tmp_path):
+    with pytest.raises(DownloadError, match=f'more than 0.00 GB .*says {len(CONTENT)} bytes.*put the file to {path}'):
+        cached_file(server.url, SUM, tmp_path, max_bytes=len(CONTENT) - 1)
+    assert leftovers(path) <= {'file.bin.part.version'} and len(server.requests) == 1
+    assert cached_file(server.url, SUM, tmp_path, max_bytes=len(CONTENT)).read_bytes() == CONTENT
+
+
+def test_the_rest_of_a_file_that_is_too_large(server, path, tmp_path):
+    beside(path, '.part').write_bytes(CONTENT[:1000])
+    with pytest.raises(DownloadError, match=f'says {len(CONTENT)} bytes'):
+        cached_file(server.url, SUM, tmp_path, max_bytes=len(CONTENT) - 1)
+    assert not beside(path, '.part').exists()
+
+
+def test_a_server_that_does_not_stop_sending(server, path, tmp_path):
+    server.pieces = lambda: (bytes(10_000) for _ in range(10_000))
+    with pytest.raises(DownloadError, match='the server goes on sending'):
+        cached_file(server.url, folder=tmp_path, max_bytes=100_000)
+    assert not path.exists() and not beside(path, '.part').exists() and len(server.requests) == 1
+
+
+def test_a_server_that_sends_a_byte_now_and_then(server, path, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, 'PATIENCE', 0.1)
+    server.pieces = lambda: (time.sleep(0.03) or b'.' for _ in range(1000))
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match='bytes arrived in 0 seconds'):
+        cached_file(server.url, folder=tmp_path)
+    assert time.monotonic() - begun < 10 and len(server.requests) == 1 + download.RETRIES
+
+
+@pytest.mark.parametrize('suffix', ['.part', '.part.version'])
+def test_links_in_the_cache_are_not_written_through(server, path, tmp_path, suffix):
+    (tmp_path / 'precious').write_text('mine')
+    beside(path, suffix).symlink_to(tmp_path / 'precious')
+    assert cached_file(server.url, SUM, tmp_path).read_bytes() == CONTENT
+    assert (tmp_path / 'precious').read_text() == 'mine' and not path.is_symlink()
+
+
+def test_a_host_by_any_case_is_one(tmp_path):
+    (tmp_path / 'example.org').mkdir()
+    (tmp_path / 'example.org' / 'a.bin').write_bytes(CONTENT)
+    assert cached_file('https://Example.ORG/a.bin', SUM, tmp_path) == tmp_path / 'example.org' / 'a.bin'
 
 
 def test_a_part_of_an_older_version_is_dropped(server, path, tmp_path):
