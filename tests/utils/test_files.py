@@ -1,0 +1,71 @@
+import multiprocessing
+import os
+import stat
+
+import pytest
+
+from mmsagan.utils import files
+from mmsagan.utils.files import remove_unfinished, write_atomically
+
+
+@pytest.mark.parametrize('function', ['fsync', 'replace', 'chmod'])
+def test_what_cannot_be_finished_leaves_the_old_file(tmp_path, monkeypatch, function):
+    path = tmp_path / 'statistics.pkl'
+    write_atomically(path, b'old')
+
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(files.os, function, fail)
+    with pytest.raises(OSError, match='No space'):
+        write_atomically(path, b'new')
+    assert path.read_bytes() == b'old' and [other.name for other in tmp_path.iterdir()] == ['statistics.pkl']
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """And the name is, before the function returns."""
+    order = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor):
+        order.append('folder' if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 'content')
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, 'fsync', noted_fsync)
+    monkeypatch.setattr(files.os, 'replace', lambda *paths: (order.append('name'), replace(*paths)))
+    write_atomically(tmp_path / 'a' / 'file', b'content')
+    assert order == ['content', 'name', 'folder']
+    assert stat.S_IMODE((tmp_path / 'a' / 'file').stat().st_mode) == 0o666 & ~files._UMASK
+
+
+def _write_and_die(path, moment):
+    original = getattr(os, moment)
+
+    def die(*arguments):
+        if moment == 'replace':
+            original(*arguments)
+        os.kill(os.getpid(), 9)
+
+    setattr(files.os, moment, die)
+    write_atomically(path, b'new')
+
+
+@pytest.mark.parametrize('moment, content', [('fsync', b'old'), ('replace', b'new')])
+def test_a_kill_while_writing(tmp_path, moment, content):
+    path = tmp_path / 'file'
+    write_atomically(path, b'old')
+    process = multiprocessing.get_context('fork').Process(target=_write_and_die, args=(path, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -9 and path.read_bytes() == content
+    left = remove_unfinished(tmp_path)
+    assert len(left) == (moment == 'fsync') and [other.name for other in tmp_path.iterdir()] == ['file']
+
+
+def test_nothing_else_is_removed(tmp_path):
+    names = {'file.unfinished', '.hidden', '.notes.unfinished', '.a.toolongending.unfinished', '.iter_1.pth.abc_1234.unfinished'}
+    for name in names:
+        (tmp_path / name).write_bytes(b'')
+    assert [path.name for path in remove_unfinished(tmp_path)] == ['.iter_1.pth.abc_1234.unfinished']
+    assert {path.name for path in tmp_path.iterdir()} == names - {'.iter_1.pth.abc_1234.unfinished'}
+    assert remove_unfinished(tmp_path / 'not there') == []
