@@ -41,7 +41,7 @@ def test_another_thread_leaves_the_handlers_alone(handlers):
 
 
 def test_loader_processes_leave_signals_to_the_main_one(handlers):
-    """Sent to all of them at once, as a terminal does, the first one changes nothing here; the main process ends them itself."""
+    """Sent to all of them at once, as terminals do, the first one changes nothing; the main process ends them itself."""
     init_loader_process(0)
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)

@@ -63,7 +63,13 @@ def test_a_kill_while_writing(tmp_path, moment, content):
 
 
 def test_nothing_else_is_removed(tmp_path):
-    names = {'file.unfinished', '.hidden', '.notes.unfinished', '.a.toolongending.unfinished', '.iter_1.pth.abc_1234.unfinished'}
+    names = {
+        'file.unfinished',
+        '.hidden',
+        '.notes.unfinished',
+        '.a.toolongending.unfinished',
+        '.iter_1.pth.abc_1234.unfinished',
+    }
     for name in names:
         (tmp_path / name).write_bytes(b'')
     assert [path.name for path in remove_unfinished(tmp_path)] == ['.iter_1.pth.abc_1234.unfinished']
