@@ -91,6 +91,26 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
             torch.testing.assert_close(other[name], gradient, rtol=1e-5, atol=1e-5)
 
 
+def test_all_processes_skip_an_update_if_one_has_to(tmp_path):
+    """The second of three iterations has a NaN in D's loss, on the second process alone."""
+    script = Path(__file__).parent / 'nan_on_one_process.py'
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={free_port()}', str(script)]
+    result = subprocess.run([*command, str(tmp_path / 'out')], env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    processes = [torch.load(tmp_path / f'out.{rank}') for rank in range(2)]
+    for process in processes:
+        assert [entry['skips']['discriminator'] for entry in process['results']] == [(0, None), (1, 'loss'), (1, None)]
+        assert [entry['skips']['generator'] for entry in process['results']] == [(0, None)] * 3
+        assert all(entry['finite'] for entry in process['results'])
+        trained = [
+            any(name.startswith('discriminator') and not name.endswith(('_u', '_v')) for name in entry['changed'])
+            for entry in process['results']
+        ]
+        assert trained == [True, False, True]
+    one, two = (process['state'] for process in processes)
+    assert len(one) > 40 and all(torch.equal(one[name], two[name]) for name in one), 'the weights stay the same ones'
+
+
 @pytest.mark.parametrize('options', [[], ['model.discriminator_steps=1', 'model.share_fake=True']], ids=['', 'share_fake'])
 def test_dist_train_on_one_node(tmp_path, cifar_root, options):
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *train_options(tmp_path / 'run', cifar_root)]

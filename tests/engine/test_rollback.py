@@ -1,15 +1,18 @@
 """Which checkpoints a training may go back to."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import CosineAnnealingLR, OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from mmsagan.engine.rollback import good_checkpoint, is_finite, scale_learning_rates
+from mmsagan.engine.rollback import good_checkpoint, is_finite, roll_back, scale_learning_rates
+from mmsagan.utils.random_states import random_states
 
 
 @pytest.fixture
@@ -101,3 +104,16 @@ def test_rates_and_their_schedules_are_scaled_together(number_of_networks):
     runner.param_schedulers = None
     scale_learning_rates(runner, 0.5)
     assert all(rates[-1] in (0.2, pytest.approx(0.6)) for rates in runner.optim_wrapper.get_lr().values())
+
+
+@pytest.mark.parametrize('seed', [2022, None])
+def test_random_numbers_go_on(quick_runner, seed):
+    """MMEngine sets the checkpoint's seed where the config has none."""
+    runner = quick_runner(4, randomness=dict(seed=seed))
+    runner.train()
+    expected = random_states()
+    roll_back(runner, Path(runner.work_dir) / 'iter_2.pth')
+    assert runner.iter == 2 and int(runner.model.iteration) == 2
+    states = random_states()
+    assert states['python'] == expected['python'] and torch.equal(states['torch'], expected['torch'])
+    assert np.array_equal(states['numpy'][1], expected['numpy'][1]) and states['numpy'][2:] == expected['numpy'][2:]

