@@ -19,6 +19,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     consistency=dict(type='ConsistencyHook'),
     divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20, rollbacks=0),
+    collapse=dict(type='CollapseHook', interval=1000),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
     # Without save_best, the checkpoints with the best IS and the best FID of the val_evaluator are kept, too.

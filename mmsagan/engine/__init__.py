@@ -1,7 +1,7 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
 from mmsagan.engine.finite_steps import AmpOptimWrapper, OptimWrapper
-from mmsagan.engine.hooks import CheckpointHook, ConsistencyHook, DivergenceHook, ProgressHook, VisualizationHook
+from mmsagan.engine.hooks import CheckpointHook, CollapseHook, ConsistencyHook, DivergenceHook, ProgressHook, VisualizationHook
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.runner import GANRunner
@@ -12,6 +12,7 @@ __all__ = [
     'AmpOptimWrapper',
     'BFloat16OptimWrapper',
     'CheckpointHook',
+    'CollapseHook',
     'ConsistencyHook',
     'DivergenceHook',
     'GANRunner',

@@ -59,28 +59,33 @@ def quick_runner(tmp_path, cifar_root, monkeypatch):
     """Makes the runner of a small training: quick_runner(max_iters, hooks=dict(...), model=dict(...), **runner's arguments)."""
     monkeypatch.setattr(runner, 'collect_env', dict)  # it asks compilers for their versions
 
-    def make(max_iters=4, hooks=None, model=None, optim_wrapper=None, work_dir='run', noting=None, **kwargs) -> Runner:
+    def make(
+        max_iters=4, hooks=None, model=None, optim_wrapper=None, work_dir='run', batch_size=4, noting=None, **kwargs
+    ) -> Runner:
         adam = dict(optimizer=dict(type='Adam', lr=2e-4))
         defaults = dict(
-            model=dict(
-                type='SAGAN',
-                num_classes=10,
-                generator=dict(type='LinearGeneratorWithNorm'),
-                discriminator=dict(type='LinearDiscriminator'),
+            model={
+                'type': 'SAGAN',
+                'num_classes': 10,
+                'generator': dict(type='LinearGeneratorWithNorm'),
+                'discriminator': dict(type='LinearDiscriminator'),
                 **(model or {}),
-            ),
+            },
             work_dir=str(tmp_path / work_dir),
             train_dataloader=dict(
-                batch_size=4,
+                batch_size=batch_size,
                 num_workers=0,
                 dataset=dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')]),
                 sampler=dict(type='InfiniteSampler', shuffle=True),
                 collate_fn=dict(type='mmsagan.collate_batch'),
             ),
             train_cfg=dict(type='GANTrainLoop', max_iters=max_iters),
-            optim_wrapper=dict(
-                constructor='MultiOptimWrapperConstructor', generator=adam, discriminator=adam, **(optim_wrapper or {})
-            ),
+            optim_wrapper={
+                'constructor': 'MultiOptimWrapperConstructor',
+                'generator': adam,
+                'discriminator': adam,
+                **(optim_wrapper or {}),
+            },
             default_hooks={
                 'logger': dict(type='LoggerHook', interval=1),
                 'checkpoint': dict(type='CheckpointHook', interval=2, by_epoch=False),

@@ -2,6 +2,7 @@
 
 from mmsagan.engine.hooks.attention import AttentionVisualizationHook
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
+from mmsagan.engine.hooks.collapse import CollapseHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
 from mmsagan.engine.hooks.divergence import DivergenceHook
 from mmsagan.engine.hooks.progress import ProgressHook
@@ -10,6 +11,7 @@ from mmsagan.engine.hooks.visualization import VisualizationHook
 __all__ = [
     'AttentionVisualizationHook',
     'CheckpointHook',
+    'CollapseHook',
     'ConsistencyHook',
     'DivergenceHook',
     'ProgressHook',
