@@ -11,9 +11,11 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.cli import add_launcher, add_sampling, at_least, run_tool
 from mmsagan.apis.inference import init_model
-from mmsagan.apis.processes import find_device, join_processes
+from mmsagan.apis.processes import find_device, join_processes, watch_processes
 from mmsagan.apis.sample_files import check_output, write_samples
 from mmsagan.apis.sample_set import parse_classes, plan_samples
+from mmsagan.apis.zoo import resolve_config
+from mmsagan.engine.config import load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,8 +53,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    watch_processes(args.launcher)
     check_output(args.out, args.npz)
-    join_processes(args.launcher)
+    join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     samples = plan_samples(
         model,

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool
+from mmsagan.apis.processes import watch_processes
 from mmsagan.apis.train import (
     allow_tf32,
     enable_auto_scale_lr,
@@ -44,6 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    watch_processes(args.launcher)
     config = resolve_config(args.config)
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher

@@ -5,12 +5,15 @@ import ast
 import atexit
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
+from mmengine.dist import is_main_process
 
 from mmsagan.engine.distributed import leave_processes
+from mmsagan.engine.failures import FailureWatch, current_watch, guess_at, is_lost_connection
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
@@ -83,17 +86,42 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Runs a tool's main function and exits: 0 or its result; the error's code and one message for what the user can mend."""
+    """Runs a tool's main function and exits: 0 or its result; the error's code and one message for what the user can mend.
+
+    If it is one of several processes and fails, all of them end, with its message.
+    """
     if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     try:
         code = main()
-    except MMSAGANError as error:
-        print(f'{"" if isinstance(error, TrainingInterrupted) else "error: "}{message_of(error)}', file=sys.stderr)
+    except TrainingInterrupted as error:  # on all processes, and no failure: the first one may still have to save
+        if is_main_process():
+            print(message_of(error), file=sys.stderr)
+        code = error.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        if current_watch() is not None:
+            _fail_together(current_watch(), error)
+        if not isinstance(error, MMSAGANError):
+            raise
+        print(f'error: {message_of(error)}', file=sys.stderr)
         sys.exit(error.exit_code)
     # At the interpreter's end and not here: a process may run several tools, and cannot join its group a second time.
     atexit.register(leave_processes)
     sys.exit(code)
+
+
+def _fail_together(watch: FailureWatch, error: BaseException) -> None:
+    if isinstance(error, MMSAGANError):
+        message = f'error: {message_of(error)}'
+        watch.fail(message, message, error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        watch.fail('interrupted', 'interrupted', 130)
+    summary = f'{type(error).__name__}: {error}'.splitlines()[0]
+    is_lost = is_lost_connection(error)
+    if is_lost:
+        summary = guess_at(error)
+    report = ''.join(traceback.format_exception(error))
+    watch.fail(f'rank {watch.rank} has failed{": " + summary if is_lost else ""}\n{report}', summary, 1, is_secondary=is_lost)
 
 
 def message_of(error: MMSAGANError) -> str:

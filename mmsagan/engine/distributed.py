@@ -8,22 +8,20 @@ import torch
 from mmengine.device import is_cuda_available
 from mmengine.dist import is_distributed
 
+from mmsagan.engine.failures import current_watch
 from mmsagan.errors import ConfigError
 
 _NEEDED = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'),
 }
+DEFAULT_TIMEOUT = 1800  # seconds
 
 
-def prepare_distributed(cfg, launcher: str) -> None:
-    """Prepares the process group that the runner will find.
-
-    With GPUs nothing is left to do: MMEngine's runner starts NCCL. MMEngine sets a CUDA device unconditionally, so on a machine
-    without one the group is started here, over gloo, and DDP is told to stay on the CPU.
+def prepare_environment(launcher: str) -> None:
+    """Checks that a launcher started this process; of SLURM's variables it makes those that PyTorch reads.
 
     Args:
-        cfg: The experiment's config; its ``model_wrapper_cfg`` may be changed.
         launcher: ``'pytorch'`` (torchrun) or ``'slurm'``.
 
     Raises:
@@ -37,19 +35,58 @@ def prepare_distributed(cfg, launcher: str) -> None:
             f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
             + ('a script such as tools/dist_train.sh' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does')
         )
-    if is_cuda_available() or is_distributed():
-        return
     if launcher == 'slurm':
         _set_environment_from_slurm()
-    timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
+
+
+def prepare_distributed(cfg, launcher: str) -> None:
+    """Prepares the process group that the runner will find.
+
+    With GPUs nothing is left to do: MMEngine's runner starts NCCL. MMEngine sets a CUDA device unconditionally, so on a machine
+    without one the group is started here, over gloo, and DDP is told to stay on the CPU.
+
+    Args:
+        cfg: The experiment's config; its ``model_wrapper_cfg`` and ``env_cfg.dist_cfg`` may be changed.
+        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``.
+
+    Raises:
+        ConfigError: The launcher is another one, or did not start this process; or the timeout is not one.
+    """
+    prepare_environment(launcher)
+    timeout = timeout_of(cfg)
+    env_cfg = cfg.get('env_cfg') or {}
+    cfg['env_cfg'] = dict(env_cfg, dist_cfg=dict(env_cfg.get('dist_cfg') or {}, timeout=timeout))  # MMEngine starts NCCL by it
+    if is_cuda_available() or is_distributed():
+        return
     torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     wrapper = cfg.get('model_wrapper_cfg')
     if wrapper is not None:
         wrapper['device_ids'] = None
 
 
+def timeout_of(cfg) -> float:
+    """How many seconds a process waits for the others: ``env_cfg.dist_cfg.timeout``.
+
+    Args:
+        cfg: The experiment's config.
+
+    Raises:
+        ConfigError: It is not a number of seconds.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', DEFAULT_TIMEOUT)
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9:
+        raise ConfigError(f'env_cfg.dist_cfg.timeout={timeout!r}; it must be a number of seconds above 0')
+    return timeout
+
+
 def leave_processes() -> None:
-    """Leaves the process group, if there is one; its threads would otherwise outlive the interpreter, which may abort then."""
+    """Leaves the other processes when they are done, too.
+
+    The threads of a process group would otherwise outlive the interpreter, which may abort then.
+    """
+    watch = current_watch()
+    if watch is not None:
+        watch.finish()
     if is_distributed():
         torch.distributed.destroy_process_group()
 

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.apis import cli
 from mmsagan.apis.cli import CfgOptions, message_of, run_tool
-from mmsagan.errors import DataError
+from mmsagan.errors import DataError, TrainingInterrupted
 
 
 class Broken(Dataset):
@@ -38,6 +38,74 @@ def test_exit_codes(capsys):
     assert capsys.readouterr().err == 'error: no data\n'
     with pytest.raises(RuntimeError):
         run_tool(bug)
+
+
+class WatchStandIn:
+    """Notes what it is told, in the place of ending the process."""
+
+    rank = 3
+
+    def __init__(self):
+        self.told = []
+
+    def fail(self, report, summary, code, is_secondary=False):
+        self.told.append((report, summary, code, is_secondary))
+        raise SystemExit
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    watch = WatchStandIn()
+    monkeypatch.setattr(cli, 'current_watch', lambda: watch)
+    return watch
+
+
+def test_one_of_several_processes_tells_the_others_of_a_users_mistake(watch):
+    raising(DataError('no data'))
+    assert watch.told == [('error: no data', 'error: no data', 2, False)]
+
+
+def test_one_of_several_processes_tells_the_others_of_a_bug(watch):
+    raising(KeyError('a bug'))
+    report, *others = watch.told[0]
+    assert others == ["KeyError: 'a bug'", 1, False]
+    assert report.startswith('rank 3 has failed\nTraceback') and report.endswith("KeyError: 'a bug'\n")
+
+
+def test_one_of_several_processes_has_lost_another(watch):
+    raising(RuntimeError('[/third_party/gloo/pair.cc:537] Connection reset by peer'))
+    report, summary, code, is_secondary = watch.told[0]
+    assert summary.startswith('another process seems to have died') and (code, is_secondary) == (1, True)
+    assert report.startswith(f'rank 3 has failed: {summary}\nTraceback') and 'gloo' in report
+
+
+def test_one_of_several_processes_is_interrupted_by_hand(watch):
+    raising(KeyboardInterrupt())
+    assert watch.told == [('interrupted', 'interrupted', 130, False)]
+
+
+def raising(error: BaseException) -> None:
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit):
+        run_tool(main)
+
+
+@pytest.mark.parametrize('is_first', [True, False])
+def test_a_training_that_was_told_to_stop_is_no_failure(watch, monkeypatch, capsys, is_first):
+    """All processes end so, and leave together: the first one may still have to save."""
+    at_exit = []
+    monkeypatch.setattr(cli.atexit, 'register', at_exit.append)
+    monkeypatch.setattr(cli, 'is_main_process', lambda: is_first)
+
+    def stopped():
+        raise TrainingInterrupted('saved at iteration 5')
+
+    with pytest.raises(SystemExit) as info:
+        run_tool(stopped)
+    assert info.value.code == 75 and watch.told == [] and at_exit == [cli.leave_processes]
+    assert capsys.readouterr().err == ('saved at iteration 5\n' if is_first else '')
 
 
 @pytest.mark.parametrize(
