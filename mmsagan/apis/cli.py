@@ -17,6 +17,8 @@ from mmsagan.engine.failures import FailureWatch, current_watch, guess_at, is_lo
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
+INTERRUPTED = 130  # what shells give for Ctrl-C
+
 
 class CfgOptions(DictAction):
     """``--cfg-options KEY=VALUE …``, with argparse's own message for what is not of that form."""
@@ -101,6 +103,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except (Exception, KeyboardInterrupt) as error:
         if current_watch() is not None:
             _fail_together(current_watch(), error)
+        if isinstance(error, KeyboardInterrupt):
+            print('interrupted', file=sys.stderr)
+            sys.exit(INTERRUPTED)
         if not isinstance(error, MMSAGANError):
             raise
         print(f'error: {message_of(error)}', file=sys.stderr)
@@ -115,7 +120,7 @@ def _fail_together(watch: FailureWatch, error: BaseException) -> None:
         message = f'error: {message_of(error)}'
         watch.fail(message, message, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        watch.fail('interrupted', 'interrupted', 130)
+        watch.fail('interrupted', 'interrupted', INTERRUPTED)
     summary = f'{type(error).__name__}: {error}'.splitlines()[0]
     is_lost = is_lost_connection(error)
     if is_lost:

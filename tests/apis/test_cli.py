@@ -162,3 +162,12 @@ def test_a_value_that_cannot_be_read(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', "key=[dict(type='FID', fake_nums=5)]"])
     assert 'cannot read the value; write lists and dicts as in Python' in capsys.readouterr().err
+
+
+def test_ctrl_c_outside_of_a_training(monkeypatch, capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(main)
+    assert stopped.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
