@@ -71,7 +71,9 @@ class GANTrainLoop(IterBasedTrainLoop):
                 self._run(lacks_evaluation)
             except RuntimeError as error:  # PyTorch may notice a dead loader process anywhere
                 death = self.batches.death() if self.batches is not None else None
-                raise (death or error) from error
+                if death is None:
+                    raise
+                raise death from error
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
 
@@ -123,6 +125,7 @@ class GANTrainLoop(IterBasedTrainLoop):
             loop.run()
         except EvaluationInterrupted:
             self.runner.logger.info('the evaluation is broken off; a resumed training does it again')
+            self._interrupt()
 
     # ------------------------------------------------------------------------------------------- stopping and going on
 

@@ -65,8 +65,11 @@ def test_an_evaluation_that_was_broken_off_is_done_again(run):
     with pytest.raises(TrainingInterrupted, match=r'stopped by SIGTERM after iteration 2, saved to .*iter_2\.pth'):
         train_from_config(cfg)
     assert evaluated_at(cfg) == []
-    again = resumed(run(**options))
-    train_from_config(again)
+    last = resumed(run(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=4)], **options))
+    with pytest.raises(TrainingInterrupted, match='after iteration 4'):
+        train_from_config(last)
+    assert evaluated_at(cfg) == [2]
+    train_from_config(resumed(run(**options)))
     assert evaluated_at(cfg) == [2, 4]
     # The last one is done and noted: going on from there evaluates at the new end only.
     train_from_config(resumed(run(max_iters=6, **options)))

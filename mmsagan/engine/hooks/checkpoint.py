@@ -50,6 +50,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir or runner.work_dir):
             self.backend_args = dict(backend=CRASH_SAFE)
         super().before_train(runner)
+        own = self._path(self.filename_tmpl.format(runner.iter))
+        if runner._resume and runner._load_from is not None and Path(own).absolute() == Path(runner._load_from).absolute():
+            self.last_ckpt, self._last_step = own, runner.iter
         if is_main_process():
             self._tidy(runner)
 
