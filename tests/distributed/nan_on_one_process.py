@@ -1,56 +1,100 @@
-"""Iterations on two processes, on one of which a loss is NaN; run by test_distributed.py.
+"""Two processes, on one of which a loss is NaN; run by test_distributed.py.
 
-Usage: torchrun --nproc-per-node 2 nan_on_one_process.py OUT
+Usage: torchrun --nproc-per-node 2 nan_on_one_process.py FOLDER
 """
 
 import math
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.model import MMSeparateDistributedDataParallel
-from mmengine.optim import OptimWrapperDict
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.finite_steps import OptimWrapper
-from mmsagan.registry import MODELS
+from mmsagan.models.losses import HingeGANLoss
+from mmsagan.registry import HOOKS, MODELS
 from mmsagan.utils import register_all_modules
+
+
+@MODELS.register_module()
+class SpoiltLoss(HingeGANLoss):
+    """D's loss is NaN when told so."""
+
+    factor = 1.0
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        real, fake = super().discriminator_loss(real_logits, fake_logits)
+        return real * self.factor, fake
+
+
+@HOOKS.register_module()
+class SpoilingHook(Hook):
+    """Spoils some iterations, counted from the first one, on the second process; notes what became of each."""
+
+    def __init__(self, iterations):
+        self.iterations = iterations
+        self.notes = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        gan = runner.model.module
+        spoils = torch.distributed.get_rank() == 1 and len(self.notes) + 1 in self.iterations
+        gan.gan_loss.factor = math.nan if spoils else 1.0
+        self.before = {name: value.clone() for name, value in gan.state_dict().items()}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        state = runner.model.module.state_dict()
+        self.notes.append(
+            dict(
+                iteration=runner.iter + 1,
+                changed=sorted(name for name, value in state.items() if not torch.equal(value, self.before[name])),
+                skips={name: (wrapper.skipped, wrapper.skip_cause) for name, wrapper in runner.optim_wrapper.items()},
+                finite=all(bool(value.isfinite().all()) for value in [*state.values(), *outputs.values()]),
+            )
+        )
 
 
 def main() -> None:
     register_all_modules()
-    cfg = Config(dict(model_wrapper_cfg=dict()))
+    cfg = Config(dict(model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel')))
     prepare_distributed(cfg, 'pytorch')
-    rank = torch.distributed.get_rank()
-    torch.manual_seed(0)
-    network = dict(base_channels=8, num_classes=3)
-    gan = MODELS.build(
-        dict(
+    adam = dict(optimizer=dict(type='Adam', lr=1e-3))
+    runner = Runner(
+        model=dict(
             type='SAGAN',
-            generator=dict(type='SAGANGenerator', output_scale=32, noise_size=8, with_spectral_norm=True, **network),
-            discriminator=dict(type='ProjDiscriminator', input_scale=32, **network),
+            num_classes=10,
+            generator=dict(type='SAGANGenerator', output_scale=32, noise_size=8, base_channels=8, with_spectral_norm=True),
+            discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8),
+            gan_loss=dict(type='SpoiltLoss'),
             ema_config=dict(momentum=0.9),
-        )
+        ),
+        work_dir=str(Path(sys.argv[1], 'run')),
+        train_dataloader=dict(
+            batch_size=4,
+            num_workers=0,
+            dataset=dict(type='EmbeddedMNIST', image_size=32, pipeline=[dict(type='PackInputs')]),
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            collate_fn=dict(type='mmsagan.collate_batch'),
+        ),
+        train_cfg=dict(type='GANTrainLoop', max_iters=7),
+        optim_wrapper=dict(constructor='MultiOptimWrapperConstructor', generator=adam, discriminator=adam),
+        default_hooks=dict(
+            divergence=dict(type='DivergenceHook', max_skipped_in_a_row=2, rollbacks=1),
+            checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False),
+            spoiling=dict(type='SpoilingHook', iterations=[2, 5, 6]),
+        ),
+        launcher='pytorch',
+        default_scope='mmsagan',
+        randomness=dict(seed=2022, diff_rank_seed=True),
+        cfg=cfg,
     )
-    wrapped = MMSeparateDistributedDataParallel(gan, **cfg.model_wrapper_cfg)
-    wrapped.train()
-    torch.manual_seed(rank)
-    names = ('generator', 'discriminator')
-    optimizers = {name: OptimWrapper(torch.optim.Adam(getattr(gan, name).parameters(), lr=1e-3)) for name in names}
-    data = dict(inputs=torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), labels=torch.arange(4) % 3)
-    plain_loss = gan.gan_loss.discriminator_loss
-    results = []
-    for number in range(3):
-        before = {name: value.clone() for name, value in gan.state_dict().items()}
-        factor = math.nan if (number, rank) == (1, 1) else 1.0
-        gan.gan_loss.discriminator_loss = lambda *logits, factor=factor: [part * factor for part in plain_loss(*logits)]
-        logs = wrapped.train_step(data, OptimWrapperDict(**optimizers))
-        changed = sorted(name for name, value in gan.state_dict().items() if not torch.equal(value, before[name]))
-        skips = {name: (wrapper.skipped, wrapper.skip_cause) for name, wrapper in optimizers.items()}
-        finite = all(bool(value.isfinite().all()) for value in [*gan.state_dict().values(), *logs.values()])
-        results.append(dict(changed=changed, skips=skips, finite=finite))
-    state = {name: value for name, value in gan.state_dict().items() if name.endswith(('weight_orig', 'bias', 'gamma'))}
-    torch.save(dict(results=results, state=state), f'{sys.argv[1]}.{rank}')
+    runner.train()
+    state = runner.model.module.state_dict()
+    weights = {name: value for name, value in state.items() if name.endswith(('weight_orig', 'bias', 'gamma'))}
+    notes = next(hook.notes for hook in runner.hooks if isinstance(hook, SpoilingHook))
+    result = dict(notes=notes, weights=weights, rates=runner.optim_wrapper.get_lr(), iteration=runner.iter)
+    torch.save(result, Path(sys.argv[1], f'out.{torch.distributed.get_rank()}'))
 
 
 if __name__ == '__main__':

@@ -68,6 +68,7 @@ def test_finite():
     assert not is_finite(dict(a=dict(b=(torch.tensor([1.0, math.inf]),))))
 
 
+@pytest.mark.filterwarnings('ignore:Detected call of .scheduler.step')
 @pytest.mark.parametrize('number_of_networks', [1, 2])
 def test_rates_and_their_schedules_are_scaled_together(number_of_networks):
     """As if the training had begun with the lower rates."""

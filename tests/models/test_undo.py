@@ -87,7 +87,7 @@ SPOILERS = pytest.mark.parametrize('spoil', [spoil_loss, spoil_gradient, spoil_a
 WAYS = [dict(accumulative_counts=2), *[dict(fast=False)] * 2]
 
 
-@pytest.mark.parametrize('spoil, options', zip((spoil_loss, spoil_gradient, spoil_activations), WAYS))
+@pytest.mark.parametrize('spoil, options', list(zip((spoil_loss, spoil_gradient, spoil_activations), WAYS)))
 @pytest.mark.parametrize('network', NETWORKS)
 def test_a_skipped_update_changes_nothing(gan_config, spoil, network, options):
     gan, wrappers = build(gan_config, **options)

@@ -138,8 +138,8 @@ class DivergenceHook(Hook):
         for wrapper in skipping_wrappers(runner).values():
             wrapper.skipped_in_a_row = 0
         runner.logger.warning(
-            f'went back to iteration {iteration}, number {self.counts.rollbacks} of at most {self.rollbacks} times; the '
-            f'learning rates are now {_learning_rates(runner)}'
+            f'went back to iteration {iteration} ({self.counts.rollbacks} of at most {self.rollbacks} times); the learning rates '
+            f'are now {_learning_rates(runner)}'
         )
 
     def _report(self, runner, network: str) -> str:
@@ -148,7 +148,8 @@ class DivergenceHook(Hook):
         wrapper = wrappers[network]
         began = min(self._began.values())
         found = good_checkpoint(runner, began)
-        went_back = f', after going back to a checkpoint {self.counts.rollbacks} times' if self.counts.rollbacks else ''
+        times = 'once' if self.counts.rollbacks == 1 else f'{self.counts.rollbacks} times'
+        went_back = f', after going back to a checkpoint {times}' if self.counts.rollbacks else ''
         lines = [
             f'the training has diverged: the last {wrapper.skipped_in_a_row} updates of the {network}, from iteration {began} '
             f'on, had a {wrapper.skip_cause} with NaN or Inf and were skipped{went_back}',

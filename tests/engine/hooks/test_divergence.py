@@ -186,7 +186,7 @@ def test_a_resumed_training_keeps_the_lower_rates_and_the_count(spoilt_runner):
     assert rates_of(runner) == {'generator.lr': LR / 2, 'discriminator.lr': LR / 2}
     assert counts_of(runner).rollbacks == 1
     runner, _ = spoilt_runner([1, 2, 3], max_iters=9, divergence=dict(rollbacks=1), resume=True)
-    with pytest.raises(DivergenceError, match='after going back to a checkpoint 1 times'):
+    with pytest.raises(DivergenceError, match='after going back to a checkpoint once'):
         runner.train()
 
 
