@@ -1,5 +1,6 @@
 """Data sets of decoded images: what they share, and those that fit in memory."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from mmengine.dataset import force_full_init
 
 from mmsagan.datasets.base import ClassImageDataset
 from mmsagan.datasets.batches import ReadyBatch, flip_at_random, whole_batch_flip
+from mmsagan.datasets.duplicates import digest_of, same_images, tell_duplicates
 from mmsagan.errors import DataError
 
 
@@ -34,6 +36,9 @@ class StoredDataset(ClassImageDataset):
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         """The images of these numbers (N, 3, H, W) uint8 RGB, in memory of their own."""
         raise TypeError(f'{type(self).__name__} has to define read_images')
+
+    def label_of(self, entry: int) -> int:
+        return int(self.labels[entry])
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -79,9 +84,12 @@ class ArrayDataset(StoredDataset):
     def load_data_list(self) -> range:
         """Loads the arrays; gives the images' numbers."""
         images, labels, classes = self.load_arrays()
+        if images.dtype != np.uint8 or not (images.ndim == 3 or images.shape[3:] == (3,)):
+            raise DataError(f'{self.name}: images are (N, H, W) or (N, H, W, 3) uint8, these are {images.shape} {images.dtype}')
         if len(images) != len(labels):
             raise DataError(f'{self.name}: {len(images)} images but {len(labels)} labels')
         self.describe(classes, labels)
+        self._report_duplicates(images, labels)
         if self.image_size is not None:
             images = pad_to(images, self.image_size)
         # Channels first, as batches have them: then a batch is copied in one go.
@@ -89,6 +97,11 @@ class ArrayDataset(StoredDataset):
         self.images = np.ascontiguousarray(images)
         self.labels = np.array(labels, dtype=np.int64)
         return range(len(images))
+
+    def _report_duplicates(self, images: np.ndarray, labels: Sequence[int]) -> None:
+        groups = same_images(b''.join(digest_of(np.ascontiguousarray(image)) for image in images))
+        if groups:
+            warnings.warn(f'{self.name}: {tell_duplicates(groups, labels, str)}', stacklevel=2)
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         images = self.images[numbers]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.workers import ReadingNotes
 
 
@@ -34,7 +34,13 @@ class ClassImageDataset(BaseDataset):
 
     Raises:
         DataError: The data is missing or damaged, a class has no images, or a label is out of range.
+        ConfigError: ``indices`` are out of range.
+
+    Attributes:
+        allows_empty_classes: Whether a class may be without images, as for those who look for just that.
     """
+
+    allows_empty_classes = False
 
     def __init__(
         self,
@@ -53,20 +59,47 @@ class ClassImageDataset(BaseDataset):
         super().__init__(data_root=data_root, data_prefix=data_prefix, pipeline=list(pipeline), **kwargs)
 
     def describe(self, classes: Sequence[str], labels: Sequence[int]) -> None:
-        """Records the classes and checks the labels; to be called by ``load_data_list``."""
+        """Records the classes and checks the labels; to be called by ``load_data_list``.
+
+        Args:
+            classes: Their names.
+            labels: Class of each image, whole numbers.
+
+        Raises:
+            DataError: A label is out of range or no whole number, or a class has no images.
+        """
+        labels = np.asarray(labels) if len(labels) else np.zeros(0, np.int64)
+        if labels.ndim != 1 or labels.dtype.kind not in 'iu':
+            raise DataError(f'{self.name}: labels are one whole number an image, these are {labels.shape} {labels.dtype}')
         # Slot 0 counts the labels below the range, the last slot those above it.
-        counts = np.bincount(np.asarray(labels, dtype=np.int64).clip(-1, len(classes)) + 1, minlength=len(classes) + 2)
+        counts = np.bincount(
+            labels.clip(-1 if labels.dtype.kind == 'i' else 0, len(classes)).astype(np.int64) + 1, minlength=len(classes) + 2
+        )
         if counts[0] or counts[-1]:
             wrong = next(label for label in labels if not 0 <= label < len(classes))
             raise DataError(f'{self.name}: label {wrong} is out of range, there are {len(classes)} classes')
-        empty = [name for name, count in zip(classes, counts[1:-1]) if not count]
-        if empty:
-            raise DataError(
-                f'{self.name}: no images in {len(empty)} of {len(classes)} classes: '
-                f'{", ".join(map(str, empty[:5]))}{", ..." if len(empty) > 5 else ""}; '
-                'add images or take the class out'
-            )
         self._metainfo['classes'] = tuple(classes)
+        empty = _tell_empty(classes, counts[1:-1])
+        if empty and not self.allows_empty_classes:
+            raise DataError(f'{self.name}: {empty}; add images or take the class out')
+
+    def label_of(self, entry) -> int:
+        """The class of an entry of ``data_list``."""
+        return entry['gt_label']
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence:
+        # What MMEngine's argument ``indices`` leaves of the data set.
+        try:
+            entries = super()._get_unserialized_subset(indices)
+        except (IndexError, TypeError) as error:
+            raise ConfigError(f'{self.name}: indices do not choose among {len(self.data_list)} images ({error})') from error
+        if not len(entries):
+            raise ConfigError(f'{self.name}: indices={indices!r:.100} leave no image')
+        counts = np.bincount([self.label_of(entry) for entry in entries], minlength=self.num_classes)
+        empty = _tell_empty(self.metainfo['classes'], counts)
+        if empty:
+            warnings.warn(f'{self.name}: of the images that indices leave, there are {empty}', stacklevel=2)
+        return entries
 
     @property
     def name(self) -> str:
@@ -116,3 +149,11 @@ class ClassImageDataset(BaseDataset):
                 f'row (max_unreadable_share={0 if self.test_mode else self.max_unreadable_share}); the last one: {error.path} '
                 f'({error.reason})'
             )
+
+
+def _tell_empty(classes: Sequence[str], counts: Sequence[int]) -> str:
+    """Names classes without images; empty if there are none."""
+    empty = [str(name) for name, count in zip(classes, counts) if not count]
+    if not empty:
+        return ''
+    return f'no images in {len(empty)} of {len(classes)} classes: {", ".join(empty[:5])}{", ..." if len(empty) > 5 else ""}'

@@ -1,11 +1,15 @@
 """Images in folders: any folder of class folders, and ImageNet."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmsagan.datasets.base import ClassImageDataset
 from mmsagan.datasets.decoding import IMAGE_SUFFIXES
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
+
+MOST_DIGITS = 9  # of a label
 
 
 @DATASETS.register_module()
@@ -48,19 +52,32 @@ class ImageFolder(ClassImageDataset):
         return classes, entries
 
     def _read_list(self, root: Path) -> tuple[list[str], list[dict]]:
-        entries, names = [], {}
-        for number, line in enumerate(self._list_lines(), 1):
-            if not line.strip():
-                continue
-            path, _, label = line.strip().rpartition(' ')
-            if not path or not label.isdecimal():
-                raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", found {line!r}')
-            entries.append(dict(img_path=str(root / path), gt_label=int(label)))
-            names.setdefault(int(label), Path(path).parts[0])
+        entries, names, lines, repeated = [], {}, {}, []
+        for number, path, label in self._listed():
+            first, known = lines.setdefault(path, (number, label))
+            if label != known:
+                raise DataError(f'{self.ann_file}: {path} has the label {known} in line {first} and {label} in line {number}')
+            if number != first:
+                repeated.append(path)
+            entries.append(dict(img_path=str(root / path), gt_label=label))
+            names.setdefault(label, Path(path).parts[0])
+        if repeated:
+            listed = f'{", ".join(repeated[:3])}{", ..." if len(repeated) > 3 else ""}'
+            warnings.warn(f'{self.ann_file}: {len(repeated)} lines name an image that is listed before: {listed}', stacklevel=2)
         if names and max(names) >= len(entries):
             raise DataError(f'{self.ann_file}: label {max(names)}, but only {len(entries)} images; labels count from 0')
         classes = [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)]
         return classes, entries
+
+    def _listed(self) -> Iterator[tuple[int, str, int]]:
+        """The list's images: number of the line, path, label."""
+        for number, line in enumerate(self._list_lines(), 1):
+            if not line.strip():
+                continue
+            path, _, label = line.strip().rpartition(' ')
+            if not Path(path).parts or not label.isdecimal() or len(label) > MOST_DIGITS:
+                raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", found {line!r:.200}')
+            yield number, path, int(label)
 
     def _list_lines(self) -> list[str]:
         try:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import PIL
 from filelock import FileLock, Timeout
 
 from mmsagan.datasets.base import ClassImageDataset, UnreadableImageError
+from mmsagan.datasets.duplicates import same_images, tell_duplicates
 from mmsagan.datasets.packed import IMAGES, JOURNAL, LABELS, LAYOUTS, RECIPE, SIZES, Job, Recipe
 from mmsagan.datasets.packing_chunks import Chunk, make_chunk, make_transforms
 from mmsagan.datasets.packing_journal import HEADER_SIZE, Journal, check_same_job, npy_header, to_disk
@@ -227,7 +229,8 @@ def _append_missing(
             to_disk(file)
             skipped = [start + place for place in chunk.unreadable]
             sizes = chunk.sizes if job.layout == 'short-side' else []
-            journal.add(done=start + count, end=journal.end + len(chunk.pixels), sizes=sizes, skipped=skipped)
+            end = journal.end + len(chunk.pixels)
+            journal.add(done=start + count, end=end, sizes=sizes, skipped=skipped, digests=chunk.digests)
             advance(count)
 
 
@@ -244,10 +247,14 @@ def _note_images(dataset: ClassImageDataset, chunk: Chunk) -> int:
 
 def _finish(dataset: ClassImageDataset, folder: Path, journal: Journal, job: Job) -> Recipe:
     """Writes what is not images: the header before them, the other files, and the recipe."""
-    skipped = set(journal.skipped)
-    labels = [entry['gt_label'] for index, entry in enumerate(_entries(dataset)) if index not in skipped]
+    kept = sorted(set(range(len(dataset))).difference(journal.skipped))
+    labels = [dataset.get_data_info(index)['gt_label'] for index in kept]
     classes, root = list(dataset.metainfo['classes']), source_folder(dataset)
     dataset.describe(classes, labels)
+    groups = same_images(journal.digests)
+    if groups:
+        told = tell_duplicates(groups, labels, lambda number: image_name(dataset.get_data_info(kept[number]), root))
+        warnings.warn(f'{dataset.name}: {told}', stacklevel=2)
     shape: tuple[int, ...] = (len(labels), 3, job.size, job.size)
     arrays = {LABELS: np.array(labels, np.int64)}
     if job.layout == 'short-side':
@@ -260,7 +267,7 @@ def _finish(dataset: ClassImageDataset, folder: Path, journal: Journal, job: Job
         buffer = io.BytesIO()
         np.save(buffer, array)
         write_atomically(folder / name, buffer.getvalue())
-    names = [image_name(dataset.get_data_info(index), root) for index in sorted(skipped)]
+    names = [image_name(dataset.get_data_info(index), root) for index in sorted(journal.skipped)]
     recipe = Recipe(job, len(labels), classes, names, file_notes(folder, [IMAGES, *sorted(arrays)]))
     write_atomically(folder / RECIPE, recipe.to_bytes())
     return recipe

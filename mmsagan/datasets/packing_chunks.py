@@ -7,15 +7,20 @@ import numpy as np
 from mmcv.transforms import BaseTransform, Resize
 
 from mmsagan.datasets.base import UnreadableImageError
+from mmsagan.datasets.duplicates import digest_of
 from mmsagan.datasets.packed import MAX_RATIO
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images, packed: their pixels one after the other, heights and widths, and those that cannot be read by place."""
+    """Some images, packed: their pixels one after the other, heights and widths, and those that cannot be read by place.
+
+    ``digests`` are the sums of their pixels, see :mod:`mmsagan.datasets.duplicates`.
+    """
 
     pixels: bytes
+    digests: bytes
     sizes: list[list[int]]
     unreadable: dict[int, UnreadableImageError]
 
@@ -52,4 +57,4 @@ def make_chunk(entries: Sequence[dict], transforms: Sequence[BaseTransform]) -> 
             continue
         sizes.append(list(entry['img'].shape[:2]))
         pixels.append(entry['img'].transpose(2, 0, 1).tobytes())
-    return Chunk(b''.join(pixels), sizes, unreadable)
+    return Chunk(b''.join(pixels), b''.join(map(digest_of, pixels)), sizes, unreadable)

@@ -1,5 +1,6 @@
 """The journal of a data set that is being packed: after a kill, it says what of the images is whole."""
 
+import base64
 import io
 import json
 import os
@@ -27,6 +28,7 @@ class Journal:
         end: Size of ``images.npy`` in bytes.
         sizes: Height and width of each image that was written.
         skipped: Numbers of the images that could not be read.
+        digests: Sums of the pixels of each image that was written.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Journal:
     end: int = HEADER_SIZE
     sizes: list[list[int]] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
+    digests: bytearray = field(default_factory=bytearray)
 
     def __enter__(self) -> 'Journal':
         path = self.folder / JOURNAL
@@ -60,15 +63,17 @@ class Journal:
     def __exit__(self, *_) -> None:
         self._file.close()
 
-    def add(self, **record) -> None:
+    def add(self, digests: bytes, **record) -> None:
         """Notes a chunk whose images are on the disk."""
+        record = dict(record, digests=base64.b64encode(digests).decode())
         self._count(**record)
         self._write(record)
 
-    def _count(self, done: int, end: int, sizes: list, skipped: list) -> None:
+    def _count(self, done: int, end: int, sizes: list, skipped: list, digests: str) -> None:
         self.done, self.end = done, end
         self.sizes += sizes
         self.skipped += skipped
+        self.digests += base64.b64decode(digests)
 
     def _write(self, record: dict) -> None:
         self._file.write(json.dumps(record, separators=(',', ':')).encode() + b'\n')

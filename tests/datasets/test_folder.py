@@ -5,7 +5,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets import ImageFolder, ImageNet
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -73,7 +73,10 @@ def test_empty_class(folder):
         ('cat/a.png', 'line 2'),
         ('cat/a.png one', 'line 2'),
         ('cat/a.png -1', 'line 2'),
-        ('cat/a.png 7', 'label 7, but only 2 images'),
+        ('dog/d.png 7', 'label 7, but only 2 images'),
+        ('cat/a.png 1', 'cat/a.png has the label 0 in line 1 and 1 in line 2'),
+        ('dog/d.png 9999999999', 'line 2'),
+        ('. 0', 'line 2'),
         ('cat/a.png ²', 'line 2'),
     ],
 )
@@ -133,3 +136,20 @@ def test_a_list_that_is_not_there_or_no_text(folder):
     (folder / 'list.txt').write_bytes(b'cat/a.png 0\n\xff\xfe 1\n')
     with pytest.raises(DataError, match='cannot be read as a list'):
         ImageFolder(data_root=str(folder), ann_file='list.txt')
+
+
+def test_images_that_are_listed_again(folder):
+    (folder / 'list.txt').write_text('cat/a.png 0\ndog/d.png 1\ncat/a.png 0\n\ncat/a.png 0\n')
+    with pytest.warns(UserWarning, match=r'list.txt: 2 lines name an image that is listed before: cat/a.png, cat/a.png'):
+        assert len(ImageFolder(data_root=str(folder), ann_file='list.txt')) == 4
+
+
+@pytest.mark.parametrize('serialize', [True, False])
+def test_indices_leave_images_of_every_class_or_say_so(folder, serialize, recwarn):
+    options = dict(data_root=str(folder), serialize_data=serialize)
+    assert len(ImageFolder(indices=[0, 5], **options)) == 2 and not recwarn
+    with pytest.warns(UserWarning, match='of the images that indices leave, there are no images in 1 of 2 classes: dog'):
+        assert len(ImageFolder(indices=2, **options)) == 2
+    for indices in ([6], ['cat'], 0, [], 1.5):
+        with pytest.raises(ConfigError, match='indices'):
+            ImageFolder(indices=indices, **options)
