@@ -1,0 +1,109 @@
+"""The tool that reads every image of a data set."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsagan.apis.data_check import check_data
+
+TOOL = 'misc/check_data.py'
+
+
+def lines_of(output: str) -> list[str]:
+    return [line.strip() for line in output.splitlines()]
+
+
+@pytest.fixture
+def broken(tmp_path, imagenet_root):
+    """The ImageNet-like fixture, which is clean, with one mistake of each kind."""
+    root = shutil.copytree(imagenet_root, tmp_path / 'imagenet')
+    first, second, third = sorted(path for path in (root / 'train').iterdir())
+    damaged = sorted(first.iterdir())[3]
+    damaged.write_bytes(damaged.read_bytes()[:400])
+    (first / 'no_image.png').write_text('text')
+    with Image.open(sorted(second.iterdir())[0]) as image:
+        image.save(third / 'copy.png')  # the same pixels in another file and class
+        image.save(second / 'copy.png')
+    Image.new('L', (150, 100)).save(third / 'small.png')
+    (root / 'train' / 'empty').mkdir()
+    return root / 'train'
+
+
+def test_a_clean_folder(run_here, imagenet_root):
+    code, output, errors = run_here(TOOL, imagenet_root / 'train', '--workers', 1)
+    assert code == 0, errors
+    lines = lines_of(output)
+    assert lines[0].endswith(': 18 images, 3 classes') and lines[-1] == 'nothing is wrong with it'
+    assert 'images of a class: 6 at least, 6 in the median, 6 at most' in lines and 'modes: RGB (18)' in lines
+
+
+def test_every_finding_is_named(run_here, broken):
+    code, output, _ = run_here(TOOL, broken, '--size', 128, '--workers', 1)
+    lines = lines_of(output)
+    assert code == 1
+    assert lines[1] == 'images of a class: 0 at least, 7 in the median, 8 at most' and 'modes: RGB (19), L (1)' in lines
+    names = ['n01440764', 'n01443537', 'n01484850']
+    copies = [f'{broken}/{names[1]}/copy.png ({names[1]})', f'{broken}/{names[1]}/{names[1]}_0.JPEG ({names[1]})']
+    expected = [
+        ('1 classes without images:', 'empty'),
+        ('2 images that cannot be read:', f'{broken}/{names[0]}/{names[0]}_3.JPEG ('),
+        ('1 images that are there more than once, in several classes:', ', '.join(copies)),
+        ('1 images smaller than the 128 pixels of the training:', f'{broken}/{names[2]}/small.png (150x100)'),
+    ]
+    for heading, item in expected:
+        assert lines[lines.index(heading) + 1].startswith(item), heading
+
+
+@pytest.mark.slow
+def test_processes_find_the_same(broken):
+    alone, together = check_data(broken, 128), check_data(broken, 128, workers=2)
+    assert together.findings() == alone.findings() and together.summary() == alone.summary()
+
+
+def test_a_config_brings_its_size_and_number_of_classes(run_here, broken, tmp_path):
+    (broken / '..' / 'meta' / 'train.txt').write_text(
+        'n01440764/gone.JPEG 0\nn01443537/n01443537_1.JPEG 2\nn01443537/n01443537_2.JPEG 2\n'
+    )
+    (tmp_path / 'config.py').write_text(f"""
+model = dict(num_classes=5, generator=dict(output_scale=200))
+train_dataloader = dict(dataset=dict(type='ImageNet', data_root={str(broken.parent)!r}, pipeline=[dict(type='Gone')]))
+""")
+    code, output, _ = run_here(TOOL, tmp_path / 'config.py', '--workers', 1)
+    lines = lines_of(output)
+    assert code == 1 and 'the model has 5 classes, the data 3' in lines
+    assert lines[lines.index('1 classes without images:') + 1] == 'class 1'
+    assert 'gone.JPEG' in lines[lines.index('1 images that cannot be read:') + 1]
+    code, output, _ = run_here(
+        TOOL,
+        tmp_path / 'config.py',
+        '--workers',
+        1,
+        '--cfg-options',
+        'train_dataloader.dataset.ann_file=',
+        'model.num_classes=4',
+    )
+    assert code == 1 and 'the model has' not in output and '20 images smaller than the 200 pixels' in output
+
+
+def test_images_in_memory(tmp_path, cifar_root, cifar_arrays):
+    report = check_data(
+        'sagan_32_woReLUinplace_cifar10_b64x1', cfg_options={'train_dataloader.dataset.data_root': str(cifar_root)}
+    )
+    assert report.counts.tolist() == np.bincount(cifar_arrays[1]).tolist() and not report.findings()
+    assert dict(report.sizes) == {(32, 32): 100}
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['gone'], 'gone'),
+        (['tests/tools'], 'no images'),
+        (['configs/_base_/default_runtime.py'], 'no train_dataloader'),
+        (['docs', '--cfg-options', 'a=1'], 'goes with a config'),
+    ],
+)
+def test_mistakes(run_here, arguments, message):
+    code, _, errors = run_here(TOOL, *arguments)
+    assert code == 2 and message in errors and 'Traceback' not in errors
