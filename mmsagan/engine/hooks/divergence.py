@@ -138,8 +138,8 @@ class DivergenceHook(Hook):
         for wrapper in skipping_wrappers(runner).values():
             wrapper.skipped_in_a_row = 0
         runner.logger.warning(
-            f'went back to iteration {iteration} ({self.counts.rollbacks} of at most {self.rollbacks} times); the learning rates '
-            f'are now {_learning_rates(runner)}'
+            f'went back to iteration {iteration} ({self.counts.rollbacks} of at most {self.rollbacks} times); the learning '
+            f'rates are now {_learning_rates(runner)}'
         )
 
     def _report(self, runner, network: str) -> str:
