@@ -94,9 +94,9 @@ class GANTrainLoop(IterBasedTrainLoop):
 
     def run_iter(self, data_batch: dict) -> None:
         """One iteration, and what hooks have asked to be called after it."""
-        self.has_trained = True
         self._num_batches += 1
         super().run_iter(data_batch)
+        self.has_trained = True
         calls, self._calls_after_iteration = self._calls_after_iteration, []
         for call in calls:
             call()
@@ -112,10 +112,11 @@ class GANTrainLoop(IterBasedTrainLoop):
     # --------------------------------------------------------------------------------------------------------- evaluation
 
     def _is_evaluation_due(self) -> bool:
-        is_last = self._iter == self._max_iters
-        return self.runner.val_loop is not None and (
-            self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or is_last)
-        )
+        if self.runner.val_loop is None or self._iter < self.val_begin:
+            return False
+        if self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter:
+            return False  # of the checkpoint that the training has gone on from, or gone back to
+        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
     def _evaluate(self) -> None:
         loop = self.runner.val_loop
@@ -171,8 +172,7 @@ class GANTrainLoop(IterBasedTrainLoop):
                 'the resumed training is not, to the bit, the one that was interrupted: ' + '; '.join(reasons)
             )
         self._decide_current_val_interval()
-        is_evaluated = self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter
-        return bool(state) and not is_evaluated and self._is_evaluation_due()
+        return bool(state) and self._is_evaluation_due()
 
     def _place(self, data: dict | None) -> tuple[int, str | None]:
         """Finds the place in the training data; gives the number of batches before it, and what is not exact about it."""

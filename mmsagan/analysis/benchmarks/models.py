@@ -96,8 +96,10 @@ def build_optimizers(gan: ConditionalGAN, cfg: Config, precision: str, plain: bo
         own = {key: value for key, value in own.items() if key not in _OF_PRECISION}
         settings[network] = dict(own, optimizer=_plain(own['optimizer'])) if plain else own
     settings.setdefault('constructor', 'MultiOptimWrapperConstructor')
+    # MMEngine's own does not look for NaN and Inf, as ours does.
+    kind = 'mmengine.OptimWrapper' if plain and precision == 'fp32' else WRAPPERS[precision]
     with config_mistakes():
-        return build_optim_wrapper(gan, dict(settings, type=WRAPPERS[precision]))
+        return build_optim_wrapper(gan, dict(settings, type=kind))
 
 
 def _plain(optimizer: Mapping) -> dict:
