@@ -27,6 +27,7 @@ _INTERVAL = 1.0  # between two looks at the store
 _GRACE = 1.0  # for a process's main thread to end by itself, and tidy up, after another one has failed
 _WAIT_FOR_WORD = 2.0  # for word of a failure, when a connection is lost
 _WAIT_FOR_OTHERS = 4.0  # for the others to have left, before the failed process does
+_WAIT_FOR_DONE = 1800.0  # for the others to be done, after work that is
 _WAIT_FOR_STORE = 5.0  # for a store that does not answer
 
 
@@ -117,7 +118,7 @@ class FailureWatch:
         if self._stop.is_set():
             return
         self._is_done = True
-        self._count_out(wait=True, limit=None)
+        self._count_out(wait=True, limit=_WAIT_FOR_DONE)
         self._stop.set()
         self._thread.join(timeout=_WAIT_FOR_STORE)
 
@@ -200,7 +201,7 @@ class FailureWatch:
         except DistError:
             return failure
 
-    def _count_out(self, wait: bool, limit: float | None = _WAIT_FOR_OTHERS) -> None:
+    def _count_out(self, wait: bool, limit: float = _WAIT_FOR_OTHERS) -> None:
         """Counts this process as one that leaves, and waits for all to be so counted."""
         if not self._is_connected.is_set():
             return
@@ -213,9 +214,9 @@ class FailureWatch:
         except DistError:
             pass  # the host has left, hence all have been counted
 
-    def _wait_for(self, condition: Callable[[], bool], limit: float | None) -> None:
+    def _wait_for(self, condition: Callable[[], bool], limit: float) -> None:
         start = time.monotonic()
-        while not condition() and (limit is None or time.monotonic() - start < limit):
+        while not condition() and time.monotonic() - start < limit:
             time.sleep(0.1)
 
 
@@ -246,7 +247,8 @@ def current_watch() -> FailureWatch | None:
 
 def is_lost_connection(error: BaseException) -> bool:
     """Whether an exception is of the kind that a process has when another one has gone or does not answer."""
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo' in str(error).lower())
+    # Gloo's errors have no class of their own, but name the file they come from.
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
 
 
 def guess_at(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from torch.distributed import TCPStore
+from torch.distributed import DistBackendError, TCPStore
 
 from mmsagan.engine import failures
 from mmsagan.engine.failures import FailureWatch, guess_at, is_lost_connection, start_watch
@@ -205,4 +205,6 @@ def test_what_a_lost_connection_looks_like():
     late = RuntimeError('[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv')
     assert is_lost_connection(closed) and guess_at(closed).startswith('another process seems to have died')
     assert is_lost_connection(late) and guess_at(late).startswith('another process has not answered in time')
-    assert not is_lost_connection(RuntimeError('shapes do not match')) and not is_lost_connection(ValueError('gloo'))
+    assert is_lost_connection(DistBackendError('NCCL error: remote process exited'))
+    for error in (RuntimeError('shapes do not match'), ValueError('gloo/'), RuntimeError('gloo does not know float8')):
+        assert not is_lost_connection(error)
