@@ -14,7 +14,7 @@ from mmsagan.checkpoints.behaviour import Behaviour
 from mmsagan.checkpoints.content import NETWORKS, check_tensors, iteration_of, meta_of, not_finite, plain_entries, tensors_of
 from mmsagan.checkpoints.fitting import compare
 from mmsagan.checkpoints.rules import without_prefix
-from mmsagan.errors import CheckpointError
+from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
 
@@ -222,10 +222,13 @@ def check_networks(
         foreign_name: Gives the other project's name of a network's tensor, for messages.
 
     Raises:
-        CheckpointError: Names the first tensor that is missing, unknown or of another shape.
+        CheckpointError: There are no such networks; or names the first tensor that is missing, unknown or of another shape.
     """
-    with torch.device('meta'):
-        own = MODELS.build(architecture.model).state_dict()
+    try:
+        with torch.device('meta'):
+            own = MODELS.build(architecture.model).state_dict()
+    except ConfigError as error:  # of sizes that the tensors have, and no network can have
+        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
     for network in NETWORKS:
         source = network.removesuffix('_ema')
         wanted = {key.replace(source, network, 1): tensor for key, tensor in own.items() if key.startswith(f'{source}.')}

@@ -1,7 +1,7 @@
 """What all data sets here share: one class an image, checked labels, unreadable files skipped and named."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -45,7 +45,7 @@ class ClassImageDataset(BaseDataset):
     def __init__(
         self,
         data_root: str = '',
-        data_prefix: str | dict = '',
+        data_prefix: str | dict | None = '',
         pipeline: Sequence = (),
         max_unreadable_share: float = 0.01,
         **kwargs,
@@ -54,8 +54,10 @@ class ClassImageDataset(BaseDataset):
         self._unreadable: set[str] = set()
         self._unreadable_in_a_row = 0
         self.reading_notes: ReadingNotes | None = None
-        if isinstance(data_prefix, str):
-            data_prefix = dict(img_path=data_prefix)
+        if data_prefix is None or isinstance(data_prefix, str):
+            data_prefix = dict(img_path=data_prefix or '')
+        if not isinstance(data_prefix, Mapping) or not all(isinstance(folder, str) for folder in data_prefix.values()):
+            raise ConfigError(f'{type(self).__name__}: data_prefix must be the name of a folder, got {data_prefix!r:.100}')
         super().__init__(data_root=data_root, data_prefix=data_prefix, pipeline=list(pipeline), **kwargs)
 
     def describe(self, classes: Sequence[str], labels: Sequence[int]) -> None:

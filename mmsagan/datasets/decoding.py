@@ -49,7 +49,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """Width and height of an image file, turned as its Exif says, from its header.
+    """Width and height of an image file, turned as its Exif says, from its header; a turned TIFF is decoded.
 
     Raises:
         UnreadableImageError: See :func:`open_image`.
@@ -57,8 +57,10 @@ def size_of(path: str | Path) -> tuple[int, int]:
     with open_image(path) as image:
         # A PNG without Exif would be read to its end in search of it.
         has_exif = 'exif' in image.info or image.format == 'TIFF'
-        turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return image.size[::-1] if turned else image.size
+        if not has_exif or image.getexif().get(ExifTags.Base.Orientation) not in (5, 6, 7, 8):
+            return image.size
+        # Before they are decoded, some versions of Pillow give the size of TIFFs as it is after turning.
+        return ImageOps.exif_transpose(image).size if image.format == 'TIFF' else image.size[::-1]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

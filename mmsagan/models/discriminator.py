@@ -10,6 +10,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.architecture import chain_with_attention, look_up_scale
 from mmsagan.models.initializers import get_init_scheme, initialize
 from mmsagan.models.layers import LayerFactory
+from mmsagan.models.layers.arguments import check_counts
 from mmsagan.registry import MODELS
 
 
@@ -62,6 +63,8 @@ class ResNetDiscriminator(BaseModule):
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
+        check_counts(base_channels=base_channels, input_channels=input_channels)
+        check_counts(0, num_classes=num_classes)
         factors = look_up_scale(
             self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg', 'the channel factor'
         )
@@ -83,6 +86,7 @@ class ResNetDiscriminator(BaseModule):
         )
 
         widths = [base_channels * factor for factor in (1, *factors)]
+        check_counts(**{f'base_channels times {factor}': width for factor, width in zip((1, *factors), widths)})
         self.from_rgb = MODELS.build(dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
         blocks = [(self.from_rgb, base_channels)]
         blocks += [

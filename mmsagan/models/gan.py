@@ -12,6 +12,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.frozen import FrozenGenerators
 from mmsagan.models.layers import set_fast
+from mmsagan.models.layers.arguments import check_configs
 from mmsagan.models.undo import BufferKeeper
 from mmsagan.models.updates import AlternatingUpdates
 from mmsagan.registry import MODELS
@@ -85,6 +86,7 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
             raise ConfigError(
                 f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
             )
+        check_configs(generator=generator, discriminator=discriminator)
         self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
         self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
         self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))

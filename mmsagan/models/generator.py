@@ -10,6 +10,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.architecture import chain_with_attention, look_up_scale
 from mmsagan.models.initializers import get_init_scheme, initialize
 from mmsagan.models.layers import LayerFactory
+from mmsagan.models.layers.arguments import check_counts
 from mmsagan.registry import MODELS
 
 
@@ -92,6 +93,8 @@ class SAGANGenerator(BaseModule):
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
+        check_counts(base_channels=base_channels, out_channels=out_channels, input_scale=input_scale, noise_size=noise_size)
+        check_counts(0, num_classes=num_classes)
         factors = look_up_scale(
             self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg', 'the channel factor'
         )
@@ -118,6 +121,7 @@ class SAGANGenerator(BaseModule):
         )
 
         widths = [base_channels * factor for factor in (*factors, 1)]
+        check_counts(**{f'base_channels times {factor}': width for factor, width in zip((*factors, 1), widths)})
         self.noise2feat = layers.linear(noise_size, widths[0] * input_scale**2)
         blocks = [
             (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
+from mmsagan.models.layers.arguments import check_configs
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d
 from mmsagan.models.layers.spectral_norm import settle_spectral_norm
 
@@ -49,6 +50,7 @@ def get_init_scheme(init_cfg: dict) -> InitScheme:
     Raises:
         ConfigError: There is no scheme of that name.
     """
+    check_configs(init_cfg=init_cfg)
     name = init_cfg.get('type')
     if set(init_cfg) - {'type'}:
         raise ConfigError(f'init_cfg takes only type=NAME, got {init_cfg}')

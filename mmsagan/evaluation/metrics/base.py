@@ -78,7 +78,7 @@ class FeatureMetric(ABC):
         return prefix if carries_it else prefix + self.source.suffix
 
     def _count(self, name: str, value, least: int) -> int:
-        whole = isinstance(value, (int, float)) and value == int(value)  # MMagic writes 5e4
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # MMagic writes 5e4
         if not whole or value < least or value == 0:
             raise ConfigError(f'{self.prefix}: {name} must be a positive number{" or -1" * (least < 0)}, got {value!r}')
         return int(value)

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
+from mmsagan.models.layers.arguments import check_counts
 from mmsagan.models.layers.spectral_norm import normalized
 from mmsagan.registry import MODELS
 
@@ -56,6 +57,7 @@ class SelfAttentionBlock(BaseModule):
         pool: bool = True,
     ):
         super().__init__()
+        check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
         if in_channels % query_key_reduction or in_channels % value_reduction:
             raise ConfigError(
                 f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from mmcv.cnn import build_activation_layer
 from torch import nn
 
+from mmsagan.models.layers.arguments import check_configs
 from mmsagan.models.layers.embedding import ClassEmbedding
 from mmsagan.models.layers.norm import ConditionalBatchNorm2d, build_batch_norm
 from mmsagan.models.layers.resample import DownsampleConv2d, UpsampleConv2d
@@ -37,6 +38,9 @@ class LayerFactory:
     sync_bn: bool = False
     cbn_weight_offset: float = 1.0
     act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
+
+    def __post_init__(self):
+        check_configs(act_cfg=self.act_cfg)
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
         """A convolution that keeps the size."""

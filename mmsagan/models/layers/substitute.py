@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
+from mmsagan.models.layers.arguments import check_counts
 from mmsagan.models.layers.spectral_norm import normalized
 from mmsagan.registry import MODELS
 
@@ -47,6 +48,7 @@ class ResidualAttentionSubstitute(BaseModule):
         value_reduction: int = 2,
     ):
         super().__init__()
+        check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
         hidden_channels = _hidden_channels(in_channels, query_key_reduction, value_reduction)
 
         def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
