@@ -18,6 +18,7 @@ from mmsagan.apis.train import (
 )
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
+from mmsagan.engine.runner import AUTO
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,9 +51,10 @@ def main() -> None:
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / config.stem)
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        cfg.resume = AUTO
+    elif args.resume:
+        cfg.update(resume=True, load_from=args.resume)
     if args.amp:
         use_mixed_precision(cfg)
     if args.tf32:

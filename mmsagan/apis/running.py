@@ -14,7 +14,7 @@ from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, ProgressHook
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, TrainingInterrupted
 
 
 @contextmanager
@@ -54,7 +54,8 @@ def runner_of(cfg: Config) -> Iterator[Runner]:
         yield runner
     except BaseException as error:
         _stop_progress(runner)
-        if not _has_come_to_something(runner) and os.environ.get('LOCAL_RANK', '0') == '0':
+        came_to_something = _has_come_to_something(runner) or isinstance(error, TrainingInterrupted)
+        if not came_to_something and os.environ.get('LOCAL_RANK', '0') == '0':
             _take_away(cfg, before)
         if runner is None and isinstance(error, OSError):
             raise ConfigError(

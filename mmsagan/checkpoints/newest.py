@@ -26,12 +26,15 @@ def saved_checkpoints(folder: Path, template: str = 'iter_{}.pth') -> list[tuple
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def newest_whole_checkpoint(folder: Path, template: str = 'iter_{}.pth') -> tuple[Path | None, list[CheckpointError]]:
+def newest_whole_checkpoint(
+    folder: Path, template: str = 'iter_{}.pth', pointer: Path | None = None
+) -> tuple[Path | None, list[CheckpointError]]:
     """The newest checkpoint of a run that was written to its end and not damaged since.
 
     Args:
-        folder: Of the run.
+        folder: Of the run's checkpoints.
         template: See :func:`saved_checkpoints`.
+        pointer: MMEngine's file that names the newest one; None: the one in the folder.
 
     Returns:
         The file, None if the run has none at all; and what is wrong with newer ones.
@@ -40,7 +43,7 @@ def newest_whole_checkpoint(folder: Path, template: str = 'iter_{}.pth') -> tupl
         CheckpointError: The run has checkpoints, and none is whole.
     """
     errors: list[CheckpointError] = []
-    for path in _newest_first(Path(folder), template):
+    for _, path in newest_first(Path(folder), template, pointer):
         try:
             check_whole(path)
             return path, errors
@@ -51,15 +54,16 @@ def newest_whole_checkpoint(folder: Path, template: str = 'iter_{}.pth') -> tupl
     return None, []
 
 
-def _newest_first(folder: Path, template: str) -> Iterator[Path]:
-    """The checkpoints, those behind the pointer's left out: they are of an earlier and longer run in the same folder."""
+def newest_first(folder: Path, template: str, pointer: Path | None = None) -> Iterator[tuple[int, Path]]:
+    """Iteration and file of each checkpoint of a run, the newest first; see :func:`newest_whole_checkpoint`.
+
+    Those behind the pointer's are left out: they are of an earlier and longer run in the same folder.
+    """
     saved = saved_checkpoints(folder, template)
-    pointer = folder / POINTER
+    pointer = folder / POINTER if pointer is None else pointer
     pointed = Path(pointer.read_text(errors='replace').strip()) if pointer.is_file() else None
     of_pointer = next((step for step, path in saved if pointed is not None and path.name == pointed.name), None)
     for step, path in reversed(saved):
         # A run killed between the two writes has a checkpoint that is newer than its pointer.
         if of_pointer is None or step <= of_pointer or path.stat().st_mtime_ns >= pointer.stat().st_mtime_ns:
-            yield path
-    if pointed is not None and of_pointer is None and pointed.is_file():
-        yield pointed
+            yield step, path

@@ -77,7 +77,7 @@ class BatchStream(BatchSampler):
 
     Args:
         sampler: Gives indices. One with ``skip(num_samples)``, as :class:`InfiniteSampler`, is put to a place at once; others
-            are run through up to there, which costs no images.
+            are run through from the beginning of that pass on, which costs no images.
         batch_size: Images a batch.
         drop_last: Whether an incomplete batch at the end of a finite sampler is left out.
         seed: Of the batches' random transforms.
@@ -99,14 +99,15 @@ class BatchStream(BatchSampler):
     def __iter__(self) -> Iterator[NumberedBatch]:
         if hasattr(self.sampler, 'skip'):
             self.sampler.skip(self._start * self.batch_size)
-            batches = self._passes()
+            batches = self._passes(0)
         else:
-            batches = islice(self._passes(), self._start, None)
+            passes, rest = divmod(self._start, max(len(self), 1))
+            batches = islice(self._passes(passes), rest, None)
         for number, indices in zip(count(self._start), batches):
             yield NumberedBatch(indices, (self.seed, self.rank, number))
 
-    def _passes(self) -> Iterator[list[int]]:
-        for epoch in count():
+    def _passes(self, first: int) -> Iterator[list[int]]:
+        for epoch in count(first):
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
             is_empty = True

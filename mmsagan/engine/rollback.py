@@ -13,8 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.newest import POINTER, saved_checkpoints
-from mmsagan.checkpoints.wholeness import check_whole
+from mmsagan.checkpoints.newest import POINTER, newest_first
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import write_atomically
@@ -45,22 +44,23 @@ def good_checkpoint(runner: Runner, before: int, avoid: int | None = None) -> tu
 
 
 def saved_by(runner: Runner) -> list[tuple[int, Path]]:
-    """The checkpoints that the runner's hook has saved and not removed since, by iteration."""
+    """The checkpoints that the runner's hook has saved and not removed since, the newest first."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch), None)
-    return saved_checkpoints(Path(hook.out_dir or runner.work_dir), hook.filename_tmpl) if hook else []
+    if hook is None:
+        return []
+    return list(newest_first(Path(hook.out_dir or runner.work_dir), hook.filename_tmpl, Path(runner.work_dir, POINTER)))
 
 
 def _choose(saved: list[tuple[int, Path]], before: int, avoid: int | None) -> tuple[int, Path] | None:
-    newest_first = [(iteration, path) for iteration, path in reversed(saved) if iteration < before]
-    if avoid is not None and newest_first and newest_first[0][0] <= avoid:
+    saved = [(iteration, path) for iteration, path in saved if iteration < before]
+    if avoid is not None and saved and saved[0][0] <= avoid:
         # Nothing has been saved since the training went back to that one, so it would come to the same end.
-        newest_first.sort(key=lambda entry: entry[0] >= avoid)
-    return next((entry for entry in newest_first if _is_good(entry[1])), None)
+        saved.sort(key=lambda entry: entry[0] >= avoid)
+    return next((entry for entry in saved if _is_good(entry[1])), None)
 
 
 def _is_good(path: Path) -> bool:
     try:
-        check_whole(path)
         checkpoint = load_checkpoint_file(path)
     except CheckpointError:
         return False

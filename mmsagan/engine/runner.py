@@ -1,17 +1,24 @@
 """MMEngine's runner, resuming with care."""
 
+from pathlib import Path
+
 from mmengine.runner import Runner
 
-from mmsagan.checkpoints.newest import newest_whole_checkpoint
+from mmsagan.checkpoints.newest import POINTER, newest_whole_checkpoint
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.errors import CheckpointError, MMSAGANError
 from mmsagan.registry import RUNNERS
 from mmsagan.utils.distributed import from_main_process
 
+AUTO = 'auto'
+
 
 @RUNNERS.register_module()
 class GANRunner(Runner):
     """MMEngine's runner, which resumes from the newest checkpoint that is whole.
+
+    With ``resume='auto'`` in the config, or ``resume=True`` without ``load_from``, it looks for one in the work dir. Without
+    any there, the training begins anew, from the weights in ``load_from`` if that is given.
 
     A checkpoint that cannot be resumed from is the user's to mend, and no bug: the error names the file.
     """
@@ -23,19 +30,23 @@ class GANRunner(Runner):
             CheckpointError: There are checkpoints to resume from, and none is whole; or the one that is named does not fit.
         """
         hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
-        if self._resume and self._load_from is None and not self._has_loaded and hook is not None:
+        is_auto = self._resume == AUTO or (self._resume and self._load_from is None)
+        if is_auto and not self._has_loaded and hook is not None:
             self._find_newest(hook)
         super().load_or_resume()
 
     def _find_newest(self, hook: CheckpointHook) -> None:
         folder = hook.folder(self)
-        path, damaged = from_main_process(lambda: newest_whole_checkpoint(folder, hook.filename_tmpl))
+        pointer = Path(self.work_dir, POINTER)
+        path, damaged = from_main_process(lambda: newest_whole_checkpoint(folder, hook.filename_tmpl, pointer))
         for error in damaged:
             self.logger.warning(f'{error}; resuming from an older one, {path}')
-        if path is None:
-            self.logger.warning(f'nothing to resume from in {folder}: the training begins anew')
-        self._load_from = None if path is None else str(path)
         self._resume = path is not None
+        if path is not None:
+            self._load_from = str(path)
+            return
+        start = f'from the weights of {self._load_from}' if self._load_from else 'with new weights'
+        self.logger.warning(f'nothing to resume from in {folder}: the training begins anew, {start}')
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Loads weights, optimizers, schedules and log of a checkpoint; see ``mmengine.runner.Runner.resume``.

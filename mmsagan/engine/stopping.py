@@ -3,23 +3,27 @@
 import os
 import signal
 import threading
+import time
 
 import rich
 import torch
 from mmengine.dist import all_reduce, get_world_size
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_SIGNAL = 1.0  # seconds
 
 
 class StopSignals:
     """Within it, a first SIGTERM or SIGINT is noted, so that the iteration can be finished; a second one ends the process.
 
-    SLURM sends the one before it takes a job's machine away, Ctrl-C is the other. Only a program's main thread gets signals:
-    entered in another thread, it does nothing.
+    SLURM sends the one before it takes a job's machine away, Ctrl-C is the other. What comes within a second is the same one:
+    torchrun hands on what the system has sent to all processes as well. Only a program's main thread gets signals: entered in
+    another thread, it does nothing.
     """
 
     def __init__(self):
         self.received: str | None = None  # name of the signal
+        self._since = 0.0
         self._previous: dict = {}
 
     def __enter__(self) -> 'StopSignals':
@@ -29,15 +33,18 @@ class StopSignals:
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if handler is not None:  # not Python's own
+                signal.signal(number, handler)
         self._previous = {}
 
     def _note(self, number: int, frame) -> None:
+        if self.received is not None and time.monotonic() < self._since + SAME_SIGNAL:
+            return
         if self.received is not None:
             rich.get_console().show_cursor()  # a progress bar may have hidden it
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = signal.Signals(number).name
+        self.received, self._since = signal.Signals(number).name, time.monotonic()
         # Not through the logger, in the middle of whose work the signal may have come.
         os.write(2, f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'.encode())
 

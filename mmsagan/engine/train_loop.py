@@ -5,12 +5,13 @@ from collections.abc import Callable
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.runner import Runner
 from mmengine.runner.loops import IterBasedTrainLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsagan.engine.loops import EvaluationInterrupted, GANValLoop
 from mmsagan.engine.stopping import StopSignals
 from mmsagan.engine.training_batches import TrainingBatches, seeded_loader
-from mmsagan.errors import CheckpointError, TrainingInterrupted
+from mmsagan.errors import CheckpointError, StorageError, TrainingInterrupted
 from mmsagan.registry import LOOPS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.random_states import random_states, set_random_states
@@ -39,13 +40,14 @@ class GANTrainLoop(IterBasedTrainLoop):
         is_config = isinstance(dataloader, dict)
         if is_config:
             # The first process's, and not each its own, so that one of them is enough to go on.
-            dataloader = seeded_loader(dataloader, from_main_process(lambda: runner.seed))
+            seed = from_main_process(lambda: runner.seed)
+            dataloader = seeded_loader(dataloader, seed)
         super().__init__(runner, dataloader, **kwargs)
         self.batches: TrainingBatches | None = None
         if is_config:
             # Some versions of MMEngine have started the loader's processes, at the wrong place.
             self.dataloader_iterator._iterator = self.dataloader._iterator = None
-            self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader)
+            self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader, seed)
         self.stop_signals = StopSignals()
         self.has_trained = False  # since the process has started
         self._num_batches = 0  # that were trained on
@@ -56,8 +58,11 @@ class GANTrainLoop(IterBasedTrainLoop):
         """Has a function called once, when the iteration under way is complete and counted, for which hooks are too early."""
         self._calls_after_iteration.append(function)
 
-    def run(self) -> None:
+    def run(self) -> nn.Module:
         """Trains up to ``max_iters``.
+
+        Returns:
+            The model.
 
         Raises:
             TrainingInterrupted: A signal has come; the state is saved.
@@ -76,6 +81,7 @@ class GANTrainLoop(IterBasedTrainLoop):
                 raise death from error
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
+        return self.runner.model
 
     def _run(self, lacks_evaluation: bool) -> None:
         log_length = self._log_length()
@@ -131,13 +137,15 @@ class GANTrainLoop(IterBasedTrainLoop):
     # ------------------------------------------------------------------------------------------- stopping and going on
 
     def _interrupt(self) -> None:
-        saved = None
-        for hook in self.runner.hooks:
-            if hasattr(hook, 'save_now'):
-                saved = hook.save_now(self.runner)
-        what = f'saved to {saved}; go on with --resume' if saved else 'not saved: the config has no CheckpointHook'
         name = self.stop_signals.received or 'a signal to another process'
-        raise TrainingInterrupted(f'stopped by {name} after iteration {self._iter}, {what}')
+        stopped = f'stopped by {name} after iteration {self._iter}'
+        hook = next((hook for hook in self.runner.hooks if hasattr(hook, 'save_now')), None)
+        if hook is None:
+            raise TrainingInterrupted(f'{stopped}; nothing is saved, since the config has no CheckpointHook')
+        saved = hook.save_now(self.runner)
+        if saved is None:
+            raise StorageError(f'{stopped}, which cannot be saved (see above); the last good checkpoint is {hook.last_ckpt}')
+        raise TrainingInterrupted(f'{stopped}, saved to {saved}; go on with --resume')
 
     def state(self) -> dict:
         """What exact resuming needs besides weights and optimizers; all processes have to call it together."""

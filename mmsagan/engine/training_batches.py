@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets.samplers import BatchStream
@@ -25,7 +25,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
     """
     config = dict(config)
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'])
-    if 'batch_sampler' not in config:
+    if config.get('batch_sampler') is None:
         config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
     if 'worker_init_fn' not in config:
         quiet = config.pop('disable_subprocess_warning', False)
@@ -55,13 +55,16 @@ class TrainingBatches:
     Args:
         loader: Made from a :func:`seeded_loader` config. With a batch sampler that is no
             :class:`~mmsagan.datasets.samplers.BatchStream`, batches begin anew when they end, and no place can be found again.
+        seed: Of what the loader processes draw for such batches.
     """
 
-    def __init__(self, loader: DataLoader):
+    def __init__(self, loader: DataLoader, seed: int):
         self.loader = loader
         self.stream = loader.batch_sampler if isinstance(loader.batch_sampler, BatchStream) else None
         self.notes = ReadingNotes(loader.num_workers)
         loader.dataset.note_reading(self.notes)
+        self._seed = seed
+        self._beginnings = 0
         self._iterator: Iterator | None = None
 
     def __iter__(self) -> Iterator:
@@ -78,8 +81,9 @@ class TrainingBatches:
 
     def _begin(self) -> None:
         # PyTorch draws a number for its loader processes, which an uninterrupted training does not draw in between.
-        with drawing_from(0):
+        with drawing_from(self._seed, get_rank(), self._beginnings):
             self._iterator = iter(self.loader)
+        self._beginnings += 1
 
     # ------------------------------------------------------------------------------------------- the place in the stream
 
@@ -87,8 +91,13 @@ class TrainingBatches:
         """What :meth:`go_on` needs, after ``num_batches`` batches of each process."""
         if self.stream is None:
             return {}
-        samples = num_batches * self.stream.batch_size * get_world_size()
-        return dict(seed=self.stream.seed, sampler_seed=getattr(self.stream.sampler, 'seed', None), samples=samples)
+        batch_size = self.stream.batch_size
+        return dict(
+            seed=self.stream.seed,
+            sampler_seed=getattr(self.stream.sampler, 'seed', None),
+            batch_size=batch_size,
+            samples=num_batches * batch_size * get_world_size(),
+        )
 
     def go_on(self, state: dict) -> tuple[int, str | None]:
         """Goes on behind the images that a state counts.
@@ -104,16 +113,20 @@ class TrainingBatches:
         """
         if self.stream is None:
             return 0, f'a {type(self.loader.batch_sampler).__name__} cannot be put to a place: its batches begin anew'
-        seed, sampler_seed, samples = (state.get(key) for key in ('seed', 'sampler_seed', 'samples'))
-        if type(seed) is not int or type(samples) is not int or min(seed, samples) < 0:
+        seed, sampler_seed, batch_size, samples = (state.get(key) for key in ('seed', 'sampler_seed', 'batch_size', 'samples'))
+        numbers = [seed, batch_size, samples, *([] if sampler_seed is None else [sampler_seed])]
+        if not all(type(number) is int and number >= 0 for number in numbers):
             raise CheckpointError('the place in the training data is damaged')
         self.stream.seed = seed
         sampler = self.stream.sampler
-        if type(sampler_seed) is int and hasattr(sampler, 'seed'):
+        if sampler_seed is not None and hasattr(sampler, 'seed'):
             sampler.seed = sampler_seed
         number, rest = divmod(samples, self.stream.batch_size * get_world_size())
         self.stream.start_at(number + bool(rest))
-        return number + bool(rest), 'the batch size differs' if rest else None
+        differs = batch_size != self.stream.batch_size
+        return number + bool(
+            rest
+        ), f'its batches were of {batch_size} images, and these are of {self.stream.batch_size}' if differs else None
 
     # ------------------------------------------------------------------------------------------------- loader processes
 

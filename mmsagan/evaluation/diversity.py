@@ -48,6 +48,17 @@ class RealPairs:
         """Whether no more batches are needed."""
         return self.of_same_class.count >= self.num_pairs or self._num_batches >= self.max_batches
 
+    def state_dict(self) -> dict:
+        """What :meth:`load_state_dict` needs to go on with the pairs; without images, once there are enough."""
+        pairs = dict(of_same_class=self.of_same_class, of_any_class=self.of_any_class)
+        return dict(num_batches=self._num_batches, **{name: each.state_dict(self.is_complete) for name, each in pairs.items()})
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on with the pairs of a :meth:`state_dict`."""
+        self._num_batches = int(state['num_batches'])
+        self.of_same_class.load_state_dict(state['of_same_class'])
+        self.of_any_class.load_state_dict(state['of_any_class'])
+
     def add(self, images: Tensor | Sequence[Tensor], labels: Tensor | Sequence[int]) -> None:
         """Takes a batch: images (N, C, H, W), uint8, or a list of them, and their classes (N,)."""
         self._num_batches += 1
@@ -69,6 +80,14 @@ class _Pairs:
     @property
     def mean(self) -> float:
         return self._sum / self.count
+
+    def state_dict(self, is_complete: bool) -> dict:
+        waiting = {} if is_complete else {label: image.cpu() for label, image in self._waiting.items()}
+        return dict(count=self.count, sum=self._sum, waiting=waiting)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.count, self._sum = int(state['count']), float(state['sum'])
+        self._waiting = {int(label): image.to(torch.uint8) for label, image in state['waiting'].items()}
 
     def add(self, images: Tensor | Sequence[Tensor], labels: list[int]) -> None:
         pairs = []

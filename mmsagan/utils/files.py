@@ -26,17 +26,18 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED, delete=False) as file:
-        try:
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED)
+    try:
+        with open(descriptor, 'wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_UMASK)
-            os.replace(file.name, path)
-        except BaseException:
-            with suppress(OSError):  # a disk that has gone keeps nothing
-                os.unlink(file.name)
-            raise
+        os.chmod(unfinished, 0o666 & ~_UMASK)
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):  # a disk that has gone keeps nothing
+            os.unlink(unfinished)
+        raise
     _keep_name(path.parent)
 
 

@@ -1,21 +1,27 @@
 """Going on with a training, step by step; whole trainings are interrupted in tests/robustness."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from PIL import Image
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.engine import GANTrainLoop
-from mmsagan.engine.training_batches import seeded_loader
-from mmsagan.errors import CheckpointError, DataError, TrainingInterrupted
+from mmsagan.datasets.samplers import BatchStream
+from mmsagan.datasets.seeded import SeededDataset
+from mmsagan.engine import GANTrainLoop, training_batches
+from mmsagan.engine.runner import AUTO
+from mmsagan.engine.training_batches import TrainingBatches, seeded_loader
+from mmsagan.errors import CheckpointError, DataError, StorageError, TrainingInterrupted
 from mmsagan.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS, TRANSFORMS
 
 METRICS = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
@@ -29,6 +35,19 @@ def run(tiny_run):
         return tiny_run(**{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [], 'val_evaluator': None, **options})
 
     return make
+
+
+@pytest.fixture
+def shared_checkpoint(run, tmp_path_factory) -> Path:
+    """The checkpoint of a training of two iterations; made once."""
+    path = tmp_path_factory.getbasetemp() / 'shared' / 'iter_2.pth'
+    if not path.is_file():
+        cfg = run(max_iters=2)
+        train_from_config(cfg)
+        path.parent.mkdir()
+        Path(cfg.work_dir, path.name).rename(path)
+        shutil.rmtree(cfg.work_dir)
+    return path
 
 
 def resumed(cfg, **values):
@@ -56,6 +75,18 @@ class SignalWhileEvaluating(Hook):
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == self.iteration and batch_idx == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@HOOKS.register_module()
+class SignalInIteration(Hook):
+    """Sends this process a SIGTERM in an iteration."""
+
+    def __init__(self, iteration: int):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
             signal.raise_signal(signal.SIGTERM)
 
 
@@ -95,7 +126,10 @@ def test_another_batch_size_goes_on_behind_the_same_images(run):
     runner = train_from_config(resumed(run(max_iters=5), train_dataloader__batch_size=6))
     # 16 images are two whole batches of 6 and a part of the third.
     assert runner.train_loop.state()['data']['samples'] == 6 * 4
-    assert 'the batch size differs' in log_of(cfg)
+    assert 'its batches were of 4 images, and these are of 6' in log_of(cfg)
+    # One that divides the number of images is no exact continuation either.
+    train_from_config(resumed(run(max_iters=6), train_dataloader__batch_size=2))
+    assert 'its batches were of 6 images, and these are of 2' in log_of(cfg)
 
 
 def test_a_checkpoint_without_the_state(run):
@@ -116,6 +150,9 @@ def test_a_checkpoint_without_the_state(run):
     [
         lambda content: content['training_state'].update(data=dict(seed='x', samples=3)),
         lambda content: content['training_state'].update(data=dict(seed=0, samples=-3)),
+        lambda content: content['training_state']['data'].update(sampler_seed=-1),
+        lambda content: content['training_state']['data'].update(batch_size=None),
+        lambda content: content.update(real_pairs=[3]),
         lambda content: content['training_state'].update(data=[1]),
         lambda content: content.update(training_state=[1]),
         lambda content: content['training_state'].update(random_states=[dict(python=(3, (1, 2), None))]),
@@ -141,22 +178,6 @@ def test_a_damaged_state(run, damage, shared_checkpoint):
     with pytest.raises(CheckpointError, match=r'damaged\.pth'):
         train_from_config(cfg)
     assert not Path(cfg.work_dir).exists()
-
-
-@pytest.fixture(scope='module')
-def shared_checkpoint(tmp_path_factory):
-    return tmp_path_factory.mktemp('shared') / 'iter_2.pth'
-
-
-@pytest.fixture(autouse=True)
-def _make_shared_checkpoint(request, run, shared_checkpoint):
-    if 'damage' in request.fixturenames and not shared_checkpoint.is_file():
-        cfg = run(max_iters=2)
-        train_from_config(cfg)
-        Path(cfg.work_dir, 'iter_2.pth').rename(shared_checkpoint)
-        for path in sorted(Path(cfg.work_dir).rglob('*'), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        Path(cfg.work_dir).rmdir()
 
 
 @TRANSFORMS.register_module()
@@ -239,6 +260,82 @@ def test_nothing_to_resume_from(run):
     cfg.resume = True
     assert train_from_config(cfg).iter == 4
     assert 'nothing to resume from' in log_of(cfg)
+
+
+def test_resuming_a_training_that_starts_from_other_weights(run, shared_checkpoint):
+    """A script always says --resume: its first job has nothing to resume from, and starts from the weights in ``load_from``."""
+    before = load_checkpoint_file(shared_checkpoint)['state_dict']
+    options = {f'optim_wrapper.{network}.optimizer.lr': 0 for network in ('generator', 'discriminator')}
+    cfg = run(max_iters=2, **options)
+    cfg.update(resume=AUTO, load_from=str(shared_checkpoint))
+    train_from_config(cfg)
+    after = load_checkpoint_file(Path(cfg.work_dir, 'iter_2.pth'))['state_dict']
+    assert all(torch.equal(before[name], after[name]) for name in before if name.endswith('.weight_orig'))
+    again = run(max_iters=3, **options)
+    again.update(resume=AUTO, load_from='a file that is no longer there')
+    assert train_from_config(again).iter == 3
+    assert 'resumed epoch: 0, iter: 2' in log_of(cfg)
+
+
+def test_a_stop_that_cannot_be_saved(run, monkeypatch):
+    def fail(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr('mmsagan.engine.file_backend.write_atomically', fail)
+    cfg = run(custom_hooks=[dict(type='SignalInIteration', iteration=1)])
+    with pytest.raises(StorageError, match='stopped by SIGTERM after iteration 1, which cannot be saved'):
+        train_from_config(cfg)
+    assert 'No space left' in log_of(cfg)
+
+
+def test_an_evaluation_broken_off_at_the_start_keeps_the_log(run):
+    options = {'train_cfg.val_interval': 2, 'val_evaluator': METRICS, 'val_dataloader.batch_size': 10}
+    stop = dict(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)])
+    for cfg in (run(**stop, **options), resumed(run(**stop, **options))):
+        with pytest.raises(TrainingInterrupted):
+            train_from_config(cfg)
+    assert log_of(cfg).count('the evaluation is broken off') == 2
+
+
+def test_the_pointer_of_checkpoints_elsewhere(run, tmp_path):
+    """MMEngine writes it to the work dir. A shorter run after a longer one goes on with its own checkpoints."""
+    options = {'default_hooks.checkpoint.out_dir': str(tmp_path / 'elsewhere')}
+    train_from_config(run(max_iters=4, **options))
+    train_from_config(run(max_iters=2, **options))
+    cfg = resumed(run(max_iters=3, **options))
+    train_from_config(cfg)
+    assert 'resumed epoch: 0, iter: 2' in log_of(cfg)
+
+
+@pytest.mark.parametrize('passes', [0, 10**9])
+def test_a_finite_sampler_far_on(passes):
+    stream = BatchStream(DefaultSampler(range(10), shuffle=True, seed=0), 4)
+    stream.start_at(3 * passes + 1)
+    batches = iter(stream)
+    found = [next(batches) for _ in range(2)]
+    assert [len(batch) for batch in found] == [4, 2] and len(set(found[0] + found[1])) == 6
+
+
+def test_batches_of_ones_own_sampler_are_not_all_alike(monkeypatch):
+    """Loader processes draw other numbers in each pass, for each seed, and on each rank."""
+
+    def numbers(seed: int, rank: int) -> list[list[float]]:
+        monkeypatch.setattr(training_batches, 'get_rank', lambda: rank)
+        sampler = OwnBatches(torch.utils.data.SequentialSampler(range(4)), 2, drop_last=True)
+        loader = torch.utils.data.DataLoader(SeededDataset(_Random()), batch_sampler=sampler, num_workers=1, collate_fn=list)
+        batches = TrainingBatches(loader, seed)
+        return [next(batches) for _ in range(4)]
+
+    first = numbers(1, 0)
+    assert first == numbers(1, 0)
+    assert first[:2] != first[2:] and numbers(2, 0) != first != numbers(1, 1)
+
+
+class _Random:
+    """A data set of random numbers."""
+
+    def __getitem__(self, index: int) -> float:
+        return float(torch.rand(()))
 
 
 def test_what_hooks_ask_to_be_called_after_the_iteration():

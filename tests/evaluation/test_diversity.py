@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.evaluation.diversity import RealPairs, mean_distance, pair_distances
 
 
@@ -69,3 +70,25 @@ def test_memory_is_bounded():
     assert sum(image.untyped_storage().nbytes() for image in waiting.values()) == 8 * batch[0].numel()
     pairs.add(batch[:8], range(8))
     assert pairs.of_same_class.count == 8 and not waiting
+
+
+@pytest.mark.parametrize('batches_before', [1, 3, 40])
+def test_pairs_go_on_from_a_checkpoint(tmp_path, batches_before):
+    """With a few images waiting, and after enough pairs."""
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8, generator=generator), torch.randint(4, (5,), generator=generator))
+        for _ in range(60)
+    ]
+    whole, first, second = (RealPairs(num_pairs=50) for _ in range(3))
+    for batch in batches:
+        whole.add(*batch)
+    for batch in batches[:batches_before]:
+        first.add(*batch)
+    torch.save(first.state_dict(), tmp_path / 'state.pth')
+    second.load_state_dict(load_checkpoint_file(tmp_path / 'state.pth'))
+    for batch in batches[batches_before:]:
+        second.add(*batch)
+    for name in ('of_same_class', 'of_any_class'):
+        assert getattr(whole, name).count == getattr(second, name).count > 0
+        assert getattr(whole, name).mean == getattr(second, name).mean

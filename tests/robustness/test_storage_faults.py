@@ -11,6 +11,7 @@ import pytest
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints.wholeness import check_whole
 from mmsagan.engine import file_backend, visualizer
+from mmsagan.engine.hooks import checkpoint
 from mmsagan.errors import ConfigError, StorageError
 
 FAULTS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS]
@@ -66,6 +67,24 @@ def test_checkpoints_that_cannot_be_written(run, fails):
     for (name, number), last in zip(failing.items(), (1, 1, 4, 4)):
         assert f'{name} cannot be written: {os.strerror(number)}; the last good one is {cfg.work_dir}/iter_{last}.pth' in log
     assert Path(cfg.work_dir, 'last_checkpoint').read_text() == f'{cfg.work_dir}/iter_8.pth'
+
+
+def test_a_pointer_that_cannot_be_written(run, monkeypatch):
+    """The checkpoints are there all the same, and the outdated ones are not."""
+    original = checkpoint.write_atomically
+    calls = iter(range(100))
+
+    def write(path, data):
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(path, data)
+
+    monkeypatch.setattr(checkpoint, 'write_atomically', write)
+    cfg = run()
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    train_from_config(cfg)
+    assert checkpoints(cfg) == {'iter_4.pth'}
+    assert 'last_checkpoint cannot be written: No space' in log_of(cfg)
 
 
 def test_too_many_in_a_row(run, fails):

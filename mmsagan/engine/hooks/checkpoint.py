@@ -3,7 +3,7 @@
 from collections import deque
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from mmsagan.checkpoints.newest import POINTER, saved_checkpoints
@@ -47,7 +47,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         )
 
     def before_train(self, runner) -> None:
-        if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir or runner.work_dir):
+        is_local = '://' not in str(self.out_dir or runner.work_dir) and self.file_client_args is None
+        if is_local and (self.backend_args or {}).get('backend', 'local') == 'local':
             self.backend_args = dict(backend=CRASH_SAFE)
         super().before_train(runner)
         own = self._path(self.filename_tmpl.format(runner.iter))
@@ -57,10 +58,11 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._tidy(runner)
 
     def _tidy(self, runner) -> None:
-        for path in {Path(folder) for folder in (self.out_dir, runner.work_dir)}:
-            for left in remove_unfinished(path):
+        for folder in {Path(self.out_dir), Path(runner.work_dir), Path(runner.work_dir, 'samples')}:
+            for left in remove_unfinished(folder):
                 runner.logger.info(f'removed {left}, which an earlier run has left unfinished')
-        earlier = [path.name for step, path in saved_checkpoints(self.out_dir, self.filename_tmpl) if step > runner.iter]
+        reached = runner.epoch if self.by_epoch else runner.iter
+        earlier = [path.name for step, path in saved_checkpoints(self.out_dir, self.filename_tmpl) if step > reached]
         if earlier:
             runner.logger.warning(
                 f'{self.out_dir} holds later checkpoints of an earlier run, {", ".join(earlier[:3])}'
@@ -98,6 +100,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if failure is not None:
             self._take_note_of(failure, runner)
             return
+        self._point_to(runner, path)
         self._failures = 0
         self.last_ckpt, self._last_step = path, step
         if self.max_keep_ckpts > 0:
@@ -124,13 +127,18 @@ class CheckpointHook(MMEngineCheckpointHook):
                     backend_args=self.backend_args,
                     **self.args,
                 )
-                if save_optimizer:
-                    write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
             except OSError as error:
                 return f'{path} cannot be written: {error.strerror or error}'
             return None
 
         return from_main_process(write)
+
+    @master_only
+    def _point_to(self, runner, path: str) -> None:
+        try:
+            write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
+        except OSError as error:  # without it, a resumed training goes by the names and times of the checkpoints
+            runner.logger.warning(f'{POINTER} cannot be written: {error.strerror or error}')
 
     def _take_note_of(self, failure: str, runner) -> None:
         self._failures += 1
@@ -157,7 +165,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Keeps a best checkpoint, and notes in the last one that its iteration is evaluated."""
         super().after_val_epoch(runner, metrics)
         runner.message_hub.update_info(EVALUATED, runner.iter)
-        if self._last_step == runner.iter:
+        if not self.by_epoch and self._last_step == runner.iter:
             self._save_checkpoint_with_step(runner, runner.iter, dict(epoch=runner.epoch, iter=runner.iter))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:

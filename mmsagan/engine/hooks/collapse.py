@@ -17,6 +17,7 @@ from mmsagan.utils.modules import unwrap
 _FEWEST_PAIRS = 32  # of real images of the same class, for a mean that can be relied on
 _QUIET_INTERVALS = 10  # between two warnings of the same kind
 _WON_LOSS = 0.01
+_STATE = 'real_pairs'  # in checkpoints
 
 
 @HOOKS.register_module()
@@ -86,6 +87,14 @@ class CollapseHook(Hook):
             model.sampled_network(self.sample_model)
         except ConfigError as error:
             raise ConfigError(f'CollapseHook: {error}') from error
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if 'optimizer' in checkpoint:  # one to go on from
+            checkpoint[_STATE] = self.real_pairs.state_dict()
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if runner._resume and _STATE in checkpoint:
+            self.real_pairs.load_state_dict(checkpoint[_STATE])
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if not is_main_process():
