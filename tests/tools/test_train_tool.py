@@ -1,11 +1,10 @@
 """The training tool as a user types it."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from launching import run_tool
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
@@ -14,14 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*arguments, tool='tools/train.py', cwd=ROOT, **env) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(Path(cwd) / tool), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, **env),
-        timeout=300,
-    )
+    return run_tool(Path(cwd) / tool, *arguments, cwd=cwd, **env)
 
 
 def small(cifar_root, iterations=2) -> list[str]:

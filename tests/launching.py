@@ -1,0 +1,125 @@
+"""Running tools in processes of their own, without the seconds that each would take to import PyTorch.
+
+The processes are forked from one that has imported everything already (multiprocessing's forkserver), which the first one
+starts. It is no child of pytest's own state: it has no threads, no registered components and no captured streams.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import tempfile
+from multiprocessing import forkserver
+from pathlib import Path
+
+import torch
+from torch.distributed import TCPStore
+
+ROOT = Path(__file__).parent.parent
+_PRELOADED = ['pytest', 'mmsagan.apis.train', 'mmsagan.apis.test', 'mmsagan.apis.export', 'mmsagan.apis.series']
+_PRELOADED += [
+    'mmsagan.analysis.benchmarks',
+    'mmsagan.visualization',
+    'tensorboard',
+    'torch.utils.tensorboard',
+    'yapf.yapflib.yapf_api',
+]
+
+
+def run_tool(script: str | Path, *arguments, cwd: Path = ROOT, timeout: float = 300, **env) -> subprocess.CompletedProcess:
+    """Runs a Python script in a process of its own, as ``subprocess.run`` would with what it says captured."""
+    return _run(script, arguments, [env], cwd, timeout)[0]
+
+
+def run_tools(
+    script: str | Path, *arguments, processes: int, hosted: bool = False, timeout: float = 300, **env
+) -> list[subprocess.CompletedProcess]:
+    """Runs a script in several processes that are to join, with the environment that torchrun sets; gives their ends by rank.
+
+    Args:
+        script: The script.
+        *arguments: Of the script.
+        processes: Number of processes.
+        hosted: Whether rank 0 has to host their store, as without torchrun; otherwise it is here, as torchrun's would be.
+        timeout: In seconds; then they are killed.
+        **env: Further variables.
+    """
+    port = free_port()
+    store = None if hosted else TCPStore('127.0.0.1', int(port), None, True, wait_for_workers=False)
+    env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(processes))
+    env.update(TORCHELASTIC_USE_AGENT_STORE=str(store is not None))
+    ranks = [dict(env, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(processes)]
+    return _run(script, arguments, ranks, ROOT, timeout)
+
+
+def free_port() -> str:
+    """A port that nobody uses."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
+
+
+def _run(script, arguments, envs: list[dict], cwd: Path, timeout: float) -> list[subprocess.CompletedProcess]:
+    command = [str(script), *map(str, arguments)]
+    context = _context()
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / str(number) for number in range(len(envs))]
+        processes = [
+            context.Process(target=_be_the_tool, args=(command, dict(os.environ, **env), str(cwd), str(output)))
+            for env, output in zip(envs, outputs)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout)
+            process.kill()
+            process.join()
+        return [
+            subprocess.CompletedProcess(
+                command, process.exitcode, *(_text_of(f'{output}.{stream}') for stream in ('out', 'err'))
+            )
+            for process, output in zip(processes, outputs)
+        ]
+
+
+def _text_of(path: str) -> str:
+    return Path(path).read_text() if os.path.exists(path) else ''
+
+
+def _context():
+    """The forkserver; when it is started, it imports what is preloaded from this repository."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(_PRELOADED)
+    before = os.environ.get('PYTHONPATH')
+    os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), *([before] if before else [])])
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ['PYTHONPATH']
+        if before is not None:
+            os.environ['PYTHONPATH'] = before
+    return context
+
+
+def _be_the_tool(command: list[str], environ: dict, cwd: str, output: str) -> None:
+    multiprocessing.set_start_method(None, force=True)  # the default again, for data loaders
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(cwd)
+    for number, stream in ((1, 'out'), (2, 'err')):
+        file = os.open(f'{output}.{stream}', os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout = sys.__stdout__ = open(1, 'w')
+    sys.stderr = sys.__stderr__ = open(2, 'w', buffering=1, errors='backslashreplace')
+    sys.path[:0] = [str(Path(command[0]).parent), *filter(None, environ.get('PYTHONPATH', '').split(os.pathsep))]
+    torch.set_num_threads(int(environ.get('OMP_NUM_THREADS', torch.get_num_threads())))
+    sys.argv = command
+    try:
+        runpy.run_path(command[0], run_name='__main__')
+    finally:
+        atexit._run_exitfuncs()  # as at a process's own end, which a forked one skips
+        sys.stdout.flush()
