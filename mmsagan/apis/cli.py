@@ -3,6 +3,7 @@
 import argparse
 import ast
 import atexit
+import io
 import os
 import sys
 import traceback
@@ -92,6 +93,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
     If it is one of several processes and fails, all of them end, with its message.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     try:

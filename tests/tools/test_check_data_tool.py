@@ -1,9 +1,11 @@
 """The tool that reads every image of a data set."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
+from launching import run_tool
 from PIL import Image
 
 from mmsagan.apis.data_check import check_data
@@ -107,3 +109,14 @@ def test_images_in_memory(tmp_path, cifar_root, cifar_arrays):
 def test_mistakes(run_here, arguments, message):
     code, _, errors = run_here(TOOL, *arguments)
     assert code == 2 and message in errors and 'Traceback' not in errors
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """They are told with their bytes, on an output that takes UTF-8 only."""
+    folder = os.fsencode(tmp_path / 'images') + b'/caf\xe9'
+    os.makedirs(folder)
+    for name in (b'a.png', b'\xff.png'):
+        with open(folder + b'/' + name, 'wb') as file:
+            Image.new('RGB', (20, 20)).save(file, 'PNG')
+    result = run_tool(f'tools/{TOOL}', tmp_path / 'images', '--workers', 1)
+    assert result.returncode == 1 and r'caf\udce9/\udcff.png' in result.stdout, result.stderr
