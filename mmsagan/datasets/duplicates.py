@@ -47,13 +47,14 @@ def tell_duplicates(groups: list[list[int]], labels: Sequence[int], name_of: Cal
         '2 images are there more than once, 1 of them in several classes: 0 and 2'
     """
     torn = [group for group in groups if len({int(labels[number]) for number in group}) > 1]
-    shown = [' and '.join(_printable(name_of(number)) for number in group[:3]) for group in (torn or groups)[:3]]
+    shown = [' and '.join(name_of(number) for number in group[:3]) for group in (torn or groups)[:3]]
     what = f'{len(groups)} image{"s are" if len(groups) > 1 else " is"} there more than once'
     if torn:
         what += f', {len(torn)} of them in several classes'
-    return f'{what}: {"; ".join(shown)}{"; ..." if len(torn or groups) > 3 else ""}'
+    told = f'{what}: {"; ".join(shown)}{"; ..." if len(torn or groups) > 3 else ""}'
+    return printable(told)
 
 
-def _printable(name: str) -> str:
-    # Names of files are bytes, and those that are no UTF-8 cannot be written as they are.
-    return name.encode(errors='backslashreplace').decode()
+def printable(text: str) -> str:
+    """A text whose file names are not all UTF-8, as it can be written to any place that takes text."""
+    return text.encode(errors='backslashreplace').decode()

@@ -24,6 +24,7 @@ def test_what_is_said_first():
     groups = [[number, number + 10] for number in range(5)]
     labels = [0] * 14 + [1]
     assert tell_duplicates(groups, labels, str) == '5 images are there more than once, 1 of them in several classes: 4 and 14'
+    assert tell_duplicates([[0, 1]], [0, 0], lambda number: f'caf\udce9{number}').endswith(r'caf\udce90 and caf\udce91')
     assert tell_duplicates(groups, [0] * 15, str).endswith('more than once: 0 and 10; 1 and 11; 2 and 12; ...')
 
 
