@@ -1,14 +1,13 @@
 """Sampling on several processes: the files must be those of one."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from launching import ROOT, run_tools
 from sample_thrice import sample_thrice
-from test_distributed import ROOT, environment, free_port
 
 
 @pytest.fixture(scope='module')
@@ -35,26 +34,19 @@ def test_two_processes_write_the_files_of_one(tmp_path, experiment, one_thread, 
     arguments = [*experiment, '--labels', '0-2', '--num-per-class', '11', '--batch-size', '4', '--device', 'cpu']
     monkeypatch.setattr(sys, 'argv', [])
     sample_thrice(str(tmp_path / 'one'), *arguments)
-    script = str(Path(__file__).parent / 'sample_thrice.py')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={free_port()}', script]
-    command += [str(tmp_path / 'two'), *arguments, '--launcher', 'pytorch']
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count('33 samples written to') == 3, 'one process speaks, once a run'
+    script = Path(__file__).parent / 'sample_thrice.py'
+    ends = run_tools(script, tmp_path / 'two', *arguments, '--launcher', 'pytorch', processes=2)
+    assert [end.returncode for end in ends] == [0, 0], ends
+    assert [end.stdout.count('33 samples written to') for end in ends] == [3, 0], 'one process speaks, once a run'
     one, two = files_in(tmp_path / 'one'), files_in(tmp_path / 'two')
     assert len(one) == 33 + 2 and one.keys() == two.keys() and len(set(one.values())) == 35
     assert [name for name in one if one[name] != two[name]] == []
 
 
-def test_dist_sample_starts_the_tool(tmp_path):
-    """With a python that only says what it was called with."""
-    (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$@"\n')
-    (tmp_path / 'python').chmod(0o700)
-    command = ['bash', str(ROOT / 'tools' / 'dist_sample.sh'), 'config.py', 'model.pth', '3', '--out', 'a folder']
-    env = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}')
-    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+def test_dist_sample_starts_the_tool(started_by):
+    said = started_by('dist_sample.sh', 'config.py', 'model.pth', '3', '--out', 'a folder')
     assert '--nproc_per_node=3' in said
-    assert said.strip().endswith('/tools/sample.py config.py model.pth --out a folder --launcher pytorch')
+    assert said.endswith('/tools/sample.py config.py model.pth --out a folder --launcher pytorch')
 
 
 def test_usage():

@@ -2,7 +2,7 @@
 
 import os
 import re
-import socket
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,21 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from launching import ROOT, free_port, run_tool, run_tools
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.engine.config import load_config
 from mmsagan.registry import MODELS
 
-ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> str:
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return str(sock.getsockname()[1])
 
 
 def environment(**extra) -> dict:
@@ -73,17 +67,8 @@ def assert_checkpoint_loads_anywhere(work_dir):
 def test_two_processes_give_the_gradient_of_one(tmp_path):
     """Two with batch 4 each against one with batch 8."""
     for processes in (1, 2):
-        command = [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            f'--nproc-per-node={processes}',
-            f'--master-port={free_port()}',
-            str(Path(__file__).parent / 'discriminator_step.py'),
-            str(tmp_path / str(processes)),
-        ]
-        result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-        assert result.returncode == 0, result.stderr
+        ends = run_tools(Path(__file__).parent / 'discriminator_step.py', tmp_path / str(processes), processes=processes)
+        assert [end.returncode for end in ends] == [0] * processes, ends
     one, *two = [torch.load(tmp_path / name) for name in ('1.0', '2.0', '2.1')]
     assert len(one) > 20 and max(value.abs().max() for value in one.values()) > 0.1
     for name, gradient in one.items():
@@ -94,9 +79,8 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
 def test_a_loss_that_is_nan_on_one_process(tmp_path):
     """All skip the update; and all go back to the same checkpoint, when it happens twice in a row."""
     script = Path(__file__).parent / 'nan_on_one_process.py'
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', f'--master-port={free_port()}', str(script)]
-    result = subprocess.run([*command, str(tmp_path)], env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
+    ends = run_tools(script, tmp_path, processes=2)
+    assert [end.returncode for end in ends] == [0, 0], ends
     processes = [torch.load(tmp_path / f'out.{rank}') for rank in range(2)]
     for process in processes:
         notes = process['notes']
@@ -114,28 +98,49 @@ def test_a_loss_that_is_nan_on_one_process(tmp_path):
     assert len(one) > 40 and all(torch.equal(one[name], two[name]) for name in one), 'the weights stay the same ones'
 
 
-@pytest.mark.parametrize('options', [[], ['model.discriminator_steps=1', 'model.share_fake=True']], ids=['', 'share_fake'])
-def test_dist_train_on_one_node(tmp_path, cifar_root, options):
+def train(*arguments, processes: int) -> str:
+    """Trains in several processes, and gives what they say."""
+    ends = run_tools(ROOT / 'tools' / 'train.py', CONFIG, *arguments, '--launcher', 'pytorch', processes=processes)
+    assert [end.returncode for end in ends] == [0] * processes, ends
+    return ''.join(end.stdout for end in ends)
+
+
+def test_dist_train_on_one_node(tmp_path, cifar_root):
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *train_options(tmp_path / 'run', cifar_root)]
-    result = subprocess.run([*command, *options], env=environment(), capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stderr, processes=2)
     assert result.stdout.count('trained to iteration 3') == 1
 
 
+def test_training_with_shared_fake_images(tmp_path, cifar_root):
+    options = [*train_options(tmp_path / 'run', cifar_root), 'model.discriminator_steps=1', 'model.share_fake=True']
+    said = train(*options, processes=2)
+    assert_trained(tmp_path / 'run', said, processes=2)
+    assert said.count('trained to iteration 3') == 1
+
+
+def still_options(work_dir, cifar_root, seed: int, iterations: int) -> list[str]:
+    """Of a training that leaves the weights as they are."""
+    options = ['optim_wrapper.generator.optimizer.lr=0', 'optim_wrapper.discriminator.optimizer.lr=0']
+    return [*train_options(work_dir, cifar_root), *options, f'randomness.seed={seed}', f'train_cfg.max_iters={iterations}']
+
+
+@pytest.fixture(scope='module')
+def run_of_two_processes(tmp_path_factory, cifar_root) -> Path:
+    work_dir = tmp_path_factory.mktemp('first') / 'run'
+    train(*still_options(work_dir, cifar_root, seed=1, iterations=2), processes=2)
+    return work_dir
+
+
 @pytest.mark.parametrize('processes', [1, 2])
-def test_resuming_a_distributed_run(tmp_path, cifar_root, processes):
+def test_resuming_a_distributed_run(tmp_path, cifar_root, run_of_two_processes, processes):
     """With learning rate 0, resuming must leave the checkpoint's weights, whatever seed the second run starts from."""
-    options = ['optim_wrapper.generator.optimizer.lr=0', 'optim_wrapper.discriminator.optimizer.lr=0', 'train_cfg.max_iters=2']
-    for seed, extra, count in ((1, [], 2), (2, ['--resume'], processes)):
-        arguments = [*train_options(tmp_path / 'run', cifar_root), f'randomness.seed={seed}', *options, *extra]
-        if extra:
-            arguments = [*extra, *arguments[:-1]]
-            arguments[arguments.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=4'
-        command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), str(count), *arguments]
-        result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-        assert result.returncode == 0, result.stderr
-    before, after = (load_checkpoint_file(tmp_path / 'run' / f'iter_{i}.pth')['state_dict'] for i in (2, 4))
+    work_dir = tmp_path / 'run'
+    shutil.copytree(run_of_two_processes, work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_2.pth'))
+    train('--resume', *still_options(work_dir, cifar_root, seed=2, iterations=4), processes=processes)
+    before, after = (load_checkpoint_file(work_dir / f'iter_{i}.pth')['state_dict'] for i in (2, 4))
     names = [name for name in before if name.endswith(('.bias', '.weight_orig', '.gamma')) and 'ema' not in name]
     assert len(names) > 40 and all(torch.equal(before[name], after[name]) for name in names)
 
@@ -147,14 +152,11 @@ def test_evaluation_while_training_on_two_processes(tmp_path, cifar_root):
         metrics = "[{'type': 'FrechetInceptionDistance', 'fake_nums': 70, 'inception_style': 'digits'}]"
         options += [f'{mode}_evaluator.metrics={metrics}', f'{mode}_evaluator.inception_pkl={tmp_path}/{mode}.pkl']
     options += ['train_cfg.val_interval=3']
-    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *options]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(CONFIG), str(tmp_path / 'run' / 'iter_3.pth'), *options]
-    command[command.index('--work-dir') + 1] = str(tmp_path / 'test')
-    tested = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    trained = train(*options, processes=2)
+    options[options.index('--work-dir') + 1] = str(tmp_path / 'test')
+    tested = run_tool(ROOT / 'tools' / 'test.py', CONFIG, tmp_path / 'run' / 'iter_3.pth', *options)
     assert tested.returncode == 0, tested.stderr
-    scores = [re.search(r'FID-digits/fid +([0-9.]+)$', output.stdout, re.M).group(1) for output in (result, tested)]
+    scores = [re.search(r'FID-digits/fid +([0-9.]+)$', said, re.M).group(1) for said in (trained, tested.stdout)]
     assert scores[0] == scores[1]
 
 

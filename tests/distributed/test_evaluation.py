@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 import torch
-from test_distributed import CONFIG, ROOT, environment
+from launching import ROOT, run_tools
+from test_distributed import CONFIG
 
 from mmsagan.engine.config import load_config
 from mmsagan.registry import MODELS
@@ -42,11 +43,10 @@ test_evaluator = dict(_delete_=True, metrics={METRICS})
 
 
 def evaluate(experiment, folder, processes: int, *options: str) -> dict:
-    command = ['bash', str(ROOT / 'tools' / 'dist_test.sh'), *map(str, experiment), str(processes), '--out']
-    command += [str(folder / 'metrics.json'), '--work-dir', str(folder / 'run'), *options]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count('written to') == 1, 'one process speaks'
+    files = ['--out', folder / 'metrics.json', '--work-dir', folder / 'run', '--launcher', 'pytorch']
+    ends = run_tools(ROOT / 'tools' / 'test.py', *experiment, *files, *options, processes=processes)
+    assert [end.returncode for end in ends] == [0] * processes, ends
+    assert [end.stdout.count('written to') for end in ends] == [1] + [0] * (processes - 1), 'one process speaks'
     return json.loads((folder / 'metrics.json').read_text())
 
 
@@ -71,6 +71,12 @@ def test_more_processes_than_batches(experiment, one_process, tmp_path):
     three = evaluate(experiment, tmp_path, 3, '--cfg-options', *options, 'test_dataloader.batch_size=600')
     assert three['FID-digits/fid'] == pytest.approx(one['FID-digits/fid'], rel=1e-6)
     assert one['FID-digits/fid'] != pytest.approx(one_process['FID-digits/fid'], rel=1e-3)
+
+
+def test_dist_test_starts_the_tool(started_by):
+    said = started_by('dist_test.sh', 'config.py', 'model.pth', '3', '--out', 'a folder/metrics.json')
+    assert '--nproc_per_node=3' in said
+    assert said.endswith('/tools/test.py config.py model.pth --out a folder/metrics.json --launcher pytorch')
 
 
 def test_usage():

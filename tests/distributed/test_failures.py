@@ -1,19 +1,13 @@
 """What becomes of the other processes when one fails, over gloo and loopback."""
 
-import multiprocessing
-import os
 import re
-import runpy
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from test_distributed import CONFIG, ROOT, environment, free_port, train_options
-from torch.distributed import TCPStore
-
-from mmsagan.engine.distributed import leave_processes
+from launching import ROOT, run_tools
+from test_distributed import CONFIG, environment, train_options
 
 pytestmark = pytest.mark.slow
 
@@ -64,47 +58,17 @@ def train(start, tmp_path, cifar_root):
 
 
 @pytest.fixture
-def fail(tmp_path):
+def fail():
     """Runs the small tool in two processes without torchrun, which would notice a failure, too: fail(when, rank, how, others).
 
-    The store that torchrun would host is this process's, or with ``hosted=True`` rank 0's. Gives the ends of both.
+    Gives the ends of both.
     """
 
     def run(*arguments, hosted: bool = False, timeout: float = 1800) -> list[Ended]:
-        port = free_port()
-        store = None if hosted else TCPStore('127.0.0.1', int(port), None, True, wait_for_workers=False)
-        shared = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port, TIMEOUT=str(timeout))
-        shared['TORCHELASTIC_USE_AGENT_STORE'] = str(store is not None)
-        processes = []
-        for rank in range(2):
-            environ = dict(shared, RANK=str(rank), LOCAL_RANK=str(rank))
-            arguments_of = (environ, [str(argument) for argument in arguments], tmp_path / f'output_{rank}')
-            # Forked, since what takes longest is to import PyTorch.
-            processes.append(multiprocessing.get_context('fork').Process(target=run_tool_here, args=arguments_of))
-            processes[-1].start()
-        ends = []
-        for rank, process in enumerate(processes):
-            process.join(60)
-            process.kill()
-            process.join()
-            ends.append(Ended(process.exitcode, (tmp_path / f'output_{rank}').read_text()))
-        return ends
+        ends = run_tools(TOOL, *arguments, processes=2, hosted=hosted, TIMEOUT=str(timeout))
+        return [Ended(end.returncode, end.stdout + end.stderr) for end in ends]
 
     return run
-
-
-def run_tool_here(environ: dict, arguments: list[str], output: Path) -> None:
-    """What a process does: runs the tool, with its output in a file."""
-    os.environ.update(environ)
-    with output.open('wb') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = open(1, 'w'), open(2, 'w')  # in the place of pytest's
-    sys.argv = [str(TOOL), *arguments]
-    try:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    finally:
-        leave_processes()  # which a forked process does not do at its end
 
 
 def assert_nothing_is_left(mark: str) -> None:
