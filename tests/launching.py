@@ -64,7 +64,7 @@ def free_port() -> str:
 
 def _run(script, arguments, envs: list[dict], cwd: Path, timeout: float) -> list[subprocess.CompletedProcess]:
     command = [str(script), *map(str, arguments)]
-    context = _context()
+    context = fork_server()
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / str(number) for number in range(len(envs))]
         processes = [
@@ -89,7 +89,7 @@ def _text_of(path: str) -> str:
     return Path(path).read_text() if os.path.exists(path) else ''
 
 
-def _context():
+def fork_server():
     """The forkserver; when it is started, it imports what is preloaded from this repository."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(_PRELOADED)

@@ -1,16 +1,13 @@
-"""Trainings in processes of their own, which tests kill, signal and resume.
+"""Trainings in processes of their own, which tests kill, signal and resume."""
 
-A fork server imports everything once; each training is a fork of it.
-"""
-
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from launching import ROOT, fork_server
+
 CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b64x1.py'
 SMALL = {
     'train_cfg.max_iters': 24,
@@ -28,11 +25,6 @@ SMALL = {
     'val_evaluator': None,
 }
 
-_context = multiprocessing.get_context('forkserver')
-_context.set_forkserver_preload(
-    ['mmsagan.apis.cli', 'mmsagan.apis.train', 'mmsagan.apis.zoo', 'mmcv.transforms', 'mmsagan.models']
-)
-
 
 class TrainingProcess:
     """A training that tells, event by event, where it is: 'iteration', 'fsync' (before one), 'replaced' (after one).
@@ -48,10 +40,11 @@ class TrainingProcess:
     def __init__(
         self, work_dir: Path, resume: bool = False, wait_after: int | None = None, sleep_in: int | None = None, **options
     ):
-        self.events, child = _context.Pipe(duplex=False)
+        context = fork_server()
+        self.events, child = context.Pipe(duplex=False)
         values = {**SMALL, **{key.replace('__', '.'): value for key, value in options.items()}}
         arguments = (str(work_dir), values, resume, child, wait_after, sleep_in)
-        self.process = _context.Process(target=_train, args=arguments)
+        self.process = context.Process(target=_train, args=arguments)
         self.process.start()
         child.close()
 
