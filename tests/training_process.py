@@ -21,7 +21,7 @@ SMALL = {
     'default_hooks.logger.interval': 1,
     'log_processor.window_size': 1,
     'default_hooks.collapse.interval': 3,
-    'custom_hooks': [dict(type='VisualizationHook', interval=4, vis_kwargs_list=dict(type='GAN', name='grid'))],
+    'custom_hooks': [dict(type='VisualizationHook', interval=8, vis_kwargs_list=dict(type='GAN', name='grid'))],
     'val_evaluator': None,
 }
 
