@@ -120,8 +120,9 @@ def _wait_for(futures: list[Future]) -> None:
 
 def _write_grid(samples: SampleSet, path: Path) -> str:
     with _hidden_folder(path.parent) as folder:
-        images = _collect(samples, folder / 'images.npy')
+        _collect(samples, folder / 'images.npy')
         if is_main_process():
+            images = np.load(folder / 'images.npy', mmap_mode='c')  # private changes allowed, which torch.from_numpy asks for
             grid = image_grid(torch.from_numpy(images).permute(0, 3, 1, 2), samples.columns)
             _write_png(path, grid)
     return f'{samples.num_samples} samples written to {path}, {samples.columns} a row'
@@ -129,8 +130,9 @@ def _write_grid(samples: SampleSet, path: Path) -> str:
 
 def _write_npz(samples: SampleSet, path: Path) -> str:
     with _hidden_folder(path.parent) as folder:
-        images = _collect(samples, folder / 'images.npy')
+        _collect(samples, folder / 'images.npy')
         if is_main_process():
+            images = np.load(folder / 'images.npy', mmap_mode='r')
             with open(folder / path.name, 'wb') as file:
                 np.savez(file, images, *([] if samples.labels is None else [samples.labels.numpy()]))
                 file.flush()
@@ -151,8 +153,11 @@ def _hidden_folder(parent: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _collect(samples: SampleSet, path: Path) -> np.ndarray:
-    """Makes the samples, and gives them as an array (N, H, W, 3) that stays in a file, which all processes have filled."""
+def _collect(samples: SampleSet, path: Path) -> None:
+    """Makes the samples, and writes them as an array (N, H, W, 3) into one file, which all processes fill.
+
+    Afterwards the file is the first process's, which may remove it at any time.
+    """
     shape = (*samples.image_size(), 3)
     if is_main_process():
         np.lib.format.open_memmap(path, 'w+', np.uint8, (samples.num_samples, *shape))
@@ -164,4 +169,3 @@ def _collect(samples: SampleSet, path: Path) -> np.ndarray:
             file.seek(start + numbers.start * math.prod(shape))
             file.write(images.permute(0, 2, 3, 1).numpy().tobytes())
     barrier()
-    return np.load(path, mmap_mode='c')  # private changes allowed, which torch.from_numpy asks for
