@@ -12,7 +12,7 @@ from test_distributed import CONFIG, environment, train_options
 pytestmark = pytest.mark.slow
 
 # Well below the 1800 s for which a process waits for another one, and below the 30 s after which torchrun kills.
-PROMPTLY = 15
+PROMPTLY = 20
 # As the report of an exception shows the line that raised it.
 RAISED = "raise RuntimeError('a bug')"
 TOOL = Path(__file__).parent / 'failing.py'
