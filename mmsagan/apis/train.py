@@ -30,6 +30,7 @@ def train_from_config(cfg: Config) -> Runner:
         The runner, after the last iteration.
 
     Raises:
+        TrainingInterrupted: The training was told to stop (SIGTERM, Ctrl-C) and has saved its state.
         MMSAGANError: Something that the user can mend.
     """
     if not complete_evaluation(cfg, 'val'):
