@@ -93,7 +93,7 @@ def test_the_switch_decides_alone(gan_config, fast):
     [
         (dict(generator=None), r'has no generator=dict\(\.\.\.\)'),
         (dict(share_fake=True, discriminator_steps=1), 'another training.*--against none'),
-        (dict(num_classes='three'), 'cannot be built'),
+        (dict(num_classes='three'), 'num_classes must be a whole number'),
         (dict(type='DataPreprocessor', num_classes=None), 'cannot be built'),
     ],
 )
