@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or the name of one of this package')
     parser.add_argument('--work-dir', type=Path, required=True)
-    parser.add_argument('--iterations', type=at_least(60), default=3000, metavar='N', help='default: %(default)s')
+    parser.add_argument('--iterations', type=at_least(1000), default=3000, metavar='N', help='default: %(default)s')
     parser.add_argument(
         '--interval', type=at_least(10), default=100, metavar='N', help='between evaluations, checkpoints and pictures'
     )
