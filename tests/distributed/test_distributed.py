@@ -143,6 +143,9 @@ def test_resuming_a_distributed_run(tmp_path, cifar_root, run_of_two_processes, 
     before, after = (load_checkpoint_file(work_dir / f'iter_{i}.pth')['state_dict'] for i in (2, 4))
     names = [name for name in before if name.endswith(('.bias', '.weight_orig', '.gamma')) and 'ema' not in name]
     assert len(names) > 40 and all(torch.equal(before[name], after[name]) for name in names)
+    log = max(work_dir.glob('*/*.log'), key=lambda path: path.stat().st_mtime).read_text()
+    reason = 'not, to the bit, the one that was interrupted: it ran on 2 processes, and this one runs on 1'
+    assert (reason in log) == (processes == 1)
 
 
 def test_evaluation_while_training_on_two_processes(tmp_path, cifar_root):
