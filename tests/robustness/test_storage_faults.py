@@ -99,6 +99,15 @@ def test_too_many_in_a_row(run, fails):
     assert Path(cfg.work_dir, 'last_checkpoint').read_text() == f'{cfg.work_dir}/iter_1.pth'
 
 
+@pytest.mark.parametrize('number', [0, -1, 2.5, 'many', None])
+def test_a_number_of_failures_that_is_none(run, number):
+    cfg = run()
+    cfg.default_hooks.checkpoint.max_failures = number
+    with pytest.raises(ConfigError, match='max_failures must be a whole number'):
+        train_from_config(cfg)
+    assert not Path(cfg.work_dir).exists()
+
+
 def test_a_limit_of_the_system(run):
     """The file is begun and cannot be finished: nothing is left of it."""
     cfg = run()

@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmsagan.checkpoints.newest import POINTER, saved_checkpoints
 from mmsagan.engine.file_backend import CRASH_SAFE
 from mmsagan.engine.train_loop import EVALUATED, GANTrainLoop
-from mmsagan.errors import StorageError
+from mmsagan.errors import ConfigError, StorageError
 from mmsagan.registry import HOOKS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import remove_unfinished, write_atomically
@@ -29,10 +29,16 @@ class CheckpointHook(MMEngineCheckpointHook):
         *args: See ``mmengine.hooks.CheckpointHook``.
         max_failures: So many checkpoints in a row that cannot be written end the training.
         **kwargs: See ``mmengine.hooks.CheckpointHook``.
+
+    Raises:
+        ConfigError: ``max_failures`` is no number of at least 1.
+        StorageError: Too many checkpoints in a row cannot be written.
     """
 
     def __init__(self, *args, max_failures: int = 3, **kwargs):
         super().__init__(*args, **kwargs)
+        if not isinstance(max_failures, int) or max_failures < 1:
+            raise ConfigError(f'CheckpointHook: max_failures must be a whole number of at least 1, got {max_failures!r}')
         self.max_failures = max_failures
         self._failures = 0
         self._last_step: int | None = None
