@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_distributed, is_main_process
+from mmengine.dist import all_reduce, is_distributed
 from mmengine.hooks import CheckpointHook, IterTimerHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.checkpoints.newest import POINTER, newest_first
+from mmsagan.engine.hooks.checkpoint import point_to
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.distributed import from_main_process
-from mmsagan.utils.files import write_atomically
 from mmsagan.utils.random_states import random_states, set_random_states
 
 _LEARNING_RATES = ('lr', 'initial_lr', 'max_lr', 'min_lr')
@@ -112,8 +112,7 @@ def _forget_later_checkpoints(hook: CheckpointHook, runner: Runner, path: Path) 
         kept = [iteration for iteration in hook.keep_ckpt_ids if iteration <= runner.iter]
         hook.keep_ckpt_ids = deque(kept, hook.max_keep_ckpts)
         runner.message_hub.update_info('keep_ckpt_ids', kept)
-    if is_main_process():
-        write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
+    point_to(runner, path)
 
 
 def wrappers_by_network(runner: Runner) -> dict[str, OptimWrapper]:

@@ -122,11 +122,11 @@ class TrainingBatches:
         if sampler_seed is not None and hasattr(sampler, 'seed'):
             sampler.seed = sampler_seed
         number, rest = divmod(samples, self.stream.batch_size * get_world_size())
-        self.stream.start_at(number + bool(rest))
-        differs = batch_size != self.stream.batch_size
-        return number + bool(
-            rest
-        ), f'its batches were of {batch_size} images, and these are of {self.stream.batch_size}' if differs else None
+        number += bool(rest)
+        self.stream.start_at(number)
+        if batch_size == self.stream.batch_size:
+            return number, None
+        return number, f'its batches were of {batch_size} images, and these are of {self.stream.batch_size}'
 
     # ------------------------------------------------------------------------------------------------- loader processes
 

@@ -17,6 +17,15 @@ from mmsagan.utils.files import remove_unfinished, write_atomically
 STATE = 'training_state'
 
 
+@master_only
+def point_to(runner, path: str | Path) -> None:
+    """Names a checkpoint as the newest one of a run, in MMEngine's file for that."""
+    try:
+        write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
+    except OSError as error:  # without it, a resumed training goes by the names and times of the checkpoints
+        runner.logger.warning(f'{POINTER} cannot be written: {error.strerror or error}')
+
+
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """MMEngine's hook of the same name, with whose arguments it is configured, made to lose nothing.
@@ -106,7 +115,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if failure is not None:
             self._take_note_of(failure, runner)
             return
-        self._point_to(runner, path)
+        point_to(runner, path)
         self._failures = 0
         self.last_ckpt, self._last_step = path, step
         if self.max_keep_ckpts > 0:
@@ -138,13 +147,6 @@ class CheckpointHook(MMEngineCheckpointHook):
             return None
 
         return from_main_process(write)
-
-    @master_only
-    def _point_to(self, runner, path: str) -> None:
-        try:
-            write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
-        except OSError as error:  # without it, a resumed training goes by the names and times of the checkpoints
-            runner.logger.warning(f'{POINTER} cannot be written: {error.strerror or error}')
 
     def _take_note_of(self, failure: str, runner) -> None:
         self._failures += 1
