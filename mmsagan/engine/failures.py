@@ -119,6 +119,10 @@ class FailureWatch:
             return
         self._is_done = True
         self._count_out(wait=True, limit=_WAIT_FOR_DONE)
+        failure = self._other_failure()
+        if failure is not None:  # the last to be counted may have failed just now, before the watch has looked
+            self._end(_because_of(failure, self.rank), failure.code)
+            return
         self._stop.set()
         self._thread.join(timeout=_WAIT_FOR_STORE)
 
