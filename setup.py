@@ -95,9 +95,10 @@ setup(
         'onedl-mmcv>=2.3.5,<3',
     ],
     extras_require={
-        'demo': ['mlxtend>=0.23'],
+        'demo': ['gradio>=6', 'mlxtend>=0.23'],
+        'docs': ['sphinx>=8.2', 'furo>=2025.7', 'myst-parser>=4', 'sphinx-copybutton>=0.5'],
         'export': ['onnx>=1.17', 'onnxscript>=0.7', 'onnxruntime>=1.20'],
         'tensorboard': ['tensorboard>=2.15'],
-        'tests': ['pytest>=8', 'mlxtend>=0.23'],
+        'tests': ['build>=1.2', 'gradio>=6', 'hypothesis>=6', 'mlxtend>=0.23', 'playwright>=1.50', 'pytest>=8', 'pytest-xdist>=3'],
     },
 )
