@@ -13,10 +13,10 @@ import numpy as np
 from mmengine.config import Config
 
 from mmsagan.apis.logs import Curve, find_names, is_result, read_curves
-from mmsagan.apis.zoo import zoo_root
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config
 from mmsagan.errors import ConfigError, DataError
+from mmsagan.shipped import shipped_root
 from mmsagan.utils.files import write_output
 
 Panels = dict[str, dict[str, Curve]]
@@ -182,7 +182,7 @@ def _train(member: Member, threads: int) -> None:
     write_output(config, member.cfg.pretty_text.encode())
     command = [
         sys.executable,
-        str(zoo_root() / 'tools/train.py'),
+        str(shipped_root() / 'tools/train.py'),
         str(config),
         '--work-dir',
         str(member.folder / 'run'),

@@ -9,8 +9,7 @@ from pathlib import Path
 import yaml
 
 from mmsagan.errors import ConfigError
-
-_PACKAGE = Path(__file__).parent.parent
+from mmsagan.shipped import shipped_root
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def list_models() -> list[ZooModel]:
         >>> [model.name for model in list_models() if model.metrics['FID'] < 10]
         ['sagan_32_woReLUinplace_cifar10_b64x1_best-FID']
     """
-    return list(_published(zoo_root()))
+    return list(_published(shipped_root()))
 
 
 def resolve_model(name: str | Path) -> ZooModel:
@@ -98,7 +97,7 @@ def resolve_config(name: str | Path) -> Path:
     """
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
-    leaves = [path for path in zoo_root().glob('configs/*/*.py') if path.parent.name != '_base_']
+    leaves = [path for path in shipped_root().glob('configs/*/*.py') if path.parent.name != '_base_']
     models = list_models()
     wanted = Path(str(name).removesuffix('.py')).parts
     for path in leaves:
@@ -112,19 +111,6 @@ def resolve_config(name: str | Path) -> Path:
     raise ConfigError(
         f'{name} is neither a file nor the name of a config or of a published model{suggestion}; there are {", ".join(configs)}'
     )
-
-
-def zoo_root() -> Path:
-    """The folder of ``model-index.yml`` and ``configs``: inside the package when it is installed, else its repository.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for folder in (_PACKAGE / '.mim', _PACKAGE.parent):
-        if (folder / 'model-index.yml').is_file():
-            # An editable install has links to the repository.
-            return (folder / 'model-index.yml').resolve().parent
-    raise ConfigError(f'{_PACKAGE / ".mim"} has no model-index.yml: the installation is incomplete, install mmsagan again')
 
 
 @cache

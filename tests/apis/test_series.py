@@ -34,7 +34,7 @@ def write(tmp_path, monkeypatch):
     """Writes a config of the demo with other contents: write(name, contents)."""
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools/train.py').write_text(TRAIN)
-    monkeypatch.setattr(series, 'zoo_root', lambda: tmp_path)
+    monkeypatch.setattr(series, 'shipped_root', lambda: tmp_path)
 
     def config(name: str, contents: str = '', base: str = 'sagan/sagan_32_mnist_b64x1.py') -> Path:
         path = tmp_path / f'x_{name}_b64.py'

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mmsagan.apis import zoo
-from mmsagan.apis.zoo import list_models, resolve_config, resolve_model, resolve_weights, zoo_root
+from mmsagan import shipped
+from mmsagan.apis.zoo import list_models, resolve_config, resolve_model, resolve_weights
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
+from mmsagan.shipped import shipped_root
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = 'sagan_32_woReLUinplace_cifar10_b64x1'
@@ -41,7 +42,7 @@ def test_a_config_stands_for_its_model_with_the_best_fid():
 
 @pytest.mark.parametrize('name', [NAME, f'{NAME}.py', f'sagan/{NAME}.py', f'configs/sagan/{NAME}', f'{NAME}_best-FID'])
 def test_names_of_a_config(elsewhere, name):
-    assert resolve_config(name) == zoo_root() / 'configs' / 'sagan' / f'{NAME}.py'
+    assert resolve_config(name) == shipped_root() / 'configs' / 'sagan' / f'{NAME}.py'
     assert resolve_weights(name).endswith(BEST_FID)
     assert resolve_weights(Path(name)).endswith(BEST_FID)
 
@@ -85,12 +86,12 @@ def test_the_files_of_a_checkout_and_of_an_installation(tmp_path, monkeypatch, p
     root.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / 'model-index.yml', root)
     shutil.copytree(ROOT / 'configs', root / 'configs')
-    monkeypatch.setattr(zoo, '_PACKAGE', tmp_path / 'mmsagan')
-    assert zoo_root() == root.resolve() and resolve_config(NAME).is_relative_to(root.resolve())
+    monkeypatch.setattr(shipped, '_PACKAGE', tmp_path / 'mmsagan')
+    assert shipped_root() == root.resolve() and resolve_config(NAME).is_relative_to(root.resolve())
 
 
 def test_an_incomplete_installation(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, '_PACKAGE', tmp_path / 'mmsagan')
+    monkeypatch.setattr(shipped, '_PACKAGE', tmp_path / 'mmsagan')
     with pytest.raises(ConfigError, match='has no model-index.yml.*install mmsagan again'):
         list_models()
     (tmp_path / 'model-index.yml').write_text('Import: [configs/sagan/metafile.yml]')

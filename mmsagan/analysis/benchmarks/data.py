@@ -12,12 +12,12 @@ from mmsagan.analysis.benchmarks.sides import Setup
 from mmsagan.analysis.measuring import Action
 from mmsagan.analysis.workloads import Workload
 from mmsagan.apis.running import config_mistakes
-from mmsagan.apis.zoo import zoo_root
 from mmsagan.datasets import ImageFolder
 from mmsagan.datasets.packing import pack_dataset
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
+from mmsagan.shipped import shipped_root
 
 JPEGS, PACKED = 'imagenet_128', 'imagenet_packed_128'
 SIZE, LAYOUT = 128, 'short-side'  # what the config PACKED says that it reads
@@ -84,7 +84,7 @@ def _reader(config: str, dataset: Mapping, batch_size: int, num_batches: int, se
 
 
 def _load(name: str, options: dict | None = None):
-    return load_config(zoo_root() / 'configs' / '_base_' / 'datasets' / f'{name}.py', options)
+    return load_config(shipped_root() / 'configs' / '_base_' / 'datasets' / f'{name}.py', options)
 
 
 # -------------------------------------------------------------------------------------------------------------- the images
