@@ -1,10 +1,11 @@
 """What a conversion found, in words, and which config its result goes with."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import yaml
 from mmengine.config import Config
 
 from mmsagan.apis.zoo import resolve_config
@@ -50,9 +51,20 @@ def conversion_summary(conversion: Conversion, out: str | Path) -> str:
     arguments = f' --cfg-options {as_arguments(options)}' if options else ''
     lines += [
         f'written to {out}',
-        f'sample it: python tools/sample.py {_short(config)} {shlex.quote(str(out))} --out samples.png{arguments}',
+        f'sample it: mmsagan sample {_short(config)} {shlex.quote(str(out))} --out samples.png{arguments}',
     ]
     return '\n'.join(lines)
+
+
+def export_summary(paths: Sequence[Path], settings: Mapping, notes: Sequence[str]) -> str:
+    """What :func:`~mmsagan.checkpoints.convert.export_studiogan` has written, and what StudioGAN needs to use it."""
+    lines = [
+        *(f'written to {path}' for path in paths),
+        *(f'note: {note}' for note in notes),
+        'note: optimizers are not converted; StudioGAN can sample, evaluate and fine-tune from these files, not resume',
+        "StudioGAN's config needs:",
+    ]
+    return '\n'.join(lines) + f'\n{yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None).rstrip()}'
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Converting checkpoint files: from other projects to ours, and from ours to StudioGAN's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -9,9 +10,9 @@ from mmsagan.checkpoints import formats, studiogan
 from mmsagan.checkpoints.architecture import describe, part_of
 from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
 from mmsagan.checkpoints.content import check_tensors, iteration_of, meta_of, tensors_of
-from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local
+from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local, studiogan_sibling
 from mmsagan.checkpoints.saving import save_checkpoint_file
-from mmsagan.errors import CheckpointError
+from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.utils.files import check_writable
 from mmsagan.version import __version__
 
@@ -28,6 +29,55 @@ _STUDIOGAN_TRAINING = dict(
     best_fid_ckpt='',
     lecam_emas=None,
 )
+
+
+def convert_checkpoint(
+    path: str | Path,
+    out: str | Path,
+    discriminator: str | Path | None = None,
+    generator_ema: str | Path | None = None,
+    channel_order: str | None = None,
+    inplace: bool | None = None,
+) -> formats.Conversion:
+    """Converts a file of StudioGAN, MMGeneration or MMagic, recognized by its content, to one of ours.
+
+    Args:
+        path: The file; of StudioGAN the generator's.
+        out: The file to be written.
+        discriminator: Of StudioGAN only: the discriminator's file. None takes the one beside the generator's, if there is one.
+        generator_ema: Likewise, of the averaged generator.
+        channel_order: Of the other two only, see :func:`~mmsagan.checkpoints.formats.from_openmmlab`.
+        inplace: Likewise.
+
+    Returns:
+        What was found and written.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, refused, of something else, or ours already. Nothing is written then.
+        ConfigError: What was given does not go with the file's format.
+    """
+    path = Path(path).expanduser()
+    content = load_checkpoint_file(path)
+    with _told_of(path):
+        format = formats.format_of(tensors_of(content))
+    if format == formats.OPENMMLAB:
+        found = f'{path} is of {format}, which have all networks in one file'
+        _give_no(found, {'discriminator': discriminator, 'averaged generator': generator_ema})
+        return convert_openmmlab(path, out, channel_order, inplace)
+    if format in (formats.STUDIOGAN, formats.LEGACY_STUDIOGAN):
+        found = f'{path} is of {format}: its images are RGB, and its activations work in place'
+        _give_no(found, {'channel order': channel_order, 'in-place ReLU': inplace})
+        siblings = [studiogan_sibling(path, network) for network in ('D', 'G_ema')]
+        return convert_studiogan(path, out, discriminator or siblings[0], generator_ema or siblings[1])
+    if format == formats.OURS:
+        raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already, nothing is to be converted')
+    raise CheckpointError(f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic')
+
+
+def _give_no(found: str, arguments: Mapping[str, object]) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(f'{found}; give no {" and no ".join(given)}')
 
 
 def convert_studiogan(
@@ -50,10 +100,8 @@ def convert_studiogan(
     check_writable(out)
     paths = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
     contents = {name: load_checkpoint_file(path) for name, path in paths.items() if path is not None}
-    try:
+    with _told_of(*(paths[name] for name in contents)):
         conversion = formats.from_studiogan(**contents)
-    except CheckpointError as error:
-        raise CheckpointError(f'{", ".join(str(paths[name]) for name in contents)}: {error}') from error
     return _write(conversion, out)
 
 
@@ -76,13 +124,20 @@ def convert_openmmlab(
     """
     check_writable(out)
     content = load_checkpoint_file(path)
-    try:
+    with _told_of(path):
         if formats.format_of(tensors_of(content)) != formats.OPENMMLAB:
             raise CheckpointError('it is not a SAGAN or SNGAN of MMGeneration or MMagic')
         conversion = formats.from_openmmlab(content, path, channel_order, inplace)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
     return _write(conversion, out)
+
+
+@contextmanager
+def _told_of(*paths: str | Path | None) -> Iterator[None]:
+    """Within it, errors are told with the files that they are about."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f'{", ".join(map(str, paths))}: {error}') from error
 
 
 def _write(conversion: formats.Conversion, out: str | Path) -> formats.Conversion:
@@ -111,14 +166,12 @@ def export_studiogan(
     """
     checkpoint = load_from_local(str(path))
     state = tensors_of(checkpoint)
-    try:
+    with _told_of(path):
         behaviour, notes = _behaviour_of(checkpoint, state)
         check_tensors(state)
         architecture = describe(state, behaviour, downsample_table_of(meta_of(checkpoint)))
         formats.check_networks(architecture, state)
         settings = studiogan.settings_of(architecture)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
     iteration = iteration_of(state['iteration'].item()) if 'iteration' in state and state['iteration'].numel() == 1 else None
     step = (iteration or 0) // dist_step
     kept = meta_of(checkpoint).get('training')

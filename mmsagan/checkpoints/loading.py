@@ -112,16 +112,22 @@ def convert_content(content, path: Path) -> formats.Conversion | None:
         if format == formats.OPENMMLAB:
             return formats.from_openmmlab(content, path)
         if format in (formats.STUDIOGAN, formats.LEGACY_STUDIOGAN):
-            return formats.from_studiogan(content, *(_studiogan_sibling(path, network) for network in ('D', 'G_ema')))
+            siblings = [studiogan_sibling(path, network) for network in ('D', 'G_ema')]
+            return formats.from_studiogan(content, *(load_checkpoint_file(file) if file else None for file in siblings))
     except CheckpointError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
     return None
 
 
-def _studiogan_sibling(path: Path, network: str) -> dict | None:
-    """The content of the file of another network of the same StudioGAN run and step, if it is there."""
+def studiogan_sibling(path: Path, network: str) -> Path | None:
+    """The file of another network of the same StudioGAN run and step, found by its name; None if it is not there.
+
+    Args:
+        path: The generator's file.
+        network: ``'D'`` or ``'G_ema'``.
+    """
     sibling = path.with_name(path.name.replace('model=G-', f'model={network}-', 1))
-    return load_checkpoint_file(sibling) if sibling != path and sibling.is_file() else None
+    return sibling if sibling != path and sibling.is_file() else None
 
 
 def _without_config(checkpoint: dict) -> dict:

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import formats, load_checkpoint_file
-from mmsagan.checkpoints.convert import convert_openmmlab, convert_studiogan, export_studiogan
+from mmsagan.checkpoints.convert import convert_checkpoint, convert_openmmlab, convert_studiogan, export_studiogan
 from mmsagan.checkpoints.loading import load_from_local
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.registry import MODELS
@@ -94,6 +94,42 @@ def test_other_sizes(gan_config, tmp_path, scale):
     assert torch.equal(back.eval().discriminator(image, label), model.eval().discriminator(image, label))
 
 
+def test_the_format_is_recognized(reference, tmp_path):
+    conversion = convert_checkpoint(reference.path, tmp_path / 'out.pth')
+    if reference.is_bgr:
+        assert_same_tensors(convert_openmmlab(reference.path, tmp_path / 'a.pth').state_dict, conversion.state_dict)
+    else:
+        expected = convert_studiogan(reference.path, tmp_path / 'a.pth', reference.discriminator)
+        assert_same_tensors(expected.state_dict, conversion.state_dict)
+    with pytest.raises(CheckpointError, match='out.pth is a checkpoint of MMSAGAN already'):
+        convert_checkpoint(tmp_path / 'out.pth', tmp_path / 'again.pth')
+
+
+def test_other_files_than_those_beside_it(fixture_of, tmp_path):
+    """As given, and not as found by the name."""
+    reference, other = fixture_of('studiogan_current_32'), tmp_path / 'D.pth'
+    content = load_checkpoint_file(reference.discriminator)
+    content['state_dict']['linear1.bias'] = content['state_dict']['linear1.bias'] + 1
+    torch.save(content, other)
+    state = convert_checkpoint(reference.path, tmp_path / 'out.pth', other, reference.path).state_dict
+    assert torch.equal(state['discriminator.decision.bias'], content['state_dict']['linear1.bias'])
+    assert torch.equal(state['generator_ema.to_rgb.conv.bias'], state['generator.to_rgb.conv.bias'])
+
+
+@pytest.mark.parametrize(
+    'name, given, message',
+    [
+        ('studiogan_legacy_32', dict(channel_order='rgb', inplace=False), 'give no channel order and no in-place ReLU'),
+        ('mmagic_32_wReLUinplace', dict(discriminator='D.pth'), 'all networks in one file; give no discriminator'),
+        ('mmagic_32_wReLUinplace', dict(generator_ema='G.pth'), 'all networks in one file; give no averaged generator'),
+    ],
+)
+def test_what_does_not_go_with_the_format(fixture_of, tmp_path, name, given, message):
+    with pytest.raises(ConfigError, match=message):
+        convert_checkpoint(fixture_of(name).path, tmp_path / 'out.pth', **given)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_legacy_file_becomes_a_current_one(fixture_of, tmp_path):
     fixture = fixture_of('studiogan_legacy_32')
     paths, _, _ = export_studiogan(fixture.path, tmp_path)
@@ -167,7 +203,7 @@ def bad_file(kind, folder, good):
     return path
 
 
-@pytest.mark.parametrize('converter', ['studiogan', 'openmmlab', 'to studiogan'])
+@pytest.mark.parametrize('converter', ['any', 'studiogan', 'openmmlab', 'to studiogan'])
 @pytest.mark.parametrize(
     'kind, message',
     [
@@ -178,15 +214,21 @@ def bad_file(kind, folder, good):
         ('malicious', 'is refused, since it holds more than data'),
         ('malicious old pickle', 'is refused, since it holds more than data'),
         ('no networks', 'holds no networks'),
-        ('wrong architecture', "is not StudioGAN's G|not a SAGAN or SNGAN of MMGeneration|no generator"),
+        (
+            'wrong architecture',
+            "is not StudioGAN's G|no SAGAN or SNGAN of StudioGAN|not a SAGAN or SNGAN of MMGeneration|no generator",
+        ),
     ],
 )
 def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, converter, kind, message):
     path = bad_file(kind, tmp_path, fixture_of('studiogan_current_32').path)
     out = tmp_path / 'made' / 'out.pth'
-    convert = dict(
-        {'studiogan': convert_studiogan, 'openmmlab': convert_openmmlab, 'to studiogan': export_studiogan},
-    )[converter]
+    convert = {
+        'any': convert_checkpoint,
+        'studiogan': convert_studiogan,
+        'openmmlab': convert_openmmlab,
+        'to studiogan': export_studiogan,
+    }[converter]
     with pytest.raises(CheckpointError, match=message) as info:
         convert(path, out)
     assert path.name in str(info.value)

@@ -10,6 +10,7 @@ from test_train_tool import run
 
 from mmsagan.apis import init_model
 from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.cli.commands import COMMANDS
 
 pytestmark = pytest.mark.slow
 
@@ -33,11 +34,11 @@ def test_converted_files_and_the_printed_command(fixture_of, tmp_path, name):
     assert ('channel order bgr' in result.stdout) == reference.is_bgr
     reference.check(init_model(None, out))
     # The last line is a command that samples the result.
-    command = result.stdout.splitlines()[-1].partition('python ')[2]
-    command = shlex.split(command)
+    program, command, *arguments = shlex.split(result.stdout.splitlines()[-1].partition('sample it: ')[2])
+    assert program == 'mmsagan'
     picture = tmp_path / 'samples.png'
-    command[command.index('samples.png')] = str(picture)
-    sampled = run(*command[1:], '--num-per-class', 2, tool=command[0])
+    arguments[arguments.index('samples.png')] = str(picture)
+    sampled = run(*arguments, '--num-per-class', 2, tool=f'tools/{COMMANDS[command].script}')
     assert sampled.returncode == 0, sampled.stderr
     assert picture.is_file()
 
@@ -54,6 +55,36 @@ def test_to_studiogan(fixture_of, tmp_path, name):
     content = load_checkpoint_file(next(tmp_path.glob('model=G-best-weights-step=100.pth')))
     assert content['state_dict']['blocks.0.0.bn1.gain.weight_orig'].shape == (32, 10)
     assert ('logits will differ' in result.stdout) == (reference.folder.name == 'mmagic_32_woReLUinplace')
+
+
+def test_one_command_for_every_format(reference, tmp_path, run_here):
+    """Also of StudioGAN one file is enough: the discriminator is found beside it."""
+    out = tmp_path / 'out.pth'
+    code, output, errors = run_here('model_converters/convert.py', reference.path, '--out', out)
+    assert code == 0, errors
+    assert 'base_channels=32' in output and f'written to {out}' in output
+    reference.check(init_model(None, out))
+    code, output, errors = run_here('model_converters/convert.py', out, '--to', 'studiogan', '--out', tmp_path / 'studio')
+    assert code == 0, errors
+    assert yaml.safe_load(output.partition('config needs:\n')[2])['MODEL']['g_conv_dim'] == 8
+    (generator,) = (tmp_path / 'studio').glob('model=G-*.pth')
+    code, _, errors = run_here('model_converters/convert.py', generator, '--out', tmp_path / 'back.safetensors')
+    assert code == 0, errors
+    first, back = (load_checkpoint_file(path)['state_dict'] for path in (out, tmp_path / 'back.safetensors'))
+    assert set(first) == set(back) and all(torch.equal(first[key], back[key]) for key in first if key != 'iteration')
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--to', 'studiogan', '--channel-order', 'rgb'], '--channel-order does not go with --to studiogan'),
+        (['--which', 'current'], '--which does not go with --to mmsagan'),
+        (['--dist-step', 0], 'must be at least 1'),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, run_here, options, message):
+    code, _, errors = run_here('model_converters/convert.py', tmp_path / 'in.pth', '--out', tmp_path / 'out', *options)
+    assert code == 2 and message in errors
 
 
 def test_publishing(fixture_of, tmp_path):
@@ -78,12 +109,15 @@ def test_a_foreign_file_is_evaluated_by_the_tool(fixture_of, tmp_path, cifar_roo
     assert 'StudioGAN, before January 2022' in result.stdout and 'IS' in result.stdout
 
 
-@pytest.mark.parametrize('tool', ['studiogan_to_mmsagan', 'openmmlab_to_mmsagan', 'mmsagan_to_studiogan', 'publish_model'])
+@pytest.mark.parametrize(
+    'tool', ['convert', 'studiogan_to_mmsagan', 'openmmlab_to_mmsagan', 'mmsagan_to_studiogan', 'publish_model']
+)
 def test_mistakes_are_one_message_and_leave_nothing(tmp_path, tool):
     path, out = tmp_path / 'in.pth', tmp_path / 'out.pth'
     np.save(path.with_suffix('.npy'), np.zeros(3))
     path.with_suffix('.npy').rename(path)
     arguments = {
+        'convert': [path, '--out', out],
         'studiogan_to_mmsagan': ['--generator', path, '--out', out],
         'openmmlab_to_mmsagan': [path, '--out', out],
         'mmsagan_to_studiogan': [path, '--out-dir', tmp_path / 'studio'],

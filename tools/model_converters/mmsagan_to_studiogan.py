@@ -3,21 +3,23 @@
 
 import argparse
 
-import yaml
-
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import at_least, run_tool, tool_parser
+from mmsagan.apis.conversion import export_summary
 from mmsagan.checkpoints.convert import export_studiogan
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='IN.pth')
-    parser.add_argument('--out-dir', required=True, metavar='DIR')
-    parser.add_argument('--which', choices=['best', 'current'], default='best', help="a part of the files' names")
+    parser = tool_parser(__doc__, 'iter_500000.pth --out-dir studiogan --dist-step 5')
+    parser.add_argument('checkpoint', metavar='IN.pth', help='the file to read')
+    parser.add_argument('--out-dir', required=True, metavar='DIR', help='folder for the files')
+    parser.add_argument(
+        '--which', choices=['best', 'current'], default='best', help="a part of the files' names (default: best)"
+    )
     parser.add_argument(
         '--dist-step',
         type=at_least(1),
         default=1,
+        metavar='N',
         help="updates of D for one of G in the training, for the files' step (default: %(default)s)",
     )
     return parser.parse_args()
@@ -25,13 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    paths, settings, notes = export_studiogan(args.checkpoint, args.out_dir, args.which, args.dist_step)
-    for path in paths:
-        print(f'written to {path}')
-    for note in notes:
-        print(f'note: {note}')
-    print('note: optimizers are not converted; StudioGAN can sample, evaluate and fine-tune from these files, not resume')
-    print(f"StudioGAN's config needs:\n{yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)}", end='')
+    print(export_summary(*export_studiogan(args.checkpoint, args.out_dir, args.which, args.dist_step)))
 
 
 if __name__ == '__main__':

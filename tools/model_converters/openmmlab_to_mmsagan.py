@@ -3,14 +3,14 @@
 
 import argparse
 
-from mmsagan.apis.cli import run_tool
+from mmsagan.apis.cli import run_tool, tool_parser
 from mmsagan.apis.conversion import conversion_summary
 from mmsagan.checkpoints.convert import convert_openmmlab
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='IN.pth')
+    parser = tool_parser(__doc__, 'sagan_32_woReLUinplace_cifar10.pth --out sagan.pth')
+    parser.add_argument('checkpoint', metavar='IN.pth', help='the file to read')
     parser.add_argument('--out', required=True, metavar='OUT.pth', help='the file to write; .safetensors is possible, too')
     parser.add_argument(
         '--channel-order',

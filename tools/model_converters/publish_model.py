@@ -3,13 +3,13 @@
 
 import argparse
 
-from mmsagan.apis.cli import run_tool
+from mmsagan.apis.cli import run_tool, tool_parser
 from mmsagan.checkpoints.publishing import publish
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', metavar='IN.pth')
+    parser = tool_parser(__doc__, 'work_dirs/digits/iter_900.pth digits.pth --weights ema --no-discriminator')
+    parser.add_argument('checkpoint', metavar='IN.pth', help='the file to read')
     parser.add_argument('out', metavar='OUT.pth', help='the file to write, without the hash')
     parser.add_argument(
         '--weights',

@@ -3,13 +3,13 @@
 
 import argparse
 
-from mmsagan.apis.cli import run_tool
+from mmsagan.apis.cli import run_tool, tool_parser
 from mmsagan.apis.conversion import conversion_summary
 from mmsagan.checkpoints.convert import convert_studiogan
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, '--generator model=G-best-weights-step=100000.pth --out sagan.pth')
     parser.add_argument('--generator', required=True, metavar='G.pth', help='model=G-best-weights-step=….pth')
     parser.add_argument('--discriminator', metavar='D.pth', help='model=D-best-weights-step=….pth')
     parser.add_argument('--generator-ema', metavar='G_ema.pth', help='model=G_ema-best-weights-step=….pth')
