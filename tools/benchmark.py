@@ -19,7 +19,7 @@ from mmsagan.analysis.benchmarks.suite import AGAINST, DEFAULT_CONFIG, SUBJECTS,
 from mmsagan.analysis.hardware import PRECISIONS
 from mmsagan.analysis.measuring import MIN_ROUNDS
 from mmsagan.analysis.workloads import measurements_table, write_measurements
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.utils.files import check_writable
 
 
@@ -37,7 +37,11 @@ def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        '--what step,sample --precision bf16',
+        '--what data --data-root data/imagenet/train --json data.json',
+    )
     parser.add_argument(
         '--what',
         type=some_of(SUBJECTS),
@@ -52,7 +56,9 @@ def parse_args() -> argparse.Namespace:
         metavar='CONFIG',
         help=f'files, or names of configs of this package (default: {DEFAULT_CONFIG}); data and attention have none',
     )
-    parser.add_argument('--against', choices=AGAINST, default='reference', help='none: the fast side alone')
+    parser.add_argument(
+        '--against', choices=AGAINST, default='reference', help='none: the fast side alone (default: reference)'
+    )
     parser.add_argument('--device', help='cpu or cuda (default: a GPU if there is one)')
     parser.add_argument(
         '--precision',

@@ -4,7 +4,7 @@
 import argparse
 import json
 
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.apis.report import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
 from mmsagan.evaluation import FlatImageFolder, RealImages
@@ -13,17 +13,29 @@ from mmsagan.utils.files import check_writable, write_output
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        'samples --real data/cifar10_test_images',
+        'samples --real work_dirs/inception_pkl/cifar10.pkl --metrics fid --num-samples 50000',
+    )
     parser.add_argument('images', help='folder of images, searched with all its folders')
-    parser.add_argument('--real', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)')
-    parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'])
-    parser.add_argument('--num-samples', type=at_least(1), help='how many of the images; default: all')
-    parser.add_argument('--size', type=at_least(1), help='resize the centre square of every image to this many pixels')
-    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan')
-    parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
-    parser.add_argument('--batch-size', type=at_least(1), default=64)
-    parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')
-    parser.add_argument('--out', help='write the results to this .json file')
+    parser.add_argument(
+        '--real', metavar='SOURCE', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)'
+    )
+    parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'], help='default: fid is')
+    parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='how many of the images; default: all')
+    parser.add_argument(
+        '--size', type=at_least(1), metavar='PIXELS', help='resize the centre square of every image to this many pixels'
+    )
+    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
+    parser.add_argument(
+        '--inception-pth', metavar='FILE', help='file of the Inception network; default: fetched into the cache'
+    )
+    parser.add_argument('--batch-size', type=at_least(1), default=64, metavar='N', help='default: %(default)s')
+    parser.add_argument(
+        '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
+    )
+    parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
     return parser.parse_args()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_launcher, add_sampling, at_least, run_tool
+from mmsagan.apis.cli import add_launcher, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.processes import find_device, join_processes, watch_processes
 from mmsagan.apis.sample_files import check_output, write_samples
@@ -19,9 +19,15 @@ from mmsagan.engine.config import load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or its name in the model zoo')
-    parser.add_argument('checkpoint', help="checkpoint file or URL; 'zoo' for the published weights")
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out digits.png',
+        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out samples --num-samples 10000 --npz',
+    )
+    parser.add_argument('config', help='config file, or the name of one of this package')
+    parser.add_argument(
+        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    )
     parser.add_argument(
         '--out',
         type=Path,
@@ -45,9 +51,11 @@ def parse_args() -> argparse.Namespace:
         'tools/test.py scores. For an unconditional model the only choice (default: 64)',
     )
     add_sampling(parser)
-    parser.add_argument('--batch-size', type=at_least(1), default=64, help='of each process (default: %(default)s)')
+    parser.add_argument(
+        '--batch-size', type=at_least(1), default=64, metavar='N', help='of each process (default: %(default)s)'
+    )
     parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, images differ slightly')
-    add_launcher(parser, 'dist_sample.sh')
+    add_launcher(parser, 'tools/dist_sample.sh')
     return parser.parse_args()
 
 

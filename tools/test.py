@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool
+from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.apis.processes import watch_processes
 from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
@@ -17,15 +17,19 @@ from mmsagan.utils.files import check_writable, write_output
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out scores.json',
+        'sagan_32_woReLUinplace_cifar10_b64x1 zoo --cfg-options test_evaluator.metrics.0.fake_nums=5000',
+    )
+    parser.add_argument('config', help='config file, or the name of one of this package')
     parser.add_argument(
         'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
     )
-    parser.add_argument('--out', help='write the results to this .json file')
-    parser.add_argument('--work-dir', help='where the log goes; default: work_dirs/<config name>/evaluation')
+    parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
+    parser.add_argument('--work-dir', metavar='DIR', help='where the log goes; default: work_dirs/<config name>/evaluation')
     add_cfg_options(parser, 'change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000')
-    add_launcher(parser, 'dist_test.sh')
+    add_launcher(parser, 'tools/dist_test.sh')
     return parser.parse_args()
 
 

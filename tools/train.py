@@ -1,12 +1,16 @@
 #!/usr/bin/env python
-"""Trains the experiment that a config describes."""
+"""Trains the experiment that a config describes.
+
+Checkpoints, sample grids, scores and logs go to the work dir. Ctrl-C and SIGTERM end the training after its iteration, with a
+checkpoint and exit code 75; --resume goes on from there, to the bit.
+"""
 
 import argparse
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool
+from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.apis.processes import watch_processes
 from mmsagan.apis.train import (
     allow_tf32,
@@ -22,13 +26,20 @@ from mmsagan.engine.runner import AUTO
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b64x1 --work-dir work_dirs/digits',
+        'sagan_32_mnist_b64x1 --work-dir work_dirs/digits --resume --cfg-options train_cfg.max_iters=1800',
+    )
     parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument('--work-dir', help='where checkpoints, samples and logs go; default: work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='where checkpoints, samples and logs go; default: work_dirs/<config name>'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
+        metavar='FILE',
         help='go on from a checkpoint; without a value, from the newest one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
@@ -40,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='train without evaluating in between')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
     add_cfg_options(parser, 'change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32')
-    add_launcher(parser, 'dist_train.sh and slurm_train.sh')
+    add_launcher(parser, 'tools/dist_train.sh and slurm_train.sh')
     return parser.parse_args()
 
 

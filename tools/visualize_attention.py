@@ -11,7 +11,7 @@ from pathlib import Path
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import add_sampling, at_least, run_tool
+from mmsagan.apis.cli import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.sample_set import SampleSet, parse_classes, plan_samples
@@ -20,9 +20,15 @@ from mmsagan.visualization import attention_figure, check_attention_figure
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or its name in the model zoo')
-    parser.add_argument('checkpoint', help="checkpoint file or URL; 'zoo' for the published weights")
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out attention.png',
+        "sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out attention.png --labels 3,8 --queries '16,16;4,20'",
+    )
+    parser.add_argument('config', help='config file, or the name of one of this package')
+    parser.add_argument(
+        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    )
     parser.add_argument('--out', type=Path, required=True, help='the .png file; one of that name is replaced')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-3 or 1,5; default: the first four')
     parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples of each class (default: 1)')

@@ -18,6 +18,11 @@ from mmsagan.engine.failures import FailureWatch, current_watch, guess_at, is_lo
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
+# What the choices of --inception-style are.
+INCEPTION_STYLE = (
+    "stylegan: Tero Karras' network; pytorch: that of pytorch-fid and StudioGAN; digits, fashion: small ones of this package, "
+    'for such images (default: %(default)s)'
+)
 INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
@@ -46,6 +51,30 @@ class CfgOptions(DictAction):
         return DictAction._parse_iterable(val)
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps a description's paragraphs apart, and the lines of those that begin with ``examples:``."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.strip().split('\n\n')
+        return '\n\n'.join(part if part.startswith('examples:') else fill(part, width, indent) for part in paragraphs)
+
+
+def tool_parser(description: str | None, *examples: str) -> argparse.ArgumentParser:
+    """The parser of a tool, without its arguments.
+
+    Args:
+        description: What the tool does, its docstring.
+        *examples: Arguments that it could be called with, for the end of its help.
+    """
+    # As it was called: 'mmsagan train' by the front door, which sets the name.
+    program = sys.argv[0] if sys.argv[0].startswith('mmsagan ') else f'python {sys.argv[0]}'
+    lines = ''.join(f'\n  %(prog)s {example}' for example in examples)
+    return argparse.ArgumentParser(
+        program, description=description, epilog=f'examples:{lines}' if lines else None, formatter_class=HelpFormatter
+    )
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """An argument's type: a whole number of at least ``least``."""
 
@@ -65,10 +94,16 @@ def add_cfg_options(parser: argparse.ArgumentParser, help: str = 'change config 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Adds the options of all tools that sample: with the same ones they make the same samples."""
-    parser.add_argument('--seed', type=at_least(0), default=0, help='of noise and drawn classes (default: %(default)s)')
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
-    parser.add_argument('--truncation', type=float, help='largest magnitude of a noise component; default: no limit')
-    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
+    parser.add_argument(
+        '--seed', type=at_least(0), default=0, metavar='N', help='of noise and drawn classes (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
+    )
+    parser.add_argument(
+        '--truncation', type=float, metavar='X', help='largest magnitude of a noise component; default: no limit'
+    )
+    parser.add_argument('--device', metavar='NAME', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
 
 
@@ -83,7 +118,7 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
-        help=f'who started the processes of a distributed run; set by {scripts}',
+        help=f'who started the processes of a distributed run: torchrun (pytorch) or srun (slurm); {scripts} set it',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 

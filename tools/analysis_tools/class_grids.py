@@ -11,7 +11,7 @@ import torch
 
 from mmsagan.apis import init_model
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import add_sampling, at_least, run_tool
+from mmsagan.apis.cli import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.intra_fid import read_intra_fid
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
@@ -21,9 +21,11 @@ from mmsagan.visualization import class_grid
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or its name in the model zoo')
-    parser.add_argument('checkpoint', help="checkpoint file or URL; 'zoo' for the published weights")
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out classes.png')
+    parser.add_argument('config', help='config file, or the name of one of this package')
+    parser.add_argument(
+        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    )
     parser.add_argument('--out', type=Path, required=True, help='the .png file; one of that name is replaced')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: the first ten')
     parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples of each (default: 8)')

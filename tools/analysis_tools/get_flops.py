@@ -15,14 +15,15 @@ from mmengine.config import Config
 
 from mmsagan.analysis.flops import LayerFlops, layer_flops, training_flops
 from mmsagan.analysis.tables import text_table
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser = tool_parser(__doc__, 'sagan_128_woReLUinplace_imagenet1k_b64x4 --depth 1')
+    parser.add_argument('config', help='config file, or the name of one of this package')
     add_cfg_options(parser)
     parser.add_argument(
         '--depth',
@@ -94,7 +95,7 @@ def training_batch_size(cfg: Config) -> int:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(resolve_config(args.config), args.cfg_options)
     if not cfg.get('model'):
         raise ConfigError('the config has no model')
     training_size = args.batch_size or training_batch_size(cfg)

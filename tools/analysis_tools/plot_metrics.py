@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.apis.logs import find_names, is_result, read_curves, run_name
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.errors import ConfigError
@@ -14,7 +14,11 @@ from mmsagan.visualization.figures import to_bytes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        'work_dirs/digits --keys FID IS --out scores.png',
+        'work_dirs/first work_dirs/second --keys loss_gen loss_disc --smooth 10 --out losses.png',
+    )
     parser.add_argument(
         'logs',
         nargs='+',

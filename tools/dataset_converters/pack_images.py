@@ -8,7 +8,8 @@ that had finished compares the files with their checksums. The data set type Pac
 import argparse
 import os
 
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import at_least, run_tool, tool_parser
+from mmsagan.apis.zoo import resolve_config
 from mmsagan.datasets import ClassImageDataset, ImageFolder
 from mmsagan.datasets.packed import LAYOUTS, RECIPE
 from mmsagan.datasets.packing import INTERPOLATIONS, pack_dataset
@@ -20,12 +21,16 @@ from mmsagan.utils.workers import available_cores
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'data/imagenet/train --size 128 --out data/imagenet_packed_128')
     parser.add_argument('source', nargs='?', metavar='SOURCE', help='e.g. data/imagenet/train')
-    parser.add_argument('--data-cfg', metavar='CONFIG', help='in place of SOURCE: the training data set of a config')
+    parser.add_argument(
+        '--data-cfg', metavar='CONFIG', help='in place of SOURCE: the training data set of a config, by its file or its name'
+    )
     parser.add_argument('--meta', metavar='FILE', help='list of the images in SOURCE, lines "<class>/<image> <label>"')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the packed data set')
-    parser.add_argument('--size', type=at_least(1), default=128, help='in pixels (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=at_least(1), default=128, metavar='PIXELS', help='side of the packed images (default: %(default)s)'
+    )
     parser.add_argument(
         '--layout',
         choices=LAYOUTS,
@@ -34,9 +39,15 @@ def parse_args() -> argparse.Namespace:
         'it is read, at random or not (default: %(default)s)',
     )
     parser.add_argument('--interpolation', choices=INTERPOLATIONS, default='bilinear', help="Pillow's (default: %(default)s)")
-    parser.add_argument('--workers', type=at_least(1), default=available_cores(), help='processes (default: one a core)')
     parser.add_argument(
-        '--max-unreadable-share', type=float, default=0.01, help='how many images may be skipped (default: %(default)s)'
+        '--workers', type=at_least(1), default=available_cores(), metavar='N', help='processes (default: one a core)'
+    )
+    parser.add_argument(
+        '--max-unreadable-share',
+        type=float,
+        default=0.01,
+        metavar='SHARE',
+        help='how many images may be skipped (default: %(default)s)',
     )
     args = parser.parse_args()
     if (args.source is None) == (args.data_cfg is None):
@@ -50,7 +61,7 @@ def load_dataset(args: argparse.Namespace) -> ClassImageDataset:
     share = dict(max_unreadable_share=args.max_unreadable_share)
     if args.source is not None:
         return ImageFolder(data_root=args.source, ann_file=os.path.abspath(args.meta) if args.meta else '', **share)
-    config = complete_loader(load_config(args.data_cfg), 'train').get('dataset')
+    config = complete_loader(load_config(resolve_config(args.data_cfg)), 'train').get('dataset')
     if not config or 'type' not in config:
         raise ConfigError(f'{args.data_cfg} has no train_dataloader with a dataset')
     kind = find_component(config['type'], 'train_dataloader.dataset.type')

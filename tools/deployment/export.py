@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.export import ExportedGenerator, check_export_arguments, export_generator
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS
 from mmsagan.apis.inference import init_model
@@ -19,8 +19,8 @@ USAGE = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or its name in the model zoo')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --format onnx --out generator.onnx')
+    parser.add_argument('config', help='config file, or the name of one of this package')
     parser.add_argument(
         'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
     )
@@ -30,10 +30,15 @@ def parse_args() -> argparse.Namespace:
         required=True,
         help='onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch',
     )
-    parser.add_argument('--out', required=True, help='the file to write')
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
+    parser.add_argument('--out', required=True, metavar='FILE', help='the file to write')
     parser.add_argument(
-        '--opset', type=at_least(1), help=f'operator set of an ONNX file; default: {DEFAULT_OPSET}, which most runtimes read'
+        '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
+    )
+    parser.add_argument(
+        '--opset',
+        type=at_least(1),
+        metavar='N',
+        help=f'operator set of an ONNX file; default: {DEFAULT_OPSET}, which most runtimes read',
     )
     add_cfg_options(parser)
     return parser.parse_args()

@@ -9,16 +9,22 @@ code is 0 if there is nothing of the kind, 1 if there is, and 2 if the data set 
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.data_check import check_data
 from mmsagan.utils.workers import available_cores
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('source', metavar='SOURCE', help='a config, or e.g. data/imagenet/train')
-    parser.add_argument('--size', type=at_least(1), help="of the networks' images in pixels; default: the config's")
-    parser.add_argument('--workers', type=at_least(1), default=available_cores(), help='processes (default: one a core)')
+    parser = tool_parser(
+        __doc__,
+        'data/mine --size 128',
+        'sagan_128_woReLUinplace_imagenet1k_b64x4',
+    )
+    parser.add_argument('source', metavar='SOURCE', help='a config, by its file or its name, or e.g. data/imagenet/train')
+    parser.add_argument('--size', type=at_least(1), metavar='PIXELS', help="of the networks' images; default: the config's")
+    parser.add_argument(
+        '--workers', type=at_least(1), default=available_cores(), metavar='N', help='processes (default: one a core)'
+    )
     add_cfg_options(parser)
     args = parser.parse_args()
     if Path(args.source).is_dir() and args.cfg_options:

@@ -5,13 +5,11 @@ The classifier is the one behind IS-digits and FID-digits. It has seen neither t
 which its accuracy is measured here.
 """
 
-import argparse
-
 import torch
 from torch import Tensor
 
 from mmsagan.apis import init_model
-from mmsagan.apis.cli import add_cfg_options, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation.images import ImageSource
@@ -41,12 +39,14 @@ def variety(images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth')
     parser.add_argument('config', help='config of a 32x32 GAN of digits')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--num-samples', type=int, default=1000)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--sample-model', choices=['ema', 'orig'], help='default: the moving average if there is one')
+    parser.add_argument('--num-samples', type=at_least(1), default=1000, metavar='N', help='default: %(default)s')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='default: %(default)s')
+    parser.add_argument(
+        '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
+    )
     add_cfg_options(parser)
     args = parser.parse_args()
     model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)

@@ -7,7 +7,7 @@ A series that was stopped goes on where it was when it is called again, also wit
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.pictures import write_picture
 from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
 from mmsagan.apis.zoo import resolve_config
@@ -17,10 +17,17 @@ from mmsagan.visualization.figures import to_bytes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='e.g. configs/sagan_fashion/*.py')
-    parser.add_argument('--work-dir', type=Path, required=True, help='gets a folder a training, table.md and curves.png')
-    parser.add_argument('--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='default: 1 2')
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_feat16_fashion_b64x1 sagan_32_no-attention_fashion_b64x1 --work-dir work_dirs/fashion --seeds 1 2 --jobs 2',
+    )
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files, or names of configs of this package')
+    parser.add_argument(
+        '--work-dir', type=Path, required=True, metavar='DIR', help='gets a folder a training, table.md and curves.png'
+    )
+    parser.add_argument(
+        '--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='of each training (default: 1 2)'
+    )
     parser.add_argument('--max-iters', type=at_least(1), metavar='N', help="each training's length; default: the configs'")
     parser.add_argument(
         '--keys', nargs='+', default=['FID'], metavar='KEY', help='what to compare, as for plot_metrics.py (default: FID)'

@@ -8,16 +8,16 @@ import argparse
 from pathlib import Path
 
 from mmsagan.analysis.soak import ResourceHook, growth, growth_table
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.train import train_from_config
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 --work-dir work_dirs/soak')
     parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument('--work-dir', type=Path, required=True)
+    parser.add_argument('--work-dir', type=Path, required=True, metavar='DIR', help='where checkpoints, samples and logs go')
     parser.add_argument('--iterations', type=at_least(1000), default=3000, metavar='N', help='default: %(default)s')
     parser.add_argument(
         '--interval', type=at_least(10), default=100, metavar='N', help='between evaluations, checkpoints and pictures'

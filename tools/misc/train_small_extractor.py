@@ -5,14 +5,13 @@
 Fashion-MNIST's training images and is tested on its test images. The accuracy is printed.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
 from mmsagan.evaluation import DigitsExtractor, FashionExtractor
 from mmsagan.evaluation.extractors import SmallClassifier
@@ -59,11 +58,11 @@ def scale_features(extractor: SmallClassifier, images: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('name', choices=list(EXTRACTORS))
-    parser.add_argument('--out', help="file of the weights; default: the package's")
-    parser.add_argument('--epochs', type=at_least(1), help=f'default: {EPOCHS}')
-    parser.add_argument('--seed', type=int, default=0)
+    parser = tool_parser(__doc__, 'digits --out digits.pth')
+    parser.add_argument('name', choices=list(EXTRACTORS), help='which one')
+    parser.add_argument('--out', metavar='FILE', help="file of the weights; default: the package's")
+    parser.add_argument('--epochs', type=at_least(1), metavar='N', help=f'default: {EPOCHS}')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='default: %(default)s')
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     extractor = EXTRACTORS[args.name](trained=False)

@@ -7,8 +7,9 @@ Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz bes
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.apis.statistics import image_statistics
+from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
@@ -17,22 +18,35 @@ from mmsagan.utils.files import check_writable
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        '--data-cfg sagan_32_woReLUinplace_cifar10_b64x1 --subset train --num-samples -1 --pklname cifar10.pkl',
+        '--imgsdir data/mine --size 128',
+    )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--imgsdir', help='folder of images, searched with all its folders')
-    source.add_argument('--data-cfg', help='config of a data set')
-    parser.add_argument('--subset', choices=['train', 'val', 'test'], default='test', help="which of the config's data loaders")
-    parser.add_argument('--pklname', help='name of the file; default: after the folder or config')
-    parser.add_argument('--pkl-dir', default='work_dirs/inception_pkl', help='its folder (default: %(default)s)')
-    parser.add_argument('--num-samples', type=int, default=50000, help='-1 for all images (default: %(default)s)')
+    source.add_argument('--imgsdir', metavar='DIR', help='folder of images, searched with all its folders')
+    source.add_argument('--data-cfg', metavar='CONFIG', help='config file, or the name of one of this package')
+    parser.add_argument(
+        '--subset', choices=['train', 'val', 'test'], default='test', help="which of the config's data loaders (default: test)"
+    )
+    parser.add_argument('--pklname', metavar='NAME', help='name of the file; default: after the folder or config')
+    parser.add_argument('--pkl-dir', default='work_dirs/inception_pkl', metavar='DIR', help='its folder (default: %(default)s)')
+    parser.add_argument('--num-samples', type=int, default=50000, metavar='N', help='-1 for all images (default: %(default)s)')
     parser.add_argument('--no-shuffle', action='store_true', help='take the first images instead of random ones')
     parser.add_argument(
-        '--size', type=at_least(1), help='resize the centre square of every image of --imgsdir to this many pixels'
+        '--size',
+        type=at_least(1),
+        metavar='PIXELS',
+        help='resize the centre square of every image of --imgsdir to this many pixels',
     )
-    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan')
-    parser.add_argument('--inception-pth', help='file of the Inception network; default: fetched into the cache')
-    parser.add_argument('--batch-size', type=at_least(1), default=25)
-    parser.add_argument('--num-workers', type=at_least(0), default=2, help='processes that load images (default: %(default)s)')
+    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
+    parser.add_argument(
+        '--inception-pth', metavar='FILE', help='file of the Inception network; default: fetched into the cache'
+    )
+    parser.add_argument('--batch-size', type=at_least(1), default=25, metavar='N', help='default: %(default)s')
+    parser.add_argument(
+        '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
+    )
     parser.add_argument('--seed', type=at_least(0), default=2021, help='of the random choice (default: %(default)s)')
     return parser.parse_args()
 
@@ -41,7 +55,7 @@ def load_images(args: argparse.Namespace) -> RealImages:
     seed = None if args.no_shuffle else args.seed
     if args.imgsdir:
         return RealImages(FlatImageFolder(args.imgsdir, args.size), args.num_workers, seed)
-    loader = complete_loader(load_config(args.data_cfg), args.subset)
+    loader = complete_loader(load_config(resolve_config(args.data_cfg)), args.subset)
     if 'type' not in loader.get('dataset', {}):
         raise ConfigError(f'{args.data_cfg} has no {args.subset}_dataloader with a dataset')
     return RealImages(loader['dataset'], args.num_workers, seed)
