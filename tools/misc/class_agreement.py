@@ -5,6 +5,8 @@ The classifier is the one behind IS-digits and FID-digits. It has seen neither t
 which its accuracy is measured here.
 """
 
+import argparse
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ def variety(images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -
     return (variance(images, labels) / variance(real, real_labels)).mean().item()
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth')
     parser.add_argument('config', help='config of a 32x32 GAN of digits')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -48,7 +50,11 @@ def main() -> None:
         '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
     )
     add_cfg_options(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
 
     _, labels, seen = classify(load_real('test'))

@@ -1,13 +1,15 @@
 #!/usr/bin/env python
 """Prints a config with everything it inherits, and says if it has a mistake."""
 
+import argparse
+
 from mmsagan.apis.cli import add_cfg_options, run_tool, tool_parser
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config, is_for_evaluation_only
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
         'sagan_32_mnist_b64x1',
@@ -15,7 +17,11 @@ def main() -> None:
     )
     parser.add_argument('config', help='config file, or the name of one of this package')
     add_cfg_options(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     print(cfg.pretty_text)
     training = not is_for_evaluation_only(cfg)

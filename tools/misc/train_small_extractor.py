@@ -5,6 +5,7 @@
 Fashion-MNIST's training images and is tested on its test images. The accuracy is printed.
 """
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -57,13 +58,17 @@ def scale_features(extractor: SmallClassifier, images: Tensor) -> None:
     extractor.head.weight *= scale
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'digits --out digits.pth')
     parser.add_argument('name', choices=list(EXTRACTORS), help='which one')
     parser.add_argument('--out', metavar='FILE', help="file of the weights; default: the package's")
     parser.add_argument('--epochs', type=at_least(1), metavar='N', help=f'default: {EPOCHS}')
     parser.add_argument('--seed', type=at_least(0), default=0, help='default: %(default)s')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     torch.manual_seed(args.seed)
     extractor = EXTRACTORS[args.name](trained=False)
     images, labels = load_images(args.name, is_test=False)
