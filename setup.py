@@ -1,11 +1,10 @@
-"""Packaging of MMSAGAN."""
+"""What pyproject.toml cannot say of the packaging: configs and tools go along, and a hook for MMEngine's hub."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -70,35 +69,4 @@ def _mim_files() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in found if path.is_file() and '__pycache__' not in path.parts)
 
 
-setup(
-    name='mmsagan',
-    version=re.search(r"__version__ = '(.+)'", (ROOT / 'mmsagan' / 'version.py').read_text()).group(1),
-    description='Self-Attention GANs as an OpenMMLab project',
-    long_description=(ROOT / 'README.md').read_text(),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    package_data={'mmsagan.evaluation': ['weights/*.pth']},
-    packages=find_packages(include=['mmsagan', 'mmsagan.*']),
-    cmdclass={'build_py': BuildWithConfigs},
-    python_requires='>=3.10',
-    install_requires=[
-        'torch>=2.6',
-        'numpy>=1.26',
-        'filelock>=3.12',
-        'pillow>=10',
-        'matplotlib>=3.8',
-        'pyyaml>=6',
-        'rich>=14.1',
-        'safetensors>=0.4',
-        # Kept-up drop-in forks of mmengine and mmcv, with the same import names.
-        'onedl-mmengine>=0.10.10,<0.11',
-        'onedl-mmcv>=2.3.5,<3',
-    ],
-    extras_require={
-        'demo': ['gradio>=6', 'mlxtend>=0.23'],
-        'docs': ['sphinx>=8.2', 'furo>=2025.7', 'myst-parser>=4', 'sphinx-copybutton>=0.5'],
-        'export': ['onnx>=1.17', 'onnxscript>=0.7', 'onnxruntime>=1.20'],
-        'tensorboard': ['tensorboard>=2.15'],
-        'tests': ['build>=1.2', 'gradio>=6', 'hypothesis>=6', 'mlxtend>=0.23', 'playwright>=1.50', 'pytest>=8', 'pytest-xdist>=3'],
-    },
-)
+setup(cmdclass={'build_py': BuildWithConfigs})

@@ -105,8 +105,14 @@ def train(*arguments, processes: int) -> str:
     return ''.join(end.stdout for end in ends)
 
 
-def test_dist_train_on_one_node(tmp_path, cifar_root):
-    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(CONFIG), '2', *train_options(tmp_path / 'run', cifar_root)]
+@pytest.mark.parametrize('way', ['dist_train.sh', 'torchrun -m mmsagan'])
+def test_training_on_one_node(tmp_path, cifar_root, way):
+    options = train_options(tmp_path / 'run', cifar_root)
+    if way == 'dist_train.sh':
+        command = ['bash', str(ROOT / 'tools' / way), str(CONFIG), '2', *options]
+    else:
+        torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port()}']
+        command = [*torchrun, '-m', 'mmsagan', 'train', CONFIG.stem, *options, '--launcher', 'pytorch']
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stderr, processes=2)

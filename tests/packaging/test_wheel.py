@@ -1,87 +1,20 @@
 """What an installation has, by the package's own wheel: configs, tools, model zoo, and the entry in MMEngine's hub."""
 
-import json
-import shutil
-import subprocess
-import sys
+import email
 import tarfile
 import zipfile
 from pathlib import Path
 
 import mmengine
 import pytest
+from building import SHIPPED, SOURCES, build, copy_sources, shipped_files
 
 from mmsagan import __version__
 
-ROOT = Path(__file__).parent.parent.parent
-SHIPPED = ('configs', 'tools', 'model-index.yml')
-SOURCES = (*SHIPPED, 'mmsagan', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
 DIST_INFO = f'mmsagan-{__version__}.dist-info'
 CONFIG = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
 
 pytestmark = pytest.mark.slow
-
-
-def copy_sources(folder: Path) -> Path:
-    """A copy of what a wheel is built from, since a build leaves things beside it."""
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
-        else:
-            shutil.copy(ROOT / name, folder)
-    return folder
-
-
-def run(*arguments, cwd: Path) -> str:
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-def build(kind: str, sources: Path, out: Path) -> Path:
-    """Builds by setuptools' own functions, as pip calls them: a ``wheel``, an ``sdist`` or an ``editable``."""
-    script = f'from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))'
-    return out / run('-c', script, cwd=sources).splitlines()[-1]
-
-
-def shipped_files() -> set[str]:
-    files = [path for name in SHIPPED for path in (ROOT / name, *(ROOT / name).rglob('*')) if path.is_file()]
-    return {path.relative_to(ROOT).as_posix() for path in files if '__pycache__' not in path.parts}
-
-
-@pytest.fixture(scope='module')
-def sources(tmp_path_factory) -> Path:
-    """As a wheel's build has left them."""
-    return copy_sources(tmp_path_factory.mktemp('sources'))
-
-
-@pytest.fixture(scope='module')
-def wheel(sources, tmp_path_factory) -> Path:
-    """Built by ``pip wheel .``, without a network."""
-    out = tmp_path_factory.mktemp('wheel')
-    options = '--no-deps', '--no-build-isolation', '--no-cache-dir', '--disable-pip-version-check', '--wheel-dir', out
-    run('-m', 'pip', 'wheel', *options, '.', cwd=sources)
-    return next(out.glob('*.whl'))
-
-
-@pytest.fixture(scope='module')
-def site_packages(wheel, tmp_path_factory) -> Path:
-    """The wheel, as pip unpacks it."""
-    folder = tmp_path_factory.mktemp('site-packages')
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
-
-
-@pytest.fixture
-def installed(site_packages, tmp_path):
-    """Runs code in a Python that has this installation and no other of the package, and gives what it prints, a JSON value."""
-    # -S keeps the environment's own .pth files out, and with them an editable installation of this package.
-    start = (
-        f'import json, site, sys; site.addsitedir({str(site_packages)!r}); '
-        f'sys.path.append({str(Path(mmengine.__file__).parent.parent)!r})\n'
-    )
-    return lambda code: json.loads(run('-I', '-S', '-c', start + code, cwd=tmp_path).splitlines()[-1])
 
 
 def test_the_wheel_has_configs_tools_and_zoo(wheel):
@@ -90,11 +23,21 @@ def test_the_wheel_has_configs_tools_and_zoo(wheel):
         record = archive.read(f'{DIST_INFO}/RECORD').decode()
         top_level = archive.read(f'{DIST_INFO}/top_level.txt').decode().split()
     assert {name.removeprefix('mmsagan/.mim/') for name in names if '.mim/' in name} == shipped_files()
-    assert {'mmsagan/evaluation/weights/digits.pth', '_mmsagan_hub.py', 'mmsagan-hub.pth'} <= names
+    assert {'mmsagan/evaluation/weights/digits.pth', 'mmsagan/py.typed', '_mmsagan_hub.py', 'mmsagan-hub.pth'} <= names
     assert {name.split('/')[0] for name in names} == {'mmsagan', DIST_INFO, '_mmsagan_hub.py', 'mmsagan-hub.pth'}
     assert not [name for name in names if '__pycache__' in name]
     assert 'mmsagan-hub.pth,' in record and '_mmsagan_hub.py,' in record, 'pip uninstall removes what is recorded'
     assert top_level == ['mmsagan'], "MMEngine looks for .mim in the first one's folder"
+
+
+def test_the_wheel_says_what_it_is(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = email.message_from_bytes(archive.read(f'{DIST_INFO}/METADATA'))
+        assert f'{DIST_INFO}/licenses/LICENSE' in archive.namelist()
+    assert (metadata['Name'], metadata['Version'], metadata['License-Expression']) == ('mmsagan', __version__, 'Apache-2.0')
+    assert {'demo', 'docs', 'export', 'tensorboard', 'tests', 'wandb'} == set(metadata.get_all('Provides-Extra'))
+    named = [line.rpartition(' ')[2] for line in metadata.get_all('Classifier') if 'Python :: 3.' in line]
+    assert metadata['Requires-Python'] == f'>={named[0]}' and named == ['3.10', '3.11', '3.12', '3.13']
 
 
 def test_building_puts_no_copies_into_the_sources(wheel, sources):
