@@ -111,6 +111,7 @@ def parse_queries(text: str) -> list[tuple[int, int]] | None:
     if text == 'auto':
         return None
     found = [re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', part) for part in text.split(';')]
-    if None in found:
+    pixels = [(int(match[1]), int(match[2])) for match in found if match]
+    if len(pixels) < len(found):
         raise ConfigError(f"queries {text!r}: write auto, or pixels in quotes, such as '16,16;4,20'")
-    return [(int(match[1]), int(match[2])) for match in found]
+    return pixels

@@ -7,7 +7,8 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
@@ -29,7 +30,13 @@ INTERRUPTED = 130  # what shells give for Ctrl-C
 class CfgOptions(DictAction):
     """``--cfg-options KEY=VALUE …``, with argparse's own message for what is not of that form."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string}: expected KEY=VALUE, got {value!r}')
@@ -41,7 +48,7 @@ class CfgOptions(DictAction):
             )
 
     @staticmethod
-    def _parse_iterable(val: str):
+    def _parse_iterable(val: str) -> Any:
         # MMEngine's own reader does not know dicts.
         if val.startswith(('[', '(', '{')):
             try:
@@ -123,7 +130,7 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def run_tool(main: Callable[[], int | None]) -> None:
+def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a tool's main function and exits: 0 or its result; the error's code and one message for what the user can mend.
 
     If it is one of several processes and fails, all of them end, with its message.
@@ -139,8 +146,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
             print(message_of(error), file=sys.stderr)
         code = error.exit_code
     except (Exception, KeyboardInterrupt) as error:
-        if current_watch() is not None:
-            _fail_together(current_watch(), error)
+        watch = current_watch()
+        if watch is not None:
+            _fail_together(watch, error)
         if isinstance(error, KeyboardInterrupt):
             print('interrupted', file=sys.stderr)
             sys.exit(INTERRUPTED)

@@ -92,7 +92,7 @@ def export_generator(
     expected = [_finite_images(network, inputs) for inputs in checks]
     metadata = _describe(model, sample_model, expected[0])
     # The plain layers: files hold operators that every runtime knows, and ONNX has no word for the sum that the fast ones take.
-    plain = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)
+    plain = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     deployed = _DeployedGenerator(plain)
 
     # As near to the file as there is a folder already, so that one that fails leaves no new folder either.

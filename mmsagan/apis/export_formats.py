@@ -65,7 +65,7 @@ def _exporter_options(inputs: Inputs) -> dict:
     """Chooses between torch's two exporters, and says in its words that the batch size is free."""
     # The one over torch.export is the default since torch 2.9, and older ones of it do not fit today's onnxscript; the one over
     # TorchScript is deprecated since then.
-    if torch.__version__ >= DYNAMO_EXPORTER_SINCE:
+    if torch.__version__ >= DYNAMO_EXPORTER_SINCE:  # type: ignore[operator]  # it does compare with tuples
         return dict(dynamo=True, dynamic_shapes=_free_batch_size(inputs), external_data=False)
     return dict(dynamo=False, dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'images']})
 

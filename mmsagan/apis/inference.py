@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -61,7 +62,7 @@ def init_model(
         raise ConfigError('the config has no model')
     with config_mistakes():
         model = MODELS.build(cfg.model)
-    if loaded is None:
+    if checkpoint is None:
         model.init_weights()
     else:
         _load_weights(model, loaded, checkpoint)
@@ -96,7 +97,7 @@ def _model_of(loaded: dict | None) -> dict:
     return dict(model, ema_config=dict(momentum=0.999)) if part_of(state, 'generator_ema') else model
 
 
-def _load_weights(model: ConditionalGAN, loaded: dict, checkpoint: str | Path) -> None:
+def _load_weights(model: ConditionalGAN, loaded: Any, checkpoint: str | Path) -> None:
     try:
         warnings = fit_checkpoint(model, loaded)
     except CheckpointError as error:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import BaseLoop, Runner
@@ -89,7 +90,7 @@ def _take_away(cfg: Config, before: set[Path] | None) -> None:
 
 def _stop_loader_processes(runner: Runner | None) -> None:
     """Ends the data loader's processes at once: left to the garbage collector, each would keep it waiting for 5 seconds."""
-    loop = getattr(runner, '_train_loop', None)
+    loop: Any = getattr(runner, '_train_loop', None)
     if hasattr(loop, 'dataloader_iterator'):
         # The one that a prefetcher reads from, if there is one.
         batches = getattr(loop.dataloader_iterator, 'batches', loop.dataloader_iterator)

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class SampleSet:
     batch_size: int = 64
     amp: bool = False
 
-    def batches(self) -> Iterator[tuple[range, Tensor]]:
+    def batches(self) -> Generator[tuple[range, Tensor], None, None]:
         """This process's batches: their numbers, and images (N, 3, H, W) uint8."""
         ranges = my_ranges(self.num_samples, self.batch_size)
         with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.frozen(self.amp):
@@ -62,7 +63,8 @@ class SampleSet:
 
     def image_size(self) -> tuple[int, int]:
         """Height and width, found by making an image."""
-        return self.images(range(1)).shape[2:]
+        height, width = self.images(range(1)).shape[2:]
+        return height, width
 
 
 def plan_samples(
@@ -71,7 +73,7 @@ def plan_samples(
     num_per_class: int | None = None,
     num_samples: int | None = None,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> SampleSet:
     """Chooses which samples to make.
 
@@ -115,7 +117,7 @@ def parse_classes(text: str) -> list[int]:
         >>> parse_classes('1,5,7-9')
         [1, 5, 7, 8, 9]
     """
-    classes = []
+    classes: list[int] = []
     for part in text.split(','):
         found = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)

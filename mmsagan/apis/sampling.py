@@ -119,7 +119,7 @@ def interpolate(
             'noises, two classes, or both'
         )
     share = torch.linspace(0, 1, num_steps, dtype=torch.float64)[:, None]
-    if changes_class:
+    if label is not None and changes_class:
         label = _between(F.one_hot(label, model.num_classes), share, torch.lerp).float()
     elif label is not None:
         label = label.expand(num_steps)
@@ -265,15 +265,15 @@ def _as_label(labels: Labels) -> Tensor:
 
 def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
     try:
-        noise = torch.atleast_2d(torch.as_tensor(noise, device='cpu'))
+        vectors = torch.atleast_2d(torch.as_tensor(noise, device='cpu'))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f'noise must be numbers of shape (N, {model.noise_size}), got {type(noise).__name__}') from error
-    if noise.is_complex() or not noise.isfinite().all():
+    if vectors.is_complex() or not vectors.isfinite().all():
         raise ConfigError('noise must be finite real numbers')
-    noise = noise.float()
-    if noise.dim() != 2 or noise.shape[1] != model.noise_size:
-        raise ConfigError(f'noise must be of shape (N, {model.noise_size}), got {tuple(noise.shape)}')
-    return noise
+    vectors = vectors.float()
+    if vectors.dim() != 2 or vectors.shape[1] != model.noise_size:
+        raise ConfigError(f'noise must be of shape (N, {model.noise_size}), got {tuple(vectors.shape)}')
+    return vectors
 
 
 def _images(model: ConditionalGAN, noise: Tensor, label: Tensor | None, sample_model: str | None) -> Tensor:

@@ -217,9 +217,9 @@ def series_curves(members: Sequence[Member], keys: Sequence[str]) -> Panels:
     variants = dict.fromkeys(variant for variant, _ in logs)
     panels: Panels = {}
     for name in dict.fromkeys(name for key in keys for name in find_names(key, logged)):
-        found = [(variant, curves.get(name)) for variant, curves in logs]
-        steps = found[0][1][0] if found[0][1] else None
-        if any(curve is None or not np.array_equal(curve[0], steps) for _, curve in found):
+        found = [(variant, curves[name]) for variant, curves in logs if name in curves]
+        steps = found[0][1][0]
+        if len(found) < len(logs) or any(not np.array_equal(curve[0], steps) for _, curve in found):
             raise DataError(f'the trainings have not logged {name} at the same iterations')
         panels[name] = {
             variant: (steps, np.stack([curve[1] for owner, curve in found if owner == variant], axis=1)) for variant in variants

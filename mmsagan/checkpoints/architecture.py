@@ -101,7 +101,8 @@ def describe(state: State, behaviour: Behaviour, downsample_table: Callable[[int
     try:
         g = describe_generator(generator, behaviour)
         num_classes = g.pop('num_classes')
-        discriminator, notes = part_of(state, 'discriminator'), []
+        discriminator = part_of(state, 'discriminator')
+        notes: list[str] = []
         if discriminator:
             d, notes = describe_discriminator(discriminator, g['output_scale'], behaviour, downsample_table)
         else:
@@ -233,7 +234,7 @@ def _attention_cfg(state: State, places: list[int]) -> dict | None:
         return _substitute_cfg(state, layer)
     query, channels = _shape(state, f'{layer}.theta')[:2]
     value = _shape(state, f'{layer}.g')[0]
-    cfg = dict(type='SelfAttentionBlock')
+    cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
     if channels != query * 8:
         cfg['query_key_reduction'] = channels // query
     if channels != value * 2:

@@ -57,7 +57,7 @@ def model_text(config) -> str | None:
     if 'model' not in assignments:
         return None
     wanted = [assignments[name] for name in ('default_scope', 'model') if name in assignments]
-    return '\n'.join(ast.get_source_segment(config, node) for node in wanted) + '\n'
+    return '\n'.join(ast.get_source_segment(config, node) or '' for node in wanted) + '\n'
 
 
 def stated_model(meta: Mapping) -> dict:
@@ -84,7 +84,8 @@ def _value(node: ast.expr):
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
-        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values)}
+        # A key that is None, of `**`, is refused with a ValueError.
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values)}  # type: ignore[arg-type]
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
     return ast.literal_eval(node)

@@ -89,8 +89,8 @@ def _plain(value, seen: Iterator[int], depth: int = 0):
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        items = {str(key): _plain(item, seen, depth + 1) for key, item in value.items()}
-        return {key: item for key, item in items.items() if item is not _NOT_PLAIN}
+        entries = {str(key): _plain(item, seen, depth + 1) for key, item in value.items()}
+        return {key: item for key, item in entries.items() if item is not _NOT_PLAIN}
     if isinstance(value, (list, tuple)):
         items = [_plain(item, seen, depth + 1) for item in value]
         return _NOT_PLAIN if any(item is _NOT_PLAIN for item in items) else items

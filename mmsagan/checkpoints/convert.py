@@ -185,7 +185,7 @@ def export_studiogan(
         tensors = part_of(state, network)
         if tensors:
             table = studiogan.DISCRIMINATOR if network == 'discriminator' else studiogan.GENERATOR
-            content = dict(state_dict=table.to_foreign(tensors), optimizer={})
+            content: dict[str, object] = dict(state_dict=table.to_foreign(tensors), optimizer={})
             files[label] = dict(content, **training) if network == 'discriminator' else content
     paths = [Path(out_dir, f'model={label}-{which}-weights-step={training["step"]}.pth') for label in files]
     for file in paths:

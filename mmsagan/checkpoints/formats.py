@@ -106,7 +106,7 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     check_networks(architecture, state_dict, lambda name, key: studiogan.table_of(name, states[name]).foreign_name(key))
     if discriminator is not None:
         _check_discriminator_size(architecture)
-    format = format_of(states['generator'])
+    format = LEGACY_STUDIOGAN if studiogan.is_legacy(states['generator']) else STUDIOGAN
     return _noted(Conversion(format, state_dict, behaviour, architecture, training, dropped, notes))
 
 
@@ -163,8 +163,8 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
     if inplace is None:
         inplace, note = _inplace_by_name(f'{path.parent.name}/{path.name}', from_studio)
         notes.append(note)
-    behaviour, note = guess_behaviour(state, inplace)
-    notes += [note] if note else []
+    behaviour, guess = guess_behaviour(state, inplace)
+    notes += [guess] if guess else []
     training, entries = plain_entries(dict(model=content))
     training.pop('meta', None)
     iteration = iteration_of(meta_of(content).get('iter'))

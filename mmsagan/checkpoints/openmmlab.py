@@ -65,7 +65,7 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     Raises:
         CheckpointError: A key is not of these networks.
     """
-    networks = {name: {} for name in NETWORKS}
+    networks: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
     ours, dropped = {}, []
     for key, tensor in state.items():
         name, _, rest = key.partition('.')

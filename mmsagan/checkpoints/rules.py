@@ -74,7 +74,8 @@ class KeyTable:
         Raises:
             CheckpointError: A key is neither in the table nor known to be of no use.
         """
-        ours, dropped = {}, []
+        ours: dict[str, Tensor] = {}
+        dropped = []
         for key, tensor in state.items():
             if any(pattern.fullmatch(key) for pattern in self._dropped):
                 dropped.append(key)
@@ -87,7 +88,7 @@ class KeyTable:
 
     def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translates from our names. Raises a CheckpointError for a key that is not in the table."""
-        foreign = {}
+        foreign: dict[str, Tensor] = {}
         for key, tensor in state.items():
             rule, values = _find(self._from_ours, key)
             if rule.change:
@@ -103,7 +104,7 @@ class KeyTable:
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under names without a prefix, which need not be there. Raises a CheckpointError if two names become one."""
-    plain = {}
+    plain: dict[str, Tensor] = {}
     for key, tensor in state.items():
         _put(plain, key.removeprefix(prefix), tensor, key)
     return plain

@@ -90,7 +90,7 @@ class _Pairs:
         self._waiting = {int(label): image.to(torch.uint8) for label, image in state['waiting'].items()}
 
     def add(self, images: Tensor | Sequence[Tensor], labels: list[int]) -> None:
-        pairs = []
+        pairs: list[tuple[Tensor, Tensor]] = []
         for image, label in zip(images, labels):
             if self.count + len(pairs) >= self.num_pairs:
                 break

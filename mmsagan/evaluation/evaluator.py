@@ -138,12 +138,12 @@ class Evaluator(MMEngineEvaluator):
                 model.sampled_network(metric.sample_model)
             width = self._width(metric, device, image_size)
             metric.check(width, None if inputs is None else _class_counts(inputs, metric.fake_nums), real_images)
-        of_held_out = self._held_out_metrics if self.held_out else []
-        held_out = self._plan(self.held_out, of_held_out, device) if of_held_out else None
+        held_out_images = self.held_out if self._held_out_metrics else None
+        held_out = self._plan(held_out_images, self._held_out_metrics, device) if held_out_images else None
         self._extract_real(real_images, batch_size, device)
-        if held_out:
+        if held_out and held_out_images:
             self._held_out_results = {
-                f'{HELD_OUT}{name}': value for name, value in self._score(held_out, self.held_out, batch_size, device).items()
+                f'{HELD_OUT}{name}': value for name, value in self._score(held_out, held_out_images, batch_size, device).items()
             }
         self._is_prepared = True
 

@@ -138,15 +138,15 @@ class StyleGANInception(FeatureExtractor):
         super().__init__()
         # TorchScript is a program, and loading runs it: either this one, wherever it is fetched from, or the user's own file.
         is_fetched = path is None or path.startswith(URLS)
-        path = cached_file(path or self.url, self.sha256) if is_fetched else _given_file(path)
+        file = cached_file(path or self.url, self.sha256) if is_fetched else _given_file(path)
         try:
-            self.network = torch.jit.load(str(path), map_location='cpu').eval()
+            self.network = torch.jit.load(str(file), map_location='cpu').eval()
         except (RuntimeError, ValueError) as error:
-            raise DataError(f'{path}: not a whole TorchScript file ({str(error).splitlines()[0][:200]})') from error
+            raise DataError(f'{file}: not a whole TorchScript file ({str(error).splitlines()[0][:200]})') from error
         try:
             self._shares_layers = self._can_share_layers()
         except (RuntimeError, TypeError) as error:
-            raise DataError(f"{path}: not Tero Karras' Inception ({str(error).splitlines()[0][:200]})") from error
+            raise DataError(f"{file}: not Tero Karras' Inception ({str(error).splitlines()[0][:200]})") from error
 
     @torch.no_grad()
     def _can_share_layers(self) -> bool:
@@ -191,8 +191,9 @@ class PyTorchFIDInception(FeatureExtractor):
 
     @classmethod
     def describe(cls, **config) -> tuple[str, str]:
-        other = " with TensorFlow's resize", '-TF'
-        return tuple(a + b for a, b in zip((cls.name, cls.suffix), other if config.get('resize') == 'tensorflow' else ('', '')))
+        if config.get('resize') == 'tensorflow':
+            return f"{cls.name} with TensorFlow's resize", f'{cls.suffix}-TF'
+        return cls.name, cls.suffix
 
     def __init__(self, path: str | None = None, resize: str = 'pytorch-fid'):
         super().__init__()
@@ -202,7 +203,7 @@ class PyTorchFIDInception(FeatureExtractor):
         self.resize = methods[resize]
         self.network = InceptionV3()
         _load_weights(self.network, _given_file(path) or cached_file(self.url, self.sha256))
-        fold_batch_norms(self.network).to(memory_format=torch.channels_last)
+        fold_batch_norms(self.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
         resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)

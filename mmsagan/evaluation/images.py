@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,7 +34,9 @@ class ImageBatch:
 class ImageSource(Protocol):
     """Numbered images, which the processes share out among themselves."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For messages."""
 
     def __len__(self) -> int:
         """Number of images there are."""
@@ -124,7 +126,7 @@ class RealImages:
     @functools.cached_property
     def order(self) -> np.ndarray:
         """Index of every image in the data set."""
-        size = len(self.dataset)
+        size = len(self.dataset)  # type: ignore[arg-type]  # which a map-style data set has
         return np.arange(size) if self.seed is None else np.random.RandomState(self.seed).permutation(size)
 
     @property
@@ -161,7 +163,7 @@ class RealImages:
 
 def _content_of(config: dict) -> str:
     content = {key: value for key, value in config.items() if key != 'data_root'}
-    kind = config.get('type')
+    kind: Any = config.get('type')
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if hasattr(kind, 'content_of'):
         try:

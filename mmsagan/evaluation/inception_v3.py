@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ _BLOCK_E: Branches = {
 
 # Name, input channels, branches, pooling of the branch 'branch_pool'. In the last block the network of 2015 takes the maximum
 # where the paper averages, which is probably a slip, but published FIDs rest on it.
-_MIXED = [
+_MIXED: list[tuple[str, int, Branches, Callable[[], nn.Module]]] = [
     ('Mixed_5b', 192, _block_a(32), _AveragePool),
     ('Mixed_5c', 256, _block_a(64), _AveragePool),
     ('Mixed_5d', 288, _block_a(64), _AveragePool),
@@ -82,7 +83,7 @@ class _NormedConvolution(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, **kwargs):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, bias=False, **kwargs)
-        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
@@ -170,7 +171,7 @@ def fold_batch_norms(network: InceptionV3) -> InceptionV3:
     """
     for layer in network.modules():
         if isinstance(layer, _NormedConvolution):
-            layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
+            layer.conv = fuse_conv_bn_eval(layer.conv, cast(nn.BatchNorm2d, layer.bn))
             layer.bn = nn.Identity()
     return network.requires_grad_(False)
 

@@ -66,5 +66,5 @@ def chain_with_attention(
         chain.append(block)
         if number in numbers:
             attention_places.add(len(chain))
-            chain.append(MODELS.build(dict(attention_cfg), default_args=dict(in_channels=channels, **defaults)))
+            chain.append(MODELS.build(dict(attention_cfg or {}), default_args=dict(in_channels=channels, **defaults)))
     return chain, attention_places

@@ -92,7 +92,7 @@ def sample_attention(
         check_queries(queries, images)
         with torch.autocast(device.type, enabled=False):
             maps = {
-                name: pixel_maps(block, features, queries, images.shape[2:]).cpu()
+                name: pixel_maps(block, features, queries, (images.shape[2], images.shape[3])).cpu()
                 for name, (block, features) in zip(_layer_names(inputs), inputs)
             }
     finally:

@@ -285,8 +285,9 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
             raise ConfigError(f"sample_model must be 'ema' or 'orig', got {sample_model!r}")
         if sample_model == 'ema' and self.generator_ema is None:
             raise ConfigError("sample_model='ema', but the model keeps no moving average; set model.ema_config")
-        use_ema = self.generator_ema is not None and sample_model != 'orig'
-        return self.generator_ema if use_ema else unwrap(self.generator)
+        if self.generator_ema is not None and sample_model != 'orig':
+            return self.generator_ema
+        return unwrap(self.generator)
 
     def forward(self, *args, **kwargs) -> Tensor:
         """The same as :meth:`sample`."""
@@ -299,12 +300,12 @@ def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator
     Raises:
         ConfigError: They differ, or none of them says it.
     """
-    stated = {
+    places = {
         'model.num_classes': num_classes,
         'model.generator.num_classes': generator.get('num_classes'),
         'model.discriminator.num_classes': discriminator.get('num_classes'),
     }
-    stated = {key: value for key, value in stated.items() if value is not None}
+    stated = {key: value for key, value in places.items() if value is not None}
     if not stated:
         raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
     if len(set(stated.values())) > 1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,9 @@ def initialize(network: nn.Module, scheme: InitScheme, image_layer: nn.Module | 
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
             is_conv3x3 = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module is not image_layer
             _fill(_raw_weight(module), scheme, scheme.conv3x3_gain if is_conv3x3 else 1.0)
-            if scheme.zero_bias and getattr(module, 'bias', None) is not None:
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, 'bias', None)
+            if scheme.zero_bias and bias is not None:
+                nn.init.zeros_(bias)
     if not scheme.cbn_weight_is_offset:
         for module in network.modules():
             if isinstance(module, ConditionalBatchNorm2d):
@@ -88,4 +90,4 @@ def _fill(weight: Tensor, scheme: InitScheme, gain: float) -> None:
 
 
 def _raw_weight(module: nn.Module) -> Tensor:
-    return getattr(module, 'weight_orig', module.weight)
+    return cast(Tensor, getattr(module, 'weight_orig', module.weight))

@@ -40,7 +40,7 @@ def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
     # One kernel copies many tensors of the same type.
     for dtype in {target.dtype for target in targets}:
         pairs = [(target, source) for target, source in zip(targets, sources) if target.dtype == dtype]
-        torch._foreach_copy_(*map(list, zip(*pairs)))
+        torch._foreach_copy_([target for target, _ in pairs], [source for _, source in pairs])
 
 
 def skips_updates(optim_wrapper: OptimWrapper) -> bool:

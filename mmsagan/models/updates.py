@@ -22,6 +22,8 @@ class AlternatingUpdates:
     networks and the moving average; the iteration counts all the same.
     """
 
+    _iteration: int | None
+
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
         """One iteration: an update of D and, when due, of G and of the moving average.
 

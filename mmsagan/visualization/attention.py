@@ -1,6 +1,7 @@
 """Attention maps as the paper's figure 1 shows them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -102,7 +103,9 @@ class _Layout:
         """Writes what is known of a row to its left."""
         name = ', '.join(filter(None, parts))
         middle = 1 - (_TITLE + self.step[1] * row + self.size[1] / 2) / self.canvas[1]
-        options = dict(rotation='vertical' if len(name) > 2 else 'horizontal', va='center', ha='center', parse_math=False)
+        options: dict[str, Any] = dict(
+            rotation='vertical' if len(name) > 2 else 'horizontal', va='center', ha='center', parse_math=False
+        )
         self.figure.text(_NAME / 2 / self.canvas[0], middle, name, fontsize=11, **options)
 
 

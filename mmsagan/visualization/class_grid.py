@@ -1,8 +1,10 @@
 """Samples by class, with what is known of each class beside them, as in the paper's figure 6."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import FontProperties
 from torch import Tensor
 
@@ -49,11 +51,11 @@ def _row_texts(names: Sequence[str], notes: Sequence[str], height: int) -> np.nd
         middle = 1 - (row + 0.5) * (height - _PADDING) / len(names) / height
         for text, font, offset, colour in ((name, _NAME, 10 * bool(note), 'black'), (note, _NOTE, -10, '#555555')):
             right = 1 - _MARGIN / canvas[0]
-            options = dict(fontproperties=font, color=colour, ha='right', va='center', parse_math=False)
+            options: dict[str, Any] = dict(fontproperties=font, color=colour, ha='right', va='center', parse_math=False)
             figure.text(right, middle + offset / height, text, **options)
     return to_array(figure)
 
 
 def _width(text: str, font: FontProperties) -> int:
-    renderer = pixel_figure(1, 1).canvas.get_renderer()
+    renderer = cast(FigureCanvasAgg, pixel_figure(1, 1).canvas).get_renderer()
     return int(np.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]))

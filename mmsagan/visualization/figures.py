@@ -1,6 +1,7 @@
 """Matplotlib figures without its global state, no window and no current figure; and arrays as PNG."""
 
 import io
+from typing import cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,8 +37,9 @@ def pixel_figure(width: int, height: int) -> Figure:
 
 def to_array(figure: Figure) -> np.ndarray:
     """The figure as an image (H, W, 3) uint8 RGB."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def to_bytes(figure: Figure, file_type: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import torch
 
@@ -10,8 +11,10 @@ from mmsagan.evaluation.accumulators import Accumulator
 from mmsagan.evaluation.extractors import FeatureSource, extractor_config
 from mmsagan.evaluation.images import RealImages
 
+Collected = TypeVar('Collected', bound=Accumulator)
 
-class FeatureMetric(ABC):
+
+class FeatureMetric(ABC, Generic[Collected]):
     """A number from the features, or class probabilities, of generated and perhaps real images.
 
     The evaluator asks for an accumulator, feeds it, and hands it to :meth:`compute`. It makes the images once for all metrics
@@ -66,7 +69,7 @@ class FeatureMetric(ABC):
         self.fake_nums = self._count('fake_nums', fake_nums, least=1)
         self.real_nums = self._count('real_nums', real_nums, least=-1)
         self.sample_model = sample_model
-        self.real: Accumulator | None = None
+        self.real: Collected | None = None
         if sample_model not in (None, 'orig', 'ema'):
             raise ConfigError(f"{self.prefix}: sample_model must be 'orig' or 'ema', got {sample_model!r}")
 
@@ -101,7 +104,7 @@ class FeatureMetric(ABC):
         """
 
     @abstractmethod
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Accumulator:
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Collected:
         """What collects the samples, generated or real."""
 
     @property
@@ -109,13 +112,19 @@ class FeatureMetric(ABC):
         """Whether real images have to be extracted before the metric can be computed."""
         return self.needs_real and self.real is None
 
+    @property
+    def collected_real(self) -> Collected:
+        """What was collected of the real images; the evaluator hands it over before :meth:`compute`."""
+        assert self.real is not None
+        return self.real
+
     def check_real(self, count: int, images: RealImages) -> None:  # noqa: B027
         """Raises an MMSAGANError if ``count`` real images of these are not what the metric needs."""
 
-    def take_real(self, accumulator: Accumulator, images: RealImages) -> None:
+    def take_real(self, accumulator: Collected, images: RealImages) -> None:
         """Receives the real images' accumulator; the metric keeps it for later evaluations."""
         self.real = accumulator
 
     @abstractmethod
-    def compute(self, fake: Accumulator) -> dict:
+    def compute(self, fake: Collected) -> dict:
         """The results, by the names in ``results``."""

@@ -59,7 +59,7 @@ def _factor(cov: Tensor) -> Tensor:
 
 
 @METRICS.register_module()
-class FrechetInceptionDistance(FeatureMetric):
+class FrechetInceptionDistance(FeatureMetric[Moments]):
     """FID of the samples to the real images: ``fid``, lower is better.
 
     Real statistics come from ``inception_pkl`` if that file exists. Otherwise they are extracted from the real images of the
@@ -155,10 +155,12 @@ class FrechetInceptionDistance(FeatureMetric):
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
         whole = accumulator.size == len(images)
         self.statistics = Statistics.of(accumulator, self.source.name, images.name, images.content, whole)
-        if self.inception_pkl is not None and is_main_process():
-            save_statistics(self.statistics, self._statistics_path())
+        path = self._statistics_path() if is_main_process() else None
+        if path is not None:
+            save_statistics(self.statistics, path)
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')
 
     def compute(self, fake: Moments) -> dict[str, float]:
+        assert self.statistics is not None, 'read from a file, or taken from the real images'
         distance = frechet_distance(fake.mean, fake.cov, self.statistics.mean, self.statistics.cov)
         return dict(fid=distance)

@@ -41,7 +41,7 @@ def _mean_and_std(scores: SplitScores) -> tuple[float, float]:
 
 
 @METRICS.register_module()
-class InceptionScore(FeatureMetric):
+class InceptionScore(FeatureMetric[SplitScores]):
     """Inception score of the samples: ``is`` and ``is_std`` over the splits; higher is better.
 
     Args:
@@ -78,10 +78,7 @@ class InceptionScore(FeatureMetric):
         if not isinstance(splits, int) or not 1 <= splits <= self.fake_nums:
             raise ConfigError(f'{self.prefix}: splits={splits} must lie between 1 and fake_nums={fake_nums}')
         self.splits = splits
-
-    @property
-    def accumulator_key(self) -> tuple:
-        return (SplitScores, self.splits)
+        self.accumulator_key = (SplitScores, splits)
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> SplitScores:
         return SplitScores(num_samples, width, self.splits, device)

@@ -18,7 +18,7 @@ from mmsagan.utils.progress import progress_bar
 
 
 @METRICS.register_module()
-class IntraFID(FeatureMetric):
+class IntraFID(FeatureMetric[ClassFeatures]):
     """FID within each class: the mean over classes ``intra_fid``, and ``per_class``, a dict by class name.
 
     The samples are the other metrics' samples, sorted by class; each class needs more of them than there are features. Real
@@ -64,7 +64,7 @@ class IntraFID(FeatureMetric):
         return ClassFeatures(width)
 
     def take_real(self, accumulator: ClassFeatures, images: RealImages) -> None:
-        classes = images.classes
+        classes = images.classes or ()
         counts = torch.bincount(accumulator.label, minlength=len(classes))
         all_reduce(counts)
         if counts.min() < 2:
@@ -89,7 +89,7 @@ class IntraFID(FeatureMetric):
             for first in range(0, len(distances), world):
                 # The processes bring as many classes together as they are; then each computes one's distance.
                 labels = range(first, min(first + world, len(distances)))
-                moments = [[self._moments(side, label) for side in (fake, self.real)] for label in labels]
+                moments = [[self._moments(side, label) for side in (fake, self.collected_real)] for label in labels]
                 if rank < len(labels):
                     ours, theirs = moments[rank]
                     distances[labels[rank]] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)

@@ -63,7 +63,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 @METRICS.register_module()
-class KernelInceptionDistance(FeatureMetric):
+class KernelInceptionDistance(FeatureMetric[FeatureBank]):
     """KID of the samples to the real images: ``kid`` and its standard deviation ``kid_std`` over subsets; lower is better.
 
     Keeps all features: 8 KiB a sample and a real image with Inception's.
@@ -94,6 +94,6 @@ class KernelInceptionDistance(FeatureMetric):
         return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        real, fake = (bank.features.to(bank.device) for bank in (self.real, fake))
-        mean, std = kernel_distance(real, fake, self.num_subsets, self.subset_size)
+        real, generated = (bank.features.to(bank.device) for bank in (self.collected_real, fake))
+        mean, std = kernel_distance(real, generated, self.num_subsets, self.subset_size)
         return dict(kid=mean, kid_std=std)

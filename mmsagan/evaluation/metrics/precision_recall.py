@@ -73,7 +73,7 @@ def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Advan
 
 
 @METRICS.register_module()
-class PrecisionRecall(FeatureMetric):
+class PrecisionRecall(FeatureMetric[FeatureBank]):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 
     Keeps all features: 8 KiB a sample and a real image with Inception's.
@@ -103,5 +103,5 @@ class PrecisionRecall(FeatureMetric):
         return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        real, fake = (bank.features.to(bank.device) for bank in (self.real, fake))
-        return precision_recall(real, fake, self.k)
+        real, generated = (bank.features.to(bank.device) for bank in (self.collected_real, fake))
+        return precision_recall(real, generated, self.k)

@@ -94,7 +94,8 @@ class SelfAttentionBlock(BaseModule):
         # The kernels want one width for all three, on GPUs a multiple of 8; else they make way for one that holds all weights.
         # Zeros behind a query and its key leave their product as it is.
         width = -(-max(query.shape[1], value.shape[1]) // 8) * 8
-        out = F.scaled_dot_product_attention(*(_as_sequence(features, width) for features in (query, key, value)), scale=1.0)
+        query, key, value_sequence = (_as_sequence(features, width) for features in (query, key, value))
+        out = F.scaled_dot_product_attention(query, key, value_sequence, scale=1.0)
         # Back to channels-last features without moving anything.
         return out[:, 0, :, : value.shape[1]].unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 

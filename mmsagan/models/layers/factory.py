@@ -39,7 +39,7 @@ class LayerFactory:
     cbn_weight_offset: float = 1.0
     act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_configs(act_cfg=self.act_cfg)
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Module:
@@ -58,7 +58,7 @@ class LayerFactory:
         """A fully connected layer."""
         return self._normalized(nn.Linear(in_features, out_features))
 
-    def embedding(self, num_embeddings: int, num_features: int) -> nn.Module:
+    def embedding(self, num_embeddings: int, num_features: int) -> ClassEmbedding:
         """A class embedding, for labels and for class weights."""
         return normalized(ClassEmbedding(num_embeddings, num_features), self.with_embedding_spectral_norm, self.sn_eps)
 
@@ -98,5 +98,5 @@ def set_fast(network: nn.Module, fast: bool) -> nn.Module:
     """
     for module in network.modules():
         if hasattr(module, 'fast'):
-            module.fast = fast
+            setattr(module, 'fast', fast)  # noqa: B010  # torch's types allow tensors and modules only
     return network

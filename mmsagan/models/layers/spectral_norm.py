@@ -1,8 +1,12 @@
 """Spectral normalization, in the state-dict layout that the field's checkpoints have."""
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Layer = TypeVar('Layer', bound=nn.Module)
 
 
 class SpectralNorm:
@@ -107,7 +111,7 @@ def _drop_graph(module: nn.Module, inputs, output) -> None:
     module.weight = module.weight.detach()
 
 
-def spectral_norm(module: nn.Module, eps: float = 1e-12) -> nn.Module:
+def spectral_norm(module: Layer, eps: float = 1e-12) -> Layer:
     """Applies spectral normalization to a conv, linear or embedding layer, in place.
 
     Args:
@@ -134,7 +138,7 @@ def spectral_norm(module: nn.Module, eps: float = 1e-12) -> nn.Module:
     return module
 
 
-def normalized(layer: nn.Module, with_spectral_norm: bool, eps: float = 1e-12) -> nn.Module:
+def normalized(layer: Layer, with_spectral_norm: bool, eps: float = 1e-12) -> Layer:
     """The layer, spectrally normalized if that is wanted."""
     return spectral_norm(layer, eps) if with_spectral_norm else layer
 
