@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Both make a virtual environment first.
+# Two commands do everything: `make demo` and `make test`. Both make a virtual environment first. The others are for contributors,
+# see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
@@ -7,27 +8,33 @@ DEMO_DIR ?= work_dirs/demo
 # Tests run in as many processes, each on one core.
 TEST_JOBS ?= 2
 PYTEST = -m pytest tests --numprocesses $(TEST_JOBS) --dist worksteal
+# The environment of `make test-wheel`. Another Python's is another one: make test-wheel PYTHON=python3.13 WHEEL_VENV=.venv-wheel-3.13
+WHEEL_VENV ?= .venv-wheel
+PIP_INSTALL = pip install --disable-pip-version-check --quiet $(PIP_ARGS)
+PACKAGING = setup.py pyproject.toml
+TEST_LOCKS = $(addprefix requirements/,lock.txt tests.txt demo.txt)
 
-.PHONY: demo web test test-upstream docs install clean
+.PHONY: demo web test test-upstream test-wheel lint hooks docs install clean
 
-# $(call install,ENVIRONMENT,LOCK): torch first, with whatever its wheel needs on this machine; then the locked set, which is complete,
-# without dependencies, so that opencv-python-headless stays in the place of opencv-python and no system libraries are needed.
+# $(call install,ENVIRONMENT,LOCKS): torch first, with whatever its wheel needs on this machine; then the locked set, which is
+# complete, without dependencies, so that opencv-python-headless stays in the place of opencv-python and no system libraries are
+# needed.
 define install
-	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) $(shell grep '^torch==' requirements/lock.txt)
-	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r $(2)
-	$(1)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --editable . --no-deps
+	$(1)/bin/$(PIP_INSTALL) $(shell grep '^torch==' requirements/lock.txt)
+	$(1)/bin/$(PIP_INSTALL) --no-deps $(addprefix -r ,$(2))
 endef
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements/lock.txt setup.py
+$(VENV)/.installed: requirements/lock.txt $(PACKAGING)
 	$(PYTHON) -m venv $(VENV)
 	$(call install,$(VENV),requirements/lock.txt)
+	$(VENV)/bin/$(PIP_INSTALL) --no-deps --editable .
 	touch $@
 
 # Sets of packages that are added to the environment where they are needed.
 $(VENV)/.%-installed: requirements/%.txt $(VENV)/.installed
-	$(VENV)/bin/pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps -r $<
+	$(VENV)/bin/$(PIP_INSTALL) --no-deps -r $<
 	touch $@
 
 demo: install
@@ -36,6 +43,13 @@ demo: install
 # The web page of what `make demo` has trained.
 web: $(VENV)/.demo-installed
 	$(VENV)/bin/python tools/web_demo.py $(DEMO_CONFIG) $(DEMO_DIR)/last_checkpoint
+
+# Ruff and mypy, as before every commit (`make hooks`): what can be put right is, and is an error all the same.
+lint: $(VENV)/.lint-installed
+	PATH="$(abspath $(VENV))/bin:$$PATH" pre-commit run --all-files --show-diff-on-failure
+
+hooks: $(VENV)/.lint-installed
+	$(VENV)/bin/pre-commit install
 
 docs: $(VENV)/.docs-installed
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
@@ -47,11 +61,27 @@ test: $(VENV)/.tests-installed $(VENV)/.demo-installed
 test-upstream: .venv-upstream/.installed
 	OMP_NUM_THREADS=1 .venv-upstream/bin/python $(PYTEST)
 
-.venv-upstream/.installed: requirements/lock.txt requirements/tests.txt requirements/demo.txt requirements/upstream.txt setup.py
+.venv-upstream/.installed: $(TEST_LOCKS) requirements/upstream.txt $(PACKAGING)
 	$(PYTHON) -m venv .venv-upstream
-	grep -hv '^onedl-' requirements/lock.txt requirements/tests.txt requirements/demo.txt | cat - requirements/upstream.txt > .venv-upstream/lock.txt
+	grep -hv '^onedl-' $(TEST_LOCKS) | cat - requirements/upstream.txt > .venv-upstream/lock.txt
 	$(call install,.venv-upstream,.venv-upstream/lock.txt)
+	.venv-upstream/bin/$(PIP_INSTALL) --no-deps --editable .
+	touch $@
+
+# The wheel as a user gets it: built, installed into an environment of its own, and tested by the source distribution's tests, in a
+# folder without the package. What builds the package itself is skipped there.
+test-wheel: $(WHEEL_VENV)/.installed
+	rm -rf dist build/sdist && mkdir -p build/sdist
+	$(WHEEL_VENV)/bin/python -m build --outdir dist .
+	$(WHEEL_VENV)/bin/$(PIP_INSTALL) --no-deps --force-reinstall dist/*.whl
+	tar -xzf dist/*.tar.gz --strip-components 1 -C build/sdist && rm -r build/sdist/mmsagan
+	cd build/sdist && $(abspath $(WHEEL_VENV))/bin/mmsagan --version
+	cd build/sdist && OMP_NUM_THREADS=1 $(abspath $(WHEEL_VENV))/bin/python $(PYTEST)
+
+$(WHEEL_VENV)/.installed: $(TEST_LOCKS)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(call install,$(WHEEL_VENV),$(TEST_LOCKS))
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-upstream build docs/_build *.egg-info mmsagan/.mim
+	rm -rf $(VENV) .venv-upstream $(WHEEL_VENV) build dist docs/_build *.egg-info mmsagan/.mim
