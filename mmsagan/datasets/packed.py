@@ -33,7 +33,7 @@ IMAGES, SIZES, LABELS, RECIPE = 'images.npy', 'sizes.npy', 'labels.npy', 'recipe
 JOURNAL = 'packing.jsonl'  # there while the folder is not finished
 FORMAT, VERSION = 'mmsagan packed images', 1
 LAYOUTS = ('square', 'short-side')
-TOOL = 'tools/dataset_converters/pack_images.py'
+TOOL = 'mmsagan pack'
 MAX_RATIO = 64  # longer images, compared with their short side, are not packed: they might not fit into memory
 _CROPS = {'random': RandomCropLongEdge, 'center': CenterCropLongEdge}
 

@@ -46,7 +46,7 @@ def check_config(cfg: Config, training: bool = True) -> None:
     """
     if training and is_for_evaluation_only(cfg):
         raise ConfigError(
-            'the config is for evaluation only (tools/test.py): it states neither an optimizer nor a number of iterations; to '
+            'the config is for evaluation only (mmsagan test): it states neither an optimizer nor a number of iterations; to '
             'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
         )
     _check_top_level(cfg, _NEEDED_TO_TRAIN if training else _NEEDED_TO_TEST)

@@ -33,7 +33,7 @@ def prepare_environment(launcher: str) -> None:
     if missing:
         raise ConfigError(
             f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
-            + ('a script such as tools/dist_train.sh' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does')
+            + ('torchrun, as tools/dist_train.sh does' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does')
         )
     if launcher == 'slurm':
         _set_environment_from_slurm()

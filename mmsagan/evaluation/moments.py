@@ -141,7 +141,7 @@ def load_statistics(path: str | Path) -> Statistics:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f'statistics {path} do not exist; tools/utils/inception_stat.py makes them')
+        raise DataError(f'statistics {path} do not exist; mmsagan statistics makes them')
     try:
         content = _read(path)
     except Exception as error:  # a damaged archive can raise nearly anything

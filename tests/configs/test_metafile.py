@@ -156,7 +156,7 @@ def test_training_with_a_config_for_evaluation_is_refused(tmp_path, change):
     cfg = load_config(ROOT / 'configs/sagan/sagan_32_cvt_studioGAN.py')
     cfg.launcher, cfg.work_dir = 'none', str(tmp_path / 'run')
     change(cfg)
-    with pytest.raises(ConfigError, match=r'for evaluation only \(tools/test.py\)'):
+    with pytest.raises(ConfigError, match=r'for evaluation only \(mmsagan test\)'):
         train_from_config(cfg)
     assert not (tmp_path / 'run').exists()
 

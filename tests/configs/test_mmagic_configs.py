@@ -184,7 +184,7 @@ def test_training_where_training_is_taken_out(leaf, tmp_path, change):
     cfg = load_config(leaf(EVALUATION, **EVALUATED['SAGAN, CIFAR-10']))
     cfg.launcher, cfg.work_dir = 'none', str(tmp_path / 'run')
     change(cfg)
-    with pytest.raises(ConfigError, match=r'for evaluation only \(tools/test.py\)'):
+    with pytest.raises(ConfigError, match=r'for evaluation only \(mmsagan test\)'):
         train_from_config(cfg)
 
 

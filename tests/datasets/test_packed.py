@@ -198,7 +198,7 @@ def test_a_config_of_imagenet_becomes_one_of_a_packed_set(packed):
 
 
 def test_folders_that_are_no_packed_data_set(tmp_path):
-    with pytest.raises(DataError, match='no packed data set .*pack_images.py'):
+    with pytest.raises(DataError, match='no packed data set .*mmsagan pack'):
         PackedImages(data_root=str(tmp_path / 'gone'))
     (tmp_path / 'packing.jsonl').write_text('')
     with pytest.raises(DataError, match='packing was not finished; run the same command again'):

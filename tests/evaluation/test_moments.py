@@ -166,7 +166,7 @@ def test_arrays_of_objects_in_an_archive(tmp_path):
 
 
 def test_missing_file_and_unknown_format(tmp_path):
-    with pytest.raises(DataError, match='inception_stat.py makes them'):
+    with pytest.raises(DataError, match='mmsagan statistics makes them'):
         load_statistics(tmp_path / 'gone.pkl')
     with pytest.raises(DataError, match='written as .pkl or .npz'):
         save_statistics(statistics(), tmp_path / 'statistics.txt')
