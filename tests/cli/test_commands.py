@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmsagan.cli.commands import COMMANDS, GROUPS, NAMES
 from mmsagan.cli.main import load_tool, main
@@ -58,3 +59,33 @@ def test_the_examples_are_accepted(name, monkeypatch, capsys):
     for line in capsys.readouterr().out.partition('\nexamples:\n')[2].splitlines():
         monkeypatch.setattr(sys, 'argv', [f'mmsagan {name}', *shlex.split(line)[2:]])
         tool.parse_args()
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'train {}',
+        'test {} model.pth',
+        'series {} --work-dir series',
+        'sample {} model.pth --out a.png',
+        'class-grids {} model.pth --out a.png',
+        'attention {} model.pth --out a.png',
+        'export {} model.pth --format pt2 --out a.pt2',
+        'check-data {}',
+        'pack --data-cfg {} --out packed',
+        'statistics --data-cfg {}',
+        'print-config {}',
+        'flops {}',
+        'benchmark --config {}',
+    ],
+)
+def test_every_command_looks_a_config_up_by_its_name(line, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict={'generator.weight': torch.zeros(1)}), 'model.pth')
+    monkeypatch.setattr(sys, 'argv', ['mmsagan', *line.format('sagan_32_mnist_b64x').split()])
+    with pytest.raises(SystemExit) as info:
+        main()
+    message = capsys.readouterr().err.splitlines()[-1]  # MMEngine's logger may write to an earlier test's captured stream
+    assert info.value.code == 2
+    assert message.startswith('error: sagan_32_mnist_b64x is neither a file nor the name of a config')
+    assert 'did you mean sagan_32_mnist_b64x1' in message
