@@ -125,7 +125,7 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
-        help=f'who started the processes of a distributed run: torchrun (pytorch) or srun (slurm); {scripts} set it',
+        help=f'who started the processes of a distributed run: torchrun (pytorch) or srun (slurm); see {scripts}',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
