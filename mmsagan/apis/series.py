@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from mmsagan.apis.logs import Curve, find_names, is_result, read_curves
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config
+from mmsagan.engine.logs import Curve, find_names, is_result, read_curves
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.shipped import shipped_root
 from mmsagan.utils.files import write_output
@@ -203,7 +203,7 @@ def series_curves(members: Sequence[Member], keys: Sequence[str]) -> Panels:
 
     Args:
         members: The trainings.
-        keys: As in :func:`mmsagan.apis.logs.find_names`.
+        keys: As in :func:`mmsagan.engine.logs.find_names`.
 
     Returns:
         By quantity, and in it by variant, iterations (K,) and values (K, S) of the S seeds, in the members' order.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmsagan.apis.cli import at_least, run_tool, tool_parser
-from mmsagan.apis.logs import find_names, is_result, read_curves, run_name
 from mmsagan.apis.pictures import check_picture, write_picture
+from mmsagan.engine.logs import find_names, is_result, read_curves, run_name
 from mmsagan.errors import ConfigError
 from mmsagan.visualization import curves_figure
 from mmsagan.visualization.figures import to_bytes

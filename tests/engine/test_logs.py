@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from mmsagan.apis.logs import find_names, is_result, read_curves, run_name
 from mmsagan.apis.train import train_from_config
+from mmsagan.engine.logs import find_names, is_result, read_curves, run_name
 from mmsagan.errors import ConfigError, DataError
 
 
