@@ -1,7 +1,16 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
 from mmsagan.engine.finite_steps import AmpOptimWrapper, OptimWrapper
-from mmsagan.engine.hooks import CheckpointHook, CollapseHook, ConsistencyHook, DivergenceHook, ProgressHook, VisualizationHook
+from mmsagan.engine.hooks import (
+    CheckpointHook,
+    CollapseHook,
+    ConsistencyHook,
+    DivergenceHook,
+    IterTimerHook,
+    ProgressHook,
+    VisualizationHook,
+)
+from mmsagan.engine.log_processor import LogProcessor
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.runner import GANRunner
@@ -19,7 +28,9 @@ __all__ = [
     'GANTestLoop',
     'GANTrainLoop',
     'GANValLoop',
+    'IterTimerHook',
     'LocalVisBackend',
+    'LogProcessor',
     'MultiOptimWrapperConstructor',
     'OptimWrapper',
     'ProgressHook',

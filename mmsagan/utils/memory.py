@@ -1,4 +1,4 @@
-"""How this process takes memory from the kernel, which on CPUs decides over a large part of a training's time.
+"""How this process takes memory from the kernel, which on CPUs decides over a large part of a training's time; how much it has.
 
 glibc takes every large block from the kernel and gives it back when it is freed. A tensor's memory is then new each time, and
 the kernel hands new memory out page by page, zeroed, at the first write: that took about a third of the reference's training
@@ -7,6 +7,10 @@ jemalloc and tcmalloc do so, too, but have to be preloaded by whoever starts Pyt
 """
 
 import ctypes
+import os
+from pathlib import Path
+
+import torch
 
 # Of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
@@ -59,3 +63,18 @@ def return_freed_memory() -> bool:
     library.mallopt(TRIM_THRESHOLD, 64 * MB)
     library.malloc_trim(0)
     return True
+
+
+def memory_in_use() -> float | None:
+    """What the process has: on a GPU, what its tensors have taken there at most; else, its resident memory.
+
+    Returns:
+        MB of 2^20 bytes; None where it cannot be told.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MB
+    try:
+        resident_pages = int(Path('/proc/self/statm').read_text().split()[1])
+    except (OSError, ValueError, IndexError):  # no Linux
+        return None
+    return resident_pages * os.sysconf('SC_PAGE_SIZE') / MB

@@ -6,6 +6,7 @@ from mmsagan.engine.hooks.collapse import CollapseHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
 from mmsagan.engine.hooks.divergence import DivergenceHook
 from mmsagan.engine.hooks.progress import ProgressHook
+from mmsagan.engine.hooks.timer import IterTimerHook
 from mmsagan.engine.hooks.visualization import VisualizationHook
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'CollapseHook',
     'ConsistencyHook',
     'DivergenceHook',
+    'IterTimerHook',
     'ProgressHook',
     'VisualizationHook',
 ]
