@@ -28,9 +28,9 @@ custom_hooks = [dict(type='VisualizationHook', interval=5000, vis_kwargs_list=di
 
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', by_epoch=False, window_size=50, mean_pattern=r'.*(loss|logits|time|grad_norm).*')
-# Scalars go to <work_dir>/<time>/vis_data/, sample grids to <work_dir>/samples/, both to TensorBoard when it is installed.
-vis_backends = [dict(type='LocalVisBackend', img_save_dir='../../samples'), dict(type='TensorboardVisBackend')]
-visualizer = dict(type='SampleVisualizer', vis_backends=vis_backends)
+# Scalars go to <work_dir>/<time>/vis_data/, sample grids to <work_dir>/samples/; both also to what track names: tensorboard, wandb.
+vis_backends = [dict(type='LocalVisBackend', img_save_dir='../../samples')]
+visualizer = dict(type='SampleVisualizer', vis_backends=vis_backends, track='tensorboard')
 
 param_scheduler = None
 load_from = None

@@ -16,6 +16,7 @@ from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperCon
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
 from mmsagan.engine.visualizer import LocalVisBackend, SampleVisualizer
+from mmsagan.engine.wandb_backend import WandbVisBackend
 
 __all__ = [
     'AmpOptimWrapper',
@@ -36,4 +37,5 @@ __all__ = [
     'ProgressHook',
     'SampleVisualizer',
     'VisualizationHook',
+    'WandbVisBackend',
 ]
