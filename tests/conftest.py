@@ -143,7 +143,9 @@ def cifar_root(tmp_path_factory, cifar_arrays) -> Path:
 def tiny_run(tmp_path, cifar_root):
     """Makes the config of a short training run on tiny networks: tiny_run(max_iters=4, **options)."""
 
-    def make(config: str = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py', max_iters: int = 4, **options) -> Config:
+    def make(
+        config: str = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py', max_iters: int = 4, summary: bool = False, **options
+    ) -> Config:
         options = {
             'model.generator.base_channels': 8,
             'model.discriminator.base_channels': 8,
@@ -152,11 +154,13 @@ def tiny_run(tmp_path, cifar_root):
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
             'train_dataloader.dataset.data_root': str(cifar_root),
-            'visualizer.vis_backends': [dict(type='LocalVisBackend', img_save_dir='../../samples')],
+            'visualizer.track': None,
             'default_hooks.logger.interval': 1,
             **{key.replace('__', '.'): value for key, value in options.items()},
         }
         cfg = load_config(ROOT / 'configs' / config, options)
+        if not summary:  # drawing its curves takes longer than the training
+            cfg.default_hooks.pop('summary')
         cfg.launcher = 'none'
         cfg.work_dir = str(tmp_path / 'run')
         # MMEngine keeps loggers and message hubs by experiment name, to the second.

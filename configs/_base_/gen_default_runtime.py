@@ -22,6 +22,7 @@ default_hooks = dict(
     collapse=dict(type='CollapseHook', interval=1000),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
+    summary=dict(type='SummaryHook', interval=1000),
     # Without save_best, the checkpoints with the best IS and the best FID of the val_evaluator are kept, too.
     checkpoint=dict(type='CheckpointHook', interval=10000, by_epoch=False, max_keep_ckpts=20))
 custom_hooks = [dict(type='VisualizationHook', interval=5000, vis_kwargs_list=dict(type='GAN', name='fake_img'))]

@@ -12,9 +12,10 @@ from mmengine.config import Config
 from mmengine.runner import BaseLoop, Runner
 
 from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, ProgressHook
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, ProgressHook, SummaryHook
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
+from mmsagan.engine.wandb_backend import RUN_ID
 from mmsagan.errors import ConfigError, TrainingInterrupted
 
 
@@ -54,7 +55,7 @@ def runner_of(cfg: Config) -> Iterator[Runner]:
                     runner.register_hook(needed())
         yield runner
     except BaseException as error:
-        _stop_progress(runner)
+        _tell_of_end(runner, error)
         came_to_something = _has_come_to_something(runner) or isinstance(error, TrainingInterrupted)
         if not came_to_something and os.environ.get('LOCAL_RANK', '0') == '0':
             _take_away(cfg, before)
@@ -82,7 +83,7 @@ def _take_away(cfg: Config, before: set[Path] | None) -> None:
     for path in set(work_dir.iterdir() if work_dir.is_dir() else ()) - (before or set()):
         if path.is_dir() and not path.is_symlink() and re.fullmatch(r'\d{8}_\d{6}', path.name):
             shutil.rmtree(path)
-        elif path.name == Path(cfg.filename or '').name:
+        elif path.name in (Path(cfg.filename or '').name, RUN_ID):
             path.unlink()
     if before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
         work_dir.rmdir()
@@ -98,7 +99,13 @@ def _stop_loader_processes(runner: Runner | None) -> None:
         loop.dataloader._iterator = None
 
 
-def _stop_progress(runner: Runner | None) -> None:
-    for hook in runner.hooks if runner is not None else ():
+def _tell_of_end(runner: Runner | None, error: BaseException) -> None:
+    """Has the display end, the page about the training say why, and trackers write what they still have."""
+    if runner is None:
+        return
+    for hook in runner.hooks:
         if isinstance(hook, ProgressHook):
             hook.stop()
+        if isinstance(hook, SummaryHook):
+            hook.stopped(runner, error)
+    runner.visualizer.close()

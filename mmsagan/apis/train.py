@@ -11,10 +11,13 @@ from mmengine.runner import Runner
 from mmsagan.apis.report import results_table
 from mmsagan.apis.running import config_mistakes, runner_of
 from mmsagan.engine.config import complete_evaluation, complete_training
+from mmsagan.engine.config_changes import changes_of_training
 from mmsagan.engine.config_check import check_config
+from mmsagan.engine.hooks import SummaryHook
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
 from mmsagan.engine.prefetch import prefetch_to_gpu
+from mmsagan.engine.summary import NAME as SUMMARY
 from mmsagan.errors import ConfigError
 
 
@@ -33,6 +36,7 @@ def train_from_config(cfg: Config) -> Runner:
         TrainingInterrupted: The training was told to stop (SIGTERM, Ctrl-C) and has saved its state.
         MMSAGANError: Something that the user can mend.
     """
+    changes = changes_of_training(cfg)
     if not complete_evaluation(cfg, 'val'):
         print_log('no val_evaluator: there is no evaluation while training', logger='current')
     complete_evaluation(cfg, 'test')
@@ -43,6 +47,9 @@ def train_from_config(cfg: Config) -> Runner:
     with runner_of(cfg) as runner:
         with config_mistakes():
             _build_parts(runner)
+        for hook in runner.hooks:
+            if isinstance(hook, SummaryHook):
+                hook.changes = changes
         runner.train()
     return runner
 
@@ -105,10 +112,12 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 
 
 def summary(runner: Runner) -> str:
-    """Where a finished run has left what: checkpoints, newest sample grids, log; and the last evaluation's results."""
+    """Where a finished run has left what: page, checkpoints, newest sample grids, log; and the last evaluation's results."""
     work_dir = Path(runner.work_dir)
     pointer = work_dir / 'last_checkpoint'
     lines = [f'trained to iteration {runner.iter}', f'  work dir:   {work_dir}']
+    if (work_dir / SUMMARY).is_file():
+        lines.append(f'  summary:    {work_dir / SUMMARY}')
     if pointer.is_file():
         lines.append(f'  checkpoint: {pointer.read_text().strip()}')
     grids = sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))

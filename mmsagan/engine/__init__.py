@@ -8,6 +8,7 @@ from mmsagan.engine.hooks import (
     DivergenceHook,
     IterTimerHook,
     ProgressHook,
+    SummaryHook,
     VisualizationHook,
 )
 from mmsagan.engine.log_processor import LogProcessor
@@ -36,6 +37,7 @@ __all__ = [
     'OptimWrapper',
     'ProgressHook',
     'SampleVisualizer',
+    'SummaryHook',
     'VisualizationHook',
     'WandbVisBackend',
 ]

@@ -6,6 +6,7 @@ from mmsagan.engine.hooks.collapse import CollapseHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
 from mmsagan.engine.hooks.divergence import DivergenceHook
 from mmsagan.engine.hooks.progress import ProgressHook
+from mmsagan.engine.hooks.summary import SummaryHook
 from mmsagan.engine.hooks.timer import IterTimerHook
 from mmsagan.engine.hooks.visualization import VisualizationHook
 
@@ -17,5 +18,6 @@ __all__ = [
     'DivergenceHook',
     'IterTimerHook',
     'ProgressHook',
+    'SummaryHook',
     'VisualizationHook',
 ]

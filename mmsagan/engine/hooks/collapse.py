@@ -18,6 +18,7 @@ _FEWEST_PAIRS = 32  # of real images of the same class, for a mean that can be r
 _QUIET_INTERVALS = 10  # between two warnings of the same kind
 _WON_LOSS = 0.01
 _STATE = 'real_pairs'  # in checkpoints
+WARNINGS = 'collapse_warnings'  # in the message hub: by kind of warning, the iteration of the last one, of all runs
 
 
 @HOOKS.register_module()
@@ -168,4 +169,6 @@ class CollapseHook(Hook):
         if iteration < self.warmup or (last is not None and 0 <= iteration - last < _QUIET_INTERVALS * self.interval):
             return
         self._warned[kind] = iteration
+        earlier = runner.message_hub.get_info(WARNINGS, {})
+        runner.message_hub.update_info(WARNINGS, {**earlier, kind: iteration})
         runner.logger.warning(f'iteration {iteration}: {message}')
