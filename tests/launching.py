@@ -35,7 +35,7 @@ def run_tool(script: str | Path, *arguments, cwd: Path = ROOT, timeout: float = 
 
 
 def run_tools(
-    script: str | Path, *arguments, processes: int, hosted: bool = False, timeout: float = 300, **env
+    script: str | Path, *arguments, processes: int, hosted: bool = False, cwd: Path = ROOT, timeout: float = 300, **env
 ) -> list[subprocess.CompletedProcess]:
     """Runs a script in several processes that are to join, with the environment that torchrun sets; gives their ends by rank.
 
@@ -44,6 +44,7 @@ def run_tools(
         *arguments: Of the script.
         processes: Number of processes.
         hosted: Whether rank 0 has to host their store, as without torchrun; otherwise it is here, as torchrun's would be.
+        cwd: Their working directory.
         timeout: In seconds; then they are killed.
         **env: Further variables.
     """
@@ -52,7 +53,7 @@ def run_tools(
     env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(processes))
     env.update(TORCHELASTIC_USE_AGENT_STORE=str(store is not None))
     ranks = [dict(env, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(processes)]
-    return _run(script, arguments, ranks, ROOT, timeout)
+    return _run(script, arguments, ranks, cwd, timeout)
 
 
 def free_port() -> str:

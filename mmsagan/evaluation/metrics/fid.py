@@ -18,7 +18,7 @@ from mmsagan.utils.download import URLS, cached_file
 
 
 def frechet_distance(mean1, cov1, mean2, cov2) -> float:
-    """Squared Fréchet distance of two normal distributions: |m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+    """Squared Fréchet distance of two normal distributions: ``|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
     With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so that no square root of a matrix is needed.
     Covariances may be singular.
