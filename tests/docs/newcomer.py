@@ -6,8 +6,8 @@ Commands are run as they stand on the page. What is small is the world that they
   tiny networks, two iterations and few samples; Tero Karras' Inception is a stand-in of the same interface;
 * ``data/`` has a CIFAR-10, an ImageNet and a folder of photos with a few images each;
 * a checkpoint of the demo is also there as ``iter_900.pth``;
-* launchers find a ``python`` and an ``srun`` that say what they were called with, which torchrun's own parser reads; the tool is
-  then run by two processes, whatever number of GPUs the page says, once for all launchers that start the same;
+* launchers find a ``python`` and an ``srun`` that say what they were called with, which torchrun's own parser reads; then two
+  processes run the tool, whatever number of GPUs the page says, once for all launchers that start the same;
 * ``make`` says what it would run (``--dry-run``), which is run then. Its installation is what tests/packaging is about.
 """
 
