@@ -34,16 +34,23 @@ class TrainingProcess:
         resume: Whether to go on from the newest checkpoint.
         wait_after: The number of the event, counted from 1, after which the training waits to be killed; None lets it run.
         sleep_in: An iteration that does not come to its end.
+        summary: Whether to write ``summary.md``, which makes three events in the first iteration and after each checkpoint.
         **options: Config values, dots written as two underscores, besides :data:`SMALL`.
     """
 
     def __init__(
-        self, work_dir: Path, resume: bool = False, wait_after: int | None = None, sleep_in: int | None = None, **options
+        self,
+        work_dir: Path,
+        resume: bool = False,
+        wait_after: int | None = None,
+        sleep_in: int | None = None,
+        summary: bool = False,
+        **options,
     ):
         context = fork_server()
         self.events, child = context.Pipe(duplex=False)
         values = {**SMALL, **{key.replace('__', '.'): value for key, value in options.items()}}
-        arguments = (str(work_dir), values, resume, child, wait_after, sleep_in)
+        arguments = (str(work_dir), values, resume, child, wait_after, sleep_in, summary)
         self.process = context.Process(target=_train, args=arguments)
         self.process.start()
         child.close()
@@ -80,7 +87,9 @@ class TrainingProcess:
         return self.process.exitcode
 
 
-def _train(work_dir: str, options: dict, resume: bool, events, wait_after: int | None, sleep_in: int | None) -> None:
+def _train(
+    work_dir: str, options: dict, resume: bool, events, wait_after: int | None, sleep_in: int | None, summary: bool
+) -> None:
     Path(work_dir).mkdir(parents=True, exist_ok=True)
     output = os.open(Path(work_dir, 'output.txt'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -123,6 +132,8 @@ def _train(work_dir: str, options: dict, resume: bool, events, wait_after: int |
     GANTrainLoop.run_iter = told_run_iter
     config = load_config(CONFIG, options)
     config.update(work_dir=work_dir, launcher='none', resume=resume)
+    if not summary:
+        config.default_hooks.pop('summary')
     sys.argv = ['train.py']
     run_tool(lambda: train_from_config(config) and None)
 
