@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 from pathlib import Path
+from typing import TypeVar
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -82,7 +83,7 @@ def move_link(link: re.Match, file: Path, page: Path, stubs: dict[Path, Path]) -
 
 
 def find_exported(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
-    """Finds mmsagan.apis.init_model, say, where it is documented: in the module that defines it."""
+    """Finds mmsagan.apis.init_model, say, where it is documented: in the module that defines it; a type variable is text."""
     package, _, name = node['reftarget'].rpartition('.')
     if node.get('refdomain') != 'py' or not package.startswith('mmsagan'):
         return None
@@ -90,6 +91,8 @@ def find_exported(app: Sphinx, env: BuildEnvironment, node: pending_xref, conten
         found = getattr(importlib.import_module(package), name, None)
     except ImportError:
         return None
+    if isinstance(found, TypeVar):
+        return content
     defined = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", "")}'
     python = env.get_domain('py')
     return python.resolve_xref(env, node['refdoc'], app.builder, node['reftype'], defined, node, content)

@@ -5,7 +5,7 @@ Commands are run as they stand on the page. What is small is the world that they
 * the demo, the training on CIFAR-10 and the one on ImageNet are configs of the same names that inherit the real ones and state
   tiny networks, two iterations and few samples; Tero Karras' Inception is a stand-in of the same interface;
 * ``data/`` has a CIFAR-10, an ImageNet and a folder of photos with a few images each;
-* a checkpoint of the demo is also there as ``iter_900.pth``;
+* a training's last checkpoint is also there as ``iter_900.pth``;
 * launchers find a ``python`` and an ``srun`` that say what they were called with, which torchrun's own parser reads; then two
   processes run the tool, whatever number of GPUs the page says, once for all launchers that start the same;
 * ``make`` says what it would run (``--dry-run``), which is run then. Its installation is what tests/packaging is about.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ class Newcomer:
         self.inception = inception
         self.waiting: list[list[str]] = []
         self.ran_together: dict[tuple[str, ...], str] = {}
-        for name in ('Makefile', 'setup.py', 'requirements', 'tools', 'tests', 'docs'):
+        for name in ('Makefile', 'setup.py', 'pyproject.toml', 'requirements', 'tools', 'tests', 'docs'):
             (folder / name).symlink_to(ROOT / name)
         self._make_configs()
         (folder / 'data').mkdir()
@@ -108,8 +108,12 @@ class Newcomer:
 
     # --------------------------------------------------------------------------------------------------------- reading
 
-    def follow(self, page: Path) -> list[str]:
+    def follow(self, page: Path, without: Collection[str] = ()) -> list[str]:
         """Does what a page says.
+
+        Args:
+            page: The page.
+            without: Scripts whose commands are left out.
 
         Returns:
             What each command and each block of Python said.
@@ -123,7 +127,7 @@ class Newcomer:
             elif block.language == 'python':
                 said.append(self.run_python(block))
             elif block.language == 'bash':
-                said += [self.run(command) for command in block.commands]
+                said += [self.run(command) for command in block.commands if not set(without) & set(command.words)]
         assert not self.waiting, f'a node waits for others: {self.waiting}'
         return said
 
@@ -157,7 +161,7 @@ class Newcomer:
 
     def _check(self, ended: subprocess.CompletedProcess, what: object) -> str:
         assert ended.returncode == 0, f'{what}\nended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}'
-        for checkpoint in [*self.folder.glob('work_dirs/demo/iter_2.pth'), *self.folder.glob('digits/iter_2.pth')]:
+        for checkpoint in [*self.folder.glob('work_dirs/*/iter_2.pth'), *self.folder.glob('digits/iter_2.pth')]:
             shutil.copy(checkpoint, checkpoint.with_name('iter_900.pth'))
         return ended.stdout
 

@@ -1,4 +1,4 @@
-"""Somebody who follows the README, command by command, gets what it promises."""
+"""Somebody who follows the README, or a tutorial, command by command, gets what it promises."""
 
 import json
 
@@ -26,6 +26,27 @@ def test_the_readme_from_top_to_bottom(newcomer):
     assert (folder / 'work_dirs/inception_pkl/mine.pkl').is_file()
     assert 'FID-thumbnails/fid' in said and 'MeanDistance-thumbnails/distance' in said
     assert 'nothing is wrong with it' in said
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_components(newcomer):
+    page = ROOT / 'docs' / 'tutorials' / 'component.md'
+    said = '\n'.join(newcomer.follow(page, without=['tools/misc/run_series.py']))
+    assert '3 passed' in said and (newcomer.folder / 'scaled.png').is_file()
+
+
+def test_the_tutorial_on_converting(newcomer):
+    said = '\n'.join(newcomer.follow(ROOT / 'docs' / 'tutorials' / 'convert.md'))
+    page = (ROOT / 'docs' / 'tutorials' / 'convert.md').read_text()
+    found = page.partition('```\nfound: ')[2].partition('```')[0]
+    assert len(found.splitlines()) == 5 and found in said, 'the page shows what the tool says'
+
+
+def test_the_tutorial_on_photos_up_to_the_training(newcomer):
+    page = ROOT / 'docs' / 'tutorials' / 'your_images.md'
+    slow = [f'tools/{name}.py' for name in ('train', 'test', 'sample', 'analysis_tools/get_flops')]
+    said = newcomer.follow(page, without=slow)
+    assert 'nothing is wrong with it' in said[0] and '20 images, 5 classes' in said[1]
 
 
 def test_a_command_that_no_test_knows(newcomer):
