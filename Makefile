@@ -42,7 +42,7 @@ demo: install
 
 # The web page of what `make demo` has trained.
 web: $(VENV)/.demo-installed
-	$(VENV)/bin/python tools/web_demo.py $(DEMO_CONFIG) $(DEMO_DIR)/last_checkpoint
+	$(VENV)/bin/python tools/web_demo.py $(DEMO_CONFIG) $(DEMO_DIR)
 
 # Ruff and mypy, as before every commit (`make hooks`): what can be put right is, and is an error all the same.
 lint: $(VENV)/.lint-installed

@@ -1,0 +1,141 @@
+"""What the web demo's tabs share: the site, and the controls by which a visitor says what he wants to see."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from mmsagan.models import ConditionalGAN
+from mmsagan.visualization.figures import encode_png
+from mmsagan.web.blocks import answering
+from mmsagan.web.checkpoints import Checkpoints
+from mmsagan.web.handlers import picture_name
+from mmsagan.web.requests import NO_TRUNCATION
+
+# One job at a time, whoever asks for it; of what a visitor asks for while his last wish is not done, the newest.
+QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
+_RANDOM_SEED = '() => Math.floor(Math.random() * 1000000)'
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a server shows.
+
+    Args:
+        checkpoints: What may be shown.
+        choices: Texts and numbers of the classes.
+        layers: Names of the generator's attention layers.
+        folder: Where pictures are put for a visitor to download.
+        max_images: The most images that are made at a time.
+    """
+
+    checkpoints: Checkpoints
+    choices: Sequence[tuple[str, int]]
+    layers: Sequence[str]
+    folder: Path
+    max_images: int
+
+    @property
+    def model(self) -> ConditionalGAN:
+        """The first checkpoint's."""
+        return self.checkpoints.model()
+
+    def offer(self, picture: np.ndarray, *name: object) -> str:
+        """Writes a picture for a visitor to download, and gives its path; its name is made of the words given."""
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / picture_name(*name)
+        path.write_bytes(encode_png(picture))
+        return str(path)
+
+
+@dataclass
+class Controls:
+    """The inputs of a handler, in its arguments' order, and upon which events it is called."""
+
+    inputs: list[gr.Component] = field(default_factory=list)
+    triggers: list[Callable] = field(default_factory=list)
+    _after: list[Callable] = field(default_factory=list)
+
+    def add(self, component: gr.Component, *triggers: Callable) -> None:
+        """Adds an input."""
+        self.inputs.append(component)
+        self.triggers += triggers
+
+    def add_classes(self, site: Site) -> None:
+        """Any number of classes; nothing that can be seen if there are none."""
+        picker = gr.Dropdown(
+            site.choices,
+            value=[],
+            multiselect=True,
+            label='Classes',
+            info=f'Type to search among {len(site.choices)}. None: drawn by the seed.',
+            visible=bool(site.choices),
+        )
+        self.add(picker, picker.change)
+
+    def add_class(self, site: Site, label: str, value: int) -> None:
+        """One class."""
+        picker = gr.Dropdown(site.choices, value=value, label=label, visible=bool(site.choices), min_width=120)
+        self.add(picker, picker.change)
+
+    def add_number(self, site: Site, value: int) -> None:
+        """How many images."""
+        info = 'Of each class picked.' if site.choices else None
+        slider = gr.Slider(1, site.max_images, value, step=1, label='Images', info=info)
+        self.add(slider, slider.release)
+
+    def add_seed(self, label: str, value: int) -> None:
+        """A seed, and a button that draws one."""
+        with gr.Row(elem_classes='seed'):
+            number = gr.Number(value, label=label, min_width=100, scale=3)
+            button = gr.Button('Random', size='md', min_width=80, scale=1)
+        self.add(number, number.submit)
+        self._after.append(button.click(None, None, number, js=_RANDOM_SEED, api_visibility='private').then)
+
+    def add_truncation(self) -> None:
+        """How far noise may be from 0."""
+        slider = gr.Slider(
+            0.1,
+            NO_TRUNCATION,
+            NO_TRUNCATION,
+            step=0.1,
+            label=f'Truncation ({NO_TRUNCATION:g}: none)',
+            info='Smaller: more alike.',
+        )
+        self.add(slider, slider.release)
+
+    def add_weights(self, site: Site, label: str = 'Weights') -> None:
+        """The moving average or the weights that it averages; nothing that can be seen if there is no average."""
+        choices = [('moving average', 'ema'), ('as trained', 'orig')]
+        has_average = site.model.generator_ema is not None
+        radio = gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
+        self.add(radio, radio.change)
+
+    def listen(self, handler: Callable, outputs: list[gr.Component], api_name: str, *triggers: Callable, **options) -> None:
+        """Calls a handler upon these controls' events and some more."""
+        # Values are checked by requests.py, which names them; Gradio's own checks say less, and print a traceback.
+        options.update(QUEUED, preprocess=False)
+        handler = answering(handler)
+        gr.on([*triggers, *self.triggers], handler, self.inputs, outputs, api_name=api_name, **options)
+        for then in self._after:
+            then(handler, self.inputs, outputs, api_visibility='private', **options)
+
+
+def add_picture(name: str) -> gr.Image:
+    """A picture to be looked at, without a frame; pixels stay sharp."""
+    return gr.Image(
+        format='png',
+        interactive=False,
+        show_label=False,
+        container=False,
+        buttons=[],
+        elem_id=name,
+        elem_classes='picture',
+    )
+
+
+def add_caption(name: str | None = None) -> gr.Markdown:
+    """A line below a picture."""
+    return gr.Markdown(elem_id=name, elem_classes='caption', container=False)
