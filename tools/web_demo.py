@@ -32,7 +32,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.compare_config and not args.compare_with:
+        parser.error('--compare-config is the config of the checkpoints of --compare-with, and there are none')
+    return args
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from mmsagan.web.requests import NO_TRUNCATION
 # One job at a time, whoever asks for it; of what a visitor asks for while his last wish is not done, the newest.
 QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
 _RANDOM_SEED = '() => Math.floor(Math.random() * 1000000)'
+_SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that what is typed replaces it, and searches all choices
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ class Controls:
         )
         self.add(picker, picker.change)
 
-    def add_class(self, site: Site, label: str, value: int) -> None:
-        """One class."""
-        picker = gr.Dropdown(site.choices, value=value, label=label, visible=bool(site.choices), min_width=120)
-        self.add(picker, picker.change)
+    def add_choice(self, choices: Sequence, value: object, label: str) -> gr.Dropdown:
+        """One of several; nothing that can be seen if there are none."""
+        picker = gr.Dropdown(choices, value=value if choices else None, label=label, visible=bool(choices))
+        picker.focus(None, js=_SELECT_TEXT, api_visibility='private')
+        self.add(picker, picker.input)
+        return picker
 
     def add_number(self, site: Site, value: int) -> None:
         """How many images."""

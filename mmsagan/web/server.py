@@ -29,7 +29,7 @@ def open_port(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, 'strerror', None) or error
+        reason = str(getattr(error, 'strerror', None) or error).partition(' (')[0]
         raise ConfigError(f'cannot listen on {host}, port {port}: {reason}; choose others by --host and --port') from error
 
 

@@ -45,7 +45,8 @@ class SampleTab:
         controls.listen(self.sample, outputs, 'sample', opened, button.click, show_progress_on=[picture])
         if panels:
             look = answering(self.look)
-            picture.select(look, grid, panels, api_visibility='private', show_progress='hidden', **QUEUED)
+            options = dict(QUEUED, trigger_mode='multiple')  # each click has a place of its own
+            picture.select(look, grid, panels, api_visibility='private', show_progress='hidden', **options)
 
     def _add_panels(self) -> list[gr.Component]:
         """A caption for all; then picture and caption of the image, and of each layer."""
@@ -112,7 +113,7 @@ class InterpolateTab:
         with gr.Row():
             with gr.Column(scale=3, min_width=260):
                 for name, value in (('From', 0), ('To', 1)):
-                    controls.add_class(site, f'{name} class', min(value, max(len(site.choices) - 1, 0)))
+                    controls.add_choice(site.choices, min(value, len(site.choices) - 1), f'{name} class')
                     controls.add_seed(f'{name} seed', value)
                 controls.add_truncation()
                 controls.add_weights(site)
@@ -172,8 +173,7 @@ class CompareTab:
 
     def _add_side(self, controls: Controls, name: str, checkpoint: str) -> tuple[gr.Dropdown, gr.Image]:
         with gr.Column(scale=4, min_width=300):
-            choice = gr.Dropdown(self.site.checkpoints.names(), value=checkpoint, label=name)
-            controls.add(choice, choice.input)
+            choice = controls.add_choice(self.site.checkpoints.names(), checkpoint, name)
             controls.add_weights(self.site, f'{name}: weights')
             return choice, add_picture(f'compared-{name.lower()}')
 
