@@ -26,6 +26,8 @@ def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
     complete_evaluation(cfg, 'val')
     check_config(cfg, training=False)
     cfg.resume, cfg.load_from = False, checkpoint
+    if cfg.get('visualizer', {}).get('track'):
+        cfg.visualizer.track = None  # they are told of trainings, and a test has nothing for them
     with runner_of(cfg) as runner:
         with config_mistakes():
             _ = runner.test_loop

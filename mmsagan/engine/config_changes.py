@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -50,7 +51,7 @@ def changes_of_training(cfg: Config) -> tuple[list[str], Changes, Changes]:
         The names of the files that are inherited, as the config writes them; the changes of the file, if it inherits any; and
         the others. Places such as ``work_dir`` and the config's own variables are left out.
     """
-    if cfg.filename is None:
+    if cfg.filename is None or not Path(cfg.filename).is_file():  # made in Python
         return [], {}, {}
     names = base_names(cfg.filename)
     file = load_config(cfg.filename)

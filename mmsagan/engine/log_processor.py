@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mmengine.device import is_musa_available
 from mmengine.runner import LogProcessor as MMEngineLogProcessor
 
+from mmsagan.evaluation.evaluator import HELD_OUT
 from mmsagan.registry import LOG_PROCESSORS
 from mmsagan.utils.memory import memory_in_use
 from mmsagan.utils.text import decimal, duration, memory_size, rate
@@ -50,8 +51,14 @@ class LogProcessor(MMEngineLogProcessor):
         tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         if mode != 'val' or self.by_epoch:
             return tag, line
-        results = {name.removeprefix('val/'): value for name, value in tag.items()}
-        shown = [f'{name} {value:.4f}' for name, value in results.items() if _is_of_samples(name, value)]
+        results = {
+            name.removeprefix('val/'): value for name, value in {**tag, **self._collect_non_scalars(runner, mode)}.items()
+        }
+        shown = [
+            f'{name} {value:.4f}' if isinstance(value, (int, float)) else f'{name} {value}'
+            for name, value in results.items()
+            if name not in ('time', 'data_time') and not name.startswith(HELD_OUT)
+        ]
         return tag, '  '.join([f'[{runner.iter}/{runner.max_iters}]  evaluated:', *shown])
 
     def _get_max_memory(self, runner) -> int:
@@ -94,7 +101,3 @@ def iteration_numbers(values: Mapping[str, float], eta: float | None = None) -> 
 def _named(title: str, names: Mapping[str, str], values: Mapping[str, float]) -> str:
     parts = [f'{short} {decimal(values[name])}' for name, short in names.items() if name in values]
     return ' '.join([title, *parts]) if parts else ''
-
-
-def _is_of_samples(name: str, value) -> bool:
-    return '/' in name and not name.startswith('held_out/') and isinstance(value, (int, float))

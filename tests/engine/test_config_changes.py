@@ -1,4 +1,5 @@
 import pytest
+from mmengine.config import Config
 
 from mmsagan.engine.config import load_config
 from mmsagan.engine.config_changes import MISSING, as_code, changes, changes_of_training
@@ -60,6 +61,12 @@ def test_the_file_and_the_command_line(config):
 
 def test_a_config_that_inherits_nothing(config):
     assert changes_of_training(config('seed = 1\n', bases='')) == ([], {}, {})
+
+
+def test_a_config_that_is_no_file(config, tmp_path):
+    cfg = config('seed = 1\n')
+    (tmp_path / 'leaf.py').unlink()
+    assert changes_of_training(cfg) == changes_of_training(Config(dict(a=1))) == ([], {}, {})
 
 
 def test_a_whole_part_replaced(config):

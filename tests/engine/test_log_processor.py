@@ -2,9 +2,12 @@ import json
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
+
+from mmengine.logging import MessageHub
 
 from mmsagan.apis import train_from_config
-from mmsagan.engine.log_processor import IterationLine, iteration_numbers
+from mmsagan.engine.log_processor import IterationLine, LogProcessor, iteration_numbers
 
 VALUES = dict(
     loss_disc=1.5671,
@@ -50,6 +53,17 @@ def test_a_line_of_a_long_training_fits():
     line = '  '.join(['[1000000/1000000]', *iteration_numbers(VALUES, 3 * 86400).values()])
     line = '2026/11/22 19:42:31 - mmengine - INFO - ' + line
     assert len(line) <= 160 and 'logits real 0.319 fake -10.368' in line[:120]
+
+
+def test_the_line_of_an_evaluation():
+    """Results of other programs' metrics, and those that are no numbers, are in it; times and held-out real images are not."""
+    hub = MessageHub.get_instance('line-of-an-evaluation')
+    for name, value in {'FID/fid': 3.14159, 'accuracy': 0.5, 'held_out/FID/fid': 0.1, 'time': 7.0, 'data_time': 7.0}.items():
+        hub.update_scalar(f'val/{name}', value)
+    hub.update_info('val/FID/per_class', dict(cat=1.0))
+    runner = SimpleNamespace(message_hub=hub, iter=600, max_iters=900, val_loop=SimpleNamespace(dataloader=range(3)))
+    _, line = LogProcessor(by_epoch=False).get_log_after_epoch(runner, 3, 'val')
+    assert line == "[600/900]  evaluated:  FID/fid 3.1416  accuracy 0.5000  FID/per_class {'cat': 1.0}"
 
 
 def test_lines_and_numbers_of_a_training(tiny_run, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mmsagan.apis import train_from_config
+from mmsagan.apis import evaluate_from_config, train_from_config
 from mmsagan.engine import visualizer
 from mmsagan.engine.config import load_config
 from mmsagan.engine.visualizer import SampleVisualizer
@@ -196,6 +196,15 @@ def test_a_run_that_does_not_start_leaves_nothing(tiny_run, wandb):
     with pytest.raises(Exception, match='num_classes=10'):
         train_from_config(cfg)
     assert not Path(cfg.work_dir).exists() and wandb.runs[0].exit_code == 1
+
+
+def test_a_test_is_no_run(tiny_run, wandb):
+    cfg = tiny_run(max_iters=1, custom_hooks=[], val_evaluator=None)
+    train_from_config(cfg)
+    cfg = tiny_run(**{'visualizer.track': 'wandb'})
+    cfg.test_evaluator = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
+    evaluate_from_config(cfg, str(Path(cfg.work_dir, 'iter_1.pth')))
+    assert not wandb.runs
 
 
 def test_a_mistake_of_our_own_is_not_hidden(tmp_path):
