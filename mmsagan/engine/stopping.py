@@ -11,6 +11,7 @@ from mmengine.dist import all_reduce, get_world_size
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL = 1.0  # seconds
+_LIVE_LINES = 3  # two of the training, and one while it is evaluated
 
 
 class StopSignals:
@@ -46,7 +47,9 @@ class StopSignals:
             os.kill(os.getpid(), number)
         self.received, self._since = signal.Signals(number).name, time.monotonic()
         # Not through the logger, in the middle of whose work the signal may have come.
-        os.write(2, f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'.encode())
+        message = f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'
+        # A live display is drawn anew over the last lines of a terminal.
+        os.write(2, (message + ('\n' * _LIVE_LINES if os.isatty(2) else '')).encode())
 
     def agreed(self) -> bool:
         """Whether any process has got a signal; all processes have to ask together, and get the same answer."""
