@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,8 +74,7 @@ def overview() -> str:
 
 def versions() -> str:
     """The text of ``mmsagan --version``: what a report of a problem should state."""
-    import platform
-
+    # Imported here, since they take seconds that no other text of this module needs.
     import mmengine
     import torch
 

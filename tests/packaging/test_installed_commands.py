@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
 # Runs commands, each as `python -m mmsagan` does, and stops with the first that fails.
 RUN = """
 import runpy, shlex
+import _distutils_hack  # MMEngine imports distutils, which on Python 3.12 and later setuptools' .pth file provides
+_distutils_hack.add_shim()
 for line in {lines!r}:
     print('$', line, flush=True)
     sys.argv = shlex.split(line)
