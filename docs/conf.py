@@ -27,6 +27,8 @@ autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
 autodoc_member_order = 'bysource'
 python_maximum_signature_line_length = 88
+add_module_names = False
+toc_object_entries_show_parents = 'hide'
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -43,7 +45,7 @@ html_copy_source = False
 html_show_sphinx = False
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '
 copybutton_prompt_is_regexp = True
-# The tables' output and the shell's comments stay as they are.
+# What programs print stays as it is.
 highlight_language = 'none'
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -8,7 +8,8 @@ from documentation import PAGES, ROOT, prose_of
 
 LINK = re.compile(r'\]\((?P<path>(?!\w+:)[^)#\s]*)(?:#(?P<anchor>[^)]*))?\)|(?:src|href)="(?P<raw>(?!\w+:)[^"#]+)"')
 TOCTREE = re.compile(r'```\{toctree\}\n(?P<text>.*?)```', re.DOTALL)
-LONGEST = 160  # characters in a line of code
+# Characters in a line of code: for those of the site docs/_static/site.css makes room.
+LONGEST, LONGEST_OF_THE_SITE = 125, 100
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -43,7 +44,8 @@ def test_every_page_is_in_the_contents():
 def test_code_fits_the_page():
     for page in PAGES:
         for block in re.findall(r'^```(?:bash|python)\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE):
-            assert max(map(len, block.splitlines())) <= LONGEST, f'{page.name}: {block}'
+            longest = LONGEST_OF_THE_SITE if page.is_relative_to(ROOT / 'docs') else LONGEST
+            assert max(map(len, block.splitlines())) <= longest, f'{page.name}: {block}'
 
 
 def test_the_pages_load_nothing_from_the_web():
