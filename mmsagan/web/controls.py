@@ -86,7 +86,7 @@ class Controls:
     def add_number(self, site: Site, value: int) -> None:
         """How many images."""
         info = 'Of each class picked.' if site.choices else None
-        slider = gr.Slider(1, site.max_images, value, step=1, label='Images', info=info)
+        slider = gr.Slider(1, site.max_images, min(value, site.max_images), step=1, label='Images', info=info)
         self.add(slider, slider.release)
 
     def add_seed(self, label: str, value: int) -> None:
@@ -126,14 +126,15 @@ class Controls:
             then(handler, self.inputs, outputs, api_visibility='private', **options)
 
 
-def add_picture(name: str) -> gr.Image:
-    """A picture to be looked at, without a frame; pixels stay sharp."""
+def add_picture(name: str, description: str) -> gr.Image:
+    """A picture to be looked at, without a frame; its description is for those who cannot see it."""
     return gr.Image(
         format='png',
         interactive=False,
         show_label=False,
         container=False,
         buttons=[],
+        alt_text=description,
         elem_id=name,
         elem_classes='picture',
     )

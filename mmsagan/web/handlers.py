@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class Grid:
     """The images that a visitor is looking at, and what they were made of.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB.
+        images: (N, 3, H, W) uint8 RGB; none where they are not needed any more.
         noise: (N, noise_size), truncated.
         label: Classes (N,); None of an unconditional model.
         sample_model: As :func:`~mmsagan.apis.sample` takes it.
@@ -44,6 +44,10 @@ class Grid:
     def draw(self) -> np.ndarray:
         """The picture in the images' own pixels."""
         return self.layout.draw(self.images)
+
+    def without_images(self) -> 'Grid':
+        """What is enough to make the images again; the sessions of many visitors take little memory."""
+        return replace(self, images=self.images[:0])
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def film(frames: Tensor) -> str:
 def picture_name(*parts: object) -> str:
     """The name of a picture that is downloaded, made of what it shows."""
     words = [str(part).removesuffix('.pth').removesuffix('.safetensors') for part in parts]
-    return re.sub(r'[^\w.=-]+', '_', '_'.join(words)) + '.png'
+    return re.sub(r'[^\w.=-]+', '_', '_'.join(words)).lstrip('.') + '.png'
 
 
 def describe_model(model: ConditionalGAN, config: str, checkpoint: str, layers: Mapping[str, object]) -> list[str]:

@@ -2,13 +2,12 @@
 
 import gradio as gr
 
-_FONT = ('system-ui', '-apple-system', 'Segoe UI', 'Roboto', 'Helvetica Neue', 'Arial', 'sans-serif')
-_MONO = ('ui-monospace', 'SFMono-Regular', 'Menlo', 'Consolas', 'monospace')
+_FONT = ('Segoe UI', 'Roboto', 'Helvetica Neue', 'Arial', 'sans-serif')
+_MONO = ('Menlo', 'Consolas', 'monospace')
 
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
 #header h1 { font-size: 1.6rem; font-weight: 650; margin: 0 0 .4rem; }
-#header p { color: var(--body-text-color-subdued); margin: 0 0 .7rem; }
 #header span {
   display: inline-block; margin: 0 .35rem .35rem 0; padding: .15rem .6rem; border-radius: 999px; font-size: .82rem;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);

@@ -37,7 +37,7 @@ class SampleTab:
                 button = gr.Button('Sample', variant='primary')
                 download = gr.DownloadButton('Download PNG')
             with gr.Column(scale=5, min_width=320):
-                picture = add_picture('samples')
+                picture = add_picture('samples', 'Samples')
                 caption = add_caption('samples-caption')
             with gr.Column(scale=3, min_width=260):
                 panels = self._add_panels()
@@ -58,10 +58,10 @@ class SampleTab:
         with gr.Row():
             for name in ('image', *self.site.layers):
                 with gr.Column(min_width=140 if is_narrow else 240):
-                    panels += [add_picture(f'attention-{name}'), add_caption()]
+                    panels += [add_picture(f'attention-{name}', f'Attention: {name}'), add_caption()]
         return panels
 
-    def sample(self, classes, number, seed, truncation, sample_model):
+    def sample(self, classes: list[int], number: float, seed: float, truncation: float, sample_model: str | None) -> list:
         """Shows a grid of samples, and what is attended to from a pixel of the first one."""
         site = self.site
         request = read_samples(site.model, classes, number, seed, site.max_images)
@@ -69,9 +69,9 @@ class SampleTab:
         picture = grid.draw()
         download = site.offer(picture, site.checkpoints.first, f'seed{request.seed}')
         panels = self._show_attention(grid, 0, *salient_pixel(grid)) if site.layers else []
-        return [grid, grid.layout.enlarge(picture), describe_samples(site, request), download, *panels]
+        return [grid.without_images(), grid.layout.enlarge(picture), describe_samples(site, request), download, *panels]
 
-    def look(self, grid: Grid | None, event: gr.EventData):
+    def look(self, grid: Grid | None, event: gr.EventData) -> list | dict:
         """Shows what is attended to from the pixel that was clicked; between the images, nothing happens."""
         place = clicked_place(event)
         found = None if grid is None or place is None else grid.layout.locate(*place)
@@ -122,12 +122,20 @@ class InterpolateTab:
                 frame = gr.HTML(elem_id='frame')
                 step = gr.Slider(0, STEPS - 1, 0, step=1, label='Step', elem_id='step')
                 step.change(None, step, None, js=_SHOW_STEP, api_visibility='private')
-                strip = add_picture('strip')
+                strip = add_picture('strip', 'All steps')
                 caption = add_caption('strip-caption')
         outputs = [frame, strip, caption, download]
         controls.listen(self.interpolate, outputs, 'interpolate', opened, show_progress_on=[strip])
 
-    def interpolate(self, from_class, from_seed, to_class, to_seed, truncation, sample_model):
+    def interpolate(
+        self,
+        from_class: int | None,
+        from_seed: float,
+        to_class: int | None,
+        to_seed: float,
+        truncation: float,
+        sample_model: str | None,
+    ) -> tuple:
         """Shows the frames of the way, one of them large."""
         site = self.site
         seeds = read_seed(from_seed), read_seed(to_seed)
@@ -166,6 +174,10 @@ class CompareTab:
                 controls.add_truncation()
                 button = gr.Button('Compare', variant='primary')
                 download = gr.DownloadButton('Download PNG')
+                if len(names) == 1:
+                    gr.Markdown(
+                        'There is one checkpoint so far. Open the page anew when there are more.', elem_classes='caption'
+                    )
             sides = [self._add_side(controls, *side) for side in (('Left', names[0]), ('Right', second))]
         pictures = [picture for _, picture in sides]
         controls.listen(self.compare, [*pictures, download], 'compare', opened, button.click, show_progress_on=pictures)
@@ -175,13 +187,23 @@ class CompareTab:
         with gr.Column(scale=4, min_width=300):
             choice = controls.add_choice(self.site.checkpoints.names(), checkpoint, name)
             controls.add_weights(self.site, f'{name}: weights')
-            return choice, add_picture(f'compared-{name.lower()}')
+            return choice, add_picture(f'compared-{name.lower()}', f'Samples of the checkpoint on the {name.lower()}')
 
-    def offer_checkpoints(self):
+    def offer_checkpoints(self) -> list[gr.Dropdown]:
         """Offers the checkpoints that there are now, without changing what is chosen."""
         return [gr.Dropdown(choices=self.site.checkpoints.names())] * 2
 
-    def compare(self, classes, number, seed, truncation, left, left_model, right, right_model):
+    def compare(
+        self,
+        classes: list[int],
+        number: float,
+        seed: float,
+        truncation: float,
+        left: str,
+        left_model: str | None,
+        right: str,
+        right_model: str | None,
+    ) -> tuple:
         """Shows both checkpoints' samples."""
         site = self.site
         models = [site.checkpoints.model(name) for name in (left, right)]

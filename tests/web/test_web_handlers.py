@@ -135,7 +135,7 @@ def test_the_film_has_all_frames_below_each_other():
 def test_names_of_downloads():
     assert picture_name('iter_900.pth', 'seed5') == 'iter_900_seed5.png'
     assert picture_name('model=G-best-weights-step=100.pth', 'seed1-2') == 'model=G-best-weights-step=100_seed1-2.png'
-    assert picture_name('../run 2/iter_9.pth') == '.._run_2_iter_9.png'
+    assert picture_name('../run 2/iter_9.pth') == '_run_2_iter_9.png'
 
 
 def test_what_the_model_is(model, plain_model):
