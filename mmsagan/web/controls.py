@@ -118,8 +118,9 @@ class Controls:
 
     def listen(self, handler: Callable, outputs: list[gr.Component], api_name: str, *triggers: Callable, **options) -> None:
         """Calls a handler upon these controls' events and some more."""
-        # Values are checked by requests.py, which names them; Gradio's own checks say less, and print a traceback.
-        options.update(QUEUED, preprocess=False)
+        # Values are checked by requests.py, which names them; Gradio's own checks say less, and print a traceback. The last
+        # pictures stay to be seen until the new ones are there.
+        options.update(QUEUED, preprocess=False, show_progress='minimal')
         handler = answering(handler)
         gr.on([*triggers, *self.triggers], handler, self.inputs, outputs, api_name=api_name, **options)
         for then in self._after:
