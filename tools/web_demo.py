@@ -7,7 +7,7 @@ it offers to compare those that the training has left in the first one's folder.
 
 import argparse
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool
+from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.web.checkpoints import Checkpoints
@@ -15,7 +15,11 @@ from mmsagan.web.server import check_gradio, open_port, serve
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b64x1 work_dirs/digits',
+        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --compare-with work_dirs/variant/iter_900.pth',
+    )
     parser.add_argument('config', help='config file, or its name in the model zoo')
     parser.add_argument(
         'checkpoint',

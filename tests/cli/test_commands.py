@@ -15,6 +15,7 @@ TOOLS = Path(__file__).parent.parent.parent / 'tools'
 INTERNAL = {
     'misc/class_agreement.py': "measures the demo for this repository's README",
     'misc/soak.py': 'looks for leaks, for the developers',
+    'misc/visit_web_demo.py': 'measures the web demo, for the developers',
     'misc/train_small_extractor.py': "makes the package's own weights",
     'model_converters/mmsagan_to_studiogan.py': 'convert does it',
     'model_converters/openmmlab_to_mmsagan.py': 'convert does it',

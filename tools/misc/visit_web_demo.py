@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from mmsagan.analysis.hardware import describe_device
-from mmsagan.apis.cli import at_least, run_tool
+from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.processes import find_device
 from mmsagan.web.browser import RunningDemo, find_browser, open_browser
@@ -18,7 +18,7 @@ from mmsagan.web.visiting import click_seconds, handler_seconds, in_words, open_
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/demo --screenshots pictures')
     parser.add_argument('config', help='config file, or its name in the model zoo, of a generator with attention')
     parser.add_argument('checkpoint', help="checkpoint file, URL, work dir, or 'zoo'")
     parser.add_argument('--clicks', type=at_least(1), default=30, metavar='N', help='default: %(default)s')
