@@ -3,6 +3,7 @@
 import functools
 import html
 import math
+import threading
 from collections.abc import Callable
 
 import gradio as gr
@@ -23,13 +24,14 @@ class QuietBlocks(gr.Blocks):
             raise message(getattr(error, 'message', error)) from None
 
 
-def answering(handler: Callable) -> Callable:
-    """Has a handler answer what the visitor can mend with a message."""
+def answering(handler: Callable, turn: threading.Lock) -> Callable:
+    """Has a handler wait for its turn, and answer what the visitor can mend with a message."""
 
     @functools.wraps(handler)
     def answer(*args, **kwargs):
         try:
-            return handler(*args, **kwargs)
+            with turn:
+                return handler(*args, **kwargs)
         except MMSAGANError as error:
             raise message(error) from None
         except torch.OutOfMemoryError:

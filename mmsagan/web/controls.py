@@ -1,6 +1,7 @@
 """What the web demo's tabs share: the site, and the controls by which a visitor says what he wants to see."""
 
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,8 @@ from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.handlers import picture_name
 from mmsagan.web.requests import NO_TRUNCATION
 
-# One job at a time, whoever asks for it; of what a visitor asks for while his last wish is not done, the newest.
-QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
+# One wish at a time, whoever has it; of those that a visitor has while his last one is not done, the newest.
+_QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
 _RANDOM_SEED = '() => Math.floor(Math.random() * 1000000)'
 _SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that what is typed replaces it, and searches all choices
 
@@ -31,6 +32,7 @@ class Site:
         layers: Names of the generator's attention layers.
         folder: Where pictures are put for a visitor to download.
         max_images: The most images that are made at a time.
+        turn: Held by the one who uses a model.
     """
 
     checkpoints: Checkpoints
@@ -38,6 +40,7 @@ class Site:
     layers: Sequence[str]
     folder: Path
     max_images: int
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> ConditionalGAN:
@@ -116,12 +119,14 @@ class Controls:
         radio = gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
         self.add(radio, radio.change)
 
-    def listen(self, handler: Callable, outputs: list[gr.Component], api_name: str, *triggers: Callable, **options) -> None:
+    def listen(
+        self, site: Site, handler: Callable, outputs: list[gr.Component], api_name: str, *triggers: Callable, **options
+    ) -> None:
         """Calls a handler upon these controls' events and some more."""
         # Values are checked by requests.py, which names them; Gradio's own checks say less, and print a traceback. The last
         # pictures stay to be seen until the new ones are there.
-        options.update(QUEUED, preprocess=False, show_progress='minimal')
-        handler = answering(handler)
+        options.update(_QUEUED, preprocess=False, show_progress='minimal')
+        handler = answering(handler, site.turn)
         gr.on([*triggers, *self.triggers], handler, self.inputs, outputs, api_name=api_name, **options)
         for then in self._after:
             then(handler, self.inputs, outputs, api_visibility='private', **options)

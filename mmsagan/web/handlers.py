@@ -159,14 +159,14 @@ def frames_between(
     Raises:
         ConfigError: Both ends are the same.
     """
-    seeds, labels = dict.fromkeys(seeds), dict.fromkeys(classes or ())
-    if len(seeds) < 2 and len(labels) < 2:
+    noises, labels = list(dict.fromkeys(seeds)), list(dict.fromkeys(classes or ()))
+    if len(noises) < 2 and len(labels) < 2:
         raise ConfigError('both ends are the same image: choose another seed or another class for one of them')
     return interpolate(
         model,
         num_steps,
-        noise=torch.cat([sample_inputs(model, seed).noise(0, 1) for seed in seeds]),
-        labels=list(labels) or None,
+        noise=torch.cat([sample_inputs(model, seed).noise(0, 1) for seed in noises]),
+        labels=labels or None,
         sample_model=look.sample_model,
         truncation=look.truncation,
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from mmsagan.web.blocks import answering, clicked_place
-from mmsagan.web.controls import QUEUED, Controls, Site, add_caption, add_picture
+from mmsagan.web.controls import Controls, Site, add_caption, add_picture
 from mmsagan.web.handlers import STEPS, Grid, attention_of, compare_grids, film, frames_between, salient_pixel, sample_grid
 from mmsagan.web.pictures import GridLayout, side_by_side
 from mmsagan.web.requests import SampleRequest, read_class, read_look, read_samples, read_seed
@@ -42,11 +42,13 @@ class SampleTab:
             with gr.Column(scale=3, min_width=260):
                 panels = self._add_panels()
         outputs = [grid, picture, caption, download, *panels]
-        controls.listen(self.sample, outputs, 'sample', opened, button.click, show_progress_on=[picture])
+        controls.listen(site, self.sample, outputs, 'sample', opened, button.click, show_progress_on=[picture])
         if panels:
-            look = answering(self.look)
-            options = dict(QUEUED, trigger_mode='multiple')  # each click has a place of its own
-            picture.select(look, grid, panels, api_visibility='private', show_progress='hidden', **options)
+            # Not by the queue, which takes longer, and whose answer to one of two clicks at a time may not reach the page.
+            look = answering(self.look, site.turn)
+            picture.select(
+                look, grid, panels, queue=False, trigger_mode='multiple', show_progress='hidden', api_visibility='private'
+            )
 
     def _add_panels(self) -> list[gr.Component]:
         """A caption for all; then picture and caption of the image, and of each layer."""
@@ -125,7 +127,7 @@ class InterpolateTab:
                 strip = add_picture('strip', 'All steps')
                 caption = add_caption('strip-caption')
         outputs = [frame, strip, caption, download]
-        controls.listen(self.interpolate, outputs, 'interpolate', opened, show_progress_on=[strip])
+        controls.listen(site, self.interpolate, outputs, 'interpolate', opened, show_progress_on=[strip])
 
     def interpolate(
         self,
@@ -180,8 +182,8 @@ class CompareTab:
                     )
             sides = [self._add_side(controls, *side) for side in (('Left', names[0]), ('Right', second))]
         pictures = [picture for _, picture in sides]
-        controls.listen(self.compare, [*pictures, download], 'compare', opened, button.click, show_progress_on=pictures)
-        loaded(self.offer_checkpoints, None, [choice for choice, _ in sides], api_visibility='private', show_progress='hidden')
+        controls.listen(site, self.compare, [*pictures, download], 'compare', opened, button.click, show_progress_on=pictures)
+        loaded(self.offer_checkpoints, None, [choice for choice, _ in sides], queue=False, show_progress='hidden')
 
     def _add_side(self, controls: Controls, name: str, checkpoint: str) -> tuple[gr.Dropdown, gr.Image]:
         with gr.Column(scale=4, min_width=300):

@@ -291,8 +291,8 @@ def test_mistakes_are_answered_and_do_no_harm(visit, demo, model, experiment):
     assert page.request.post(f'{demo.url}gradio_api/run/sample', data=dict(data=good)).status == 404, 'not past the queue'
     assert call(page, demo, 'sample', good)[0] == 'complete'
 
-    set_number(panel, 2)
     enter(panel, 'Seed', 6)
+    set_number(panel, 2)
     eventually(shows(page, 'samples', sample(model, 2, seed=6), 2), page)
     assert demo.process.poll() is None and 'Traceback' not in demo.log.read_text()
 

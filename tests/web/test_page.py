@@ -1,8 +1,12 @@
 """The page as Gradio has it, in this process: what the browser does not show."""
 
-import pytest
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-from mmsagan.web import page
+import pytest
+from gradio import EventData
+
+from mmsagan.web import page, tabs
 from mmsagan.web.checkpoints import Checkpoints
 
 
@@ -12,11 +16,40 @@ def blocks(tmp_path, monkeypatch, experiment):
     return page.build_page(Checkpoints(experiment.config, experiment.checkpoint), tmp_path)
 
 
-def test_one_job_at_a_time_whoever_asks(blocks):
-    jobs = [event for event in blocks.fns.values() if event.fn is not None and event.name != 'offer_checkpoints']
-    assert {event.name for event in jobs} == {'sample', 'look', 'interpolate', 'compare'}
-    for event in jobs:
+def handler(blocks, name):
+    return next(event for event in blocks.fns.values() if event.fn is not None and event.name == name)
+
+
+def test_what_takes_long_is_queued(blocks):
+    for name in ('sample', 'interpolate', 'compare'):
+        event = handler(blocks, name)
         assert (event.concurrency_id, event.concurrency_limit, event.queue) == ('model', 1, True)
+
+
+def test_a_model_is_used_by_one_visitor_at_a_time(blocks, monkeypatch):
+    """Also by those who click a pixel, which passes the queue by."""
+    grid = handler(blocks, 'sample').fn([], 4, 0, 3, 'ema')[0]
+    using, most = [], []
+
+    def noted(function):
+        def call(*args, **kwargs):
+            using.append(function)
+            most.append(len(using))
+            time.sleep(0.01)
+            using.remove(function)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ('sample_grid', 'attention_of', 'frames_between'):
+        monkeypatch.setattr(tabs, name, noted(getattr(tabs, name)))
+    click = EventData(None, dict(index=[100, 100]))
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            pool.submit(handler(blocks, 'sample').fn, [], 4, 0, 3, 'ema')
+            pool.submit(handler(blocks, 'look').fn, grid, click)
+            pool.submit(handler(blocks, 'interpolate').fn, 0, 0, 1, 1, 3, 'ema')
+    assert len(most) == 3 * 4 and max(most) == 1, 'a sampling looks, too'
 
 
 def test_few_images_at_a_time(tmp_path, monkeypatch, plain_experiment):
@@ -25,6 +58,5 @@ def test_few_images_at_a_time(tmp_path, monkeypatch, plain_experiment):
     blocks = page.build_page(checkpoints, tmp_path, max_images=5)
     sliders = [block for block in blocks.blocks.values() if getattr(block, 'label', None) == 'Images']
     assert [(slider.value, slider.maximum) for slider in sliders] == [(5, 5)] * 2
-    sample = next(event for event in blocks.fns.values() if event.name == 'sample')
-    _, picture, caption, download = sample.fn([], 5, 3, 3, None)
+    _, _, caption, download = handler(blocks, 'sample').fn([], 5, 3, 3, None)
     assert caption == '5 samples of seed 3.' and download.endswith('/iter_20_seed3.png')
