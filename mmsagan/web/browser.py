@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mmsagan
-from mmsagan.apis.zoo import zoo_root
 from mmsagan.errors import ConfigError
+from mmsagan.shipped import shipped_root
 
 _BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 _SECONDS_TO_START, _SECONDS_TO_END = 120, 20
@@ -70,7 +70,7 @@ class RunningDemo:
 
     def __init__(self, arguments: Sequence[object], log: Path, env: Mapping[str, str] | None = None):
         self.log = log
-        command = [sys.executable, zoo_root() / 'tools' / 'web_demo.py', *arguments, '--port', '0']
+        command = [sys.executable, shipped_root() / 'tools' / 'web_demo.py', *arguments, '--port', '0']
         env = {**os.environ, **(env or {})}
         package = str(Path(mmsagan.__file__).parent.parent)
         env['PYTHONPATH'] = os.pathsep.join([package, *filter(None, [env.get('PYTHONPATH')])])
