@@ -74,8 +74,10 @@ class GANTrainLoop(IterBasedTrainLoop):
         with self.stop_signals:
             try:
                 self._run(lacks_evaluation)
-            except RuntimeError as error:  # PyTorch may notice a dead loader process anywhere
-                death = self.batches.death() if self.batches is not None else None
+            # PyTorch may notice a dead loader process anywhere; one that dies while it hands over a batch breaks a connection.
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                is_likely = not isinstance(error, RuntimeError)
+                death = self.batches.death(is_likely) if self.batches is not None else None
                 if death is None:
                     raise
                 raise death from error

@@ -1,8 +1,10 @@
 """The batches of a training: numbered, seeded, and found again after an interruption."""
 
 import signal
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from mmengine.dist import get_rank, get_world_size
@@ -14,6 +16,8 @@ from mmsagan.errors import CheckpointError, DataError
 from mmsagan.registry import FUNCTIONS
 from mmsagan.utils.random_states import drawing_from
 from mmsagan.utils.workers import ReadingNotes
+
+_SECONDS_FOR_WORD = 5  # of a loader process's death
 
 
 def seeded_loader(config: dict, seed: int) -> dict:
@@ -130,9 +134,18 @@ class TrainingBatches:
 
     # ------------------------------------------------------------------------------------------------- loader processes
 
-    def death(self) -> DataError | None:
-        """What to tell the user if a loader process has died; None if none has."""
-        for number, process in enumerate(getattr(self._iterator, '_workers', ())):
+    def death(self, is_likely: bool = False) -> DataError | None:
+        """What to tell the user if a loader process has died; None if none has.
+
+        Args:
+            is_likely: Whether a batch ended while it was handed over, so that word of a death is worth waiting for.
+        """
+        workers = getattr(self._iterator, '_workers', ())
+        end = time.monotonic() + (_SECONDS_FOR_WORD if is_likely else 0)
+        with suppress(RuntimeError):  # PyTorch's, which its signal handler raises wherever this process is
+            while time.monotonic() < end and not any(process.exitcode for process in workers):
+                time.sleep(0.05)
+        for number, process in enumerate(workers):
             if process.exitcode:
                 return DataError(
                     f'a data loader process has died ({_how(process.exitcode)}) while reading {self._what(number)}; '

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,21 @@ def test_a_loader_process_that_dies_names_the_file(run, tmp_path):
     cfg.train_dataloader.dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'images'), pipeline=pipeline)
     cfg.train_dataloader.num_workers = 2
     with pytest.raises(DataError, match=r'has died \(signal SIGKILL\) while reading .*images/3/13\.png'):
+        train_from_config(cfg)
+
+
+def test_a_loader_process_that_dies_while_it_hands_over_a_batch(run, monkeypatch):
+    """The connection ends before there is word of the process's death."""
+
+    def broken(batches):
+        batches._begin()
+        threading.Timer(0.3, os.kill, (batches._iterator._workers[0].pid, signal.SIGKILL)).start()
+        raise EOFError
+
+    monkeypatch.setattr(TrainingBatches, '__next__', broken)
+    cfg = run()
+    cfg.train_dataloader.num_workers = 1
+    with pytest.raises(DataError, match=r'has died \(signal SIGKILL\)'):
         train_from_config(cfg)
 
 
