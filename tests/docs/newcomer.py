@@ -176,9 +176,12 @@ class Newcomer:
         return ''
 
     def _make(self, command: Command) -> str:
-        ended = subprocess.run(['make', '--dry-run', *command.words[1:]], cwd=self.folder, capture_output=True, text=True)
+        # Not as a part of the `make test` that may have started this.
+        env = {name: value for name, value in os.environ.items() if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
+        make = ['make', '--dry-run', *command.words[1:]]
+        ended = subprocess.run(make, cwd=self.folder, env=env, capture_output=True, text=True)
         lines = self._check(ended, command).replace('.venv/bin/python', 'python')
-        steps = Block(ROOT / 'Makefile', 'bash', lines).commands
+        steps = [step for step in Block(ROOT / 'Makefile', 'bash', lines).commands if step.words[0] != 'echo']
         assert len(steps) == 1, f'{command} would also run {lines}'
         return self.run(steps[0])
 

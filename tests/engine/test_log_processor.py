@@ -82,7 +82,7 @@ def test_lines_and_numbers_of_a_training(tiny_run, monkeypatch):
     runner = train_from_config(cfg)
     log = next(Path(cfg.work_dir).glob('*/*.log')).read_text()
     lines = re.findall(
-        r'- INFO - (\[[123]/3\]  loss D \S+ G \S+  logits real \S+ fake \S+  \S+ images/s  \d+ MB  eta 0:00:\d\d)', log
+        r'- INFO - (\[[123]/3\]  loss D \S+ G \S+  logits real \S+ fake \S+  \S+ images/s  [\d.]+ [MG]B  eta 0:00:\d\d)', log
     )
     assert len(lines) == 3
     score = runner.val_loop.results['FID-digits/fid']

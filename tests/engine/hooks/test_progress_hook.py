@@ -89,7 +89,7 @@ def test_a_training_on_a_terminal(terminal, quick_runner):
     runner.train()
     text = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', terminal.getvalue())
     assert re.search(r'training 6/6 ━+ 0:00:\d\d left 0:00:00', text)
-    assert re.search(r'loss D \S+ G \S+  logits real \S+ fake \S+  \S+ images/s  \d+ MB', text)
+    assert re.search(r'loss D \S+ G \S+  logits real \S+ fake \S+  \S+ images/s  [\d.]+ [MG]B', text)
     assert 'Saving checkpoint at 6 iterations' in text and '[6/6]' not in text
     with open(f'{runner.log_dir}/{runner.timestamp}.log') as log:
         assert '[6/6]  loss D' in log.read()
