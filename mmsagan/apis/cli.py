@@ -3,8 +3,10 @@
 import argparse
 import ast
 import atexit
+import difflib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -67,6 +69,15 @@ class HelpFormatter(argparse.HelpFormatter):
         return '\n\n'.join(part if part.startswith('examples:') else fill(part, width, indent) for part in paragraphs)
 
 
+class ToolParser(argparse.ArgumentParser):
+    """A parser that has an idea of what a misspelt option was meant to be."""
+
+    def error(self, message: str) -> NoReturn:
+        misspelt = re.match(r'unrecognized arguments: (--[^\s=]+)', message)
+        close = difflib.get_close_matches(misspelt[1], self._option_string_actions, n=1) if misspelt else []
+        super().error(f'{message}; did you mean {close[0]}?' if close else message)
+
+
 def tool_parser(description: str | None, *examples: str) -> argparse.ArgumentParser:
     """The parser of a tool, without its arguments.
 
@@ -77,7 +88,7 @@ def tool_parser(description: str | None, *examples: str) -> argparse.ArgumentPar
     # As it was called: 'mmsagan train' by the front door, which sets the name.
     program = sys.argv[0] if sys.argv[0].startswith('mmsagan ') else f'python {sys.argv[0]}'
     lines = ''.join(f'\n  %(prog)s {example}' for example in examples)
-    return argparse.ArgumentParser(
+    return ToolParser(
         program, description=description, epilog=f'examples:{lines}' if lines else None, formatter_class=HelpFormatter
     )
 

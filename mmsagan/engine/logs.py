@@ -54,6 +54,8 @@ def log_files(path: Path) -> list[Path]:
     # The runs' folders are named by date and time.
     files = [path / _LOG] if (path / _LOG).is_file() else sorted(path.glob(f'*/{_LOG.as_posix()}'))
     if not files:
+        if any(path.glob('*/*.log')):
+            raise DataError(f'{path}: the training ended before its first line of numbers, see default_hooks.logger.interval')
         raise DataError(f'{path}: no log; give a work dir, which holds <time>/{_LOG.as_posix()}, or such a file')
     return files
 

@@ -1,7 +1,9 @@
 """MMEngine's runner, resuming with care."""
 
+import logging
 from pathlib import Path
 
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmsagan.checkpoints.newest import POINTER, newest_whole_checkpoint
@@ -11,6 +13,9 @@ from mmsagan.registry import RUNNERS
 from mmsagan.utils.distributed import from_main_process
 
 AUTO = 'auto'
+_MOST_LINES = 10  # of a message that is worth showing
+# What MMEngine says about its own code.
+_NOT_FOR_USERS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 @RUNNERS.register_module()
@@ -21,7 +26,19 @@ class GANRunner(Runner):
     any there, the training begins anew, from the weights in ``load_from`` if that is given.
 
     A checkpoint that cannot be resumed from is the user's to mend, and no bug: the error names the file.
+
+    The log's file has everything. What the output shows leaves out the hundreds of lines of the environment, the config and the
+    hooks.
     """
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Builds the logger, see ``mmengine.runner.Runner.build_logger``."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_worth_showing)
+        logger.info(f'the environment, the config and the hooks are in {Path(self.log_dir, f"{self.timestamp}.log")}')
+        return logger
 
     def load_or_resume(self) -> None:
         """Loads or resumes, as the config says.
@@ -66,3 +83,9 @@ class GANRunner(Runner):
         loop = self.train_loop
         if type(loop.iter) is not int or type(loop.epoch) is not int or min(loop.iter, loop.epoch) < 0:
             raise ValueError(f'it was saved at iteration {loop.iter!r}, epoch {loop.epoch!r}')
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    is_long = record.levelno <= logging.INFO and message.count('\n') >= _MOST_LINES
+    return not is_long and not message.startswith(_NOT_FOR_USERS)

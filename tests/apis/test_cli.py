@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.apis import cli
-from mmsagan.apis.cli import CfgOptions, message_of, run_tool
+from mmsagan.apis.cli import CfgOptions, message_of, run_tool, tool_parser
 from mmsagan.errors import DataError, TrainingInterrupted
 
 
@@ -154,6 +154,23 @@ def test_values_on_the_command_line(value, expected):
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
     assert parser.parse_args(['--cfg-options', f'key={value}']).cfg_options == dict(key=expected)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--wrok-dir', 'x'], 'unrecognized arguments: --wrok-dir x; did you mean --work-dir?\n'),
+        (['--wrok-dir=x'], 'unrecognized arguments: --wrok-dir=x; did you mean --work-dir?\n'),
+        (['--zzz'], 'unrecognized arguments: --zzz\n'),
+        (['more'], 'unrecognized arguments: more\n'),
+    ],
+)
+def test_a_misspelt_option(capsys, arguments, said):
+    parser = tool_parser('A tool.')
+    parser.add_argument('--work-dir')
+    with pytest.raises(SystemExit, match='2'):
+        parser.parse_args(arguments)
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_a_value_that_cannot_be_read(capsys):

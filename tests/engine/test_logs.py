@@ -76,6 +76,10 @@ def test_no_log_at_all(tmp_path):
     for path in (tmp_path, tmp_path / 'gone'):
         with pytest.raises(DataError, match='no log; give a work dir'):
             read_curves(path)
+    (tmp_path / '20261122_200000').mkdir()
+    (tmp_path / '20261122_200000' / '20261122_200000.log').touch()
+    with pytest.raises(DataError, match='ended before its first line of numbers, see default_hooks.logger.interval'):
+        read_curves(tmp_path)
 
 
 NAMES = ['loss_gen', 'time', 'FID-digits/fid', 'FID-orig/fid', 'IS/is', 'IS/is_std', 'held_out/FID-digits/fid']
