@@ -11,6 +11,8 @@ PYTEST = -m pytest tests --numprocesses $(TEST_JOBS) --dist worksteal
 # The environment of `make test-wheel`. Another Python's is another one: make test-wheel PYTHON=python3.13 WHEEL_VENV=.venv-wheel-3.13
 WHEEL_VENV ?= .venv-wheel
 PIP_INSTALL = pip install --disable-pip-version-check --quiet $(PIP_ARGS)
+# By a plain path, so that the package is found also from the folder above a clone that is called mmsagan.
+EDITABLE = --editable . --config-settings editable_mode=compat
 PACKAGING = setup.py pyproject.toml
 TEST_LOCKS = $(addprefix requirements/,lock.txt tests.txt demo.txt)
 
@@ -29,7 +31,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: requirements/lock.txt $(PACKAGING)
 	$(PYTHON) -m venv $(VENV)
 	$(call install,$(VENV),requirements/lock.txt)
-	$(VENV)/bin/$(PIP_INSTALL) --no-deps --editable .
+	$(VENV)/bin/$(PIP_INSTALL) --no-deps $(EDITABLE)
 	touch $@
 
 # Sets of packages that are added to the environment where they are needed.
@@ -39,6 +41,8 @@ $(VENV)/.%-installed: requirements/%.txt $(VENV)/.installed
 
 demo: install
 	$(VENV)/bin/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	@echo "what you see:     docs/tutorials/digits.md"
+	@echo "in your browser:  make web"
 
 # The web page of what `make demo` has trained.
 web: $(VENV)/.demo-installed
@@ -53,6 +57,7 @@ hooks: $(VENV)/.lint-installed
 
 docs: $(VENV)/.docs-installed
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "open docs/_build/index.html"
 
 test: $(VENV)/.tests-installed $(VENV)/.demo-installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST)
@@ -65,7 +70,7 @@ test-upstream: .venv-upstream/.installed
 	$(PYTHON) -m venv .venv-upstream
 	grep -hv '^onedl-' $(TEST_LOCKS) | cat - requirements/upstream.txt > .venv-upstream/lock.txt
 	$(call install,.venv-upstream,.venv-upstream/lock.txt)
-	.venv-upstream/bin/$(PIP_INSTALL) --no-deps --editable .
+	.venv-upstream/bin/$(PIP_INSTALL) --no-deps $(EDITABLE)
 	touch $@
 
 # The wheel as a user gets it: built, installed into an environment of its own, and tested by the source distribution's tests, in a

@@ -27,8 +27,9 @@ def run(*arguments, cwd: Path) -> str:
 
 
 def build(kind: str, sources: Path, out: Path) -> Path:
-    """Builds by setuptools' own functions, as pip calls them: a ``wheel``, an ``sdist`` or an ``editable``."""
-    script = f'from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))'
+    """Builds by setuptools' own functions, as pip calls them: a ``wheel``, an ``sdist``, or the Makefile's ``editable``."""
+    settings = dict(editable_mode='compat') if kind == 'editable' else None
+    script = f'from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}, config_settings={settings}))'
     return out / run('-c', script, cwd=sources).splitlines()[-1]
 
 

@@ -66,6 +66,9 @@ def test_an_editable_installation_links_to_the_sources(tmp_path):
     for _ in range(2):
         with zipfile.ZipFile(build('editable', sources, tmp_path)) as archive:
             assert {'_mmsagan_hub.py', 'mmsagan-hub.pth'} <= set(archive.namelist())
+            # A path, and no import hook: from the folder above a clone that is called mmsagan, the package is found, too.
+            paths = [archive.read(name).decode() for name in archive.namelist() if name.startswith('__editable__')]
+            assert [Path(path.strip()).resolve() for path in paths] == [sources.resolve()]
         links = list((sources / 'mmsagan' / '.mim').iterdir())
         assert {link.name for link in links} == set(SHIPPED) and all(link.is_symlink() for link in links)
         assert (sources / 'mmsagan' / '.mim' / 'configs').resolve() == (sources / 'configs').resolve()
