@@ -107,10 +107,8 @@ def resolve_config(name: str | Path) -> Path:
         if model.name == str(name):
             return model.config
     configs = sorted({path.stem for path in leaves})
-    suggestion = _suggestion(_stem(name), [*configs, *(model.name for model in models)])
-    raise ConfigError(
-        f'{name} is neither a file nor the name of a config or of a published model{suggestion}; there are {", ".join(configs)}'
-    )
+    hint = _suggestion(_stem(name), [*configs, *(model.name for model in models)]) or f'; there are {", ".join(configs)}'
+    raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
 
 
 @cache

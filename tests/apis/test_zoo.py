@@ -66,6 +66,14 @@ def test_a_config_without_weights():
     assert all(model.config.stem in str(info.value) for model in list_models())
 
 
+def test_a_misspelt_name_gets_a_suggestion_and_another_one_the_list():
+    with pytest.raises(ConfigError, match='did you mean sagan_32_mnist_b64x1') as error:
+        resolve_config('sagan_32_mnst_b64x1')
+    assert 'there are' not in str(error.value)
+    with pytest.raises(ConfigError, match='there are .*sagan_32_mnist_b64x1, .*sngan_proj_32'):
+        resolve_config('biggan')
+
+
 @pytest.mark.parametrize('resolve', [resolve_config, resolve_weights, resolve_model])
 @pytest.mark.parametrize('name', ['sagan_32_woReLUinplace_cifar_b64x1', 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64.py'])
 def test_a_misspelt_name(resolve, name):
