@@ -17,7 +17,7 @@ from mmsagan.models import ConditionalGAN
 from mmsagan.visualization import salient_queries
 from mmsagan.visualization.attention import overlay
 from mmsagan.visualization.figures import encode_png
-from mmsagan.web.pictures import GridLayout, choose_columns, panel
+from mmsagan.web.pictures import GridLayout, choose_layout, panel
 from mmsagan.web.requests import Look, SampleRequest
 
 STEPS = 16  # of the way between two samples, the ends included
@@ -101,8 +101,8 @@ def _grid_of(
     model: ConditionalGAN, noise: Tensor, label: Tensor | None, sample_model: str | None, request: SampleRequest
 ) -> Grid:
     images = sample(model, noise=noise, labels=label, sample_model=sample_model)
-    columns = choose_columns(len(images), request.number if len(request.classes) > 1 else None)
-    return Grid(images, noise, label, sample_model, GridLayout(len(images), columns, images.shape[2]))
+    layout = choose_layout(len(images), images.shape[2], request.number if len(request.classes) > 1 else None)
+    return Grid(images, noise, label, sample_model, layout)
 
 
 def attention_of(model: ConditionalGAN, grid: Grid, index: int, x: int, y: int) -> Attention:

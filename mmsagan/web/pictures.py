@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mmsagan.visualization import image_grid
@@ -13,6 +14,7 @@ from mmsagan.visualization.attention import QUERY_COLOURS
 _LEAST_GRID = 1024
 _LEAST_PANEL = 448
 _PADDING = 2
+_MOST_COLUMNS = 8  # of the images of a class: in more, they are too small to see anything
 _MARK = tuple(int(QUERY_COLOURS[0][place : place + 2], 16) for place in (1, 3, 5))
 
 
@@ -24,22 +26,32 @@ class GridLayout:
         count: Number of images.
         columns: Images a row.
         size: Height and width of an image.
+        per_group: After so many images, a new row begins.
     """
 
     count: int
     columns: int
     size: int
+    per_group: int | None = None
+
+    @property
+    def rows_per_group(self) -> int:
+        """Rows of the images that belong together: of all of them, if there are no groups."""
+        return -(-(self.per_group or self.count) // self.columns)
 
     @property
     def scale(self) -> int:
         """By which the picture is enlarged."""
         step = self.size + _PADDING
-        rows = -(-self.count // self.columns)
+        rows = self.rows_per_group * (self.count // (self.per_group or self.count))
         return _enlarging(max(rows, self.columns) * step + _PADDING, _LEAST_GRID)
 
     def draw(self, images: Tensor) -> np.ndarray:
         """The grid in the images' own pixels, which is what is downloaded."""
-        return image_grid(images, self.columns, _PADDING)
+        groups = images.unflatten(0, (-1, self.per_group or self.count))
+        empty = self.rows_per_group * self.columns - groups.shape[1] if len(groups) > 1 else 0
+        white = images.new_full((len(groups), empty, *images.shape[1:]), 255)
+        return image_grid(torch.cat([groups, white], 1).flatten(0, 1), self.columns, _PADDING)
 
     def enlarge(self, picture: np.ndarray) -> np.ndarray:
         """The picture in which places are located."""
@@ -57,20 +69,30 @@ class GridLayout:
         """
         column, inside_x = divmod(int(x // self.scale) - _PADDING, self.size + _PADDING)
         row, inside_y = divmod(int(y // self.scale) - _PADDING, self.size + _PADDING)
-        index = row * self.columns + column
-        is_inside = max(inside_x, inside_y) < self.size and row >= 0 and 0 <= column < self.columns and index < self.count
+        per_group = self.per_group or self.count
+        group, row_in_group = divmod(row, self.rows_per_group)
+        place = row_in_group * self.columns + column
+        index = group * per_group + place
+        is_image = row >= 0 and 0 <= column < self.columns and place < per_group and index < self.count
+        is_inside = is_image and max(inside_x, inside_y) < self.size
         return (index, inside_x, inside_y) if is_inside else None
 
 
-def choose_columns(count: int, per_class: int | None = None) -> int:
-    """How many images a row: those of a class, if classes have rows, else about as many as there are rows.
+def choose_layout(count: int, size: int, per_class: int | None = None) -> GridLayout:
+    """Lays images out: each class in rows of its own, if there are some of each, else about as many columns as rows.
 
     Args:
         count: Number of images.
+        size: Height and width of an image.
         per_class: Images of each class, where several were picked.
     """
-    if per_class is not None and 1 < per_class <= 16:
-        return per_class
+    if per_class is None or per_class == 1:
+        return GridLayout(count, _square_columns(count), size)
+    rows = -(-per_class // _MOST_COLUMNS)
+    return GridLayout(count, -(-per_class // rows), size, per_class)
+
+
+def _square_columns(count: int) -> int:
     side = math.isqrt(count - 1) + 1
     # The fewest empty places, then the squarest.
     return min(range(side, 2 * side + 1), key=lambda columns: (-count % columns, columns))

@@ -2,17 +2,28 @@ import numpy as np
 import pytest
 import torch
 
-from mmsagan.web.pictures import GridLayout, choose_columns, enlarge, panel, side_by_side
+from mmsagan.web.pictures import GridLayout, choose_layout, enlarge, panel, side_by_side
 
 
-@pytest.mark.parametrize('count, columns, size', [(16, 4, 32), (5, 3, 32), (1, 1, 32), (7, 4, 128), (100, 10, 8)])
-def test_every_place_is_located_as_it_is_drawn(count, columns, size):
+@pytest.mark.parametrize(
+    'count, columns, size, per_group',
+    [
+        (16, 4, 32, None),
+        (5, 3, 32, None),
+        (1, 1, 32, None),
+        (7, 4, 128, None),
+        (100, 10, 8, None),
+        (32, 8, 32, 16),
+        (33, 6, 32, 11),
+    ],
+)
+def test_every_place_is_located_as_it_is_drawn(count, columns, size, per_group):
     """Each image's colours say which image and which pixel it is; the padding is white."""
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
     images[:, 0] = torch.arange(count, dtype=torch.uint8)[:, None, None]
     images[:, 1] = torch.arange(size, dtype=torch.uint8)
     images[:, 2] = torch.arange(size, dtype=torch.uint8)[:, None]
-    layout = GridLayout(count, columns, size)
+    layout = GridLayout(count, columns, size, per_group)
     picture = layout.enlarge(layout.draw(images))
     assert max(picture.shape) >= 1000
     random = np.random.RandomState(0)
@@ -30,11 +41,24 @@ def test_every_place_is_located_as_it_is_drawn(count, columns, size):
 
 @pytest.mark.parametrize('count, columns', [(1, 1), (2, 2), (8, 4), (9, 3), (10, 5), (12, 4), (16, 4), (100, 10)])
 def test_columns_of_a_plain_grid(count, columns):
-    assert choose_columns(count) == columns
+    assert choose_layout(count, 8) == GridLayout(count, columns, 8)
 
 
-def test_columns_of_classes():
-    assert choose_columns(21, 7) == 7 and choose_columns(60, 30) == choose_columns(60)
+@pytest.mark.parametrize(
+    'per_class, columns, rows', [(2, 2, 1), (7, 7, 1), (8, 8, 1), (9, 5, 2), (11, 6, 2), (16, 8, 2), (24, 8, 3)]
+)
+def test_every_class_begins_on_a_new_row(per_class, columns, rows):
+    layout = choose_layout(3 * per_class, 8, per_class)
+    assert (layout.columns, layout.rows_per_group) == (columns, rows)
+    images = torch.zeros(3 * per_class, 3, 8, 8, dtype=torch.uint8)
+    images[:] = torch.arange(3).repeat_interleave(per_class)[:, None, None, None]
+    small = layout.draw(images)
+    assert small.shape == (3 * rows * 10 + 2, columns * 10 + 2, 3)
+    assert small[2 :: 10 * rows, 2, 0].tolist()[:3] == [0, 1, 2]
+
+
+def test_one_of_each_class():
+    assert choose_layout(10, 8, 1) == choose_layout(10, 8)
 
 
 def test_the_query_is_ringed_and_the_rest_is_as_it_was():
