@@ -12,6 +12,7 @@ import torch
 from mmsagan.errors import MMSAGANError
 
 _LONGEST = 300  # characters of a message
+_SECONDS = 7  # that it stays
 
 
 class QuietBlocks(gr.Blocks):
@@ -42,9 +43,17 @@ def answering(handler: Callable, turn: threading.Lock) -> Callable:
 
 def message(text: object) -> gr.Error:
     """A message on the visitor's page, to be raised. What was sent from there is shown, and not interpreted as HTML."""
+    return gr.Error(_shown(text), duration=_SECONDS, print_exception=False)
+
+
+def warn(text: object) -> None:
+    """Shows a message on the visitor's page, and goes on."""
+    gr.Warning(_shown(text), duration=_SECONDS)
+
+
+def _shown(text: object) -> str:
     text = str(text)
-    text = text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…'
-    return gr.Error(html.escape(text, quote=False), print_exception=False)
+    return html.escape(text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…', quote=False)
 
 
 def clicked_place(event: gr.EventData) -> tuple[float, float] | None:

@@ -1,9 +1,12 @@
 """What the web demo's tabs share: the site, and the controls by which a visitor says what he wants to see."""
 
+import functools
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 
 import gradio as gr
@@ -11,14 +14,16 @@ import numpy as np
 
 from mmsagan.models import ConditionalGAN
 from mmsagan.visualization.figures import encode_png
-from mmsagan.web.blocks import answering
+from mmsagan.web.blocks import answering, warn
 from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.handlers import picture_name
-from mmsagan.web.requests import NO_TRUNCATION
+from mmsagan.web.requests import NO_TRUNCATION, short
 
 # One wish at a time, whoever has it; of those that a visitor has while his last one is not done, the newest.
 _QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
-_RANDOM_SEED = '() => Math.floor(Math.random() * 1000000)'
+_SAME = 'value => value'
+_RANDOM_SEED = '() => Array(2).fill(Math.floor(Math.random() * 1000000))'
+_MANY_CLASSES = 100  # from there on, their number is worth knowing
 _SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that what is typed replaces it, and searches all choices
 
 
@@ -69,12 +74,14 @@ class Controls:
 
     def add_classes(self, site: Site) -> None:
         """Any number of classes; nothing that can be seen if there are none."""
+        number = len(site.choices)
+        among = f' among {number:,}'.replace(',', ' ') if number >= _MANY_CLASSES else ''
         picker = gr.Dropdown(
             site.choices,
             value=[],
             multiselect=True,
             label='Classes',
-            info=f'Type to search among {len(site.choices)}. None: drawn by the seed.',
+            info=f'Type to search{among}. Empty: classes drawn at random.',
             visible=bool(site.choices),
         )
         self.add(picker, picker.change)
@@ -88,17 +95,20 @@ class Controls:
 
     def add_number(self, site: Site, value: int) -> None:
         """How many images."""
-        info = 'Of each class picked.' if site.choices else None
+        info = 'In total, or per class picked.' if site.choices else None
         slider = gr.Slider(1, site.max_images, min(value, site.max_images), step=1, label='Images', info=info)
-        self.add(slider, slider.release)
+        self._add_slider(slider)
 
     def add_seed(self, label: str, value: int) -> None:
         """A seed, and a button that draws one."""
+        # What was typed counts upon Enter and upon leaving the field, but once; and a field that is only passed by, never.
+        settled = gr.Number(value, visible='hidden')
         with gr.Row(elem_classes='seed'):
             number = gr.Number(value, label=label, min_width=100, scale=3)
             button = gr.Button('Random', size='md', min_width=80, scale=1)
-        self.add(number, number.submit)
-        self._after.append(button.click(None, None, number, js=_RANDOM_SEED, api_visibility='private').then)
+        self.add(number, settled.change)
+        gr.on([number.submit, number.blur], None, number, settled, js=_SAME, api_visibility='private')
+        button.click(None, None, [number, settled], js=_RANDOM_SEED, api_visibility='private')
 
     def add_truncation(self) -> None:
         """How far noise may be from 0."""
@@ -107,14 +117,21 @@ class Controls:
             NO_TRUNCATION,
             NO_TRUNCATION,
             step=0.1,
-            label=f'Truncation ({NO_TRUNCATION:g}: none)',
-            info='Smaller: more alike.',
+            label='Truncation',
+            info=f'{NO_TRUNCATION:g}: off. Smaller: more typical, less varied.',
         )
-        self.add(slider, slider.release)
+        self._add_slider(slider)
+
+    def _add_slider(self, slider: gr.Slider) -> None:
+        """Adds a slider whose field may have been given a number that is out of range."""
+        self.add(slider)
+        within = functools.partial(keep_within, slider.label.lower(), slider.minimum, slider.maximum)
+        options = dict(preprocess=False, trigger_mode='always_last', concurrency_limit=None, show_progress='hidden')
+        self._after.append(slider.release(within, slider, slider, api_visibility='private', **options).then)
 
     def add_weights(self, site: Site, label: str = 'Weights') -> None:
         """The moving average or the weights that it averages; nothing that can be seen if there is no average."""
-        choices = [('moving average', 'ema'), ('as trained', 'orig')]
+        choices = [('moving average', 'ema'), ('raw weights', 'orig')]
         has_average = site.model.generator_ema is not None
         radio = gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
         self.add(radio, radio.change)
@@ -130,6 +147,16 @@ class Controls:
         gr.on([*triggers, *self.triggers], handler, self.inputs, outputs, api_name=api_name, **options)
         for then in self._after:
             then(handler, self.inputs, outputs, api_visibility='private', **options)
+
+
+def keep_within(name: str, least: float, most: float, value: object) -> float | dict:
+    """Of a number out of range the nearest one within, to which Gradio's field changes anyway, and a message."""
+    number = value if isinstance(value, Real) and math.isfinite(value) else least
+    taken = min(max(number, least), most)
+    if taken == value:
+        return gr.skip()
+    warn(f'{name} must be from {least:g} to {most:g}, got {short(value)}: {taken:g} is taken')
+    return taken
 
 
 def add_picture(name: str, description: str) -> gr.Image:

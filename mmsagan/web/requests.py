@@ -52,9 +52,9 @@ def read_look(truncation: float, sample_model: str | None) -> Look:
         ConfigError: A value is none that the page offers.
     """
     if isinstance(truncation, bool) or not isinstance(truncation, Real) or not truncation > 0:
-        raise ConfigError(f'truncation must be a number greater than 0, got {_short(truncation)}')
+        raise ConfigError(f'truncation must be a number greater than 0, got {short(truncation)}')
     if sample_model not in (None, 'ema', 'orig'):
-        raise ConfigError(f"weights must be 'ema' or 'orig', got {_short(sample_model)}")
+        raise ConfigError(f"weights must be 'ema' or 'orig', got {short(sample_model)}")
     return Look(None if truncation >= NO_TRUNCATION else float(truncation), sample_model)
 
 
@@ -67,7 +67,7 @@ def read_samples(
         ConfigError: A value is out of range, or these would be too many images.
     """
     if not isinstance(classes, (list, tuple, type(None))):
-        raise ConfigError(f'classes must be a list, got {_short(classes)}')
+        raise ConfigError(f'classes must be a list, got {short(classes)}')
     picked = tuple(read_class(model, label) for label in classes or ())
     number = read_whole('number of images', number, 1, max_images)
     if len(picked) * number > max_images:
@@ -106,10 +106,11 @@ def read_whole(name: str, value: float, least: int, most: int) -> int:
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value != int(value) or not least <= value <= most:
-        raise ConfigError(f'{name} must be a whole number from {least} to {most}, got {_short(value)}')
+        raise ConfigError(f'{name} must be a whole number from {least} to {most}, got {short(value)}')
     return int(value)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value that was sent, for a message."""
     text = 'nothing' if value is None else str(value)
     return text if len(text) <= 40 else f'{text[:40]}…'

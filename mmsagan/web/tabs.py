@@ -13,6 +13,7 @@ from mmsagan.web.requests import SampleRequest, read_class, read_look, read_samp
 # All frames are in the page already, so that they follow the slider at once, however far the server is.
 _SHOW_STEP = "(step) => { document.documentElement.style.setProperty('--step', step); }"
 _FRAMES_A_ROW = 8
+_MOST_NAMED = 16  # images of which each one's class is told
 
 
 class SampleTab:
@@ -71,7 +72,7 @@ class SampleTab:
         picture = grid.draw()
         download = site.offer(picture, site.checkpoints.first, f'seed{request.seed}')
         panels = self._show_attention(grid, 0, *salient_pixel(grid)) if site.layers else []
-        return [grid.without_images(), grid.layout.enlarge(picture), describe_samples(site, request), download, *panels]
+        return [grid.without_images(), grid.layout.enlarge(picture), describe_samples(site, request, grid), download, *panels]
 
     def look(self, grid: Grid | None, event: gr.EventData) -> list | dict:
         """Shows what is attended to from the pixel that was clicked; between the images, nothing happens."""
@@ -88,17 +89,31 @@ class SampleTab:
             'image',
         ]
         for layer, picture in attention.layers.items():
-            panels += [picture, f'{layer}: peak {attention.peaks[layer]:.1f} × even']
+            panels += [
+                picture,
+                f'layer {layer}: the brightest spot gets {attention.peaks[layer]:.1f} times the average attention',
+            ]
         return panels
 
 
-def describe_samples(site: Site, request: SampleRequest) -> str:
+def describe_samples(site: Site, request: SampleRequest, grid: Grid) -> str:
     """What a grid shows, in words."""
     if not request.classes:
-        drawn = ', classes drawn by the seed' if site.choices else ''
-        return f'{request.number} samples of seed {request.seed}{drawn}.'
+        return f'{request.number} samples of seed {request.seed}{_describe_drawn(site, grid)}.'
     names = ', '.join(site.choices[label][0] for label in request.classes)
-    return f'{request.number} of each class, from top to bottom: {names}. Seed {request.seed}.'
+    if len(request.classes) == 1:
+        return f'{request.number} of class {names}. Seed {request.seed}.'
+    rows = grid.layout.rows_per_group
+    order = 'row by row' if request.number == 1 else 'from top to bottom' if rows == 1 else f'{rows} rows a class'
+    return f'{request.number} of each class, {order}: {names}. Seed {request.seed}.'
+
+
+def _describe_drawn(site: Site, grid: Grid) -> str:
+    if grid.label is None:
+        return ''
+    if len(grid.label) > _MOST_NAMED:
+        return ', classes drawn at random'
+    return f'; classes, row by row: {", ".join(site.choices[label][0] for label in grid.label.tolist())}'
 
 
 class InterpolateTab:
@@ -119,6 +134,7 @@ class InterpolateTab:
                     controls.add_seed(f'{name} seed', value)
                 controls.add_truncation()
                 controls.add_weights(site)
+                button = gr.Button('Interpolate', variant='primary')
                 download = gr.DownloadButton('Download PNG')
             with gr.Column(scale=9, min_width=320):
                 frame = gr.HTML(elem_id='frame')
@@ -127,7 +143,7 @@ class InterpolateTab:
                 strip = add_picture('strip', 'All steps')
                 caption = add_caption('strip-caption')
         outputs = [frame, strip, caption, download]
-        controls.listen(site, self.interpolate, outputs, 'interpolate', opened, show_progress_on=[strip])
+        controls.listen(site, self.interpolate, outputs, 'interpolate', opened, button.click, show_progress_on=[strip])
 
     def interpolate(
         self,

@@ -158,7 +158,7 @@ def test_sampling_and_what_is_attended_to(visit, model, tmp_path):
     pick(panel, 'Classes', 'shi', 'cat')
     set_number(panel, 3)
     enter(panel, 'Seed', 11)
-    panel.get_by_text('as trained').click()
+    panel.get_by_text('raw weights').click()
     labels = [8, 8, 8, 3, 3, 3]
     expected = sample(model, labels=labels, seed=11, sample_model='orig')
     eventually(shows(page, 'samples', expected, 3), page)
@@ -222,8 +222,57 @@ def test_the_slider_goes_from_one_sample_to_another(visit, model):
     assert len(page.asked) == asked, 'sliding asks the server for nothing'
     enter(panel, 'To seed', 0)
     pick(panel, 'To class', 'airplane')
-    eventually(lambda: _assert_in('both ends are the same image', page.locator('.toast-body').inner_text()), page)
+    eventually(lambda: _assert_in('both ends are the same image', toasts(page)), page)
     eventually(shows(page, 'strip', interpolate(model, 16, noise=noise[:1], labels=[0, 1]), 8), page)
+
+
+def test_a_seed_counts_once_however_it_is_entered(visit, model):
+    page = visit()
+    panel = open_tab(page, 'Interpolate')
+    field = panel.get_by_label('To seed', exact=True)
+    page.locator('#strip img').wait_for()
+    asked = _calls(page)
+    for seed, leave in ((4, 'Tab'), (5, 'Enter'), (6, 'click')):
+        field.fill(str(seed))
+        page.locator('#header').click() if leave == 'click' else field.press(leave)
+        noise = np.concatenate([sample_inputs(model, seed).noise(0, 1) for seed in (0, seed)])
+        eventually(shows(page, 'strip', interpolate(model, 16, noise=noise, labels=[0, 1]), 8), page)
+    field.click()
+    field.press('Tab')  # which changes nothing
+    page.wait_for_timeout(300)
+    assert _calls(page) == asked + 3
+    panel.get_by_role('button', name='Interpolate').click()
+    eventually(lambda: _assert_equal(_calls(page), asked + 4), page)
+
+
+def _calls(page) -> int:
+    """How often the page has asked the server to do something."""
+    return sum(url.endswith('queue/join') or '/queue/join?' in url for url in page.asked)
+
+
+def _assert_equal(value: object, expected: object) -> None:
+    assert value == expected
+
+
+def test_numbers_out_of_range_become_the_nearest(visit, model):
+    page = visit()
+    panel = open_tab(page, 'Sample')
+    set_number(panel, 10_000)
+    eventually(lambda: _assert_in('images must be from 1 to 50, got 10000: 50 is taken', toasts(page)), page)
+    eventually(shows(page, 'samples', sample(model, 50, seed=0), 10), page)
+    set_number(panel, 4)
+    truncation = panel.locator('input[type=number][aria-label*="Truncation"]')
+    truncation.fill('0')
+    truncation.press('Tab')
+    eventually(lambda: _assert_in('truncation must be from 0.1 to 3, got 0: 0.1 is taken', toasts(page)), page)
+    eventually(shows(page, 'samples', sample(model, 4, seed=0, truncation=0.1), 2), page)
+    assert truncation.input_value() == '0.1'
+    eventually(lambda: _assert_equal(toasts(page), ''), page)  # they go away
+
+
+def toasts(page) -> str:
+    """The messages that are shown."""
+    return ' '.join(page.locator('.toast-body').all_inner_texts())
 
 
 def _frame(page) -> np.ndarray:
@@ -244,7 +293,7 @@ def test_two_checkpoints_side_by_side(visit, model, experiment):
     eventually(shows(page, 'compared-left', sample(model, labels=label, seed=9), 5), page)
     eventually(shows(page, 'compared-right', sample(other, labels=label, seed=9), 5), page)
     pick(panel, 'Left', 'iter_10')
-    panel.get_by_text('as trained').last.click()
+    panel.get_by_text('raw weights').last.click()
     eventually(shows(page, 'compared-left', sample(other, labels=label, seed=9), 5), page)
     eventually(shows(page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 5), page)
 
@@ -264,10 +313,7 @@ def test_mistakes_are_answered_and_do_no_harm(visit, demo, model, experiment):
     page = visit()
     panel = open_tab(page, 'Sample')
     enter(panel, 'Seed', -3)
-    toast = page.locator('.toast-body')
-    eventually(lambda: _assert_in('seed must be a whole number from 0', toast.inner_text()), page)
-    set_number(panel, 10_000)
-    eventually(lambda: _assert_in('from 1 to 50, got 10000', toast.inner_text()), page)
+    eventually(lambda: _assert_in('seed must be a whole number from 0', toasts(page)), page)
     assert 'Traceback' not in page.content() and page.locator('#samples img').is_visible(), 'the samples stay'
 
     good = [[1], 2, 3, 0.5, 'ema']

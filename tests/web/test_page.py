@@ -52,6 +52,26 @@ def test_a_model_is_used_by_one_visitor_at_a_time(blocks, monkeypatch):
     assert len(most) == 3 * 4 and max(most) == 1, 'a sampling looks, too'
 
 
+@pytest.mark.parametrize(
+    'classes, number, caption',
+    [
+        ([], 40, '40 samples of seed 5, classes drawn at random.'),
+        ([3], 16, '16 of class cat. Seed 5.'),
+        ([3, 8], 8, '8 of each class, from top to bottom: cat, ship. Seed 5.'),
+        ([3, 8], 16, '16 of each class, 2 rows a class: cat, ship. Seed 5.'),
+        ([3, 8, 1], 1, '1 of each class, row by row: cat, ship, automobile. Seed 5.'),
+    ],
+)
+def test_what_a_grid_shows_is_told(blocks, classes, number, caption):
+    assert handler(blocks, 'sample').fn(classes, number, 5, 3, 'ema')[2] == caption
+
+
+def test_drawn_classes_are_told_image_by_image(blocks):
+    grid, _, caption, *_ = handler(blocks, 'sample').fn([], 16, 5, 3, 'ema')
+    names = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
+    assert caption == f'16 samples of seed 5; classes, row by row: {", ".join(names[label] for label in grid.label)}.'
+
+
 def test_few_images_at_a_time(tmp_path, monkeypatch, plain_experiment):
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
     checkpoints = Checkpoints(plain_experiment.config, plain_experiment.checkpoint)
