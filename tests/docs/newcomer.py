@@ -5,7 +5,7 @@ Commands are run as they stand on the page. What is small is the world that they
 * the demo, the training on CIFAR-10 and the one on ImageNet are configs of the same names that inherit the real ones and state
   tiny networks, two iterations and few samples; Tero Karras' Inception is a stand-in of the same interface;
 * ``data/`` has a CIFAR-10, an ImageNet and a folder of photos with a few images each;
-* a training's last checkpoint is also there as ``iter_900.pth``;
+* a training's last checkpoint is also there as ``iter_900.pth`` and as ``iter_1000000.pth``;
 * launchers find a ``python`` and an ``srun`` that say what they were called with, which torchrun's own parser reads; then two
   processes run the tool, whatever number of GPUs the page says, once for all launchers that start the same;
 * ``make`` says what it would run (``--dry-run``), which is run then. Its installation is what tests/packaging is about.
@@ -162,7 +162,8 @@ class Newcomer:
     def _check(self, ended: subprocess.CompletedProcess, what: object) -> str:
         assert ended.returncode == 0, f'{what}\nended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}'
         for checkpoint in [*self.folder.glob('work_dirs/*/iter_2.pth'), *self.folder.glob('digits/iter_2.pth')]:
-            shutil.copy(checkpoint, checkpoint.with_name('iter_900.pth'))
+            for name in ('iter_900.pth', 'iter_1000000.pth'):
+                shutil.copy(checkpoint, checkpoint.with_name(name))
         return ended.stdout
 
     def _source(self, command: Command) -> str:

@@ -16,13 +16,14 @@ def newcomer(tmp_path, imagenet_root, cifar_root, inception_file) -> Newcomer:
 def test_the_readme_from_top_to_bottom(newcomer):
     said = '\n'.join(newcomer.follow(ROOT / 'README.md'))
     folder = newcomer.folder
-    for picture in ('digits.png', 'attention.png', 'curves.png', 'studiogan.png', 'samples.png'):
+    pictures = [f'work_dirs/{name}.png' for name in ('digits', 'attention', 'three', 'curves', 'studiogan')]
+    for picture in (*pictures, 'samples.png'):
         assert (folder / picture).read_bytes().startswith(b'\x89PNG'), picture
-    for checkpoint in ('studiogan.pth', 'mmagic.pth', 'work_dirs/demo/iter_2.pth', 'work_dirs/photos/iter_2.pth'):
-        assert (folder / checkpoint).is_file(), checkpoint
-    assert len(list(folder.glob('back_to_studiogan/model=*.pth'))) == 2
-    assert set(json.loads((folder / 'metrics.json').read_text())) >= {'IS-digits/is', 'FID-digits/fid'}
-    assert len(list(folder.glob('samples/*/*.png'))) == 500
+    for checkpoint in ('studiogan', 'mmagic', 'demo/iter_2', 'photos/iter_2'):
+        assert (folder / 'work_dirs' / f'{checkpoint}.pth').is_file(), checkpoint
+    assert len(list(folder.glob('work_dirs/back_to_studiogan/model=*.pth'))) == 2
+    assert set(json.loads((folder / 'work_dirs/metrics.json').read_text())) >= {'IS-digits/is', 'FID-digits/fid'}
+    assert len(list(folder.glob('work_dirs/samples/*/*.png'))) == 500
     assert (folder / 'work_dirs/inception_pkl/mine.pkl').is_file()
     assert 'FID-thumbnails/fid' in said and 'MeanDistance-thumbnails/distance' in said
     assert 'nothing is wrong with it' in said
