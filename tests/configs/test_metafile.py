@@ -119,7 +119,7 @@ def test_the_model_page_has_every_row(row):
     assert all(value in [float(cell) for cell in cells if cell.replace('.', '').isdigit()] for value in row_scores(entry))
     assert entry.get('Training Log', '') in line
     if 'Checkpoint Iteration' in entry['Metadata']:
-        assert f'{entry["Metadata"]["Checkpoint Iteration"]:,}'.replace(',', ' ') in line
+        assert f'{entry["Metadata"]["Checkpoint Iteration"]:,}'.replace(',', '\N{NO-BREAK SPACE}') in line
 
 
 def row_scores(entry: dict) -> list[float]:
