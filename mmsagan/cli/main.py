@@ -34,7 +34,7 @@ by its file or, if it is one of this package, by its name. Several GPUs:
 
   torchrun --nproc_per_node=8 -m mmsagan train CONFIG --launcher pytorch
 
-exit codes: 0 done; 1 a bug, or findings of check-data; 2 something that you can mend, and the
+exit codes: 0 done; 1 a bug, or findings of check-data; 2 something you can fix, and the
 message says how; 75 a training was told to stop and has saved its state; 130 Ctrl-C"""
 USER_ERROR, INTERRUPTED = 2, 130
 

@@ -140,8 +140,8 @@ def _writing(folder: Path) -> Iterator[Path]:
         raise ConfigError(f'{folder} is being written by another process; wait for it, or choose another --out') from error
     except OSError as error:
         raise ConfigError(
-            f'{folder} cannot be written: {error.strerror or error}; mend that and run the same command again, it goes on '
-            'where it was'
+            f'{folder} cannot be written: {error.strerror or error}; fix that and run the same command again: it '
+            'continues where it was'
         ) from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(

@@ -317,7 +317,7 @@ def test_a_disk_that_gets_full(tmp_path, source, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(packing, 'to_disk', full)
-        with pytest.warns(UserWarning), pytest.raises(ConfigError, match='No space left on device; mend that and run the same'):
+        with pytest.warns(UserWarning), pytest.raises(ConfigError, match='No space left on device; fix that and run the same'):
             pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
     pack(source, tmp_path / 'out')
     assert content(tmp_path / 'out') == whole
