@@ -2,8 +2,10 @@
 
 import functools
 import math
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -19,6 +21,8 @@ from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.handlers import picture_name
 from mmsagan.web.requests import NO_TRUNCATION, short
 
+SECONDS_KEPT = 3600  # of pictures that have been shown
+_OFFERED = 'offered-'
 # One wish at a time, whoever has it; of those that a visitor has while his last one is not done, the newest.
 _QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
 _SAME = 'value => value'
@@ -52,9 +56,19 @@ class Site:
         """The first checkpoint's."""
         return self.checkpoints.model()
 
+    def show(self, picture: np.ndarray) -> str:
+        """Writes a picture that the page shows, and gives its path.
+
+        Gradio would give equal pictures the same file and write it anew each time, also while a page is reading it.
+        """
+        return self.offer(picture, 'picture')
+
     def offer(self, picture: np.ndarray, *name: object) -> str:
         """Writes a picture for a visitor to download, and gives its path; its name is made of the words given."""
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / picture_name(*name)
+        for old in self.folder.glob(f'{_OFFERED}*'):  # Gradio serves a copy, which it removes itself
+            if time.time() - old.stat().st_mtime > SECONDS_KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+        path = Path(tempfile.mkdtemp(prefix=_OFFERED, dir=self.folder)) / picture_name(*name)
         path.write_bytes(encode_png(picture))
         return str(path)
 

@@ -10,13 +10,13 @@ from mmsagan.models.attention_maps import attention_layers
 from mmsagan.web.blocks import QuietBlocks
 from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.classes import class_choices
-from mmsagan.web.controls import Site
+from mmsagan.web.controls import SECONDS_KEPT, Site
 from mmsagan.web.handlers import attention_of, describe_model, sample_grid
 from mmsagan.web.requests import Look, SampleRequest
 from mmsagan.web.tabs import CompareTab, InterpolateTab, SampleTab
 
 _WAITING = 64  # visitors in the queue
-_SECONDS_BETWEEN_CLEANINGS, _SECONDS_KEPT = 600, 3600  # of the pictures that have been shown
+_SECONDS_BETWEEN_CLEANINGS = 600
 
 
 def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 100) -> gr.Blocks:
@@ -33,7 +33,7 @@ def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 1
     model = checkpoints.model()
     choices = class_choices(model.cfg, model.num_classes)
     site = Site(checkpoints, choices, find_layers(model), Path(folder), max_images)
-    kept = (_SECONDS_BETWEEN_CLEANINGS, _SECONDS_KEPT)
+    kept = (_SECONDS_BETWEEN_CLEANINGS, SECONDS_KEPT)
     with QuietBlocks(title='MMSAGAN', analytics_enabled=False, delete_cache=kept) as page:
         gr.HTML(_header(site))
         with gr.Tab('Sample'):

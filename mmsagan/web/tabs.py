@@ -72,7 +72,8 @@ class SampleTab:
         picture = grid.draw()
         download = site.offer(picture, site.checkpoints.first, f'seed{request.seed}')
         panels = self._show_attention(grid, 0, *salient_pixel(grid)) if site.layers else []
-        return [grid.without_images(), grid.layout.enlarge(picture), describe_samples(site, request, grid), download, *panels]
+        shown = site.show(grid.layout.enlarge(picture))
+        return [grid.without_images(), shown, describe_samples(site, request, grid), download, *panels]
 
     def look(self, grid: Grid | None, event: gr.EventData) -> list | dict:
         """Shows what is attended to from the pixel that was clicked; between the images, nothing happens."""
@@ -85,12 +86,12 @@ class SampleTab:
         what = '' if grid.label is None else f', class {self.site.choices[int(grid.label[index])][0]}'
         panels = [
             f'**Attention** from pixel ({x}, {y}) of image {index + 1}{what}. Click another one.',
-            attention.image,
+            self.site.show(attention.image),
             'image',
         ]
         for layer, picture in attention.layers.items():
             panels += [
-                picture,
+                self.site.show(picture),
                 f'layer {layer}: the brightest spot gets {attention.peaks[layer]:.1f} times the average attention',
             ]
         return panels
@@ -167,7 +168,7 @@ class InterpolateTab:
             f'<div class="frame" role="img" aria-label="the step chosen" style="--frames: {len(frames)}; '
             f"background-image: url('{film(frames)}')\"></div>"
         )
-        return frame, layout.enlarge(picture), f'All {len(frames)} steps, row by row.', download
+        return frame, site.show(layout.enlarge(picture)), f'All {len(frames)} steps, row by row.', download
 
 
 class CompareTab:
@@ -230,4 +231,4 @@ class CompareTab:
         looks = [read_look(truncation, None if weights == 'ema' else weights) for weights in (left_model, right_model)]
         grids = compare_grids(*models, request, *looks)
         download = site.offer(side_by_side(*(grid.draw() for grid in grids)), left, right, f'seed{request.seed}')
-        return *(grid.layout.enlarge(grid.draw()) for grid in grids), download
+        return *(site.show(grid.layout.enlarge(grid.draw())) for grid in grids), download
