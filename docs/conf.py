@@ -11,8 +11,8 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from mmsagan import __version__
 from mmsagan.utils import register_all_modules
-from mmsagan.version import __version__
 
 project = 'MMSAGAN'
 copyright = 'the authors of MMSAGAN; Apache 2.0'  # noqa: A001 (Sphinx's name)

@@ -1,8 +1,9 @@
 """MMSAGAN: Self-Attention GANs as an OpenMMLab project."""
 
-from mmsagan import _hub
-from mmsagan.version import __version__
+from mmengine.config.utils import MODULE2PACKAGE
 
-_hub.install()
-
+__version__ = '0.1.0'
 __all__ = ['__version__']
+
+# Lets MMEngine's hub and ``_base_ = 'mmsagan::...'`` find the configs of this package.
+MODULE2PACKAGE.setdefault('mmsagan', 'mmsagan')

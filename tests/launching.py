@@ -21,7 +21,6 @@ from torch.distributed import TCPStore
 ROOT = Path(__file__).parent.parent
 _PRELOADED = ['pytest', 'mmsagan.apis.train', 'mmsagan.apis.test', 'mmsagan.apis.export', 'mmsagan.apis.series']
 _PRELOADED += [
-    'mmsagan.analysis.benchmarks',
     'mmsagan.visualization',
     'tensorboard',
     'torch.utils.tensorboard',

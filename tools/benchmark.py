@@ -19,7 +19,7 @@ from mmsagan.analysis.benchmarks.suite import AGAINST, DEFAULT_CONFIG, SUBJECTS,
 from mmsagan.analysis.hardware import PRECISIONS
 from mmsagan.analysis.measuring import MIN_ROUNDS
 from mmsagan.analysis.workloads import measurements_table, write_measurements
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.utils.files import check_writable
 
 

@@ -4,9 +4,9 @@
 import argparse
 import json
 
-from mmsagan.apis.cli import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.apis.report import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
+from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.evaluation import FlatImageFolder, RealImages
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable, write_output

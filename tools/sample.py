@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_launcher, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.processes import find_device, join_processes, watch_processes
 from mmsagan.apis.sample_files import check_output, write_samples
 from mmsagan.apis.sample_set import parse_classes, plan_samples
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_launcher, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 
 

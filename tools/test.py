@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.apis.processes import watch_processes
 from mmsagan.apis.report import results_table
 from mmsagan.apis.test import evaluate_from_config
 from mmsagan.apis.zoo import resolve_config, resolve_weights
+from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.utils.files import check_writable, write_output
 

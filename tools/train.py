@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.cli import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.apis.processes import watch_processes
 from mmsagan.apis.train import (
     allow_tf32,
@@ -21,6 +20,7 @@ from mmsagan.apis.train import (
     without_evaluation,
 )
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.engine.runner import AUTO
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.sample_set import SampleSet, parse_classes, plan_samples
+from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.models import ConditionalGAN
 from mmsagan.visualization import attention_figure, check_attention_figure
 

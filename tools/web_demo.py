@@ -7,9 +7,9 @@ it offers to compare those that the training has left in the first one's folder.
 
 import argparse
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.server import check_gradio, open_port, serve
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmsagan import __version__
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable, nearest_folder
-from mmsagan.version import __version__
 
 # Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other sizes than that.
 TRACED_BATCH_SIZE = 2

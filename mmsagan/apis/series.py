@@ -16,8 +16,7 @@ from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config
 from mmsagan.engine.logs import Curve, find_names, is_result, read_curves
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.shipped import shipped_root
-from mmsagan.utils.files import write_output
+from mmsagan.utils.files import shipped_root, write_output
 
 Panels = dict[str, dict[str, Curve]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from mmsagan.errors import ConfigError
-from mmsagan.shipped import shipped_root
+from mmsagan.utils.files import shipped_root
 
 
 @dataclass(frozen=True)

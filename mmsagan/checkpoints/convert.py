@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmsagan import __version__
 from mmsagan.checkpoints import formats, studiogan
 from mmsagan.checkpoints.architecture import describe, part_of
 from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
@@ -14,7 +15,6 @@ from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local, s
 from mmsagan.checkpoints.saving import save_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.utils.files import check_writable
-from mmsagan.version import __version__
 
 # What StudioGAN's loader asks of a discriminator's file, and the values of a run that has not begun.
 _STUDIOGAN_TRAINING = dict(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmsagan import __version__
 from mmsagan.checkpoints.architecture import part_of
 from mmsagan.checkpoints.behaviour import model_text
 from mmsagan.checkpoints.content import meta_of, tensors_of
@@ -11,7 +12,6 @@ from mmsagan.checkpoints.loading import load_from_local
 from mmsagan.checkpoints.saving import checkpoint_bytes, format_by_name
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.files import check_writable, write_output
-from mmsagan.version import __version__
 
 
 def publish(

@@ -1,1 +1,1 @@
-"""The command ``mmsagan``: one front door to the scripts in ``tools/``. It imports PyTorch only when a command runs."""
+"""The command ``mmsagan``, and what the scripts in ``tools/`` share."""

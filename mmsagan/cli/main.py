@@ -1,22 +1,52 @@
-"""What happens when ``mmsagan`` is called."""
+"""The command ``mmsagan``: one front door to the scripts in ``tools/``. It imports PyTorch only when a command runs."""
 
 import difflib
-import importlib.util
 import platform
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
 
-from mmsagan.cli.commands import COMMANDS, GROUPS, NAMES, Command
+from mmsagan import __version__
 from mmsagan.errors import ConfigError
-from mmsagan.shipped import shipped_root
-from mmsagan.version import __version__
+from mmsagan.utils.files import shipped_root
+
+# By title of the overview: name of a command -> its script, relative to tools/, and a summary.
+GROUPS = {
+    'train and evaluate': {
+        'train': ('train.py', 'train the experiment that a config describes, or resume it'),
+        'test': ('test.py', "score a checkpoint: IS, FID and the config's other metrics"),
+        'series': ('misc/run_series.py', 'train several configs with the same seeds, for one table and one figure'),
+        'plot': ('analysis_tools/plot_metrics.py', 'plot scores and losses of one or more runs'),
+    },
+    'look at a model': {
+        'sample': ('sample.py', 'draw samples: a grid, a folder of PNGs, or one .npz file'),
+        'class-grids': ('analysis_tools/class_grids.py', 'draw samples by class, with names and intra-FIDs'),
+        'attention': ('visualize_attention.py', 'draw the maps of the attention layers'),
+        'web': ('web_demo.py', 'all of this in the browser: samples, attention, interpolation'),
+    },
+    'checkpoints': {
+        'convert': ('model_converters/convert.py', 'convert from StudioGAN, MMGeneration and MMagic, and to StudioGAN'),
+        'publish': ('model_converters/publish_model.py', 'strip a checkpoint of what only its training needs'),
+        'export': ('deployment/export.py', 'write the generator as ONNX, pt2 or TorchScript'),
+    },
+    'images and statistics': {
+        'check-data': ('misc/check_data.py', 'read every image of a data set and report what is wrong'),
+        'pack': ('dataset_converters/pack_images.py', 'decode and resize a data set once, for fast training'),
+        'statistics': ('utils/inception_stat.py', 'extract the statistics of real images for FID'),
+        'evaluate': ('evaluate_images.py', 'score a folder of images from any source'),
+    },
+    'configs and speed': {
+        'print-config': ('misc/print_config.py', 'print a config with all that it inherits, and check it'),
+        'flops': ('analysis_tools/get_flops.py', 'count parameters and FLOPs, layer by layer'),
+        'benchmark': ('benchmark.py', 'measure speed against the reference implementation'),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 USAGE = """\
 usage: mmsagan COMMAND [ARGUMENTS]
-       mmsagan COMMAND --help      what a command takes, with examples
+       mmsagan COMMAND --help      arguments of a command, with examples
        mmsagan --version           versions, device, and where configs and tools are
 """
 OVERVIEW = """\
@@ -30,98 +60,62 @@ examples:
   mmsagan sample sagan_32_mnist_b64x1 digits/iter_900.pth --out digits.png
 
 The first learns handwritten digits on a CPU in minutes, the second draws some. A config is given
-by its file or, if it is one of this package, by its name. Several GPUs:
+by its file or, if it belongs to this package, by its name. Several GPUs:
 
   torchrun --nproc_per_node=8 -m mmsagan train CONFIG --launcher pytorch
 
-exit codes: 0 done; 1 a bug, or findings of check-data; 2 something you can fix, and the
-message says how; 75 a training was told to stop and has saved its state; 130 Ctrl-C"""
-USER_ERROR, INTERRUPTED = 2, 130
+exit codes: 0 done; 1 a bug, or findings of check-data; 2 an error that you can fix, and the
+message says how; 75 training was stopped and has saved its state; 130 Ctrl-C"""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and exits with its code.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command, which exits with its own code.
 
     Args:
-        arguments: What stands after ``mmsagan``; default: this process's.
+        arguments: Arguments after ``mmsagan``; defaults to those of this process.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        print(overview(), file=sys.stderr)
-        sys.exit(USER_ERROR)
-    name, *rest = arguments
-    if name in ('-h', '--help', 'help'):
-        print(overview())
-        sys.exit(0)
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['']
+    if name in ('', '-h', '--help', 'help'):
+        width = max(map(len, COMMANDS))
+        commands = '\n\n'.join(
+            '\n'.join([f'{title}:', *(f'  {name:{width}}  {summary}' for name, (_, summary) in group.items())])
+            for title, group in GROUPS.items()
+        )
+        print(OVERVIEW.format(usage=USAGE, commands=commands), file=sys.stdout if name else sys.stderr)
+        sys.exit(0 if name else ConfigError.exit_code)
     if name == '--version':
         print(versions())
         sys.exit(0)
     if name not in COMMANDS:
-        print(f'{USAGE}\nerror: {unknown(name)}', file=sys.stderr)
-        sys.exit(USER_ERROR)
-    run_command(COMMANDS[name], rest)
-
-
-def overview() -> str:
-    """The text of ``mmsagan --help``: all commands, a line each."""
-    width = max(map(len, COMMANDS))
-    groups = [
-        '\n'.join([f'{title}:', *(f'  {command.name:{width}}  {command.summary}' for command in group)])
-        for title, group in GROUPS.items()
-    ]
-    return OVERVIEW.format(usage=USAGE, commands='\n\n'.join(groups))
+        # The scripts' own names are understood, too.
+        names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **{name: name for name in COMMANDS}}
+        close = difflib.get_close_matches(Path(name).name.removesuffix('.py'), [*names, '--help', '--version'], n=2)
+        close = list(dict.fromkeys(names.get(match, match) for match in close))
+        hint = f'did you mean {" or ".join(close)}?' if close else 'mmsagan --help lists the commands'
+        print(f'{USAGE}\nerror: there is no command {name!r}; {hint}', file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+    script = shipped_root() / 'tools' / COMMANDS[name][0]
+    if not script.is_file():
+        print(f'error: {script} does not exist: the installation is incomplete; reinstall mmsagan', file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+    sys.argv = [f'mmsagan {name}', *rest]
+    try:
+        tool = runpy.run_path(str(script), run_name='mmsagan_tool')
+        from mmsagan.cli.tool import run_tool
+    except KeyboardInterrupt:  # while PyTorch is imported, which takes seconds
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+    run_tool(tool['main'])
 
 
 def versions() -> str:
-    """The text of ``mmsagan --version``: what a report of a problem should state."""
+    """The text of ``mmsagan --version``: what to include in a bug report."""
     # Imported here, since they take seconds that no other text of this module needs.
     import mmengine
     import torch
 
-    device = 'CPU'
-    if torch.cuda.is_available():
-        device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
+    device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}' if torch.cuda.is_available() else 'CPU'
     return (
         f'mmsagan {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, '
         f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}'
     )
-
-
-def unknown(name: str) -> str:
-    """What to say of a command that there is not."""
-    known = [*NAMES, '--help', '--version']
-    wanted = Path(name).name.removesuffix('.py')
-    close = dict.fromkeys(NAMES.get(match, match) for match in difflib.get_close_matches(wanted, known, n=2))
-    hint = f'did you mean {" or ".join(close)}?' if close else 'mmsagan --help lists the commands'
-    return f'there is no command {name!r}; {hint}'
-
-
-def run_command(command: Command, arguments: Sequence[str]) -> NoReturn:
-    """Runs a command's script in this process, and exits as the script does."""
-    sys.argv = [f'mmsagan {command.name}', *arguments]
-    try:
-        tool = load_tool(command.script)
-        from mmsagan.apis.cli import run_tool
-    except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:  # while PyTorch is imported, which takes seconds
-        print('interrupted', file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    run_tool(tool.main)
-
-
-def load_tool(script: str) -> ModuleType:
-    """Imports a script of ``tools/``, which then is not run yet: its ``main`` is.
-
-    Raises:
-        ConfigError: It is not there.
-    """
-    path = shipped_root() / 'tools' / script
-    if not path.is_file():
-        raise ConfigError(f'{path} does not exist: the installation is incomplete, install mmsagan again')
-    spec = importlib.util.spec_from_file_location('mmsagan_tool', path)
-    assert spec is not None and spec.loader is not None  # it ends with .py
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool

@@ -21,6 +21,7 @@ import numpy as np
 import PIL
 from filelock import FileLock, Timeout
 
+from mmsagan import __version__
 from mmsagan.datasets.base import ClassImageDataset, UnreadableImageError
 from mmsagan.datasets.duplicates import same_images, tell_duplicates
 from mmsagan.datasets.packed import IMAGES, JOURNAL, LABELS, LAYOUTS, RECIPE, SIZES, Job, Recipe
@@ -30,7 +31,6 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.files import nearest_folder, write_atomically
 from mmsagan.utils.progress import progress_bar
 from mmsagan.utils.workers import in_order
-from mmsagan.version import __version__
 
 LOCK = 'packing.lock'
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
 import os
 import re
@@ -90,3 +90,21 @@ def check_writable(path: str | Path) -> None:
 def nearest_folder(path: str | Path) -> Path:
     """The nearest folder above a file that is there already."""
     return next(parent for parent in Path(path).absolute().parents if parent.exists())
+
+
+# ----------------------------------------------------------------------------------------------------------- package files
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def shipped_root() -> Path:
+    """The folder of ``model-index.yml``, ``configs`` and ``tools``: ``mmsagan/.mim`` of an installation, else the repository.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    for folder in (PACKAGE / '.mim', PACKAGE.parent):
+        if (folder / 'model-index.yml').is_file():
+            # An editable install has links to the repository.
+            return (folder / 'model-index.yml').resolve().parent
+    raise ConfigError(f'{PACKAGE / ".mim"} has no model-index.yml: the installation is incomplete; reinstall mmsagan')

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mmsagan
 from mmsagan.errors import ConfigError
-from mmsagan.shipped import shipped_root
+from mmsagan.utils.files import shipped_root
 
 _BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 _SECONDS_TO_START, _SECONDS_TO_END = 120, 20

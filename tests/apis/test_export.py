@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+from mmsagan import __version__
 from mmsagan.apis import export, export_formats
 from mmsagan.apis.export import export_generator
 from mmsagan.apis.inference import init_model
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
-from mmsagan.version import __version__
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = {'onnx': 'generator.onnx', 'torchscript': 'generator.pt', 'pt2': 'generator.pt2'}

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mmsagan import shipped
 from mmsagan.apis.zoo import list_models, resolve_config, resolve_model, resolve_weights
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
-from mmsagan.shipped import shipped_root
+from mmsagan.utils import files
+from mmsagan.utils.files import shipped_root
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = 'sagan_32_woReLUinplace_cifar10_b64x1'
@@ -94,12 +94,12 @@ def test_the_files_of_a_checkout_and_of_an_installation(tmp_path, monkeypatch, p
     root.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / 'model-index.yml', root)
     shutil.copytree(ROOT / 'configs', root / 'configs')
-    monkeypatch.setattr(shipped, '_PACKAGE', tmp_path / 'mmsagan')
+    monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
     assert shipped_root() == root.resolve() and resolve_config(NAME).is_relative_to(root.resolve())
 
 
 def test_an_incomplete_installation(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, '_PACKAGE', tmp_path / 'mmsagan')
+    monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
     with pytest.raises(ConfigError, match='has no model-index.yml.*install mmsagan again'):
         list_models()
     (tmp_path / 'model-index.yml').write_text('Import: [configs/sagan/metafile.yml]')

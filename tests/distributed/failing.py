@@ -15,8 +15,8 @@ import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
 
-from mmsagan.apis.cli import run_tool
 from mmsagan.apis.processes import join_processes, watch_processes
+from mmsagan.cli.tool import run_tool
 from mmsagan.errors import DataError
 from mmsagan.registry import HOOKS
 

@@ -173,7 +173,7 @@ class Newcomer:
     def _pip(self, command: Command) -> str:
         """tests/packaging installs the wheel into an environment of its own, and runs it there."""
         assert command.words == ('pip', 'install', '.')
-        assert 'def test_the_wheel_' in (ROOT / 'tests' / 'packaging' / 'test_wheel.py').read_text()
+
         return ''
 
     def _make(self, command: Command) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from documentation import ROOT
 
-from mmsagan.version import __version__
+from mmsagan import __version__
 
 FORMS = sorted(path for path in (ROOT / '.github' / 'ISSUE_TEMPLATE').glob('*.yml') if path.name != 'config.yml')
 # What GitHub asks of each kind of element.

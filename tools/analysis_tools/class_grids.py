@@ -11,11 +11,11 @@ import torch
 
 from mmsagan.apis import init_model
 from mmsagan.apis.class_names import class_names
-from mmsagan.apis.cli import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.apis.intra_fid import read_intra_fid
 from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.sample_set import parse_classes, plan_samples
+from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.errors import ConfigError
 from mmsagan.visualization import class_grid
 

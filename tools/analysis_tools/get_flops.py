@@ -15,8 +15,8 @@ from mmengine.config import Config
 
 from mmsagan.analysis.flops import LayerFlops, layer_flops, training_flops
 from mmsagan.analysis.tables import text_table
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 

@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.apis.pictures import check_picture, write_picture
+from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.engine.logs import find_names, is_result, read_curves, run_name
 from mmsagan.errors import ConfigError
 from mmsagan.visualization import curves_figure

@@ -8,8 +8,8 @@ that had finished compares the files with their checksums. The data set type Pac
 import argparse
 import os
 
-from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import ClassImageDataset, ImageFolder
 from mmsagan.datasets.packed import LAYOUTS, RECIPE
 from mmsagan.datasets.packing import INTERPOLATIONS, pack_dataset

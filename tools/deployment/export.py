@@ -3,10 +3,10 @@
 
 import argparse
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.export import ExportedGenerator, check_export_arguments, export_generator
 from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS
 from mmsagan.apis.inference import init_model
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 
 USAGE = {
     'onnx': (

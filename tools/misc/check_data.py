@@ -9,8 +9,8 @@ code is 0 if there is nothing of the kind, 1 if there is, and 2 if the data set 
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.data_check import check_data
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.utils.workers import available_cores
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmsagan.apis import init_model
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation.images import ImageSource

@@ -3,8 +3,8 @@
 
 import argparse
 
-from mmsagan.apis.cli import add_cfg_options, run_tool, tool_parser
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_cfg_options, run_tool, tool_parser
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config, is_for_evaluation_only
 

@@ -7,10 +7,10 @@ A series that was stopped goes on where it was when it is called again, also wit
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.apis.pictures import write_picture
 from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import curves_figure
 from mmsagan.visualization.figures import to_bytes

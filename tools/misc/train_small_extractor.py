@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmsagan.apis.cli import at_least, run_tool, tool_parser
+from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
 from mmsagan.evaluation import DigitsExtractor, FashionExtractor
 from mmsagan.evaluation.extractors import SmallClassifier

@@ -10,9 +10,9 @@ Every tool that takes a checkpoint takes all these formats as they are; this one
 
 import argparse
 
-from mmsagan.apis.cli import at_least, run_tool, tool_parser
 from mmsagan.apis.conversion import conversion_summary, export_summary
 from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan
+from mmsagan.cli.tool import at_least, run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:

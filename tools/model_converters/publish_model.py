@@ -3,8 +3,8 @@
 
 import argparse
 
-from mmsagan.apis.cli import run_tool, tool_parser
 from mmsagan.checkpoints.publishing import publish
+from mmsagan.cli.tool import run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,9 +7,9 @@ Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz bes
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.cli import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.apis.statistics import image_statistics
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics

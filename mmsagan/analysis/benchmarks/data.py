@@ -17,7 +17,7 @@ from mmsagan.datasets.packing import pack_dataset
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
-from mmsagan.shipped import shipped_root
+from mmsagan.utils.files import shipped_root
 
 JPEGS, PACKED = 'imagenet_128', 'imagenet_packed_128'
 SIZE, LAYOUT = 128, 'short-side'  # what the config PACKED says that it reads

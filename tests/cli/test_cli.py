@@ -1,0 +1,259 @@
+"""The command ``mmsagan`` and what all tools share: help, mistakes, exit codes, options."""
+
+import argparse
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset
+
+from mmsagan import __version__
+from mmsagan.cli import tool
+from mmsagan.cli.main import COMMANDS, main
+from mmsagan.cli.tool import CfgOptions, run_tool, tool_parser
+from mmsagan.errors import DataError, TrainingInterrupted
+from mmsagan.utils import files
+
+TOOLS = Path(__file__).parent.parent.parent / 'tools'
+# Scripts for the developers of this package, which have no command.
+INTERNAL = {'misc/class_agreement.py', 'misc/train_small_extractor.py'}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Calls the command: call(argument, ...) -> exit code, output and errors."""
+    monkeypatch.setenv('COLUMNS', '100')
+    monkeypatch.setattr(sys, 'argv', ['mmsagan'])  # is restored afterwards
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as info:
+            main(arguments)
+        said = capsys.readouterr()
+        return info.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """Creates the command ``toy`` from a body of its ``main``."""
+
+    def make(body: str) -> None:
+        (tmp_path / 'model-index.yml').touch()
+        (tmp_path / 'tools').mkdir()
+        (tmp_path / 'tools' / 'toy.py').write_text(f'import sys\nfrom mmsagan.errors import *\ndef main():\n    {body}\n')
+        monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
+        monkeypatch.setitem(COMMANDS, 'toy', ('toy.py', 'a toy'))
+
+    return make
+
+
+# ----------------------------------------------------------------------------------------------------------- the front door
+
+
+def test_every_script_is_a_command_or_internal(call):
+    scripts = [script for script, _ in COMMANDS.values()]
+    assert sorted([*scripts, *INTERNAL]) == sorted(path.relative_to(TOOLS).as_posix() for path in TOOLS.rglob('*.py'))
+    code, text, _ = call('--help')
+    lines = [line.split(None, 1) for line in text.splitlines() if line.startswith('  ')]
+    assert code == 0 and all([name, summary] in lines for name, (_, summary) in COMMANDS.items())
+    assert call() == (2, '', text)
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_and_examples_of_a_command(name, call, monkeypatch):
+    code, text, _ = call(name, '--help')
+    assert code == 0 and text.startswith(f'usage: mmsagan {name} ')
+    script = runpy.run_path(str(TOOLS / COMMANDS[name][0]))
+    assert script['__doc__'].splitlines()[0] in text
+    examples = text.partition('\nexamples:\n')[2].splitlines()
+    assert examples
+    for line in examples:
+        assert line.startswith(f'  mmsagan {name} ')
+        monkeypatch.setattr(sys, 'argv', shlex.split(line)[1:])
+        script['parse_args']()
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'train {}',
+        'test {} model.pth',
+        'series {} --work-dir series',
+        'sample {} model.pth --out a.png',
+        'class-grids {} model.pth --out a.png',
+        'attention {} model.pth --out a.png',
+        'export {} model.pth --format pt2 --out a.pt2',
+        'check-data {}',
+        'pack --data-cfg {} --out packed',
+        'statistics --data-cfg {}',
+        'print-config {}',
+        'flops {}',
+        'benchmark --config {}',
+    ],
+)
+def test_every_command_finds_configs_by_name(line, call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict={'generator.weight': torch.zeros(1)}), 'model.pth')
+    code, _, errors = call(*line.format('sagan_32_mnist_b64x').split())
+    message = errors.splitlines()[-1]  # MMEngine's logger may write to an earlier test's captured stream
+    assert code == 2 and message.startswith('error: sagan_32_mnist_b64x ') and 'sagan_32_mnist_b64x1' in message
+
+
+@pytest.mark.parametrize(
+    'typed, meant',
+    [('trian', 'train'), ('tools/visualize_attention.py', 'attention'), ('--versoin', '--version'), ('xyzzy', '--help')],
+)
+def test_an_unknown_command(call, typed, meant):
+    code, output, errors = call(typed, '--help')
+    message = errors.splitlines()[-1]
+    assert (code, output) == (2, '') and message.startswith('error: ') and repr(typed) in message and meant in message
+
+
+def test_version(call):
+    code, text, _ = call('--version')
+    assert code == 0 and f'mmsagan {__version__},' in text and f'torch {torch.__version__},' in text
+    assert text.endswith(f'{files.shipped_root()}\n')
+
+
+def test_pytorch_is_not_imported_without_need():
+    code = "import sys\nfrom mmsagan.cli.main import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines()[-1] == 'False'
+
+
+def test_arguments_are_passed_unchanged(call, toy):
+    toy('print(sys.argv)')
+    given = ['--help', '-x', 'a b', '--', 'train']
+    assert call('toy', *given)[1] == f'{["mmsagan toy", *given]}\n'
+    code, _, errors = call('train')
+    assert code == 2 and errors.startswith('error: ') and 'train.py' in errors, 'the toy installation lacks it'
+
+
+# --------------------------------------------------------------------------------------------------------- how a tool ends
+
+
+@pytest.mark.parametrize(
+    'body, code, message',
+    [
+        ('pass', 0, ''),
+        ('return 1', 1, ''),
+        ("raise DataError('no data')", 2, 'error: no data\n'),
+        ("raise TrainingInterrupted('saved')", 75, 'saved\n'),
+        ('raise KeyboardInterrupt', 130, 'interrupted\n'),
+        ('sys.exit(3)', 3, ''),
+    ],
+)
+def test_exit_codes(call, toy, body, code, message):
+    toy(body)
+    assert call('toy') == (code, '', message)
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: 1 // 0)
+
+
+def test_ctrl_c_while_pytorch_is_imported(call, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runpy, 'run_path', interrupted)
+    assert call('train') == (130, '', 'interrupted\n')
+
+
+def test_only_the_first_process_reports_an_interruption(monkeypatch, capsys):
+    monkeypatch.setattr(tool, 'is_main_process', lambda: False)
+
+    def stopped():
+        raise TrainingInterrupted('saved at iteration 5')
+
+    with pytest.raises(SystemExit, match='75'):
+        run_tool(stopped)
+    assert capsys.readouterr().err == ''
+
+
+class Broken(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        raise DataError('the file x.png cannot be read')
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_an_error_of_a_loader_process_is_one_message(num_workers, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(lambda: next(iter(DataLoader(Broken(), num_workers=num_workers))))
+    assert capsys.readouterr().err == 'error: the file x.png cannot be read\n'
+
+
+@pytest.mark.parametrize('has_gpu, wish, expected', [(False, '1', 1), (False, '0', 0), (True, '1', 0)])
+def test_tools_keep_freed_memory_without_a_gpu(monkeypatch, has_gpu, wish, expected):
+    calls = []
+    monkeypatch.setattr(tool, 'is_cuda_available', lambda: has_gpu)
+    monkeypatch.setattr(tool, 'keep_freed_memory', lambda: calls.append(True))
+    monkeypatch.setenv('MMSAGAN_KEEP_MEMORY', wish)
+    with pytest.raises(SystemExit):
+        run_tool(lambda: 0)
+    assert len(calls) == expected
+
+
+def test_a_process_leaves_its_group_when_it_ends(tmp_path, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(tool.atexit, 'register', at_exit.append)
+
+    def join():
+        if not dist.is_initialized():
+            dist.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_tool(join)
+        assert dist.is_initialized(), 'a second tool in the same process needs it'
+    for function in at_exit:
+        function()
+    assert at_exit and not dist.is_initialized()
+
+
+# ----------------------------------------------------------------------------------------------------------------- options
+
+
+def parse_cfg_options(*values: str) -> dict:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions)
+    return parser.parse_args(['--cfg-options', *values]).cfg_options
+
+
+@pytest.mark.parametrize(
+    'value, expected',
+    [
+        ("[{'type':'FID','fake_nums':5},{'type':'IS'}]", [dict(type='FID', fake_nums=5), dict(type='IS')]),
+        ("{'a':(1,2)}", dict(a=(1, 2))),
+        ('[a,b]', ['a', 'b']),
+        ('0.5', 0.5),
+    ],
+)
+def test_config_options(value, expected):
+    assert parse_cfg_options(f'key={value}') == dict(key=expected)
+
+
+@pytest.mark.parametrize('value', ['key', "key=[dict(type='FID', fake_nums=5)]"])
+def test_an_unreadable_config_option(value, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        parse_cfg_options(value)
+    assert '--cfg-options' in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('arguments', [['--wrok-dir', 'x'], ['--wrok-dir=x']])
+def test_a_misspelt_option(capsys, arguments):
+    parser = tool_parser('A tool.')
+    parser.add_argument('--work-dir')
+    with pytest.raises(SystemExit, match='2'):
+        parser.parse_args(arguments)
+    assert capsys.readouterr().err.endswith('did you mean --work-dir?\n')
