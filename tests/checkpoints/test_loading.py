@@ -177,7 +177,7 @@ def test_which_names_hold_a_sum(url, found):
 def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     # A port of this machine on which nothing listens.
-    with pytest.raises(CheckpointError, match=f'put the file to {tmp_path}.*file.pth'):
+    with pytest.raises(CheckpointError, match=f'{tmp_path}.*file.pth'):
         CheckpointLoader.load_checkpoint('https://127.0.0.1:9/file.pth')
 
 

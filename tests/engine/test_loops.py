@@ -159,7 +159,7 @@ def test_a_missing_inception_file_is_found_before_training(tiny_run, tmp_path, m
 
     monkeypatch.setattr(StyleGANInception, 'url', 'http://127.0.0.1:9/inception.pt')
     cfg = tiny_run(max_iters=2, **{'train_cfg.val_interval': 1})
-    with pytest.raises(DownloadError, match='put the file to'):
+    with pytest.raises(DownloadError, match='inception.pt'):
         train_from_config(cfg)
 
 
