@@ -213,9 +213,7 @@ def training_flops(model: Mapping, batch_size: int, fast: bool | None = None) ->
 
     def update_discriminator() -> None:
         images, labels = torch.empty(batch_size, *shape), torch.zeros(batch_size, dtype=torch.long)
-        # Shared fake images are counted where they are made with a graph, in G's update.
-        fake = (images, labels if gan.num_classes else None) if gan.share_fake else None
-        gan.train_discriminator(images, labels, discriminator, fake)
+        gan.train_discriminator(images, labels, discriminator)
 
     return TrainingFlops(
         discriminator=count_flops(update_discriminator),

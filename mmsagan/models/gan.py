@@ -46,15 +46,11 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         fast: Compute the same functions the fast way: the networks' fast layers, weights and activations channels-last, and D
             judging real and fake images in one pass, with one power iteration. False: the plain way, which is the reference.
             Checkpoints are the same. Networks of another make stay as they are.
-        share_fake: Update G on the fake images that D has just been updated on, as the official code's joint step does, instead
-            of making new ones. It saves a forward pass of G, keeps its graph while D is updated, and changes the training: G's
-            noise is no longer independent of D's.
         compile_cfg: Arguments of ``torch.compile`` for both networks in training, ``{}`` for its defaults; None for no
             compilation.
 
     Raises:
-        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies;
-            or fake images cannot be shared since the networks are not updated in turn.
+        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies.
 
     Example:
         >>> gan = ConditionalGAN(
@@ -78,7 +74,6 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         noise_size: int | None = None,
         ema_config: dict | None = None,
         fast: bool = True,
-        share_fake: bool = False,
         compile_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
@@ -97,12 +92,6 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         self._check_classifier()
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
-        if share_fake and (generator_steps, discriminator_steps) != (1, 1):
-            raise ConfigError(
-                'share_fake=True needs generator_steps=1 and discriminator_steps=1, so that both networks are updated in every '
-                f'iteration; got {generator_steps} and {discriminator_steps}'
-            )
-        self.share_fake = share_fake
         self.fast = fast
         set_fast(self, fast)
         for network in (self.generator, self.discriminator):

@@ -35,60 +35,45 @@ class AlternatingUpdates:
             Losses and mean logits, to be logged.
         """
         real = self.data_preprocessor(data, True)
-        if not self.share_fake:
-            return self._train_both(real, optim_wrapper)
-        # The shared images belong to G's update, which begins with them.
-        with self._undone_if_skipped(optim_wrapper['generator'], 'generator'):
-            fake = self.make_fake_to_share(len(real['inputs']), optim_wrapper['generator'])
-            return self._train_both(real, optim_wrapper, fake)
-
-    def _train_both(
-        self, real: dict, optim_wrapper: OptimWrapperDict, fake: tuple[Tensor, Tensor | None] | None = None
-    ) -> dict[str, Tensor]:
-        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'], fake)
+        log_vars = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
         iteration = self._count_iteration()
         if iteration % self.discriminator_steps == 0:
             updates_before = (iteration // self.discriminator_steps - 1) * self.generator_steps
             for step in range(1, self.generator_steps + 1):
-                log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator'], fake))
+                log_vars.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
                 if self.ema is not None and not was_skipped(optim_wrapper['generator']):
                     self.ema.update(self.generator_ema, unwrap(self.generator), iteration, updates_before + step)
         return log_vars
 
-    def train_discriminator(
-        self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper, fake: tuple[Tensor, Tensor | None] | None = None
-    ) -> dict[str, Tensor]:
+    def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates D once.
 
         Args:
             images: Real images (N, 3, S, S), float in [-1, 1].
             label: Their classes (N,).
             optim_wrapper: D's optimizer.
-            fake: Fake images and their classes, (N, 3, S, S) and (N,); None makes them.
 
         Returns:
             ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and of a classifying D ``loss_disc_class``, the mean
             ``logits_real`` and ``logits_fake``, and ``logits_gap``, by which the first exceeds the second. Of a skipped update
             only what is finite.
         """
-        parts = _num_parts(len(images), optim_wrapper, fake is not None)
+        parts = _num_parts(len(images), optim_wrapper)
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         logs = []
-        with self._undone_if_skipped(optim_wrapper, 'discriminator', *([] if fake else ['generator'])):
+        with self._undone_if_skipped(optim_wrapper, 'discriminator', 'generator'):
             for real, real_label in zip(images.chunk(parts), label.chunk(parts)):
-                logs.append(self._train_discriminator_on_part(real, real_label, optim_wrapper, fake))
+                logs.append(self._train_discriminator_on_part(real, real_label, optim_wrapper))
         logs = _mean_logs(logs)
         logs['logits_gap'] = logs['logits_real'] - logs['logits_fake']
         return _finite(logs) if was_skipped(optim_wrapper) else logs
 
-    def _train_discriminator_on_part(
-        self, real: Tensor, real_label: Tensor, optim_wrapper: OptimWrapper, fake: tuple[Tensor, Tensor | None] | None
-    ) -> dict[str, Tensor]:
+    def _train_discriminator_on_part(self, real: Tensor, real_label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         with optim_wrapper.optim_context(self.discriminator):
             with torch.no_grad():
-                fake_images, fake_label = fake or self._make_fake(unwrap(self.generator), len(real))
+                fake_images, fake_label = self._make_fake(unwrap(self.generator), len(real))
             (real_logits, real_classes), (fake_logits, fake_classes) = self._judge_both(
-                real, real_label, fake_images.detach(), fake_label
+                real, real_label, fake_images, fake_label
             )
             loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
             losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
@@ -100,28 +85,25 @@ class AlternatingUpdates:
         optim_wrapper.update_params(loss)
         return dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
 
-    def train_generator(
-        self, batch_size: int, optim_wrapper: OptimWrapper, fake: tuple[Tensor, Tensor | None] | None = None
-    ) -> dict[str, Tensor]:
+    def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates G once, on ``batch_size`` fake images.
 
         Args:
             batch_size: How many images.
             optim_wrapper: G's optimizer.
-            fake: Images that G has made with a graph, and their classes; None makes them.
 
         Returns:
             ``loss_gen``, and with a classifying D its part ``loss_gen_class``; of a skipped update only what is finite.
         """
-        parts = _num_parts(batch_size, optim_wrapper, fake is not None)
+        parts = _num_parts(batch_size, optim_wrapper)
         # D only passes the gradient on here. Unwrapped, since DDP would wait for gradients of its weights.
         discriminator = unwrap(self.discriminator)
         logs = []
-        undone_if_skipped = self._undone_if_skipped(optim_wrapper, 'discriminator', *([] if fake else ['generator']))
+        undone_if_skipped = self._undone_if_skipped(optim_wrapper, 'discriminator', 'generator')
         with undone_if_skipped, _without_weight_gradients(discriminator):
             for _ in range(parts):
                 with optim_wrapper.optim_context(self.generator):
-                    images, label = fake or self._make_fake(self.generator, batch_size // parts)
+                    images, label = self._make_fake(self.generator, batch_size // parts)
                     logits, classes = _logits_and_classes(discriminator(images, label))
                     loss, losses = self.gan_loss.generator_loss(logits), {}
                     if self.auxiliary_loss is not None:
@@ -152,11 +134,6 @@ class AlternatingUpdates:
         label = self.draw_label(num_samples)
         images = generator(self.draw_noise(num_samples), label=label)
         return images.contiguous(memory_format=self.memory_format(self.discriminator)), label
-
-    def make_fake_to_share(self, batch_size: int, optim_wrapper: OptimWrapper) -> tuple[Tensor, Tensor | None]:
-        """Fake images with a graph, for both updates of an iteration."""
-        with optim_wrapper.optim_context(self.generator):
-            return self._make_fake(self.generator, batch_size)
 
     def _judge_both(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor | None) -> tuple:
         """D's pairs of logits and class logits for real and for fake images."""
@@ -198,11 +175,9 @@ def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _num_parts(batch_size: int, optim_wrapper: OptimWrapper, given: bool = False) -> int:
-    """How many parts an update's batch is done in; ``given`` says that its fake images are there already, all in one."""
+def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
+    """How many parts an update's batch is done in."""
     parts = optim_wrapper._accumulative_counts
-    if given and parts > 1:
-        raise ConfigError('model.share_fake=True does not go together with accumulative_counts; remove one of them')
     if batch_size % parts:
         raise ConfigError(
             f'the batch of {batch_size} images cannot be worked off in accumulative_counts={parts} equal '

@@ -92,7 +92,6 @@ def test_the_switch_decides_alone(gan_config, fast):
     'change, message',
     [
         (dict(generator=None), r'has no generator=dict\(\.\.\.\)'),
-        (dict(share_fake=True, discriminator_steps=1), 'another training.*--against none'),
         (dict(num_classes='three'), 'num_classes must be a whole number'),
         (dict(type='DataPreprocessor', num_classes=None), 'cannot be built'),
     ],
@@ -149,16 +148,6 @@ def test_a_step_updates_both_networks(config):
     step()
     changed = {key.split('.')[0] for key, value in gan.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {'generator', 'discriminator'}
-
-
-def test_a_step_with_shared_fake_images(config):
-    cfg = config()
-    cfg.model.update(share_fake=True, discriminator_steps=1)
-    workload = step_workload(cfg, 'small', 'fp32', 4, Setup(torch.device('cpu'), against_reference=False))
-    passes = recorded(workload.fast).batches
-    cfg.model.share_fake = False
-    apart = step_workload(cfg, 'small', 'fp32', 4, Setup(torch.device('cpu'), against_reference=False))
-    assert len(recorded(apart.fast).batches) > len(passes), 'one forward pass of G less'
 
 
 def test_a_step_of_the_fast_side_alone(config):

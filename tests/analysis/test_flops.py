@@ -108,14 +108,6 @@ def test_training_as_configured(config):
     assert training_flops(dict(config, fast=True), N) == training_flops(config, N) == fast
 
 
-def test_training_with_shared_fake_images(config):
-    in_turn = dict(config, discriminator_steps=1)
-    apart, shared = training_flops(in_turn, N), training_flops(dict(in_turn, share_fake=True), N)
-    norms = spectral_norms(build_counted(config).generator)
-    assert apart.discriminator.total - shared.discriminator.total == N * sum(generator_forward(True).values()) + norms
-    assert apart.generator == shared.generator
-
-
 def test_training_without_classes(config):
     counted = training_flops(dict(config, num_classes=0), N).generator.by_kind
     assert {kind: flops for kind, flops in counted.items() if kind != 'spectral norm'} == update_of_generator(N)

@@ -119,13 +119,6 @@ def test_training_on_one_node(tmp_path, cifar_root, way):
     assert result.stdout.count('trained to iteration 3') == 1
 
 
-def test_training_with_shared_fake_images(tmp_path, cifar_root):
-    options = [*train_options(tmp_path / 'run', cifar_root), 'model.discriminator_steps=1', 'model.share_fake=True']
-    said = train(*options, processes=2)
-    assert_trained(tmp_path / 'run', said, processes=2)
-    assert said.count('trained to iteration 3') == 1
-
-
 def still_options(work_dir, cifar_root, seed: int, iterations: int) -> list[str]:
     """Of a training that leaves the weights as they are."""
     options = ['optim_wrapper.generator.optimizer.lr=0', 'optim_wrapper.discriminator.optimizer.lr=0']

@@ -7,7 +7,6 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmsagan.errors import ConfigError
 from mmsagan.models.layers import set_fast, settle_spectral_norm
 from mmsagan.registry import MODELS
 
@@ -175,65 +174,12 @@ def test_one_power_iteration_an_update(gan_config):
     torch.testing.assert_close(plain.discriminator.decision.weight_u, expected.decision.weight_u)
 
 
-# ------------------------------------------------------------------------------------------------------ shared fake images
+# ---------------------------------------------------------------------------------------------------------- compilation
 
 
 def train_iteration(gan, wrappers):
     data = dict(inputs=torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8), labels=torch.zeros(N, dtype=torch.long))
     return gan.train_step(data, wrappers)
-
-
-def test_sharing_makes_fake_images_once(gan_config):
-    def passes(share):
-        calls = []
-        gan = MODELS.build(gan_config(share_fake=share, discriminator_steps=1))
-        gan.generator.register_forward_hook(lambda *_: calls.append(_))
-        train_iteration(gan, {name: wrapper_without_updates(getattr(gan, name)) for name in ('generator', 'discriminator')})
-        return len(calls)
-
-    assert (passes(False), passes(True)) == (2, 1)
-
-
-def test_sharing_gives_the_gradient_on_those_images(gan_config):
-    """G's gradient is that of -mean D(G(z)) for the noise of D's update, with the D that comes out of it."""
-    gan = MODELS.build(gan_config(share_fake=True, discriminator_steps=1))
-    for layer in gan.modules():  # so that it can be computed a second time
-        layer.training = layer.training and not hasattr(layer, 'weight_u')
-    wrappers = {name: wrapper_without_updates(getattr(gan, name)) for name in ('generator', 'discriminator')}
-    wrappers['discriminator'].optimizer.param_groups[0]['lr'] = 0.1
-    wrappers['generator'].zero_grad = lambda **kwargs: None
-    drawn = []
-    draw_noise = gan.draw_noise
-    gan.draw_noise = lambda count: drawn.append(draw_noise(count)) or drawn[-1]
-    draw_label = gan.draw_label
-    labels = []
-    gan.draw_label = lambda count: labels.append(draw_label(count)) or labels[-1]
-    train_iteration(gan, wrappers)
-    assert len(drawn) == 1
-    got = {key: parameter.grad.clone() for key, parameter in gan.generator.named_parameters()}
-    gan.generator.zero_grad()
-    (-gan.discriminator(gan.generator(drawn[0], label=labels[0]), labels[0]).mean()).backward()
-    expected = {key: parameter.grad for key, parameter in gan.generator.named_parameters()}
-    assert_close(got, expected)
-
-
-@pytest.mark.parametrize('changes', [dict(discriminator_steps=5), dict(generator_steps=2, discriminator_steps=1)])
-def test_sharing_needs_updates_in_turn(gan_config, changes):
-    with pytest.raises(ConfigError, match='share_fake=True needs generator_steps=1 and discriminator_steps=1'):
-        MODELS.build(gan_config(share_fake=True, **changes))
-
-
-def test_sharing_refuses_accumulation(gan_config):
-    gan = MODELS.build(gan_config(share_fake=True, discriminator_steps=1))
-    wrappers = {
-        name: OptimWrapper(torch.optim.SGD(getattr(gan, name).parameters(), lr=0.0), accumulative_counts=2)
-        for name in ('generator', 'discriminator')
-    }
-    with pytest.raises(ConfigError, match='does not go together with accumulative_counts'):
-        train_iteration(gan, wrappers)
-
-
-# ---------------------------------------------------------------------------------------------------------- compilation
 
 
 def test_compiled_networks_train_alike(gan_config):

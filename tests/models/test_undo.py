@@ -83,7 +83,6 @@ def spoil_activations(gan, network):
     return layer.register_forward_hook(lambda layer, inputs, output: output * math.inf).remove
 
 
-SPOILERS = pytest.mark.parametrize('spoil', [spoil_loss, spoil_gradient, spoil_activations])
 WAYS = [dict(accumulative_counts=2), *[dict(fast=False)] * 2]
 
 
@@ -114,7 +113,7 @@ def test_the_spoilt_activations_do_reach_the_running_statistics(gan_config):
     assert any(value.isnan().any() for name, value in gan.generator.named_buffers() if name.endswith('running_mean'))
 
 
-@pytest.mark.parametrize('options', [{}, dict(share_fake=True), dict(generator_steps=2)], ids=['', 'shared', 'two steps'])
+@pytest.mark.parametrize('options', [{}, dict(generator_steps=2)], ids=['', 'two steps'])
 def test_a_skipped_iteration_counts_and_changes_nothing_else(gan_config, options):
     gan, wrappers = build(gan_config, **options)
     gan.train_step(batch(), wrappers)
@@ -128,25 +127,6 @@ def test_a_skipped_iteration_counts_and_changes_nothing_else(gan_config, options
     logs = gan.train_step(batch(), wrappers)
     assert {'loss_gen', 'loss_disc', 'logits_gap'} <= set(logs) and int(gan.iteration) == 3
     assert parts(moved(before, state_of(gan, wrappers))) == {*NETWORKS, 'generator_ema', 'optimizer', 'iteration'}
-
-
-@SPOILERS
-@pytest.mark.parametrize('network', NETWORKS)
-def test_images_are_shared_and_one_of_the_updates_is_skipped(gan_config, spoil, network):
-    gan, wrappers = build(gan_config, share_fake=True)
-    gan.train_step(batch(), wrappers)
-    before = state_of(gan, wrappers)
-    spoil(gan, network)
-    gan.train_step(batch(), wrappers)
-    names = moved(before, state_of(gan, wrappers)) - {'iteration'}
-    assert wrappers[network].skipped == 1
-    if spoil is spoil_activations:
-        assert names == set(), 'neither network learns without the other'
-    elif network == 'generator':
-        assert parts(names) == {'discriminator', 'optimizer'}
-    else:
-        trained = {name for name in names if not name.endswith(('_u', '_v'))}  # D's singular vectors, by G's update
-        assert parts(trained) == {'generator', 'generator_ema', 'optimizer'}
 
 
 def test_the_moving_average_takes_only_updates_that_were_made(gan_config):
@@ -169,11 +149,10 @@ def test_plain_wrappers_skip_nothing(gan_config):
     assert all(parameter.isnan().all() for parameter in gan.generator.parameters())
 
 
-@pytest.mark.parametrize('options', [{}, dict(share_fake=True)], ids=['', 'shared'])
-def test_finite_updates_are_those_of_plain_wrappers(gan_config, options):
+def test_finite_updates_are_those_of_plain_wrappers(gan_config):
     states = []
     for kind in (PlainOptimWrapper, OptimWrapper):
-        gan, wrappers = build(gan_config, kind=kind, **options)
+        gan, wrappers = build(gan_config, kind=kind)
         for _ in range(2):
             logs = gan.train_step(batch(), wrappers)
         states.append(state_of(gan, wrappers))

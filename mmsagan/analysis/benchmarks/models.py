@@ -69,9 +69,8 @@ def training_step(gan: ConditionalGAN, optimizers: OptimWrapperDict, images: Ten
     """Makes the action of one update of each network."""
 
     def step() -> None:
-        fake = gan.make_fake_to_share(len(images), optimizers['generator']) if gan.share_fake else None
-        gan.train_discriminator(images, label, optimizers['discriminator'], fake)
-        gan.train_generator(len(images), optimizers['generator'], fake)
+        gan.train_discriminator(images, label, optimizers['discriminator'])
+        gan.train_generator(len(images), optimizers['generator'])
 
     return step
 

@@ -60,11 +60,6 @@ def build_sides(model: Mapping, setup: Setup) -> Sides:
     Raises:
         ConfigError: The config describes no GAN that can be built.
     """
-    if model.get('share_fake') and setup.against_reference:
-        raise ConfigError(
-            'model.share_fake=True makes another training of it, with which the reference cannot be compared; measure it '
-            'with --against none'
-        )
     fast = _build(switch_fast(model, True)).to(setup.device)
     fast.init_weights()
     reference = None
