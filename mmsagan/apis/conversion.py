@@ -9,9 +9,8 @@ import yaml
 from mmengine.config import Config
 
 from mmsagan.apis.zoo import resolve_config
-from mmsagan.checkpoints.architecture import part_of
-from mmsagan.checkpoints.fitting import as_arguments
-from mmsagan.checkpoints.formats import Conversion
+from mmsagan.checkpoints.architecture import format_options, get_network
+from mmsagan.checkpoints.convert import Conversion
 
 _BIGGAN = 'sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8'
 # By the size of the images and whether activations work in place.
@@ -25,7 +24,7 @@ _CONFIGS = {
 
 def matching_config(conversion: Conversion) -> tuple[Path, dict]:
     """The config of ours that is nearest to a converted model, and the ``cfg_options`` that make it just this one."""
-    behaviour, scale = conversion.behaviour, conversion.architecture.generator['output_scale']
+    behaviour, scale = conversion.settings, conversion.architecture.generator['output_scale']
     name = _BIGGAN if behaviour.init == 'BigGAN' else _CONFIGS.get((scale, behaviour.inplace), _CONFIGS[128, behaviour.inplace])
     path = resolve_config(name)
     return path, conversion.architecture.options(Config.fromfile(path).model)
@@ -40,15 +39,15 @@ def conversion_summary(conversion: Conversion, out: str | Path) -> str:
         f'  {g["output_scale"]} pixels, {architecture.num_classes} classes, noise of length {g["noise_size"]}',
         f'  generator: {_in_words(g)}',
     ]
-    if part_of(conversion.state_dict, 'generator_ema'):
+    if get_network(conversion.state_dict, 'generator_ema'):
         lines.append('  moving average of the generator')
-    if part_of(conversion.state_dict, 'discriminator'):
+    if get_network(conversion.state_dict, 'discriminator'):
         lines.append(f'  discriminator: {_in_words(d)}')
-    lines.append('  ' + ', '.join(f'{key}={value}' for key, value in asdict(conversion.behaviour).items()))
+    lines.append('  ' + ', '.join(f'{key}={value}' for key, value in asdict(conversion.settings).items()))
     lines += [f'dropped: {key}' for key in conversion.dropped]
     lines += [f'note: {note}' for note in conversion.notes]
     config, options = matching_config(conversion)
-    arguments = f' --cfg-options {as_arguments(options)}' if options else ''
+    arguments = f' --cfg-options {format_options(options)}' if options else ''
     lines += [
         f'written to {out}',
         f'sample it: mmsagan sample {_short(config)} {shlex.quote(str(out))} --out samples.png{arguments}',

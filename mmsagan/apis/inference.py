@@ -12,10 +12,13 @@ from mmengine.runner import CheckpointLoader
 
 from mmsagan.apis.running import config_mistakes
 from mmsagan.apis.zoo import resolve_config, resolve_weights
-from mmsagan.checkpoints.architecture import describe, part_of
-from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
-from mmsagan.checkpoints.content import meta_of, tensors_of
-from mmsagan.checkpoints.fitting import fit_checkpoint
+from mmsagan.checkpoints.architecture import (
+    ModelSettings,
+    check_compatibility,
+    get_downsample_table,
+    infer_architecture,
+)
+from mmsagan.checkpoints.convert import get_meta, get_state_dict
 from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
@@ -88,20 +91,19 @@ def _model_of(loaded: dict | None) -> dict:
     """The model's config, from a checkpoint that says what its tensors do not show. Only numbers and flags of it are taken."""
     if loaded is None:
         raise ConfigError('give a config, or a checkpoint to take the architecture from')
-    meta = meta_of(loaded)
-    behaviour = Behaviour.from_meta(meta)
+    meta = get_meta(loaded)
+    behaviour = ModelSettings.from_meta(meta)
     if behaviour is None:
         raise ConfigError('the checkpoint does not say all that its config does; give the config that it was trained with')
-    state = tensors_of(loaded)
-    model = describe(state, behaviour, downsample_table_of(meta)).model
-    return dict(model, ema_config=dict(momentum=0.999)) if part_of(state, 'generator_ema') else model
+    state = get_state_dict(loaded)
+    return infer_architecture(state, behaviour, get_downsample_table(meta)).model
 
 
 def _load_weights(model: ConditionalGAN, loaded: Any, checkpoint: str | Path) -> None:
     try:
-        warnings = fit_checkpoint(model, loaded)
+        warnings = check_compatibility(model, loaded)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint}: {error}') from error
     for warning in warnings:
         print_log(f'{checkpoint}: {warning}', 'current', logging.WARNING)
-    model.load_state_dict(tensors_of(loaded), strict=False)
+    model.load_state_dict(get_state_dict(loaded), strict=False)

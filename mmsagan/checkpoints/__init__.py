@@ -1,6 +1,14 @@
-"""Reading and writing checkpoints safely, and other projects' formats, each one table of key rules."""
+"""Reading and writing checkpoints without executing them, and converting those of other projects."""
 
-from mmsagan.checkpoints.loading import load_checkpoint_file, register_checkpoint_loaders
-from mmsagan.checkpoints.saving import save_checkpoint_file
+from mmsagan.checkpoints.architecture import check_compatibility
+from mmsagan.checkpoints.convert import register_checkpoint_loaders
+from mmsagan.checkpoints.io import check_integrity, find_latest_checkpoint, load_checkpoint_file, save_checkpoint_file
 
-__all__ = ['load_checkpoint_file', 'register_checkpoint_loaders', 'save_checkpoint_file']
+__all__ = [
+    'check_compatibility',
+    'check_integrity',
+    'find_latest_checkpoint',
+    'load_checkpoint_file',
+    'register_checkpoint_loaders',
+    'save_checkpoint_file',
+]

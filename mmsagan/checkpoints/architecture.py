@@ -1,187 +1,283 @@
-"""Reading off a network's tensors what config it is of."""
+"""The architecture of a checkpoint: inferred from its tensors and its metadata, and compared with a model."""
 
-import inspect
+import ast
 import re
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isqrt
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsagan.checkpoints.behaviour import Behaviour
 from mmsagan.errors import CheckpointError
-from mmsagan.models import ProjDiscriminator, SAGANGenerator
+from mmsagan.models import ProjDiscriminator
+from mmsagan.models.initializers import INIT_SCHEMES
+from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock
+from mmsagan.registry import MODELS
 
 State = Mapping[str, Tensor]
+# Which of D's blocks after the first halve the size, by the size of the image in pixels; None if unknown.
+DownsampleTable = Callable[[int], list[bool] | None]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings of a model that its tensors do not show.
+
+    Args:
+        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
+        norm_eps: Epsilon of the batch norms.
+        sn_eps: Epsilon of the spectral norms, which matters in training only.
+        init: Name of the init scheme, which also decides whether 1 is added to the scales of conditional norms.
+    """
+
+    inplace: bool = False
+    norm_eps: float = 1e-4
+    sn_eps: float = 1e-12
+    init: str = 'studio'
+
+    @classmethod
+    def from_config(cls, model: Mapping) -> 'ModelSettings':
+        """Reads the settings from the config of a model."""
+        g, d = _get_dict(model, 'generator'), _get_dict(model, 'discriminator')
+        return cls(
+            inplace=_get_dict(d, 'act_cfg').get('inplace', cls.inplace),
+            norm_eps=g.get('norm_eps', cls.norm_eps),
+            sn_eps=g.get('sn_eps', cls.sn_eps),
+            init=_get_dict(g, 'init_cfg').get('type', cls.init),
+        )
+
+    @classmethod
+    def from_meta(cls, meta: Mapping) -> 'ModelSettings | None':
+        """Reads the settings from a checkpoint's ``meta``: from ``behaviour`` if it was converted, else from its config.
+
+        Returns None if there are none, if a value is invalid, or if the config has components other than the usual ones.
+        """
+        stated = meta.get('behaviour')
+        if not isinstance(stated, Mapping):
+            model = read_model_config(meta.get('cfg'))
+            stated = asdict(cls.from_config(model)) if _has_usual_components(model) else None
+        defaults = asdict(cls())
+        if not isinstance(stated, Mapping) or set(stated) != set(defaults):
+            return None
+        is_valid = all(type(stated[key]) is type(default) for key, default in defaults.items())
+        return cls(**stated) if is_valid and stated['init'] in INIT_SCHEMES else None
+
+
+def read_model_config(config) -> dict:
+    """Reads ``model`` from the text of a config without executing it.
+
+    Returns an empty dict if there is no such dict of plain values.
+    """
+    try:
+        for node in ast.parse(config).body:
+            if isinstance(node, ast.Assign) and any(isinstance(name, ast.Name) and name.id == 'model' for name in node.targets):
+                model = _evaluate(node.value)
+                return model if isinstance(model, dict) else {}
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        pass
+    return {}
+
+
+def _evaluate(node: ast.expr):
+    """Evaluates an expression of literals and ``dict(key=value)``. Raises a ValueError for anything else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        return {keyword.arg: _evaluate(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        # literal_eval refuses None, the key of `**`.
+        return {ast.literal_eval(key): _evaluate(value) for key, value in zip(node.keys, node.values)}  # type: ignore[arg-type]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_evaluate(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def _get_dict(cfg: Mapping, key: str) -> Mapping:
+    value = cfg.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _has_usual_components(model: Mapping) -> bool:
+    """Returns whether :func:`infer_architecture` can describe the model of a config."""
+    g, d = _get_dict(model, 'generator'), _get_dict(model, 'discriminator')
+    return (
+        g.get('type') in ('SAGANGenerator', 'SNGANGenerator')
+        and d.get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
+        and not any(key in network for network in (g, d) for key in ('blocks_cfg', 'from_rgb_cfg'))
+        and all(_get_dict(network, 'act_cfg').get('type', 'ReLU') == 'ReLU' for network in (g, d))
+        and all(
+            _get_dict(network, 'attention_cfg').get('type', 'SelfAttentionBlock') == 'SelfAttentionBlock' for network in (g, d)
+        )
+        and all(_get_dict(network, 'attention_cfg').get('pool', True) is True for network in (g, d))
+    )
+
+
+def get_downsample_table(meta: Mapping) -> DownsampleTable:
+    """Returns which of D's blocks halve the size: as a checkpoint's ``meta`` says, else the default of each size."""
+    stated = _get_dict(meta, 'cfg_options').get('model.discriminator.downsample_cfg')
+    if stated is None:
+        stated = _get_dict(read_model_config(meta.get('cfg')), 'discriminator').get('downsample_cfg')
+    if isinstance(stated, list):
+        return lambda scale: [bool(halves) for halves in stated]
+    return ProjDiscriminator.default_downsample.get
 
 
 @dataclass
 class Architecture:
-    """The config that a set of tensors is of.
+    """The config of a model.
 
     Args:
         num_classes: Number of classes.
         generator: Arguments of the generator.
-        discriminator: Arguments of the discriminator; if the tensors have none, those that its siblings have.
-        notes: What the tensors leave open, and how it was decided.
+        discriminator: Arguments of the discriminator.
+        has_ema: Whether there is a moving average of the generator.
+        notes: What the tensors leave open, and what was assumed.
     """
 
     num_classes: int
     generator: dict
     discriminator: dict
+    has_ema: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> dict:
-        """The model's config."""
+        """Config of the model."""
         return dict(
             type='SAGAN',
             num_classes=self.num_classes,
             generator=dict(type='SAGANGenerator', **self.generator),
             discriminator=dict(type='ProjDiscriminator', **self.discriminator),
+            ema_config=dict(momentum=0.999) if self.has_ema else None,
         )
 
     def options(self, base: Mapping | None = None) -> dict:
-        """The ``cfg_options`` that make a config's model this one.
+        """Returns the ``cfg_options`` that turn a config's model into this one.
 
         Args:
-            base: The config's model; None for all options.
-
-        Returns:
-            Dotted keys and values: those in which the config's model, with the defaults of its networks, differs.
+            base: The config's model. Defaults to None, which returns all options.
         """
-        wanted = {'model.num_classes': self.num_classes}
-        has = {'model.num_classes': (base or {}).get('num_classes')}
+        options = {'model.num_classes': self.num_classes}
         for name, arguments in (('generator', self.generator), ('discriminator', self.discriminator)):
-            wanted.update({f'model.{name}.{key}': value for key, value in arguments.items()})
-            stated = {} if base is None else _with_defaults(name, base.get(name, {}))
-            has.update({f'model.{name}.{key}': value for key, value in stated.items()})
-        return {key: value for key, value in wanted.items() if key not in has or not _equal(has[key], value)}
+            options.update({f'model.{name}.{key}': value for key, value in arguments.items()})
+        if base is None:
+            return options
+        table = get_downsample_table(dict(cfg=f'model = {base!r}'))
+        stated = infer_architecture(build_on_meta(base), ModelSettings.from_config(base), table).options()
+        return {key: value for key, value in options.items() if key not in stated or stated[key] != value}
 
 
-def _with_defaults(name: str, stated: Mapping) -> dict:
-    """A network's arguments with its defaults, tables looked up."""
-    network = dict(generator=SAGANGenerator, discriminator=ProjDiscriminator)[name]
-    defaults = {key: value.default for key, value in inspect.signature(network).parameters.items()}
-    arguments = {**defaults, **stated}
-    scale = arguments['output_scale' if name == 'generator' else 'input_scale']
-    for key, table in (('channels_cfg', 'default_channels'), ('downsample_cfg', 'default_downsample')):
-        if arguments.get(key, 0) is None:
-            arguments[key] = getattr(network, table).get(scale)
-    if arguments.get('with_embedding_spectral_norm', 0) is None:
-        arguments['with_embedding_spectral_norm'] = arguments['with_spectral_norm']
-    if arguments['attention_cfg'] is None or arguments['attention_after_nth_block'] in (-1, 0, []):
-        arguments.update(attention_cfg=None, attention_after_nth_block=0)
-    return arguments
+def build_on_meta(model: Mapping) -> dict[str, Tensor]:
+    """Returns the state dict of a config's model, with shapes and without memory. Raises a ConfigError for impossible sizes."""
+    with torch.device('meta'):
+        return MODELS.build(model).state_dict()
 
 
-def _equal(stated, value) -> bool:
-    """Whether a config states a value; in a dict, what is off need not be stated."""
-    if isinstance(stated, Mapping) and isinstance(value, Mapping):
-        stated, value = ({k: v for k, v in cfg.items() if v is not False} for cfg in (stated, value))
-    return type(stated) is type(value) and stated == value
-
-
-def describe(state: State, behaviour: Behaviour, downsample_table: Callable[[int], list[bool] | None]) -> Architecture:
-    """Finds the architecture of a model's tensors.
+def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> Architecture:
+    """Infers the architecture of a model from its tensors.
 
     Args:
         state: Tensors under our names.
-        behaviour: What they do not show.
-        downsample_table: Gives, for a size in pixels, which of D's blocks after the first halve it; asked where the tensors
-            leave it open. None: not known.
+        settings: What the tensors do not show.
+        downsample_table: Consulted where the tensors do not show which of D's blocks halve the size.
 
     Raises:
-        CheckpointError: There is no generator, or a tensor that must be there is missing or of an impossible shape.
+        CheckpointError: There is no generator, or a tensor is missing or has an impossible shape.
     """
-    generator = part_of(state, 'generator') or part_of(state, 'generator_ema')
+    average = get_network(state, 'generator_ema')
+    generator = get_network(state, 'generator') or average
     if not generator:
         raise CheckpointError('the file has no generator')
+    discriminator, notes = get_network(state, 'discriminator'), []
     try:
-        g = describe_generator(generator, behaviour)
-        num_classes = g.pop('num_classes')
-        discriminator = part_of(state, 'discriminator')
-        notes: list[str] = []
+        g = _infer_generator(generator)
+        num_classes, scale = g.pop('num_classes'), g['output_scale']
         if discriminator:
-            d, notes = describe_discriminator(discriminator, g['output_scale'], behaviour, downsample_table)
+            d, notes = _infer_discriminator(discriminator, downsample_table(scale))
         else:
-            d = _usual_discriminator(g, behaviour)
+            d = _default_discriminator(g)
     except KeyError as error:
         raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error.args[0]} is missing') from error
     except (ValueError, ArithmeticError, IndexError) as error:
         raise CheckpointError(f'the file is no SAGAN or SNGAN: {error}') from error
-    return Architecture(num_classes, g, d, notes)
+    shared = dict(
+        sn_eps=settings.sn_eps,
+        act_cfg=dict(type='ReLU', inplace=settings.inplace),
+        init_cfg=dict(type=settings.init),
+    )
+    g.update(shared, norm_eps=settings.norm_eps)
+    return Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average), notes)
 
 
-def part_of(state: State, network: str) -> dict[str, Tensor]:
-    """One network's tensors, without its name."""
+def get_network(state: State, network: str) -> dict[str, Tensor]:
+    """Returns the tensors of one network, without its name as a prefix."""
     return {key.removeprefix(f'{network}.'): tensor for key, tensor in state.items() if key.startswith(f'{network}.')}
 
 
-def describe_generator(state: State, behaviour: Behaviour) -> dict:
-    """The generator's arguments, and ``num_classes``. Raises a KeyError or ValueError for tensors of something else."""
-    blocks, attention = _blocks(state)
-    widths = [_shape(state, f'conv_blocks.{place}.conv_1')[1] for place in blocks]
-    base_channels = _shape(state, 'to_rgb.conv')[1]
-    features, noise_size = _shape(state, 'noise2feat')
+def _infer_generator(state: State) -> dict:
+    """Infers the generator's arguments and ``num_classes``. Raises a KeyError or ValueError if it is something else."""
+    blocks, attention = _find_blocks(state)
+    widths = [_get_shape(state, f'conv_blocks.{index}.conv_1')[1] for index in blocks]
+    out_channels, base_channels = _get_shape(state, 'to_rgb.conv')[:2]
+    features, noise_size = _get_shape(state, 'noise2feat')
     input_scale = isqrt(features // widths[0])
     if widths[0] * input_scale**2 != features:
         raise ValueError(f'noise2feat makes {features} features, which are no square of {widths[0]} channels')
-    scale = input_scale * 2 ** len(blocks)
-    first_norm = f'conv_blocks.{blocks[0]}.norm_1'
-    conditional = any(key.startswith(f'{first_norm}.weight_embedding.') for key in state)
-    normalized = 'noise2feat.weight_orig' in state
-    embeddings_normalized = f'{first_norm}.weight_embedding.weight_orig' in state if conditional else normalized
+    embedding = f'conv_blocks.{blocks[0]}.norm_1.weight_embedding'
+    is_conditional = any(key.startswith(f'{embedding}.') for key in state)
+    is_normalized = 'noise2feat.weight_orig' in state
     return dict(
-        num_classes=_shape(state, f'{first_norm}.weight_embedding')[0] if conditional else 0,
-        output_scale=scale,
+        num_classes=_get_shape(state, embedding)[0] if is_conditional else 0,
+        output_scale=input_scale * 2 ** len(blocks),
         noise_size=noise_size,
         input_scale=input_scale,
         base_channels=base_channels,
-        channels_cfg=_factors(widths, base_channels),
-        out_channels=_shape(state, 'to_rgb.conv')[0],
-        attention_cfg=_attention_cfg(state, attention),
-        attention_after_nth_block=_numbers(blocks, attention),
-        use_cbn=conditional,
-        with_spectral_norm=normalized,
-        with_embedding_spectral_norm=embeddings_normalized,
-        norm_eps=behaviour.norm_eps,
-        sn_eps=behaviour.sn_eps,
-        act_cfg=dict(type='ReLU', inplace=behaviour.inplace),
-        init_cfg=dict(type=behaviour.init),
+        channels_cfg=_get_factors(widths, base_channels),
+        out_channels=out_channels,
+        attention_cfg=_infer_attention(state, attention),
+        attention_after_nth_block=_count_blocks_before(blocks, attention),
+        use_cbn=is_conditional,
+        with_spectral_norm=is_normalized,
+        with_embedding_spectral_norm=f'{embedding}.weight_orig' in state if is_conditional else is_normalized,
     )
 
 
-def describe_discriminator(
-    state: State, scale: int, behaviour: Behaviour, downsample_table: Callable[[int], list[bool] | None]
-) -> tuple[dict, list[str]]:
-    """The discriminator's arguments and notes. Raises a KeyError or ValueError for tensors of something else."""
-    blocks, attention = _blocks(state)
-    base_channels, input_channels = _shape(state, 'from_rgb.conv_1')[:2]
-    widths = [_shape(state, f'conv_blocks.{place}.conv_1')[0] for place in blocks]
-    downsample, notes = _downsample(state, blocks, downsample_table(scale))
+def _infer_discriminator(state: State, default_downsample: list[bool] | None) -> tuple[dict, list[str]]:
+    """Infers the discriminator's arguments, and notes. Raises a KeyError or ValueError if it is something else."""
+    blocks, attention = _find_blocks(state)
+    base_channels, input_channels = _get_shape(state, 'from_rgb.conv_1')[:2]
+    widths, downsample, notes = [], [], []
+    for number, index in enumerate(blocks):
+        out_channels, in_channels = _get_shape(state, f'conv_blocks.{index}.conv_1')[:2]
+        widths.append(out_channels)
+        # There is a shortcut convolution if the block halves the size, or if the channels change.
+        if in_channels == out_channels:
+            downsample.append(any(key.startswith(f'conv_blocks.{index}.shortcut.') for key in state))
+        elif default_downsample is not None and len(default_downsample) == len(blocks):
+            downsample.append(default_downsample[number])
+        else:
+            downsample.append(number < len(blocks) - 1)
+            notes.append(
+                f"the tensors do not show whether the discriminator's block {number + 2} halves the size; "
+                f'assumed {downsample[-1]}; if that is wrong, set model.discriminator.downsample_cfg'
+            )
     return dict(
-        input_scale=scale,
         base_channels=base_channels,
-        channels_cfg=_factors(widths, base_channels),
+        channels_cfg=_get_factors(widths, base_channels),
         downsample_cfg=downsample,
         input_channels=input_channels,
-        attention_cfg=_attention_cfg(state, attention),
-        attention_after_nth_block=_numbers([-1, *blocks], attention),
+        attention_cfg=_infer_attention(state, attention),
+        attention_after_nth_block=_count_blocks_before([-1, *blocks], attention),
         with_spectral_norm='decision.weight_orig' in state,
-        sn_eps=behaviour.sn_eps,
-        act_cfg=dict(type='ReLU', inplace=behaviour.inplace),
-        init_cfg=dict(type=behaviour.init),
     ), notes
 
 
-def _usual_discriminator(generator: dict, behaviour: Behaviour) -> dict:
-    """A discriminator for a generator that came alone: the published one, or one that halves the size down to 4 pixels."""
+def _default_discriminator(generator: dict) -> dict:
+    """Returns a discriminator for a generator that came alone: the published one, or one that halves down to 4 pixels."""
     scale = generator['output_scale']
     halvings = range(1, scale.bit_length() - 3)
     return dict(
-        input_scale=scale,
         base_channels=128 if scale == 32 else 64,
         channels_cfg=ProjDiscriminator.default_channels.get(scale, [2**number for number in halvings]),
         downsample_cfg=ProjDiscriminator.default_downsample.get(scale, [True for _ in halvings]),
@@ -189,23 +285,20 @@ def _usual_discriminator(generator: dict, behaviour: Behaviour) -> dict:
         attention_cfg=generator['attention_cfg'],
         attention_after_nth_block=1,
         with_spectral_norm=True,
-        sn_eps=behaviour.sn_eps,
-        act_cfg=dict(type='ReLU', inplace=behaviour.inplace),
-        init_cfg=dict(type=behaviour.init),
     )
 
 
-def _blocks(state: State) -> tuple[list[int], list[int]]:
-    """The places in the chain that hold residual blocks, and those that hold attention."""
-    places = {int(match[1]) for match in (re.match(r'conv_blocks\.(\d+)\.', key) for key in state) if match}
-    attention = {place for place in places if f'conv_blocks.{place}.gamma' in state}
-    if places != set(range(len(places))) or not places - attention:
-        raise KeyError(f'conv_blocks.{next(i for i in range(len(places) + 1) if i not in places)}')
-    return sorted(places - attention), sorted(attention)
+def _find_blocks(state: State) -> tuple[list[int], list[int]]:
+    """Returns the indices of residual blocks and of attention in ``conv_blocks``."""
+    indices = {int(match[1]) for match in (re.match(r'conv_blocks\.(\d+)\.', key) for key in state) if match}
+    attention = {index for index in indices if f'conv_blocks.{index}.gamma' in state}
+    if indices != set(range(len(indices))) or not indices - attention:
+        raise KeyError(f'conv_blocks.{next(index for index in range(len(indices) + 1) if index not in indices)}')
+    return sorted(indices - attention), sorted(attention)
 
 
-def _shape(state: State, layer: str) -> torch.Size:
-    """The shape of a layer's weight, spectrally normalized or not."""
+def _get_shape(state: State, layer: str) -> torch.Size:
+    """Returns the shape of a layer's weight, spectrally normalized or not."""
     weight = state.get(f'{layer}.weight_orig', state.get(f'{layer}.weight'))
     if weight is None:
         raise KeyError(f'{layer}.weight')
@@ -214,26 +307,30 @@ def _shape(state: State, layer: str) -> torch.Size:
     return weight.shape
 
 
-def _factors(widths: list[int], base_channels: int) -> list[int]:
+def _get_factors(widths: list[int], base_channels: int) -> list[int]:
     if any(width % base_channels for width in widths):
         raise ValueError(f'its blocks have {widths} channels, which are no multiples of {base_channels}')
     return [width // base_channels for width in widths]
 
 
-def _numbers(blocks: list[int], attention: list[int]) -> int | list[int]:
-    """After which block, counted from 1, attention follows; 0 for none."""
-    numbers = [sum(place < where for place in blocks) for where in attention]
-    return numbers[0] if len(numbers) == 1 else numbers or 0
+def _count_blocks_before(blocks: list[int], attention: list[int]) -> int | list[int]:
+    """Returns ``attention_after_nth_block``: after how many blocks each attention follows; 0 for none."""
+    counts = [sum(block < index for block in blocks) for index in attention]
+    return counts[0] if len(counts) == 1 else counts or 0
 
 
-def _attention_cfg(state: State, places: list[int]) -> dict | None:
-    if not places:
+def _infer_attention(state: State, attention: list[int]) -> dict | None:
+    if not attention:
         return None
-    layer = f'conv_blocks.{places[0]}'
+    layer = f'conv_blocks.{attention[0]}'
     if any(key.startswith(f'{layer}.reduce.') for key in state):
-        return _substitute_cfg(state, layer)
-    query, channels = _shape(state, f'{layer}.theta')[:2]
-    value = _shape(state, f'{layer}.g')[0]
+        # Its width shows only the sum of the reductions.
+        hidden, channels = _get_shape(state, f'{layer}.reduce')[:2]
+        if channels != hidden * 8:
+            raise ValueError(f'{layer} is a ResidualAttentionSubstitute of other than the default reductions, 8 and 2')
+        return dict(type='ResidualAttentionSubstitute')
+    query, channels = _get_shape(state, f'{layer}.theta')[:2]
+    value = _get_shape(state, f'{layer}.g')[0]
     cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
     if channels != query * 8:
         cfg['query_key_reduction'] = channels // query
@@ -242,28 +339,98 @@ def _attention_cfg(state: State, places: list[int]) -> dict | None:
     return cfg
 
 
-def _substitute_cfg(state: State, layer: str) -> dict:
-    """Of the residual block in attention's place. Its width tells the sum of the reductions only, so others are not known."""
-    hidden, channels = _shape(state, f'{layer}.reduce')[:2]
-    if channels != hidden * 8:
-        raise ValueError(f'{layer} is a ResidualAttentionSubstitute of other than the default reductions, 8 and 2')
-    return dict(type='ResidualAttentionSubstitute')
+def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
+    """Compares a checkpoint with a model, and adds a moving average to it if the model has one and the checkpoint none.
 
+    The moving average, the iteration count and the discriminator may be missing; they start anew.
 
-def _downsample(state: State, blocks: list[int], table: list[bool] | None) -> tuple[list[bool], list[str]]:
-    """Which blocks halve the size. A shortcut convolution is there if they do, or if the channels change."""
-    found, notes = [], []
-    for number, place in enumerate(blocks):
-        out_channels, in_channels = _shape(state, f'conv_blocks.{place}.conv_1')[:2]
-        has_shortcut = any(key.startswith(f'conv_blocks.{place}.shortcut.') for key in state)
-        if in_channels == out_channels:
-            found.append(has_shortcut)
-        elif table is not None and len(table) == len(blocks):
-            found.append(table[number])
+    Args:
+        model: A GAN.
+        checkpoint: Content of a checkpoint, under our names. Its state dict is changed in place.
+
+    Returns:
+        Warnings for the user, one sentence each.
+
+    Raises:
+        CheckpointError: The checkpoint is of another architecture. The message names the first tensor that differs.
+    """
+    own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
+    own_parts, loaded_parts = ({key.partition('.')[0] for key in state} for state in (own, loaded))
+    missing, unknown, reshaped = compare_shapes(own, loaded)
+    may_be_missing = {'iteration', 'generator_ema', 'discriminator'} - loaded_parts
+    missing = [key for key in missing if key.partition('.')[0] not in may_be_missing]
+    unknown = [key for key in unknown if key.partition('.')[0] != 'generator_ema' or 'generator_ema' in own_parts]
+    if reshaped or missing or unknown:
+        if reshaped:
+            key = reshaped[0]
+            first = f'{key} has the shape {tuple(loaded[key].shape)} there and {tuple(own[key].shape)} in the model'
         else:
-            found.append(number < len(blocks) - 1)
-            notes.append(
-                f"whether the discriminator's block {number + 2} halves the size cannot be seen; "
-                f'assumed {found[-1]}; if that is wrong, set model.discriminator.downsample_cfg'
-            )
-    return found, notes
+            first = f'{missing[0]} is missing' if missing else f'{unknown[0]} is unknown to the model'
+        raise CheckpointError(
+            f'the checkpoint is of another architecture: {first} ({len(reshaped)} tensors of another shape, {len(missing)} '
+            f'missing, {len(unknown)} unknown); use the config that it was trained with{_suggest_options(own, loaded)}'
+        )
+    warnings = []
+    if 'iteration' in own:
+        loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
+    if 'generator_ema' in own_parts - loaded_parts:
+        loaded.update({f'generator_ema.{key}': tensor.clone() for key, tensor in get_network(loaded, 'generator').items()})
+        warnings.append('the checkpoint has no moving average, which starts as a copy of the generator')
+    if 'generator_ema' in loaded_parts - own_parts:
+        warnings.append(
+            'the moving average in the checkpoint is ignored, since the config has none: set model.ema_config to use it'
+        )
+    if 'discriminator' in own_parts - loaded_parts:
+        warnings.append('the checkpoint has no discriminator: the one of the model is untrained')
+    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
+    settings = ModelSettings.from_meta(meta) if isinstance(meta, Mapping) else None
+    return warnings + (_compare_settings(model, settings) if settings else [])
+
+
+def compare_shapes(own: State, loaded: State) -> tuple[list[str], list[str], list[str]]:
+    """Returns the keys that a checkpoint lacks, those that a model lacks, and those whose shapes differ."""
+    missing = [key for key in own if key not in loaded]
+    unknown = [key for key in loaded if key not in own]
+    return missing, unknown, [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
+
+
+def _suggest_options(own: State, loaded: State) -> str:
+    """Returns the end of a sentence that names the options that make the model the checkpoint's, if both are SAGANs."""
+    try:
+        wanted, has = (
+            infer_architecture(state, ModelSettings(), ProjDiscriminator.default_downsample.get).options()
+            for state in (loaded, own)
+        )
+    except CheckpointError:
+        return ''
+    options = format_options({key: value for key, value in wanted.items() if has.get(key, value) != value})
+    return f', or set {options}' if options else ''
+
+
+def format_options(options: Mapping) -> str:
+    """Formats options as the arguments of ``--cfg-options`` in a shell."""
+    return ' '.join(shlex.quote(f'{key}={value!r}'.replace(' ', '')) for key, value in options.items())
+
+
+def _compare_settings(model: nn.Module, settings: ModelSettings) -> list[str]:
+    """Returns a warning for each setting that differs although all tensors fit."""
+    warnings = []
+    blocks = [module for module in model.modules() if isinstance(module, DiscriminatorBlock)]
+    if any(block.shortcut_of_activation != settings.inplace for block in blocks):
+        warnings.append(
+            f'the checkpoint is from networks {"with" if settings.inplace else "without"} in-place ReLU, unlike the config: '
+            f'logits will differ; set model.discriminator.act_cfg.inplace={settings.inplace}'
+        )
+    offsets = {norm.weight_offset for norm in model.modules() if isinstance(norm, ConditionalBatchNorm2d)}
+    if offsets - {INIT_SCHEMES[settings.init].cbn_weight_offset}:
+        warnings.append(
+            f'the checkpoint is from a generator with the init scheme {settings.init}, whose class embeddings have another '
+            f'meaning than those of the config: images will be wrong; set model.generator.init_cfg.type={settings.init}'
+        )
+    epsilons = {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {settings.norm_eps}
+    if epsilons:
+        warnings.append(
+            f'the checkpoint is from a generator with a batch-norm epsilon of {settings.norm_eps:g}, and the config has '
+            f'{epsilons.pop():g}: images will differ slightly; set model.generator.norm_eps={settings.norm_eps:g}'
+        )
+    return warnings

@@ -1,22 +1,43 @@
-"""Converting checkpoint files: from other projects to ours, and from ours to StudioGAN's."""
+"""Checkpoints of other projects: recognized by their content and converted to ours, and written for StudioGAN."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmsagan import __version__
-from mmsagan.checkpoints import formats, studiogan
-from mmsagan.checkpoints.architecture import describe, part_of
-from mmsagan.checkpoints.behaviour import Behaviour, downsample_table_of
-from mmsagan.checkpoints.content import check_tensors, iteration_of, meta_of, tensors_of
-from mmsagan.checkpoints.loading import load_checkpoint_file, load_from_local, studiogan_sibling
-from mmsagan.checkpoints.saving import save_checkpoint_file
-from mmsagan.errors import CheckpointError, ConfigError
+from mmsagan.checkpoints import openmmlab, studiogan
+from mmsagan.checkpoints.architecture import (
+    Architecture,
+    DownsampleTable,
+    ModelSettings,
+    build_on_meta,
+    compare_shapes,
+    get_downsample_table,
+    get_network,
+    infer_architecture,
+)
+from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file
+from mmsagan.errors import CheckpointError, ConfigError, DownloadError
+from mmsagan.models import ProjDiscriminator
+from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
 
-# What StudioGAN's loader asks of a discriminator's file, and the values of a run that has not begun.
+OURS = 'MMSAGAN'
+OPENMMLAB = 'MMGeneration or MMagic'
+STUDIOGAN = 'StudioGAN, since January 2022'
+LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
+# The names of the networks in StudioGAN's files.
+STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
+# The training state that StudioGAN's loader expects in a discriminator's file.
 _STUDIOGAN_TRAINING = dict(
     seed=0,
     run_name='mmsagan',
@@ -31,6 +52,297 @@ _STUDIOGAN_TRAINING = dict(
 )
 
 
+@dataclass
+class Conversion:
+    """A checkpoint of another project, converted to ours.
+
+    Args:
+        format: The format it had.
+        state_dict: Tensors under our names, for RGB images.
+        settings: Settings of the model that the tensors do not show.
+        architecture: Config of the model.
+        training: Numbers and strings of the file's training state.
+        dropped: Keys that have no counterpart here.
+        notes: What was assumed, one sentence each.
+    """
+
+    format: str
+    state_dict: dict[str, Tensor]
+    settings: ModelSettings
+    architecture: Architecture
+    training: dict = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def checkpoint(self) -> dict:
+        """Returns the content of a checkpoint of ours, whose ``meta`` says where it is from and which config it needs."""
+        meta = dict(
+            source=self.format,
+            training=self.training,
+            behaviour=asdict(self.settings),
+            cfg_options=self.architecture.options(),
+            cfg=f"default_scope = 'mmsagan'\nmodel = {self.architecture.model!r}\n",
+            mmsagan_version=__version__,
+        )
+        if 'iter' in self.training:
+            meta['iter'] = self.training['iter']
+        return dict(meta=meta, state_dict=self.state_dict)
+
+
+def get_state_dict(content) -> dict[str, Tensor]:
+    """Returns the tensors of a loaded file. Raises a CheckpointError if there are none."""
+    state = content.get('state_dict', content) if isinstance(content, Mapping) else None
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
+    ):
+        raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
+    return dict(state)
+
+
+def get_meta(content) -> Mapping:
+    """Returns the metadata of a loaded file; empty if there are none."""
+    meta = content.get('meta') if isinstance(content, Mapping) and 'state_dict' in content else None
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def check_tensors(state: Mapping[str, Tensor]) -> None:
+    """Raises a CheckpointError for a tensor that cannot be a weight, or that is larger than its data in the file."""
+    for key, tensor in state.items():
+        has_dtype = tensor.is_floating_point() or key.endswith(('num_batches_tracked', 'iteration', 'steps'))
+        if tensor.layout != torch.strided or tensor.is_quantized or not has_dtype:
+            raise CheckpointError(f'{key[:200]} is no weight: it is {tensor.dtype}, {tensor.layout}')
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f'{key[:200]} is {tuple(tensor.shape)}, and the file does not hold so many numbers')
+
+
+def detect_format(state: Mapping[str, Tensor]) -> str | None:
+    """Returns the format of a state dict, or None if it is of none of these projects."""
+    if openmmlab.is_openmmlab(state):
+        return OPENMMLAB
+    if any(key.startswith(('generator.', 'generator_ema.')) for key in state):
+        return OURS
+    if studiogan.is_generator(state):
+        return LEGACY_STUDIOGAN if studiogan.is_legacy(state) else STUDIOGAN
+    return STUDIOGAN if studiogan.is_discriminator(state) else None
+
+
+def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
+    """Converts the loaded content of StudioGAN's files.
+
+    Args:
+        generator: Content of the generator's file.
+        discriminator: Content of the discriminator's file.
+        generator_ema: Content of the averaged generator's file.
+
+    Raises:
+        CheckpointError: A file is of something else, or the files are of different networks.
+    """
+    contents = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
+    contents = {name: content for name, content in contents.items() if content is not None}
+    tables, state_dict = {}, {}
+    for name, content in contents.items():
+        state = get_state_dict(content)
+        if not (studiogan.is_discriminator if name == 'discriminator' else studiogan.is_generator)(state):
+            raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
+        check_tensors(state)
+        tables[name] = studiogan.get_table(name, state)
+        try:
+            ours, _ = tables[name].to_ours(state)
+        except CheckpointError as error:
+            raise CheckpointError(f'{name}: {error}') from error
+        state_dict.update({f'{name}.{key}': tensor for key, tensor in ours.items()})
+    own_state = discriminator.get('mmsagan') if discriminator is not None else None
+    state_dict['iteration'] = torch.tensor(_get_iteration(own_state, 'iteration') or 0)
+    conversion = _make_conversion(
+        LEGACY_STUDIOGAN if tables['generator'] is studiogan.LEGACY_GENERATOR else STUDIOGAN,
+        state_dict,
+        ModelSettings(inplace=True),
+        studiogan.get_downsample_cfg,
+        lambda name, key: tables[name].foreign_name(key),
+        contents,
+    )
+    if discriminator is None:
+        conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
+        return conversion
+    # A discriminator for another image size may run on G's images all the same.
+    scale = conversion.architecture.generator['output_scale']
+    downsample = conversion.architecture.discriminator['downsample_cfg']
+    if studiogan.get_downsample_cfg(scale) not in (None, downsample):
+        raise CheckpointError(
+            f"the discriminator is not one for the generator's images of {scale} pixels: it halves the size by {downsample}, "
+            f"and StudioGAN's by {studiogan.get_downsample_cfg(scale)}"
+        )
+    return conversion
+
+
+def from_openmmlab(content, path: str | Path = '', channel_order: str | None = None, inplace: bool | None = None) -> Conversion:
+    """Converts the loaded content of an MMGeneration or MMagic file.
+
+    Args:
+        content: Content of the file.
+        path: The file, whose name may contain ``convert-studio-rgb`` or, as may its folder's, ``wReLUinplace``.
+        channel_order: Channel order of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the name says.
+        inplace: Whether activations work in place. Defaults to what the name says.
+
+    Raises:
+        CheckpointError: The file is of something else.
+    """
+    path, foreign = Path(path), get_state_dict(content)
+    check_tensors(foreign)
+    state, dropped = openmmlab.to_ours(foreign)
+    notes = []
+    if not any(key.startswith('generator.') for key in state):
+        state = {key.replace('generator_ema.', 'generator.', 1): tensor for key, tensor in state.items()}
+        notes.append('the file has only the moving average of the generator, which becomes the generator')
+    is_from_studiogan = 'convert-studio-rgb' in path.name
+    if channel_order is None:
+        channel_order = 'rgb' if is_from_studiogan else 'bgr'
+        reason = 'the name says convert-studio-rgb' if is_from_studiogan else 'the name does not say convert-studio-rgb'
+        notes.append(f'channel order {channel_order}: {reason}')
+    if inplace is None:
+        # The published files spell it woReUinplace.
+        named = re.search(r'[_/-](w|wo)(?:Inplace)?ReL?U', f'{path.parent.name}/{path.name}')
+        inplace = is_from_studiogan or (named is not None and named[1] == 'w')
+        reason = 'as in StudioGAN' if is_from_studiogan else 'the name says so' if named else 'assumed, the name does not say'
+        notes.append(f'activations {"in place" if inplace else "not in place"}: {reason}; this concerns the discriminator only')
+    settings, guess = guess_settings(state, inplace)
+    iteration = _get_iteration(get_meta(content), 'iter')
+    state['iteration'] = torch.tensor(iteration or 0)
+    conversion = _make_conversion(
+        OPENMMLAB,
+        state,
+        settings,
+        ProjDiscriminator.default_downsample.get,
+        lambda name, key: f'{name}.{openmmlab.get_table(name, foreign).foreign_name(key)}',
+        dict(model=content),
+    )
+    if iteration is not None:
+        conversion.training['iter'] = iteration
+    conversion.dropped = dropped + conversion.dropped
+    conversion.notes = [*notes, *guess, *conversion.notes]
+    if channel_order == 'bgr':
+        conversion.state_dict = openmmlab.swap_red_and_blue(state)
+    return conversion
+
+
+def guess_settings(state: Mapping[str, Tensor], inplace: bool) -> tuple[ModelSettings, list[str]]:
+    """Guesses the settings of networks under our names from their tensors' values; returns them and notes."""
+    scales = [tensor for key, tensor in state.items() if re.search(r'norm_\d\.weight_embedding\.weight(_orig)?$', key)]
+    normalizes_embeddings = any(key.endswith('.weight_embedding.weight_orig') for key in state)
+    normalizes = any(key.endswith('noise2feat.weight_orig') for key in state)
+    # Embeddings of the scale itself start at 1, those of its deviation from 1 around 0.
+    if scales and torch.stack([scale.float().mean() for scale in scales]).mean() > 0.5:
+        note = 'init scheme SAGAN: the class embeddings are near 1, so 1 is not added to them'
+        return ModelSettings(inplace, init='SAGAN'), [note]
+    if scales and normalizes and not normalizes_embeddings:
+        note = 'the BigGAN schedule: only the class embeddings have no spectral norm; the epsilons are 1e-5 and 1e-8'
+        return ModelSettings(inplace, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN'), [note]
+    return ModelSettings(inplace), []
+
+
+def _get_iteration(values, key: str) -> int | None:
+    iteration = values.get(key) if isinstance(values, Mapping) else None
+    return iteration if type(iteration) is int and 0 <= iteration < 2**63 else None
+
+
+def _make_conversion(
+    file_format: str,
+    state: dict[str, Tensor],
+    settings: ModelSettings,
+    downsample_table: DownsampleTable,
+    foreign_name: Callable[[str, str], str],
+    contents: Mapping[str, Mapping],
+) -> Conversion:
+    architecture = infer_architecture(state, settings, downsample_table)
+    check_networks(architecture, state, foreign_name)
+    training, dropped, notes = {}, [], list(architecture.notes)
+    for name, content in contents.items():
+        for key, value in content.items() if 'state_dict' in content else ():
+            value = value.item() if isinstance(value, np.generic) else value
+            if value is None or isinstance(value, (bool, int, float, str)):
+                training[str(key)] = value
+            elif key not in ('state_dict', 'meta', 'mmsagan'):
+                dropped.append(f'{key} ({name})')
+    broken = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
+    if broken:
+        notes.append(f'{broken} holds NaN or Inf: the training has diverged')
+    return Conversion(file_format, state, settings, architecture, training, dropped, notes)
+
+
+def check_networks(
+    architecture: Architecture, state: Mapping[str, Tensor], foreign_name: Callable[[str, str], str] | None = None
+) -> None:
+    """Checks that tensors are exactly those of the networks of an architecture.
+
+    Args:
+        architecture: The architecture.
+        state: Tensors under our names, of one or more networks.
+        foreign_name: Returns the other project's name of a network's tensor, for error messages.
+
+    Raises:
+        CheckpointError: There can be no such network, or a tensor is missing, unknown or of another shape.
+    """
+    try:
+        own = build_on_meta(architecture.model)
+    except ConfigError as error:
+        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
+    networks = {key.partition('.')[0] for key in state}
+    own = {key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}
+    missing, unknown, reshaped = compare_shapes(own, state)
+    if not (missing or unknown or reshaped):
+        return
+    key = [*missing, *unknown, *reshaped][0]
+    network, _, rest = key.partition('.')
+    name = foreign_name(network, rest) if foreign_name else key
+    if missing:
+        problem = 'is missing'
+    elif unknown:
+        problem = 'does not belong to one'
+    else:
+        problem = f'does not fit: here, it is {tuple(state[key].shape)} and should be {tuple(own[key].shape)}'
+    raise CheckpointError(f'it is no whole SAGAN or SNGAN: {name} {problem}')
+
+
+def convert_content(
+    content,
+    path: Path,
+    discriminator: str | Path | None = None,
+    generator_ema: str | Path | None = None,
+    channel_order: str | None = None,
+    inplace: bool | None = None,
+) -> Conversion | None:
+    """Converts the loaded content of another project's file; see :func:`convert_checkpoint` for the arguments and errors.
+
+    Returns:
+        The conversion, or None for a checkpoint of ours or of an unknown project.
+    """
+    try:
+        file_format = detect_format(get_state_dict(content))
+        if file_format == OPENMMLAB:
+            options = {'discriminator': discriminator, 'averaged generator': generator_ema}
+            _refuse_options(f'{path} is of {file_format}, which have all networks in one file', options)
+            return from_openmmlab(content, path, channel_order, inplace)
+        if file_format in (STUDIOGAN, LEGACY_STUDIOGAN):
+            options = {'channel order': channel_order, 'in-place ReLU': inplace}
+            _refuse_options(f'{path} is of {file_format}: its images are RGB, and its activations work in place', options)
+            files = []
+            for network, file in (('D', discriminator), ('G_ema', generator_ema)):
+                sibling = path.with_name(path.name.replace('model=G-', f'model={network}-', 1))
+                files.append(file or (sibling if sibling != path and sibling.is_file() else None))
+            return from_studiogan(content, *(load_checkpoint_file(file) if file else None for file in files))
+    except CheckpointError as error:
+        raise CheckpointError(f'checkpoint {path}: {error}') from error
+    return None
+
+
+def _refuse_options(reason: str, options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f'{reason}; give no {" and no ".join(given)}')
+
+
 def convert_checkpoint(
     path: str | Path,
     out: str | Path,
@@ -38,112 +350,33 @@ def convert_checkpoint(
     generator_ema: str | Path | None = None,
     channel_order: str | None = None,
     inplace: bool | None = None,
-) -> formats.Conversion:
+) -> Conversion:
     """Converts a file of StudioGAN, MMGeneration or MMagic, recognized by its content, to one of ours.
 
     Args:
         path: The file; of StudioGAN the generator's.
-        out: The file to be written.
-        discriminator: Of StudioGAN only: the discriminator's file. None takes the one beside the generator's, if there is one.
-        generator_ema: Likewise, of the averaged generator.
-        channel_order: Of the other two only, see :func:`~mmsagan.checkpoints.formats.from_openmmlab`.
-        inplace: Likewise.
+        out: File to write.
+        discriminator: StudioGAN's file of the discriminator. Defaults to the one beside the generator's, if there is one.
+        generator_ema: StudioGAN's file of the averaged generator, with the same default.
+        channel_order: Channel order of MMGeneration's and MMagic's images, see :func:`from_openmmlab`.
+        inplace: Whether their activations work in place, see :func:`from_openmmlab`.
 
     Returns:
         What was found and written.
 
     Raises:
         CheckpointError: A file is missing, damaged, refused, of something else, or ours already. Nothing is written then.
-        ConfigError: What was given does not go with the file's format.
+        ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
     """
+    check_writable(out)
     path = Path(path).expanduser()
     content = load_checkpoint_file(path)
-    with _told_of(path):
-        format = formats.format_of(tensors_of(content))
-    if format == formats.OPENMMLAB:
-        found = f'{path} is of {format}, which have all networks in one file'
-        _give_no(found, {'discriminator': discriminator, 'averaged generator': generator_ema})
-        return convert_openmmlab(path, out, channel_order, inplace)
-    if format in (formats.STUDIOGAN, formats.LEGACY_STUDIOGAN):
-        found = f'{path} is of {format}: its images are RGB, and its activations work in place'
-        _give_no(found, {'channel order': channel_order, 'in-place ReLU': inplace})
-        siblings = [studiogan_sibling(path, network) for network in ('D', 'G_ema')]
-        return convert_studiogan(path, out, discriminator or siblings[0], generator_ema or siblings[1])
-    if format == formats.OURS:
-        raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already, nothing is to be converted')
-    raise CheckpointError(f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic')
-
-
-def _give_no(found: str, arguments: Mapping[str, object]) -> None:
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ConfigError(f'{found}; give no {" and no ".join(given)}')
-
-
-def convert_studiogan(
-    generator: str | Path, out: str | Path, discriminator: str | Path | None = None, generator_ema: str | Path | None = None
-) -> formats.Conversion:
-    """Converts StudioGAN's files of one run to one file of ours.
-
-    Args:
-        generator: The generator's file, ``model=G-….pth``, of either generation of the format.
-        out: The file to be written.
-        discriminator: The discriminator's, ``model=D-….pth``.
-        generator_ema: The averaged generator's, ``model=G_ema-….pth``.
-
-    Returns:
-        What was found and written.
-
-    Raises:
-        CheckpointError: A file is missing, damaged, refused, or of something else. Nothing is written then.
-    """
-    check_writable(out)
-    paths = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
-    contents = {name: load_checkpoint_file(path) for name, path in paths.items() if path is not None}
-    with _told_of(*(paths[name] for name in contents)):
-        conversion = formats.from_studiogan(**contents)
-    return _write(conversion, out)
-
-
-def convert_openmmlab(
-    path: str | Path, out: str | Path, channel_order: str | None = None, inplace: bool | None = None
-) -> formats.Conversion:
-    """Converts a file of MMGeneration or MMagic to one of ours, for RGB images.
-
-    Args:
-        path: The file.
-        out: The file to be written.
-        channel_order: See :func:`~mmsagan.checkpoints.formats.from_openmmlab`.
-        inplace: Likewise.
-
-    Returns:
-        What was found and written.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, refused, or of something else. Nothing is written then.
-    """
-    check_writable(out)
-    content = load_checkpoint_file(path)
-    with _told_of(path):
-        if formats.format_of(tensors_of(content)) != formats.OPENMMLAB:
-            raise CheckpointError('it is not a SAGAN or SNGAN of MMGeneration or MMagic')
-        conversion = formats.from_openmmlab(content, path, channel_order, inplace)
-    return _write(conversion, out)
-
-
-@contextmanager
-def _told_of(*paths: str | Path | None) -> Iterator[None]:
-    """Within it, errors are told with the files that they are about."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f'{", ".join(map(str, paths))}: {error}') from error
-
-
-def _write(conversion: formats.Conversion, out: str | Path) -> formats.Conversion:
-    checkpoint = conversion.checkpoint()
-    checkpoint['meta']['mmsagan_version'] = __version__
-    save_checkpoint_file(checkpoint, out)
+    conversion = convert_content(content, path, discriminator, generator_ema, channel_order, inplace)
+    if conversion is None:
+        if detect_format(get_state_dict(content)) == OURS:
+            raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already')
+        raise CheckpointError(f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic')
+    save_checkpoint_file(conversion.checkpoint(), out)
     return conversion
 
 
@@ -154,54 +387,99 @@ def export_studiogan(
 
     Args:
         path: A checkpoint of ours, or of another format that can be read.
-        out_dir: The folder for ``model=G-….pth``, ``model=D-….pth`` and, with a moving average, ``model=G_ema-….pth``.
-        which: ``'best'`` or ``'current'``, a part of the files' names.
-        dist_step: Updates of D for one of G in the training; StudioGAN counts those of G.
+        out_dir: Folder for ``model=G-….pth``, ``model=D-….pth`` and, with a moving average, ``model=G_ema-….pth``.
+        which: ``'best'`` or ``'current'``, a part of the file names.
+        dist_step: Updates of D per update of G in the training; StudioGAN counts those of G.
 
     Returns:
-        The files, the settings that StudioGAN's config needs, and what the user should know.
+        The files, the settings that StudioGAN's config needs, and notes for the user.
 
     Raises:
         CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network. Nothing is written then.
     """
     checkpoint = load_from_local(str(path))
-    state = tensors_of(checkpoint)
-    with _told_of(path):
-        behaviour, notes = _behaviour_of(checkpoint, state)
+    state, meta, notes = get_state_dict(checkpoint), get_meta(checkpoint), []
+    settings = ModelSettings.from_meta(meta)
+    try:
         check_tensors(state)
-        architecture = describe(state, behaviour, downsample_table_of(meta_of(checkpoint)))
-        formats.check_networks(architecture, state)
-        settings = studiogan.settings_of(architecture)
-    iteration = iteration_of(state['iteration'].item()) if 'iteration' in state and state['iteration'].numel() == 1 else None
-    step = (iteration or 0) // dist_step
-    kept = meta_of(checkpoint).get('training')
-    training = dict(_STUDIOGAN_TRAINING, step=step, best_step=step)
+        if settings is None:
+            settings, notes = guess_settings(state, inplace=True)
+            assumed = f'batch norms with an epsilon of {settings.norm_eps:g} and activations in place'
+            notes.insert(0, f'assumed, since the checkpoint does not say: {assumed}')
+        elif not settings.inplace:
+            notes.append("StudioGAN's activations work in place, this model's do not: its logits will differ there")
+        architecture = infer_architecture(state, settings, get_downsample_table(meta))
+        check_networks(architecture, state)
+        config = studiogan.make_config(architecture)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    iteration = int(state['iteration']) if 'iteration' in state and state['iteration'].numel() == 1 else 0
+    training = dict(_STUDIOGAN_TRAINING, step=iteration // dist_step, best_step=iteration // dist_step)
+    kept = meta.get('training')
     if isinstance(kept, Mapping):
         training.update({key: kept[key] for key in training if key in kept})
     if iteration:
-        training['mmsagan'] = dict(iteration=iteration)  # StudioGAN passes over it
+        training['mmsagan'] = dict(iteration=iteration)  # ignored by StudioGAN
     files = {}
-    for network, label in formats.STUDIOGAN_NETWORKS.items():
-        tensors = part_of(state, network)
+    for network, label in STUDIOGAN_NETWORKS.items():
+        tensors = get_network(state, network)
         if tensors:
             table = studiogan.DISCRIMINATOR if network == 'discriminator' else studiogan.GENERATOR
             content: dict[str, object] = dict(state_dict=table.to_foreign(tensors), optimizer={})
-            files[label] = dict(content, **training) if network == 'discriminator' else content
-    paths = [Path(out_dir, f'model={label}-{which}-weights-step={training["step"]}.pth') for label in files]
-    for file in paths:
-        check_writable(file)
-    for file, content in zip(paths, files.values()):
+            file = Path(out_dir, f'model={label}-{which}-weights-step={training["step"]}.pth')
+            files[file] = dict(content, **training) if network == 'discriminator' else content
+            check_writable(file)
+    for file, content in files.items():
         save_checkpoint_file(content, file)
-    return paths, settings, notes
+    return list(files), config, notes
 
 
-def _behaviour_of(checkpoint: Mapping, state: Mapping[str, Tensor]) -> tuple[Behaviour, list[str]]:
-    """What a checkpoint's networks do, as far as it is known, and what is to be said about it for StudioGAN."""
-    behaviour, notes = Behaviour.from_meta(meta_of(checkpoint)), []
-    if behaviour is None:
-        behaviour, note = formats.guess_behaviour(state, inplace=True)
-        assumed = f'batch norms with an epsilon of {behaviour.norm_eps:g}, and activations in place'
-        notes = [f'the checkpoint does not say it, so this is assumed: {assumed}', *([note] if note else [])]
-    elif not behaviour.inplace:
-        notes = ["StudioGAN's activations work in place, this model's do not: its logits will differ there"]
-    return behaviour, notes
+def load_from_local(filename: str, map_location=None) -> dict:
+    """Loads a local file for MMEngine: a checkpoint under our names, whichever project wrote it."""
+    path = Path(url2pathname(urlsplit(filename).path) if filename.startswith('file://') else filename)
+    content = load_checkpoint_file(path, map_location)
+    conversion = convert_content(content, path)
+    if conversion is not None:
+        notes = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)] or ['nothing is left out']
+        print_log(f'{filename} is of {conversion.format} and was converted: {"; ".join(notes)}', 'current')
+        return conversion.checkpoint()
+    if isinstance(content.get('meta'), dict):
+        # MMEngine's Runner.resume executes meta['config'] as Python, although MMEngine itself writes meta['cfg'].
+        content['meta'].pop('config', None)
+    return content
+
+
+def load_from_https(filename: str, map_location=None) -> dict:
+    """Loads a URL for MMEngine: downloads it into torch's cache, and compares it with the checksum in its name."""
+    checksum = get_checksum(filename)
+    try:
+        path = cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints'))
+    except DownloadError as error:
+        hint = f' ({checksum} in its name is taken for the start of its sha256; a file given by path is not checked)'
+        raise CheckpointError(f'{error}{hint if checksum else ""}') from error
+    return load_from_local(str(path), map_location)
+
+
+def get_checksum(url: str) -> str | None:
+    """Returns the first digits of a file's sha256 if its name ends in them, as OpenMMLab and PyTorch name published files.
+
+    Example:
+        >>> get_checksum('https://example.org/sagan_20210730_125449-d50568a4.pth')
+        'd50568a4'
+    """
+    found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', url)[0])
+    # Eight digits that form a date are no checksum.
+    is_date = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])
+    return found[1] if found and not is_date else None
+
+
+def load_from_refused(filename: str, map_location=None) -> dict:
+    """Replaces MMEngine's loaders of other services, which would execute pickled code."""
+    raise CheckpointError(f'{filename}: give a file or an https:// URL')
+
+
+def register_checkpoint_loaders() -> None:
+    """Makes MMEngine's ``Runner.resume``, ``Runner.load_checkpoint`` and ``CheckpointLoader`` use the loaders above."""
+    for prefix in list(CheckpointLoader._schemes):
+        loader = {'': load_from_local, 'http://': load_from_https, 'https://': load_from_https}.get(prefix, load_from_refused)
+        CheckpointLoader.register_scheme(prefixes=prefix, loader=loader, force=True)

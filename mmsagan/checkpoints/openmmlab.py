@@ -1,13 +1,14 @@
-"""MMGeneration's and MMagic's checkpoints: one file, the names that ours are made after, and mostly BGR images."""
+"""MMGeneration's and MMagic's checkpoints: one file, names much like ours, and mostly BGR images."""
 
 import re
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from mmsagan.checkpoints.content import NETWORKS
-from mmsagan.checkpoints.rules import KeyTable, Rule, without_prefix
+from mmsagan.checkpoints.rules import KeyTable, Rule
 from mmsagan.errors import CheckpointError
+
+NETWORKS = ('generator', 'generator_ema', 'discriminator')
 
 _BLOCKS = (
     Rule('conv_blocks.{block}.{conv}.conv.{layer}', 'conv_blocks.{block}.{conv}.{layer}'),
@@ -40,30 +41,35 @@ DISCRIMINATOR = KeyTable(
         Rule('proj_y.{layer}', 'proj_y.{layer}'),
     )
 )
-# Of the whole model, known and of no use here: what normalizes images is a setting.
-_DROPPED_OF_MODEL = re.compile(r'data_preprocessor\..+')
 
-# The layers that see an image: which side of their weight that is, and the number of weights a channel.
+# The layers that see an image: which dimension of their weight is the image's channels, and the number of weights per channel.
 _IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.shortcut': (1, 1)}
 
 
 def is_openmmlab(keys: Iterable[str]) -> bool:
-    """Whether a state dict looks like one of MMGeneration's or MMagic's SAGAN or SNGAN."""
+    """Returns whether the keys look like those of MMGeneration's or MMagic's SAGAN or SNGAN."""
     pattern = rf'({"|".join(NETWORKS)})\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
     return any(re.match(pattern, key) for key in keys)
 
 
+def get_table(network: str, keys: Iterable[str]) -> KeyTable:
+    """Returns the table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
+    if network == 'discriminator':
+        return DISCRIMINATOR
+    return GENERATOR if any('.weight_embedding.' in key for key in keys) else UNCONDITIONAL_GENERATOR
+
+
 def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Translates a model's networks.
+    """Translates the state dict of a model.
 
     Args:
-        state: The tensors of the whole model.
+        state: Tensors of all networks.
 
     Returns:
-        Our tensors, in the file's channel order, and the keys that were dropped.
+        The tensors under our names, in the channel order of the file, and the keys that were dropped.
 
     Raises:
-        CheckpointError: A key is not of these networks.
+        CheckpointError: A key does not belong to these networks.
     """
     networks: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
     ours, dropped = {}, []
@@ -71,45 +77,36 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         name, _, rest = key.partition('.')
         if name in networks:
             networks[name][rest] = tensor
-        elif _DROPPED_OF_MODEL.fullmatch(key):
+        elif name == 'data_preprocessor':  # mean and standard deviation, which are settings here
             dropped.append(key)
         else:
             raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
     for name, tensors in networks.items():
-        translated, unused = table_of(name, tensors).to_ours(without_prefix(tensors, 'module.'), prefix=f'{name}.')
+        translated, unused = get_table(name, tensors).to_ours(tensors, prefix=f'{name}.')
         ours.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
         dropped += [f'{name}.{key}' for key in unused]
     return ours, dropped
 
 
-def table_of(network: str, keys: Iterable[str]) -> KeyTable:
-    """The table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
-    if network == 'discriminator':
-        return DISCRIMINATOR
-    return GENERATOR if any('.weight_embedding.' in key for key in keys) else UNCONDITIONAL_GENERATOR
-
-
 def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Makes a model of BGR images one of RGB images, or the other way round.
+    """Turns a model of BGR images into one of RGB images, or the other way round.
 
     Only the layers that see an image change: the order of G's outputs and of D's inputs, in the weight, the bias and the
-    spectral norm's vectors. The functions are otherwise the same, and swapping twice gives the same bits.
+    vectors of the spectral norm. Swapping twice restores the same bits.
 
     Args:
-        state: Tensors under our names, with the networks' prefixes.
+        state: Tensors of the model under our names.
     """
-    return {key: _swapped(key, tensor) for key, tensor in state.items()}
-
-
-def _swapped(key: str, tensor: Tensor) -> Tensor:
-    layer, _, name = key.partition('.')[2].rpartition('.')
-    if layer not in _IMAGE_LAYERS:
-        return tensor
-    side, kernel_size = _IMAGE_LAYERS[layer]
-    if name in ('weight', 'weight_orig'):
-        return tensor.flip(side)
-    if side == 0 and name in ('bias', 'weight_u'):
-        return tensor.flip(0)
-    if side == 1 and name == 'weight_v':  # (channels * kernel,)
-        return tensor.unflatten(0, (-1, kernel_size)).flip(0).flatten()
-    return tensor
+    swapped = dict(state)
+    for key, tensor in state.items():
+        layer, _, name = key.partition('.')[2].rpartition('.')
+        if layer not in _IMAGE_LAYERS:
+            continue
+        dim, kernel_size = _IMAGE_LAYERS[layer]
+        if name in ('weight', 'weight_orig'):
+            swapped[key] = tensor.flip(dim)
+        elif dim == 0 and name in ('bias', 'weight_u'):
+            swapped[key] = tensor.flip(0)
+        elif dim == 1 and name == 'weight_v':  # (channels * kernel,)
+            swapped[key] = tensor.unflatten(0, (-1, kernel_size)).flip(0).flatten()
+    return swapped

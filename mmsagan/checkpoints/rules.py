@@ -1,5 +1,6 @@
-"""Tables of key rules: another project's tensor names and ours, side by side, read in both directions."""
+"""Two-way tables of key rules: another project's tensor names beside ours, read in either direction."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from mmsagan.errors import CheckpointError
 
-# What may stand in the place of a placeholder in a rule's names.
+# What a placeholder in a rule's names stands for, the same text on both sides.
 _PLACEHOLDERS = {
     'block': r'\d{1,4}',
     'number': '[12]',
@@ -18,29 +19,35 @@ _PLACEHOLDERS = {
     'layer': 'weight|bias|weight_orig|weight_u|weight_v',  # of a convolution, linear layer or embedding, normalized or not
     'norm': 'weight|bias|running_mean|running_var|num_batches_tracked',  # of a batch norm
 }
-_PLACEHOLDER = re.compile(r'\{(\w+?)(\+1)?\}')
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to a tensor besides its name, and how to take it back to the bit."""
+    """Conversion of a tensor's shape, exact to the bit in both directions.
 
-    to_ours: Callable[[Tensor], Tensor]
-    to_foreign: Callable[[Tensor], Tensor]
+    Args:
+        ours: Converts the other project's tensor to ours.
+        foreign: Converts it back.
+    """
+
+    ours: Callable[[Tensor], Tensor]
+    foreign: Callable[[Tensor], Tensor]
 
 
 # A linear layer on a one-hot vector is the transpose of an embedding.
 TRANSPOSED = Change(lambda tensor: tensor.t().contiguous(), lambda tensor: tensor.t().contiguous())
-# A scalar that the other project keeps as a vector of length 1.
+# A scalar that the other project stores as a vector of length 1.
 SCALAR = Change(lambda tensor: tensor.reshape(()), lambda tensor: tensor.reshape(1))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a table: the other project's name, ours, and what happens to the tensor.
+    """A line of a table.
 
-    Names hold placeholders, such as ``{block}``, which stand for the same text on both sides; ``{block+1}`` stands for a number
-    that is one higher than the other side's.
+    Args:
+        foreign: The other project's name, with placeholders such as ``{block}``.
+        ours: Our name, with the same placeholders.
+        change: Conversion of the tensor. Defaults to none.
     """
 
     foreign: str
@@ -48,108 +55,77 @@ class Rule:
     change: Change | None = None
 
 
+@dataclass(frozen=True)
 class KeyTable:
-    """Translates a network's tensors from another project's names to ours and back.
+    """Translates the state dict of a network from another project's names to ours, and back.
 
     Args:
-        rules: The lines; no key may fit two of them.
-        dropped: Patterns of foreign keys that are known to be of no use here.
+        rules: The lines. The first one that matches is used.
+        dropped: Regular expressions of foreign keys that have no counterpart here.
+        block_offset: Difference between the other project's ``{block}`` and ours.
     """
 
-    def __init__(self, rules: Sequence[Rule], dropped: Sequence[str] = ()):
-        self._from_foreign = [(_compile(rule.foreign), rule) for rule in rules]
-        self._from_ours = [(_compile(rule.ours), rule) for rule in rules]
-        self._dropped = [re.compile(pattern) for pattern in dropped]
+    rules: Sequence[Rule]
+    dropped: Sequence[str] = ()
+    block_offset: int = 0
 
     def to_ours(self, state: Mapping[str, Tensor], prefix: str = '') -> tuple[dict[str, Tensor], list[str]]:
-        """Translates to our names.
+        """Translates the other project's names to ours.
 
         Args:
-            state: The other project's tensors by name.
-            prefix: What was taken off the names, for messages.
+            state: Tensors by name. A leading ``module.``, which wrappers for several GPUs add, is ignored.
+            prefix: Prefix that was removed from the names, for error messages.
 
         Returns:
-            Our tensors, and the keys that were dropped.
+            The tensors under our names, and the keys that were dropped.
 
         Raises:
-            CheckpointError: A key is neither in the table nor known to be of no use.
+            CheckpointError: A key is unknown, or occurs twice.
         """
-        ours: dict[str, Tensor] = {}
-        dropped = []
-        for key, tensor in state.items():
-            if any(pattern.fullmatch(key) for pattern in self._dropped):
-                dropped.append(key)
-                continue
-            rule, values = _find(self._from_foreign, key, prefix)
-            if rule.change:
-                tensor = _changed(rule.change.to_ours, tensor, prefix + key)
-            _put(ours, _render(rule.ours, values), tensor, prefix + key)
-        return ours, dropped
+        dropped = [key for key in state if any(re.fullmatch(pattern, key) for pattern in self.dropped)]
+        kept = {key: tensor for key, tensor in state.items() if key not in dropped}
+        return self._translate(kept, 'ours', prefix), dropped
 
     def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Translates from our names. Raises a CheckpointError for a key that is not in the table."""
-        foreign: dict[str, Tensor] = {}
-        for key, tensor in state.items():
-            rule, values = _find(self._from_ours, key)
-            if rule.change:
-                tensor = _changed(rule.change.to_foreign, tensor, key)
-            _put(foreign, _render(rule.foreign, values), tensor, key)
-        return foreign
+        """Translates our names to the other project's. Raises a CheckpointError for a key that is not in the table."""
+        return self._translate(state, 'foreign')
 
     def foreign_name(self, key: str) -> str:
-        """The other project's name of a tensor of ours."""
-        rule, values = _find(self._from_ours, key)
-        return _render(rule.foreign, values)
+        """Returns the other project's name of one of our tensors."""
+        return self._find(key, 'foreign')[0]
+
+    def _translate(self, state: Mapping[str, Tensor], target: str, prefix: str = '') -> dict[str, Tensor]:
+        translated: dict[str, Tensor] = {}
+        for key, tensor in state.items():
+            key = key.removeprefix('module.')
+            name, change = self._find(key, target, prefix)
+            if name in translated:
+                raise CheckpointError(f'two keys of the file stand for {key!r}')
+            try:
+                translated[name] = getattr(change, target)(tensor) if change else tensor
+            except RuntimeError as error:
+                raise CheckpointError(f'{prefix + key!r} has the impossible shape {tuple(tensor.shape)}') from error
+        return translated
+
+    def _find(self, key: str, target: str, prefix: str = '') -> tuple[str, Change | None]:
+        """Returns a key's name on the side ``target``, ``'ours'`` or ``'foreign'``, and the change of its tensor."""
+        for rule in self.rules:
+            source, name = (rule.foreign, rule.ours) if target == 'ours' else (rule.ours, rule.foreign)
+            match = _compile(source).fullmatch(key)
+            if match is None:
+                continue
+            values: dict[str, str | int] = match.groupdict()
+            if 'block' in values:
+                values['block'] = int(values['block']) + (self.block_offset if target == 'foreign' else -self.block_offset)
+            if values.get('block') != -1:
+                return name.format(**values), rule.change
+        raise CheckpointError(f'the key {(prefix + key)[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
 
 
-def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under names without a prefix, which need not be there. Raises a CheckpointError if two names become one."""
-    plain: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        _put(plain, key.removeprefix(prefix), tensor, key)
-    return plain
-
-
+@functools.cache
 def _compile(template: str) -> re.Pattern:
-    """A template as a regular expression with a group for each placeholder; that of ``{block+1}`` is named ``block_plus_1``."""
-    parts, end = [], 0
-    for match in _PLACEHOLDER.finditer(template):
-        name, higher = match.groups()
-        parts += [re.escape(template[end : match.start()]), f'(?P<{name}{"_plus_1" if higher else ""}>{_PLACEHOLDERS[name]})']
-        end = match.end()
-    return re.compile(''.join([*parts, re.escape(template[end:])]))
-
-
-def _match(pattern: re.Pattern, key: str) -> dict[str, str] | None:
-    match = pattern.fullmatch(key)
-    if not match:
-        return None
-    values = match.groupdict()
-    if 'block_plus_1' in values:
-        values['block'] = str(int(values.pop('block_plus_1')) - 1)
-    return None if values.get('block') == '-1' else values
-
-
-def _find(table: list[tuple[re.Pattern, Rule]], key: str, prefix: str = '') -> tuple[Rule, dict[str, str]]:
-    for pattern, rule in table:
-        values = _match(pattern, key)
-        if values is not None:
-            return rule, values
-    raise CheckpointError(f'the key {(prefix + key)[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
-
-
-def _render(template: str, values: Mapping[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda match: str(int(values[match[1]]) + 1) if match[2] else values[match[1]], template)
-
-
-def _changed(change: Callable[[Tensor], Tensor], tensor: Tensor, key: str) -> Tensor:
-    try:
-        return change(tensor)
-    except RuntimeError as error:
-        raise CheckpointError(f'{key!r} has the shape {tuple(tensor.shape)}, which it cannot have in such a network') from error
-
-
-def _put(state: dict[str, Tensor], key: str, tensor: Tensor, source: str) -> None:
-    if key in state:
-        raise CheckpointError(f'two keys of the file stand for {key!r}, one of them is {source!r}')
-    state[key] = tensor
+    """Makes a regular expression of a name, with a group for each placeholder."""
+    pattern = re.escape(template)
+    for name, values in _PLACEHOLDERS.items():
+        pattern = pattern.replace(rf'\{{{name}\}}', f'(?P<{name}>{values})')
+    return re.compile(pattern)

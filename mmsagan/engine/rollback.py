@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.newest import POINTER, newest_first
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, newest_first
 from mmsagan.engine.hooks.checkpoint import point_to
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.distributed import from_main_process
@@ -48,7 +48,7 @@ def saved_by(runner: Runner) -> list[tuple[int, Path]]:
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch), None)
     if hook is None:
         return []
-    return list(newest_first(Path(hook.out_dir or runner.work_dir), hook.filename_tmpl, Path(runner.work_dir, POINTER)))
+    return list(newest_first(Path(hook.out_dir or runner.work_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT)))
 
 
 def _choose(saved: list[tuple[int, Path]], before: int, avoid: int | None) -> tuple[int, Path] | None:

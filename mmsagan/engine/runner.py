@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mmsagan.checkpoints.newest import POINTER, newest_whole_checkpoint
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.errors import CheckpointError, MMSAGANError
 from mmsagan.registry import RUNNERS
@@ -54,8 +54,8 @@ class GANRunner(Runner):
 
     def _find_newest(self, hook: CheckpointHook) -> None:
         folder = hook.folder(self)
-        pointer = Path(self.work_dir, POINTER)
-        path, damaged = from_main_process(lambda: newest_whole_checkpoint(folder, hook.filename_tmpl, pointer))
+        pointer = Path(self.work_dir, LAST_CHECKPOINT)
+        path, damaged = from_main_process(lambda: find_latest_checkpoint(folder, hook.filename_tmpl, pointer))
         for error in damaged:
             self.logger.warning(f'{error}; resuming from an older one, {path}')
         self._resume = path is not None

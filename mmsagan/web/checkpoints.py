@@ -8,7 +8,7 @@ import torch
 
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.zoo import resolve_weights
-from mmsagan.checkpoints.newest import POINTER, newest_whole_checkpoint, saved_checkpoints
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, list_checkpoints
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 
@@ -30,10 +30,10 @@ def resolve_checkpoint(config: str, checkpoint: str) -> str:
     if checkpoint == 'zoo':
         return resolve_weights(config)
     path = Path(checkpoint).expanduser()
-    if path.name != POINTER and not path.is_dir():
+    if path.name != LAST_CHECKPOINT and not path.is_dir():
         return str(path.absolute()) if path.is_file() else checkpoint
-    folder = (path.parent if path.name == POINTER else path).absolute()
-    newest, _ = newest_whole_checkpoint(folder)
+    folder = (path.parent if path.name == LAST_CHECKPOINT else path).absolute()
+    newest, _ = find_latest_checkpoint(folder)
     if newest is None:
         raise CheckpointError(
             f'there is no checkpoint in {folder}: train one first (`make demo` leaves one in work_dirs/demo), or give the file '
@@ -122,7 +122,7 @@ def _siblings(checkpoint: str) -> list[str]:
     folder = Path(checkpoint).parent
     if not folder.is_absolute():  # of a URL
         return []
-    numbered = [path for _, path in reversed(saved_checkpoints(folder))]
+    numbered = [path for _, path in reversed(list_checkpoints(folder))]
     return [str(path) for path in [*numbered, *sorted(folder.glob('best_*.pth'))]]
 
 

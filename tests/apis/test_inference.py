@@ -7,8 +7,8 @@ from mmengine.config import Config
 
 from mmsagan.apis import inference, init_model, train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.convert import convert_openmmlab
-from mmsagan.checkpoints.publishing import publish
+from mmsagan.checkpoints.convert import convert_checkpoint
+from mmsagan.checkpoints.publish import publish
 from mmsagan.errors import CheckpointError, ConfigError
 
 SMALL = {'model.generator.base_channels': 32, 'model.discriminator.base_channels': 16}
@@ -42,7 +42,7 @@ def test_any_format_by_url(reference, tmp_path, monkeypatch):
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_converted_and_published_files(reference, tmp_path, ending):
     if reference.is_bgr:
-        convert_openmmlab(reference.path, tmp_path / f'converted.{ending}')
+        convert_checkpoint(reference.path, tmp_path / f'converted.{ending}')
         reference.check(init_model(None, tmp_path / f'converted.{ending}'))
     path, _ = publish(reference.path, tmp_path / f'published.{ending}')
     reference.check(init_model(None, path))

@@ -8,7 +8,6 @@ from mmengine.hooks import Hook
 
 from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.fitting import check_state_dict
 from mmsagan.engine.hooks import ConsistencyHook
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
@@ -165,19 +164,6 @@ def test_weights_of_a_run_without_a_moving_average(tiny_run):
     cfg = tiny_run(max_iters=1, model__ema_config=dict(momentum=0.9), **INTERVALS)
     cfg.load_from = str(Path(cfg.work_dir) / 'iter_1.pth')
     assert train_from_config(cfg).iter == 1
-
-
-@pytest.mark.parametrize(
-    'own, loaded, message',
-    [
-        (dict(a=1, b=2), dict(a=1), 'b is missing'),
-        (dict(a=1), dict(a=1, c=1), 'c is unknown'),
-        (dict(a=1), dict(a=2), r'a is \(2,\) there and \(1,\) in the model'),
-    ],
-)
-def test_differences_are_named(own, loaded, message):
-    with pytest.raises(CheckpointError, match=message):
-        check_state_dict(*({name: torch.zeros(size) for name, size in state.items()} for state in (own, loaded)))
 
 
 def test_a_failed_run_takes_only_its_own_files_away(tiny_run):

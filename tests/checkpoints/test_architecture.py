@@ -5,8 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import studiogan
-from mmsagan.checkpoints.architecture import describe
-from mmsagan.checkpoints.behaviour import Behaviour
+from mmsagan.checkpoints.architecture import ModelSettings, infer_architecture
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
@@ -106,7 +105,7 @@ def test_the_described_model_is_the_one_that_was_built(kind):
     tables = {64: [True, True, True, False], 256: [True] * 5 + [False], 16: [False]}
     model = MODELS.build(cfg)
     table = lambda scale: tables.get(scale, ProjDiscriminator.default_downsample.get(scale))  # noqa: E731
-    architecture = describe(model.state_dict(), Behaviour(inplace=True), table)
+    architecture = infer_architecture(model.state_dict(), ModelSettings(inplace=True), table)
     assert not architecture.notes
     again = MODELS.build(architecture.model)
     again.load_state_dict(model.state_dict())
@@ -124,7 +123,7 @@ def test_options_turn_one_config_into_another(gan_config):
         for classes, width in ((3, 8), (5, 8))
     )
     del small
-    architecture = describe(wide.state_dict(), Behaviour(), ProjDiscriminator.default_downsample.get)
+    architecture = infer_architecture(wide.state_dict(), ModelSettings(), ProjDiscriminator.default_downsample.get)
     assert architecture.options(gan_config(num_classes=3)) == {'model.num_classes': 5}
     cfg = Config(dict(model=gan_config(num_classes=3)))
     cfg.merge_from_dict(architecture.options())
@@ -135,24 +134,24 @@ def test_what_cannot_be_seen_is_assumed_and_said():
     """Where the channels change, a shortcut is there whether or not the size is halved."""
     cfg = full('64 pixels as in StudioGAN')
     state = MODELS.build(cfg).state_dict()
-    unknown = describe(state, Behaviour(), lambda scale: None)
+    unknown = infer_architecture(state, ModelSettings(), lambda scale: None)
     assert unknown.discriminator['downsample_cfg'] == [True, True, True, False]
     assert [note for note in unknown.notes if 'block 5' in note and 'downsample_cfg' in note]
-    known = describe(state, Behaviour(), studiogan.downsample_table)
+    known = infer_architecture(state, ModelSettings(), studiogan.get_downsample_cfg)
     assert known.discriminator['downsample_cfg'] == [True, True, True, False] and not known.notes
-    openmmlab = describe(state, Behaviour(), ProjDiscriminator.default_downsample.get)
+    openmmlab = infer_architecture(state, ModelSettings(), ProjDiscriminator.default_downsample.get)
     assert openmmlab.discriminator['downsample_cfg'] == [True] * 4
 
 
 @pytest.mark.parametrize('scale, halvings', [(32, 2), (64, 4), (128, 5), (256, 6), (512, 7)])
 def test_studiogans_table_halves_down_to_the_size_that_it_sums_over(scale, halvings):
     """In its code the head halves the size, too, and 32 pixels end at 8, all others at 4."""
-    assert 1 + sum(studiogan.downsample_table(scale)) == halvings
+    assert 1 + sum(studiogan.get_downsample_cfg(scale)) == halvings
 
 
 def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
     state = {key: t for key, t in MODELS.build(gan_config()).state_dict().items() if key.startswith('generator.')}
-    architecture = describe(state, Behaviour(), lambda scale: None)
+    architecture = infer_architecture(state, ModelSettings(), lambda scale: None)
     model = MODELS.build(architecture.model)
     assert model.discriminator(model.sample(num_samples=1), torch.tensor([0])).shape == (1, 1)
 
@@ -171,4 +170,6 @@ def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
 def test_tensors_of_something_else(gan_config, changed, message):
     state = {**MODELS.build(gan_config()).state_dict(), **changed}
     with pytest.raises(CheckpointError, match=message):
-        describe({key: tensor for key, tensor in state.items() if tensor is not None}, Behaviour(), lambda scale: None)
+        infer_architecture(
+            {key: tensor for key, tensor in state.items() if tensor is not None}, ModelSettings(), lambda scale: None
+        )

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.loading import sum_in_name
+from mmsagan.checkpoints.convert import get_checksum
 from mmsagan.errors import CheckpointError
 
 
@@ -171,7 +171,7 @@ def test_a_name_without_a_sum_is_loaded_unchecked(published):
     ],
 )
 def test_which_names_hold_a_sum(url, found):
-    assert sum_in_name(url) == found
+    assert get_checksum(url) == found
 
 
 def test_without_a_network_the_message_says_where_the_file_goes(tmp_path, monkeypatch):

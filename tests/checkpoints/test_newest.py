@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from mmsagan.checkpoints.newest import newest_whole_checkpoint, saved_checkpoints
+from mmsagan.checkpoints.io import find_latest_checkpoint, list_checkpoints
 from mmsagan.errors import CheckpointError
 
 
@@ -27,24 +27,24 @@ def damage(path) -> None:
     path.write_bytes(content)
 
 
-def test_saved_checkpoints(folder):
-    assert [(step, path.name) for step, path in saved_checkpoints(folder)] == [
+def test_list_checkpoints(folder):
+    assert [(step, path.name) for step, path in list_checkpoints(folder)] == [
         (5, 'iter_5.pth'),
         (10, 'iter_10.pth'),
         (20, 'iter_20.pth'),
     ]
-    assert [step for step, _ in saved_checkpoints(folder, 'epoch_{}.pth')] == [60]
+    assert [step for step, _ in list_checkpoints(folder, 'epoch_{}.pth')] == [60]
 
 
 def test_the_newest_is_taken(folder):
-    assert newest_whole_checkpoint(folder) == (folder / 'iter_20.pth', [])
+    assert find_latest_checkpoint(folder) == (folder / 'iter_20.pth', [])
 
 
 def test_damaged_ones_are_passed_over(folder):
     damage(folder / 'iter_20.pth')
     content = (folder / 'iter_10.pth').read_bytes()
     (folder / 'iter_10.pth').write_bytes(content[: len(content) // 2])
-    path, errors = newest_whole_checkpoint(folder)
+    path, errors = find_latest_checkpoint(folder)
     assert path == folder / 'iter_5.pth' and [name in str(error) for name, error in zip(('iter_20', 'iter_10'), errors)] == [
         1,
         1,
@@ -53,18 +53,18 @@ def test_damaged_ones_are_passed_over(folder):
     with pytest.raises(
         CheckpointError, match=r'no checkpoint in .* can be resumed from: .*iter_20.*iter_10.*iter_5\.pth is empty'
     ):
-        newest_whole_checkpoint(folder)
+        find_latest_checkpoint(folder)
 
 
 def test_nothing_to_resume_from(tmp_path):
-    assert newest_whole_checkpoint(tmp_path) == (None, [])
-    assert newest_whole_checkpoint(tmp_path / 'not there') == (None, [])
+    assert find_latest_checkpoint(tmp_path) == (None, [])
+    assert find_latest_checkpoint(tmp_path / 'not there') == (None, [])
 
 
 def test_killed_between_checkpoint_and_pointer(folder):
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))
     os.utime(folder / 'last_checkpoint', ns=(1, 1))
-    assert newest_whole_checkpoint(folder)[0] == folder / 'iter_20.pth'
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_20.pth'
 
 
 def test_a_longer_run_before_in_the_same_folder(folder):
@@ -72,7 +72,7 @@ def test_a_longer_run_before_in_the_same_folder(folder):
     os.utime(folder / 'iter_10.pth', ns=(4, 4))
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))
     os.utime(folder / 'last_checkpoint', ns=(5, 5))
-    assert newest_whole_checkpoint(folder)[0] == folder / 'iter_10.pth'
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_10.pth'
 
 
 @pytest.mark.parametrize('pointer', [None, b'', b'\xff\x00garbage', b'/somewhere/else/iter_7.pth'])
@@ -80,7 +80,7 @@ def test_without_a_useful_pointer(folder, pointer):
     (folder / 'last_checkpoint').unlink()
     if pointer is not None:
         (folder / 'last_checkpoint').write_bytes(pointer)
-    assert newest_whole_checkpoint(folder)[0] == folder / 'iter_20.pth'
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_20.pth'
 
 
 def test_a_run_that_was_moved(folder, tmp_path_factory):
@@ -88,4 +88,4 @@ def test_a_run_that_was_moved(folder, tmp_path_factory):
     moved = tmp_path_factory.mktemp('elsewhere') / 'run'
     (folder / 'last_checkpoint').write_text('/old/place/iter_20.pth')
     os.rename(folder, moved)
-    assert newest_whole_checkpoint(moved)[0] == moved / 'iter_20.pth'
+    assert find_latest_checkpoint(moved)[0] == moved / 'iter_20.pth'

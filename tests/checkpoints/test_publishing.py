@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.publishing import publish
+from mmsagan.checkpoints.publish import publish
 from mmsagan.errors import CheckpointError
 from mmsagan.registry import MODELS
 
@@ -45,7 +45,7 @@ def test_weights_are_kept_and_the_rest_is_not(checkpoint, tmp_path, name, file_f
     assert set(content) == {'meta', 'state_dict'} and set(content['state_dict']) == set(source['state_dict'])
     assert all(torch.equal(content['state_dict'][key], tensor) for key, tensor in source['state_dict'].items())
     assert content['meta']['iter'] == 7
-    assert content['meta']['cfg'] == "default_scope = 'mmsagan'\nmodel = dict(\n    type='SAGAN',\n    num_classes=3)\n"
+    assert content['meta']['cfg'] == "default_scope = 'mmsagan'\nmodel = {'type': 'SAGAN', 'num_classes': 3}\n"
     assert 'somebody' not in str(content['meta'])
 
 

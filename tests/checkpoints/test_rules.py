@@ -7,10 +7,11 @@ from mmsagan.errors import CheckpointError
 TABLE = KeyTable(
     (
         Rule('head.{layer}', 'first.{layer}'),
-        Rule('blocks.{block+1}.conv.{layer}', 'conv_blocks.{block}.{layer}', TRANSPOSED),
+        Rule('blocks.{block}.conv.{layer}', 'conv_blocks.{block}.{layer}', TRANSPOSED),
         Rule('gain', 'gamma', SCALAR),
     ),
     dropped=('steps', r'old\..*'),
+    block_offset=1,
 )
 
 

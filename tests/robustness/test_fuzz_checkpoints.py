@@ -16,7 +16,7 @@ from mmengine.logging import HistoryBuffer
 
 from mmsagan.apis import init_model
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.wholeness import check_whole
+from mmsagan.checkpoints.io import check_integrity
 from mmsagan.errors import CheckpointError
 
 STATE = dict(weight=torch.arange(12.0).reshape(3, 4), count=torch.tensor(7))
@@ -218,7 +218,7 @@ def test_flipped_bits_are_found_or_harmless(path, name):
     path.write_bytes(flips(WHOLE, 60, seed=1)[name])
     with limits():
         try:
-            check_whole(path)
+            check_integrity(path)
             loaded = load_checkpoint_file(path)
         except CheckpointError as error:
             assert 'broken.pth' in str(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsagan.apis import train_from_config
-from mmsagan.checkpoints.wholeness import check_whole
+from mmsagan.checkpoints.io import check_integrity
 from mmsagan.engine import file_backend, visualizer
 from mmsagan.engine.hooks import checkpoint
 from mmsagan.errors import ConfigError, StorageError
@@ -136,7 +136,7 @@ def test_the_only_checkpoint_stays_until_the_next_is_written(run, fails):
         'iter_4.pth': {'iter_2.pth'},
     }
     assert checkpoints(cfg) == {'iter_4.pth'}
-    check_whole(Path(cfg.work_dir, 'iter_4.pth'))
+    check_integrity(Path(cfg.work_dir, 'iter_4.pth'))
 
 
 def test_the_best_checkpoint_stays_until_the_next_is_written(run, fails, monkeypatch):

@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmsagan.checkpoints.publishing import publish
+from mmsagan.checkpoints.publish import publish
 from mmsagan.cli.tool import run_tool, tool_parser
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from mmsagan.checkpoints.newest import POINTER, saved_checkpoints
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
 from mmsagan.engine.file_backend import CRASH_SAFE
 from mmsagan.engine.train_loop import EVALUATED, GANTrainLoop
 from mmsagan.errors import ConfigError, StorageError
@@ -21,9 +21,9 @@ STATE = 'training_state'
 def point_to(runner, path: str | Path) -> None:
     """Names a checkpoint as the newest one of a run, in MMEngine's file for that."""
     try:
-        write_atomically(Path(runner.work_dir, POINTER), str(path).encode())
+        write_atomically(Path(runner.work_dir, LAST_CHECKPOINT), str(path).encode())
     except OSError as error:  # without it, a resumed training goes by the names and times of the checkpoints
-        runner.logger.warning(f'{POINTER} cannot be written: {error.strerror or error}')
+        runner.logger.warning(f'{LAST_CHECKPOINT} cannot be written: {error.strerror or error}')
 
 
 @HOOKS.register_module()
@@ -77,7 +77,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             for left in remove_unfinished(folder):
                 runner.logger.info(f'removed {left}, which an earlier run has left unfinished')
         reached = runner.epoch if self.by_epoch else runner.iter
-        earlier = [path.name for step, path in saved_checkpoints(self.out_dir, self.filename_tmpl) if step > reached]
+        earlier = [path.name for step, path in list_checkpoints(self.out_dir, self.filename_tmpl) if step > reached]
         if earlier:
             runner.logger.warning(
                 f'{self.out_dir} holds later checkpoints of an earlier run, {", ".join(earlier[:3])}'

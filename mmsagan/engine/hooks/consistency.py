@@ -7,7 +7,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 
-from mmsagan.checkpoints.fitting import fit_checkpoint
+from mmsagan.checkpoints.architecture import check_compatibility
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
@@ -62,7 +62,7 @@ class ConsistencyHook(Hook):
         if runner._resume:
             self._check_optimizers(runner, checkpoint['optimizer'])
         try:
-            warnings = fit_checkpoint(unwrap(runner.model), checkpoint)
+            warnings = check_compatibility(unwrap(runner.model), checkpoint)
         except CheckpointError as error:
             raise CheckpointError(f'{runner._load_from or runner.work_dir}: {error}') from error
         for warning in warnings:

@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from mmsagan.checkpoints.newest import POINTER
+from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.engine.config_changes import Changes
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.collapse import WARNINGS
@@ -215,7 +215,7 @@ def _notes(info: dict) -> list[str]:
 
 def _files(runner, best: dict[str, Best]) -> list[tuple[str, Path]]:
     folder, runs = Path(runner.work_dir), Path(runner.log_dir)
-    pointer = folder / POINTER
+    pointer = folder / LAST_CHECKPOINT
     newest = Path(pointer.read_text().strip()) if pointer.is_file() else None
     files = [('newest checkpoint', newest)] if newest is not None else []
     files += [(f'best {name}', result.checkpoint) for name, result in best.items() if result.checkpoint is not None]

@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.newest import newest_whole_checkpoint
+from mmsagan.checkpoints.io import find_latest_checkpoint
 from mmsagan.engine.hooks import DivergenceHook
 from mmsagan.errors import ConfigError, DivergenceError
 from mmsagan.models.losses import HingeGANLoss
@@ -222,7 +222,7 @@ def test_killed_after_going_back(spoilt_runner):
     folder = Path(runner.work_dir)
     newest = []
     noting = next(hook for hook in runner.hooks if type(hook).__name__ == 'NotingHook')
-    noting.function = lambda *args, note=noting.function: (note(*args), newest.append(newest_whole_checkpoint(folder)[0]))
+    noting.function = lambda *args, note=noting.function: (note(*args), newest.append(find_latest_checkpoint(folder)[0]))
     runner.train()
     assert [path and path.name for path in newest[5:9]] == ['iter_4.pth', 'iter_6.pth', 'iter_4.pth', 'iter_4.pth']
 

@@ -1,0 +1,224 @@
+"""Reading and writing checkpoint files, without ever running code from them.
+
+``torch.load(weights_only=True)`` refuses the pickled log buffers in MMEngine's checkpoints, so upstream MMEngine cannot resume,
+and the maintained fork falls back to executing the file. Here the few harmless types are allowed by name, and nothing else.
+"""
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmsagan.errors import CheckpointError
+from mmsagan.utils.files import write_output
+from mmsagan.utils.pickles import ARRAY_GLOBALS
+
+LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file that names the newest checkpoint
+
+# PyTorch's reader treats a record with this attribute as a directory, and returns uninitialized memory for it.
+_DIRECTORY_ATTRIBUTE = 0x10
+
+
+def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
+    """Reads a checkpoint that holds tensors, plain values, numpy arrays and MMEngine's log buffers.
+
+    Args:
+        path: A file of ``torch.save``, or a ``.safetensors`` file.
+        map_location: Device of the tensors, as in ``torch.load``.
+
+    Returns:
+        The content of the file. Of a ``.safetensors`` file it is a dict with ``state_dict`` and ``meta``.
+
+    Raises:
+        CheckpointError: The file is missing, damaged (see :func:`check_integrity`), not a checkpoint, or contains code.
+    """
+    path = Path(path).expanduser()
+    file_format = check_integrity(path)
+    try:
+        if file_format == 'safetensors':
+            with safetensors.safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
+                meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+                return dict(meta=meta, state_dict={key: file.get_tensor(key) for key in file.keys()})
+        arrays = [(stand_in, name) for name, stand_in in ARRAY_GLOBALS.items()]
+        allowed = [*arrays, HistoryBuffer, slice, (_get_history_buffer_method, 'builtins.getattr')]
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        # Other paragraphs of torch's message advise to run the code after all.
+        paragraphs = [' '.join(paragraph.split()) for paragraph in str(error).split('\n\n')]
+        reason = next((text[:300] for text in paragraphs if text and 'weights_only' not in text), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):
+            message = f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {reason}'
+        else:
+            message = f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {reason}'
+        raise CheckpointError(message) from error
+
+
+def _get_history_buffer_method(owner, name: str):
+    """Replaces ``getattr`` in a checkpoint: returns the statistics methods that a pickled HistoryBuffer refers to."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed in a checkpoint')
+    return getattr(HistoryBuffer, name)
+
+
+def check_integrity(path: str | Path) -> str:
+    """Checks that a checkpoint file is complete and undamaged, as far as its format allows, in bounded memory.
+
+    A file of ``torch.save`` is a zip archive with a CRC-32 checksum for each tensor, which PyTorch writes but does not check;
+    here all of them are compared. A ``.safetensors`` file has no checksums: its header is compared with the file's size, which
+    detects truncation but not flipped bits. Of pickles that PyTorch wrote before 2020, only the first byte is checked.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``'zip'``, ``'pickle'`` or ``'safetensors'``.
+
+    Raises:
+        CheckpointError: The file is missing, empty, truncated, damaged or not a checkpoint.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} {"is a folder: give a file in it" if path.is_dir() else "does not exist"}')
+    try:
+        with path.open('rb') as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f'checkpoint {path} cannot be read: {error.strerror or error}') from error
+    if not start:
+        raise CheckpointError(f'checkpoint {path} is empty: the write or the download did not finish')
+    if start.startswith(pickle.PROTO):
+        return 'pickle'
+    is_zip = start.startswith(b'PK\x03\x04')
+    if not is_zip and start[8:] != b'{':
+        raise CheckpointError(f'{path} is no checkpoint: it is neither a file of torch.save nor of safetensors')
+    try:
+        if is_zip:
+            _check_archive(path)
+        else:
+            with safetensors.safe_open(path, framework='numpy'):
+                pass
+    except Exception as error:  # zipfile raises nearly anything: EOFError, NotImplementedError, struct.error, …
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {reason}') from error
+    return 'zip' if is_zip else 'safetensors'
+
+
+def _check_archive(path: Path) -> None:
+    """Raises an error for an archive that is damaged, or that another reader of zip archives would read differently."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        for record in records:
+            if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
+                raise zipfile.BadZipFile(f'{record.filename} is compressed, which torch.save never does')
+            if record.external_attr & _DIRECTORY_ATTRIBUTE:
+                raise zipfile.BadZipFile(f'{record.filename} is marked as a directory')
+        if not records or min(record.header_offset for record in records) != 0:
+            raise zipfile.BadZipFile('the first record is not at the start of the file')
+        # Overlapping records would let a small file claim any amount of memory.
+        if sum(record.file_size for record in records) > path.stat().st_size:
+            raise zipfile.BadZipFile('the records claim more bytes than the file has')
+        # All checksums are 0 in a file written after torch.serialization.set_crc32_options(False).
+        damaged = archive.testzip() if any(record.CRC for record in records) else None
+        if damaged is not None:
+            raise zipfile.BadZipFile(f'{damaged} does not match its checksum')
+
+
+def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth') -> list[tuple[int, Path]]:
+    """Lists the checkpoints in a folder.
+
+    Args:
+        folder: Work dir of a training.
+        template: File name, with ``{}`` in place of the iteration.
+
+    Returns:
+        Iteration and file of each checkpoint, in ascending order.
+    """
+    before, _, after = template.partition('{}')
+    name = re.compile(f'{re.escape(before)}(\\d+){re.escape(after)}')
+    found = [(name.fullmatch(path.name), path) for path in Path(folder).glob('*')]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def find_latest_checkpoint(
+    folder: str | Path, template: str = 'iter_{}.pth', pointer: Path | None = None
+) -> tuple[Path | None, list[CheckpointError]]:
+    """Finds the newest checkpoint of a run that passes :func:`check_integrity`.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        template: File name, see :func:`list_checkpoints`.
+        pointer: MMEngine's file ``last_checkpoint``. Defaults to the one in ``folder``.
+
+    Returns:
+        The file, or None if the run has no checkpoints; and one error for each newer checkpoint that is damaged.
+
+    Raises:
+        CheckpointError: The run has checkpoints, and all of them are damaged.
+    """
+    errors: list[CheckpointError] = []
+    for _, path in newest_first(Path(folder), template, pointer):
+        try:
+            check_integrity(path)
+            return path, errors
+        except CheckpointError as error:
+            errors.append(error)
+    if errors:
+        raise CheckpointError(f'no checkpoint in {folder} can be resumed from: ' + '; '.join(map(str, errors)))
+    return None, []
+
+
+def newest_first(folder: Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
+    """Lists the checkpoints of the latest run in a folder, newest first; see :func:`find_latest_checkpoint`.
+
+    Later iterations than the pointer's are left out, since they belong to an earlier, longer run in the same folder.
+    """
+    saved = list_checkpoints(folder, template)
+    pointer = Path(folder, LAST_CHECKPOINT) if pointer is None else pointer
+    if pointer.is_file():
+        name = Path(pointer.read_text(errors='replace').strip()).name
+        last = next((step for step, path in saved if path.name == name), None)
+        if last is not None:
+            # A run killed between the two writes has a checkpoint that is newer than its pointer.
+            written = pointer.stat().st_mtime_ns
+            saved = [(step, path) for step, path in saved if step <= last or path.stat().st_mtime_ns >= written]
+    return saved[::-1]
+
+
+def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
+    """Writes a checkpoint completely or not at all, in the format that the suffix says.
+
+    Args:
+        checkpoint: Content of the file. A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
+        path: File to write.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    write_output(path, serialize_checkpoint(checkpoint, get_file_format(path)))
+
+
+def get_file_format(path: str | Path) -> str:
+    """Returns ``'safetensors'`` or ``'pth'``, by the suffix of a file."""
+    return 'safetensors' if Path(path).suffix == '.safetensors' else 'pth'
+
+
+def serialize_checkpoint(checkpoint: Mapping, file_format: str) -> bytes:
+    """Returns the content of a checkpoint file in the format ``'pth'`` or ``'safetensors'``."""
+    if file_format == 'safetensors':
+        # The format does not allow tensors to share memory.
+        tensors = {
+            key: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for key, tensor in checkpoint['state_dict'].items()
+        }
+        return safetensors.torch.save(tensors, {'format': 'pt', 'meta': json.dumps(checkpoint.get('meta', {}))})
+    buffer = io.BytesIO()
+    torch.save(dict(checkpoint), buffer)
+    return buffer.getvalue()

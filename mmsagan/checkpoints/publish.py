@@ -1,0 +1,55 @@
+"""Publishing a trained model: weights without optimizers and logs, under a name with their hash."""
+
+import hashlib
+from pathlib import Path
+
+from mmsagan import __version__
+from mmsagan.checkpoints.architecture import get_network, read_model_config
+from mmsagan.checkpoints.convert import get_meta, get_state_dict, load_from_local
+from mmsagan.checkpoints.io import get_file_format, serialize_checkpoint
+from mmsagan.errors import CheckpointError
+from mmsagan.utils.files import check_writable, write_output
+
+
+def publish(
+    path: str | Path, out: str | Path, weights: str = 'both', with_discriminator: bool = True, file_format: str | None = None
+) -> tuple[Path, list[str]]:
+    """Writes the weights of a checkpoint and the metadata about its model: no times, paths or names of machines.
+
+    Args:
+        path: A checkpoint of ours, or of another format that can be read.
+        out: File to write; the first 8 digits of its sha256 are inserted before the suffix.
+        weights: ``'both'`` keeps the generator and its moving average; ``'ema'`` keeps only the average, as the generator.
+        with_discriminator: Whether to keep D, which fine-tuning needs.
+        file_format: ``'pth'`` or ``'safetensors'``. Defaults to the suffix of ``out``.
+
+    Returns:
+        The file, and the keys of the checkpoint that were left out.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, or has no moving average although ``weights`` is ``'ema'``.
+    """
+    check_writable(out)
+    checkpoint = load_from_local(str(path))
+    state, meta = get_state_dict(checkpoint), get_meta(checkpoint)
+    dropped = [key for key in checkpoint if key not in ('state_dict', 'meta')] if 'state_dict' in checkpoint else []
+    if weights == 'ema':
+        average = get_network(state, 'generator_ema')
+        if not average:
+            raise CheckpointError(f'{path} has no moving average of the generator; publish it with --weights both')
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(('generator.', 'generator_ema.'))}
+        state.update({f'generator.{key}': tensor for key, tensor in average.items()})
+        dropped.append('generator')
+    if not with_discriminator:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith('discriminator.')}
+        dropped.append('discriminator')
+    published = {key: meta[key] for key in ('iter', 'source', 'training', 'behaviour', 'cfg_options') if key in meta}
+    model = read_model_config(meta.get('cfg'))
+    if model:
+        published['cfg'] = f"default_scope = 'mmsagan'\nmodel = {model!r}\n"
+    file_format = file_format or get_file_format(out)
+    data = serialize_checkpoint(dict(meta=dict(published, mmsagan_version=__version__), state_dict=state), file_format)
+    stem = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.safetensors') else Path(out)
+    file = stem.with_name(f'{stem.name}-{hashlib.sha256(data).hexdigest()[:8]}.{file_format}')
+    write_output(file, data)
+    return file, dropped
