@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Makes samples from a checkpoint: a grid, a folder of PNGs with one folder a class, or one .npz file.
+"""Samples a checkpoint: writes a grid, a folder of PNG files with a subfolder per class, or one .npz file.
 
-Sample number i depends on the seed and i alone, and not on the number of processes.
+Sample i depends on the seed and i alone, not on the number of processes.
 """
 
 import argparse
@@ -11,8 +11,7 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.processes import find_device, join_processes, watch_processes
-from mmsagan.apis.sample_files import check_output, write_samples
-from mmsagan.apis.sample_set import parse_classes, plan_samples
+from mmsagan.apis.sampling import SampleSet, check_output, parse_classes, write_samples
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_launcher, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
@@ -32,29 +31,27 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         required=True,
-        help='a .png file for a grid, one row a class, which replaces a file of that name; or a folder, new or empty, for '
-        '<class>/<number>.png, of an unconditional model <number>.png',
+        help='.png file for a grid with one row per class, which is overwritten; or a new or empty folder for '
+        '<class>/<number>.png (unconditional: <number>.png)',
     )
     parser.add_argument(
         '--npz',
         action='store_true',
-        help='write samples.npz into the folder, in the place of PNGs and of an older file of that name: arr_0 are the images '
-        '(N, H, W, 3), arr_1 the classes (N,)',
+        help='write samples.npz into the folder instead of PNG files, overwriting an older one: images arr_0 (N, H, W, 3) and '
+        'classes arr_1 (N,)',
     )
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: all classes')
-    parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples of each class (default: 8)')
+    parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples per class (default: 8)')
     parser.add_argument(
         '--num-samples',
         type=at_least(1),
         metavar='N',
-        help='in the place of --labels and --num-per-class: N samples of classes drawn uniformly, with equal seeds those that '
-        'tools/test.py scores. For an unconditional model the only choice (default: 64)',
+        help='instead of --labels and --num-per-class: N samples of classes drawn uniformly, with the same seed the ones '
+        'that tools/test.py scores; the only choice for an unconditional model (default: 64)',
     )
     add_sampling(parser)
-    parser.add_argument(
-        '--batch-size', type=at_least(1), default=64, metavar='N', help='of each process (default: %(default)s)'
-    )
-    parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, images differ slightly')
+    parser.add_argument('--batch-size', type=at_least(1), default=64, metavar='N', help='per process (default: %(default)s)')
+    parser.add_argument('--amp', action='store_true', help='compute in bfloat16: faster, with slightly different images')
     add_launcher(parser, 'tools/dist_sample.sh')
     return parser.parse_args()
 
@@ -65,16 +62,16 @@ def main() -> None:
     check_output(args.out, args.npz)
     join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
-    samples = plan_samples(
+    samples = SampleSet(
         model,
         args.labels,
         args.num_per_class,
         args.num_samples,
         args.seed,
+        args.batch_size,
+        args.amp,
         sample_model=args.sample_model,
         truncation=args.truncation,
-        batch_size=args.batch_size,
-        amp=args.amp,
     )
     written = write_samples(samples, args.out, args.npz)
     if is_main_process():

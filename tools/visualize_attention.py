@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Draws what a generator attends to, as in the paper's figure 1.
+"""Draws the attention maps of a generator, as in the paper's figure 1.
 
-A row a sample: first the sample with coloured queries, then for each query its attention map, with arrows to the most attended
-regions. The samples are those that tools/sample.py makes with the same options.
+Each row shows a sample with its query pixels marked, and then the attention map of each query, with arrows to the most attended
+regions. The samples are those that tools/sample.py generates with the same options.
 """
 
 import argparse
@@ -10,13 +10,12 @@ from pathlib import Path
 
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
-from mmsagan.apis.class_names import class_names
-from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
-from mmsagan.apis.sample_set import SampleSet, parse_classes, plan_samples
+from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
-from mmsagan.models import ConditionalGAN
+from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import attention_figure, check_attention_figure
+from mmsagan.visualization.figures import encode_png
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,49 +28,42 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
     )
-    parser.add_argument('--out', type=Path, required=True, help='the .png file; one of that name is replaced')
+    parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-3 or 1,5; default: the first four')
-    parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples of each class (default: 1)')
+    parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples per class (default: 1)')
     parser.add_argument(
         '--num-samples',
         type=at_least(1),
         metavar='N',
-        help='in the place of the two above: N samples of classes drawn uniformly; an unconditional model has this option only '
-        '(default: 4)',
+        help='instead of the two options above: N samples of classes drawn uniformly; the only choice for an unconditional '
+        'model (default: 4)',
     )
     parser.add_argument(
         '--queries',
         type=parse_queries,
         metavar='auto|X,Y;X,Y',
-        help="pixels from whose attention maps are drawn, from the upper left corner, in quotes: '16,16;4,20'; auto (default) "
-        'chooses salient ones in each sample, always the same',
+        help="query pixels, counted from the upper left corner, in quotes: '16,16;4,20'; auto (default) chooses salient pixels "
+        'of each sample, always the same',
     )
-    parser.add_argument('--num-queries', type=at_least(1), default=4, metavar='Q', help='how many auto chooses (default: 4)')
-    parser.add_argument('--layer', default='last', help="'last' (default), 'all', or its name, e.g. feat32")
+    parser.add_argument('--num-queries', type=at_least(1), default=4, metavar='Q', help='number of auto queries (default: 4)')
+    parser.add_argument('--layer', default='last', help="'last' (default), 'all', or a name, e.g. feat32")
     add_sampling(parser)
     return parser.parse_args()
 
 
-def plan_rows(args: argparse.Namespace, model: ConditionalGAN) -> SampleSet:
-    """The samples to be drawn."""
-    if args.num_samples or not model.num_classes:
-        return plan_samples(model, args.labels, args.num_per_class, args.num_samples or 4, args.seed)
-    classes = args.labels or list(range(min(4, model.num_classes)))
-    return plan_samples(model, classes, args.num_per_class or 1, seed=args.seed)
-
-
 def main() -> None:
     args = parse_args()
-    check_picture(args.out)
+    check_writable(args.out, ('.png',))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
-    samples = plan_rows(args, model)
-    queries = args.queries or args.num_queries
-    num_queries = len(args.queries) if args.queries else args.num_queries
-    check_attention_figure(samples.num_samples, num_queries, model.generator.output_scale, model.generator.output_scale)
-    names = class_names(model.cfg, model.num_classes)
+    if args.num_samples or not model.num_classes:
+        samples = SampleSet(model, args.labels, args.num_per_class, args.num_samples or 4, args.seed)
+    else:
+        samples = SampleSet(model, args.labels or range(min(4, model.num_classes)), args.num_per_class or 1, seed=args.seed)
+    size = model.generator.output_scale
+    check_attention_figure(samples.num_samples, len(args.queries) if args.queries else args.num_queries, size, size)
     attention = attention_maps(
         model,
-        queries,
+        args.queries or args.num_queries,
         samples.num_samples,
         samples.labels,
         seed=args.seed,
@@ -79,8 +71,9 @@ def main() -> None:
         truncation=args.truncation,
     )
     maps = attention.select(args.layer)
+    names = class_names(model.cfg, model.num_classes)
     rows = None if samples.labels is None else [names[label] for label in samples.labels]
-    write_picture(args.out, attention_figure(attention.images, attention.queries, maps, rows))
+    write_output(args.out, encode_png(attention_figure(attention.images, attention.queries, maps, rows)))
     print(f'attention of {samples.num_samples} samples in {", ".join(maps)} written to {args.out}')
 
 

@@ -1,23 +1,43 @@
-"""Images from a trained model: samples, and the way from one sample to another."""
+"""Images from a trained model: samples, interpolations, and sets of samples written to files by any number of processes."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from multiprocessing.pool import ThreadPool
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy import ndarray
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
 from torch import Tensor
 
+from mmsagan.datasets.decoding import IMAGE_SUFFIXES
+from mmsagan.engine.config import LOADERS
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
+from mmsagan.evaluation.images import my_ranges
 from mmsagan.evaluation.plan import exact_arithmetic
 from mmsagan.models import ConditionalGAN, to_uint8
+from mmsagan.registry import DATASETS
+from mmsagan.utils.distributed import from_main_process
+from mmsagan.utils.files import check_writable, write_atomically
 from mmsagan.utils.modules import unwrap
+from mmsagan.utils.progress import progress_bar
+from mmsagan.visualization import image_grid
+from mmsagan.visualization.figures import encode_png
 
-Labels = int | Sequence[int] | Tensor | ndarray
-Noise = Tensor | ndarray
+Labels = int | Sequence[int] | Tensor | np.ndarray
+Noise = Tensor | np.ndarray
+NPZ_NAME = 'samples.npz'
 
 
 def sample(
@@ -30,29 +50,30 @@ def sample(
     truncation: float | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Makes images.
+    """Generates images.
 
-    What is drawn for sample ``i`` depends on ``i`` and the seed alone. With the same seed, these are the samples that an
-    evaluation scores (``tools/test.py``; its seed is 0 by default).
+    The noise and class of sample ``i`` depend on ``i`` and the seed alone. With the same seed, these are the samples that an
+    evaluation scores (``tools/test.py``, whose seed defaults to 0).
 
     Args:
-        model: As :func:`~mmsagan.apis.init_model` gives it.
-        num_samples: N, where neither ``noise`` nor several labels are given; else their number is N.
-        labels: One class for all samples, or the class of each; None draws them uniformly. Also class weights
-            (N, num_classes), floating point, for what lies between classes.
-        noise: (N, noise_size); None draws it from a standard normal distribution.
-        seed: Of what is drawn; None takes one from torch's random numbers, which ``torch.manual_seed`` sets.
-        sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-        truncation: Largest magnitude of a noise component, see :func:`truncate`; the smaller, the more typical and the less
-            varied the images. None: no limit.
-        batch_size: Images at a time.
+        model: Model returned by :func:`~mmsagan.apis.init_model`.
+        num_samples: Number of images N. Ignored if ``noise`` or several labels are given, whose number is N.
+        labels: One class for all samples, or a class for each; defaults to classes drawn uniformly. Floating-point class
+            weights (N, num_classes) mix the embeddings of several classes.
+        noise: Noise (N, noise_size); defaults to a draw from the standard normal distribution.
+        seed: Seed of the noise and classes that are drawn. Defaults to a number from torch's global generator, which
+            ``torch.manual_seed`` controls.
+        sample_model: ``'ema'`` or ``'orig'``; defaults to the moving average if the model has one.
+        truncation: Largest magnitude of a noise component, see :func:`truncate`. Smaller values give more typical and less
+            varied images. Defaults to no limit.
+        batch_size: Number of images per forward pass.
 
     Returns:
-        (N, 3, H, W) uint8 RGB, on the CPU.
+        uint8 RGB images (N, 3, H, W) on the CPU.
 
     Raises:
-        ConfigError: An argument is out of range or does not fit the model.
-        DataError: The model gives NaN or Inf.
+        ConfigError: An argument is out of range or does not match the model.
+        DataError: The model generates NaN or Inf.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
@@ -60,8 +81,15 @@ def sample(
         torch.Size([10, 3, 32, 32])
     """
     model = unwrap(model)
-    noise, label = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
-    return torch.cat([_images(model, *batch, sample_model) for batch in batches_of(noise, label, batch_size)])
+    batches = []
+    inputs = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
+    for batch in split_batches(*inputs, batch_size):
+        with exact_arithmetic():
+            images = model.sample(*batch, sample_model=sample_model)
+        if not images.isfinite().all():
+            raise DataError('the generated samples contain NaN or Inf: the generator has diverged')
+        batches.append(to_uint8(images).cpu().contiguous())
+    return torch.cat(batches)
 
 
 def interpolate(
@@ -75,56 +103,67 @@ def interpolate(
     truncation: float | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Goes from one sample to another in equal steps: from noise to noise, from class to class, or both at once.
+    """Interpolates between two samples in equal steps: between two noise vectors, two classes, or both at once.
 
-    The first and the last image are those that :func:`sample` makes of the ends.
+    The first and the last image are those that :func:`sample` generates from the endpoints.
 
     Args:
-        model: As :func:`~mmsagan.apis.init_model` gives it.
-        num_steps: Number of images, the ends included.
-        noise: Both ends (2, noise_size), or what all steps share, (noise_size,) or (1, noise_size). None draws both ends; where
-            two classes are given, it draws a single noise, so that the class alone changes.
-        labels: One class for all steps, or two: from the first to the second by mixing their embeddings linearly. None draws
-            one for all steps.
-        seed: Of what is drawn: the noises of :func:`sample`'s samples 0 and 1, and the class of sample 0. None takes one from
-            torch's random numbers.
-        mode: How noises are mixed. ``'slerp'`` turns one into the other, see :func:`slerp`; ``'lerp'`` goes straight, and so by
-            way of shorter noises than the model knows.
-        sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-        truncation: As in :func:`sample`; applied to every step's noise.
-        batch_size: Images at a time.
+        model: Model returned by :func:`~mmsagan.apis.init_model`.
+        num_steps: Number of images, including both endpoints.
+        noise: Both endpoints (2, noise_size), or the noise of all steps, (noise_size,) or (1, noise_size). Defaults to two
+            random endpoints, or, if two classes are given, to one noise vector, so that only the class changes.
+        labels: One class for all steps, or two classes whose embeddings are interpolated linearly. Defaults to one random
+            class for all steps.
+        seed: Seed of what is drawn: the noise of :func:`sample`'s samples 0 and 1, and the class of sample 0. Defaults to a
+            number from torch's global generator.
+        mode: ``'slerp'`` interpolates noise spherically, see :func:`slerp`; ``'lerp'`` linearly, which passes through shorter
+            vectors than the model was trained on.
+        sample_model: As in :func:`sample`.
+        truncation: As in :func:`sample`; applied to the noise of each step.
+        batch_size: As in :func:`sample`.
 
     Returns:
-        (num_steps, 3, H, W) uint8 RGB, on the CPU.
+        uint8 RGB images (num_steps, 3, H, W) on the CPU.
 
     Raises:
-        ConfigError: An argument is out of range or does not fit the model, or there is only one end.
-        DataError: The model gives NaN or Inf.
+        ConfigError: An argument is out of range or does not match the model, or there is only one endpoint.
+        DataError: The model generates NaN or Inf.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
         >>> from_3_to_8 = interpolate(model, num_steps=5, labels=(3, 8), seed=0)
     """
-    check_counts(2, num_steps=num_steps)
+    _check_integers(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):
         raise ConfigError(f"mode must be 'slerp' or 'lerp', got {mode!r}")
     model = unwrap(model)
     inputs = sample_inputs(model, seed)
-    label = _end_labels(labels, model, inputs)
-    changes_class = label is not None and len(label) == 2
-    noise = inputs.noise(0, 1 if changes_class else 2) if noise is None else _as_noise(noise, model)
-    if len(noise) > 2 or (len(noise) == 1 and not changes_class):
+    if labels is None:
+        label = inputs.draw(0, 1)[1]
+    else:
+        label = _as_label(labels).reshape(-1)
+        if label.is_floating_point() or len(label) not in (1, 2):
+            raise ConfigError(f'labels must be one or two classes, got {labels}')
+        model.check_label(label, len(label))
+    has_two_classes = label is not None and len(label) == 2
+    ends = inputs.noise(0, 1 if has_two_classes else 2) if noise is None else _as_noise(noise, model)
+    if len(ends) > 2 or (len(ends) == 1 and not has_two_classes):
         raise ConfigError(
-            f'{len(noise)} noises and {0 if label is None else len(label)} classes: nothing to interpolate between; give two '
-            'noises, two classes, or both'
+            f'cannot interpolate between {len(ends)} noise vectors and {0 if label is None else len(label)} classes; give two '
+            'noise vectors, two classes, or both'
         )
-    share = torch.linspace(0, 1, num_steps, dtype=torch.float64)[:, None]
-    if label is not None and changes_class:
-        label = _between(F.one_hot(label, model.num_classes), share, torch.lerp).float()
+    weights = torch.linspace(0, 1, num_steps, dtype=torch.float64)[:, None]
+    if has_two_classes:
+        start, end = F.one_hot(label, model.num_classes).double()
+        label = torch.lerp(start, end, weights).float()
     elif label is not None:
         label = label.expand(num_steps)
-    path = _between(noise, share, slerp if mode == 'slerp' else torch.lerp).float()
-    return sample(model, labels=label, noise=path, sample_model=sample_model, truncation=truncation, batch_size=batch_size)
+    ends = ends.double()
+    mix = slerp if mode == 'slerp' else torch.lerp
+    path = mix(ends[0], ends[1], weights) if len(ends) == 2 else ends.expand(num_steps, -1)
+    return sample(
+        model, labels=label, noise=path.float(), sample_model=sample_model, truncation=truncation, batch_size=batch_size
+    )
 
 
 def resolve_inputs(
@@ -135,8 +174,8 @@ def resolve_inputs(
     seed: int | None,
     truncation: float | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """What the generator gets for the arguments of :func:`sample`: noise (N, noise_size), and classes (N,) or class weights."""
-    check_counts(num_samples=num_samples)
+    """Returns the noise (N, noise_size) and the classes (N,) or class weights for the arguments of :func:`sample`."""
+    _check_integers(1, num_samples=num_samples)
     inputs = sample_inputs(model, seed)
     label = None if labels is None else _as_label(labels)
     if noise is None:
@@ -152,40 +191,33 @@ def resolve_inputs(
     return noise if truncation is None else truncate(noise, truncation), label
 
 
-def batches_of(noise: Tensor, label: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Noise and classes, ``batch_size`` samples at a time."""
-    check_counts(batch_size=batch_size)
+def split_batches(noise: Tensor, label: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Splits noise and classes into batches of ``batch_size``."""
+    _check_integers(1, batch_size=batch_size)
     return zip(noise.split(batch_size), itertools.repeat(None) if label is None else label.split(batch_size))
 
 
-def check_counts(least: int = 1, **counts: int) -> None:
-    """Raises a ConfigError for an argument that is not a whole number of at least ``least``."""
-    for name, count in counts.items():
-        if not isinstance(count, Integral) or count < least:
-            raise ConfigError(f'{name} must be a whole number of at least {least}, got {count!r}')
-
-
 def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
-    """Noise and labels for a seed, those of an evaluation with this seed; None takes a seed from torch's random numbers."""
+    """Returns the noise and classes of a seed, the same as in an evaluation; None takes the seed from torch's generator."""
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
-    check_counts(0, seed=seed)
+    _check_integers(0, seed=seed)
     return SampleInputs(model.noise_size, model.num_classes, (seed, 0))
 
 
 def truncate(noise: Tensor, truncation: float) -> Tensor:
-    """Takes standard normal noise to a normal distribution that is cut off at ``±truncation``.
+    """Maps standard normal noise to the normal distribution truncated to ``[-truncation, truncation]``.
 
-    Each component keeps its sign and its rank: z becomes the number whose quantile in the truncated distribution is that of z
-    in the normal one. The distribution is that of BigGAN's truncation trick, which draws components anew until none is
-    larger; here, no number is drawn anew, so that a sample and its truncated versions stay alike.
+    Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
+    BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
+    versions resemble each other.
 
     Args:
-        noise: Of any shape.
+        noise: Noise of any shape.
         truncation: Largest magnitude of a component.
 
     Returns:
-        Noise of the same shape and type.
+        Noise of the same shape and dtype.
 
     Raises:
         ConfigError: ``truncation`` is not positive.
@@ -197,88 +229,255 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
     below = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64))
     probability = below + (1 - 2 * below) * torch.special.ndtr(-magnitude)
     truncated = -torch.special.ndtri(probability)
-    # Truncating makes nothing larger; beyond 38 standard deviations, probabilities are 0 and their quantiles infinite.
+    # Truncation never enlarges a component; beyond 38 standard deviations, probabilities are 0 and their quantiles infinite.
     truncated = truncated.minimum(magnitude).clamp(0, truncation)
     return truncated.copysign(noise.double()).to(noise.dtype)
 
 
-def slerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
-    """Spherical linear interpolation: turns one vector into another at constant speed, by the shorter way.
+def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """Spherical linear interpolation along the shorter arc, at constant speed.
 
-    Unlike straight interpolation it keeps the length, if both have the same; noises in many dimensions nearly do. Between
-    opposite vectors no way is the shorter: it leads over a vector perpendicular to both. Source: Shoemake 1985; White 2016 for
-    noises.
+    Unlike linear interpolation it preserves the length of vectors of equal length, which noise vectors nearly have. Between
+    opposite vectors the path passes through a vector perpendicular to both. Source: Shoemake 1985; White 2016 for noise.
 
     Args:
-        start: Vector (D,), floating point.
+        start: Floating-point vector (D,).
         end: Vector (D,).
-        share: How far along the way (K, 1), in [0, 1]; of the vectors' type.
+        weight: Weights of ``end`` (K, 1), in [0, 1], of the same dtype.
 
     Returns:
-        (K, D).
+        Interpolated vectors (K, D).
     """
     first, second = F.normalize(start, dim=0), F.normalize(end, dim=0)
     # Unlike the arc cosine of the product, exact for nearly parallel and nearly opposite vectors.
     angle = 2 * torch.atan2((first - second).norm(), (first + second).norm())
     if angle < 1e-6:
-        return torch.lerp(start, end, share)
+        return torch.lerp(start, end, weight)
     if angle > math.pi - 1e-6:
-        middle = _perpendicular(first) * (start.norm() + end.norm()) / 2
-        return torch.where(share < 0.5, slerp(start, middle, 2 * share), slerp(middle, end, 2 * share - 1))
-    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+        axis = torch.zeros_like(first)
+        axis[first.abs().argmin()] = 1
+        middle = F.normalize(axis - (axis @ first) * first, dim=0) * (start.norm() + end.norm()) / 2
+        return torch.where(weight < 0.5, slerp(start, middle, 2 * weight), slerp(middle, end, 2 * weight - 1))
+    return (torch.sin((1 - weight) * angle) * start + torch.sin(weight * angle) * end) / torch.sin(angle)
 
 
-def _perpendicular(direction: Tensor) -> Tensor:
-    """A unit vector perpendicular to another one, always the same."""
-    axis = torch.zeros_like(direction)
-    axis[direction.abs().argmin()] = 1
-    return F.normalize(axis - (axis @ direction) * direction, dim=0)
-
-
-def _between(ends: Tensor, share: Tensor, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    """Mixes the rows of (2, D), or repeats that of (1, D): (K, D), K being the number of shares (K, 1)."""
-    ends = ends.double()
-    return mix(ends[0], ends[1], share) if len(ends) == 2 else ends.expand(len(share), -1)
-
-
-def _end_labels(labels: Labels | None, model: ConditionalGAN, inputs: SampleInputs) -> Tensor | None:
-    """The two classes of a way (2,), or that of all its steps (1,); None for an unconditional model."""
-    if labels is None:
-        _, label = inputs.draw(0, 1)
-        return label
-    label = _as_label(labels).reshape(-1)
-    if label.is_floating_point() or len(label) not in (1, 2):
-        raise ConfigError(f'labels must be one class or two, got {labels}')
-    model.check_label(label, len(label))
-    return label
+def _check_integers(minimum: int, **arguments: int) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, Integral) or value < minimum:
+            raise ConfigError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
 def _as_label(labels: Labels) -> Tensor:
-    try:
-        label = torch.as_tensor(labels, device='cpu')
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f'labels must be a class, or the classes of all samples, got {labels!r}') from error
-    if label.dim() > 1 and not label.is_floating_point():
-        raise ConfigError(f'labels must be a class, or the classes of all samples (N,), got the shape {tuple(label.shape)}')
-    return label if label.is_floating_point() else label.long()
+    label = torch.as_tensor(labels, device='cpu')
+    if label.is_floating_point():
+        return label
+    if label.dim() > 1:
+        raise ConfigError(f'labels must be a class, or classes of shape (N,), got the shape {tuple(label.shape)}')
+    return label.long()
 
 
 def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
-    try:
-        vectors = torch.atleast_2d(torch.as_tensor(noise, device='cpu'))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f'noise must be numbers of shape (N, {model.noise_size}), got {type(noise).__name__}') from error
-    if vectors.is_complex() or not vectors.isfinite().all():
-        raise ConfigError('noise must be finite real numbers')
-    vectors = vectors.float()
-    if vectors.dim() != 2 or vectors.shape[1] != model.noise_size:
-        raise ConfigError(f'noise must be of shape (N, {model.noise_size}), got {tuple(vectors.shape)}')
+    vectors = torch.atleast_2d(torch.as_tensor(noise, device='cpu').float())
+    if vectors.dim() != 2 or vectors.shape[1] != model.noise_size or not vectors.isfinite().all():
+        raise ConfigError(f'noise must be finite numbers of shape (N, {model.noise_size}), got {tuple(vectors.shape)}')
     return vectors
 
 
-def _images(model: ConditionalGAN, noise: Tensor, label: Tensor | None, sample_model: str | None) -> Tensor:
-    with exact_arithmetic():
-        images = model.sample(noise, label, sample_model=sample_model)
-    if not images.isfinite().all():
-        raise DataError('the samples hold NaN or Inf: the generator has diverged')
-    return to_uint8(images).cpu().contiguous()
+def class_names(cfg: Config, num_classes: int) -> list[str]:
+    """Returns the class names of the config's data set, or the class numbers if it has no names or its files are missing."""
+    datasets = [loader['dataset'] for loader in map(cfg.get, LOADERS) if loader and 'dataset' in loader]
+    names: Sequence | None = None
+    try:
+        # Some data sets know their classes without their files.
+        names = getattr(DATASETS.get(datasets[0]['type']), 'classes', None)
+        if not isinstance(names, Sequence):
+            names = DATASETS.build(datasets[0]).metainfo['classes']
+    except Exception:  # names are optional, whatever is wrong with the data set
+        pass
+    return [str(name) for name in (names if names is not None and len(names) == num_classes else range(num_classes))]
+
+
+def parse_classes(text: str) -> list[int]:
+    """Parses classes from the command line; duplicates are dropped.
+
+    Raises:
+        ConfigError: The text is malformed.
+    """
+    classes: list[int] = []
+    for part in text.split(','):
+        match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ConfigError(f'classes {text!r}: cannot read {part!r}; write numbers and ranges, such as 0-9 or 1,5,7-9')
+        classes += range(first, last + 1)
+    return list(dict.fromkeys(classes))
+
+
+class SampleSet:
+    """Numbered samples that are distributed among the processes; sample ``i`` depends on ``i`` and the seed alone.
+
+    Args:
+        model: Model returned by :func:`~mmsagan.apis.init_model`.
+        classes: Classes, whose samples follow one another; defaults to all classes.
+        num_per_class: Samples per class; defaults to 8.
+        num_samples: Total number of samples, with classes drawn uniformly: the samples that an evaluation scores. An
+            unconditional model takes only this argument, which defaults to 64.
+        seed: Seed of the noise and the classes that are drawn.
+        batch_size: Number of images per forward pass.
+        amp: Whether to compute in bfloat16.
+        **options: ``sample_model`` and ``truncation`` of :func:`sample`.
+
+    Attributes:
+        num_samples: Total number of samples.
+        labels: Classes (num_samples,); None for an unconditional model.
+        columns: Samples per row of a grid.
+
+    Raises:
+        ConfigError: The arguments do not match the model.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalGAN,
+        classes: Sequence[int] | None = None,
+        num_per_class: int | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        amp: bool = False,
+        **options: Any,
+    ):
+        is_by_class = classes is not None or num_per_class is not None
+        if not model.num_classes and is_by_class:
+            raise ConfigError('the model has no classes: use --num-samples instead of --labels and --num-per-class')
+        if num_samples is not None and is_by_class:
+            raise ConfigError('--num-samples draws the classes: use it without --labels and --num-per-class')
+        self.model, self.batch_size, self.amp, self.options = model, batch_size, amp, options
+        self.inputs = sample_inputs(model, seed)
+        if num_samples is not None or not model.num_classes:
+            self.num_samples = num_samples or 64
+            _, self.labels = self.inputs.draw(0, self.num_samples)
+            self.columns = math.ceil(math.sqrt(self.num_samples))
+        else:
+            self.columns = num_per_class or 8
+            self.labels = torch.tensor(classes or range(model.num_classes)).repeat_interleave(self.columns)
+            self.num_samples = len(self.labels)
+            model.check_label(self.labels, self.num_samples)
+
+    def batches(self) -> Generator[tuple[range, Tensor], None, None]:
+        """Generates this process's batches: sample numbers, and uint8 images (N, 3, H, W)."""
+        ranges = my_ranges(self.num_samples, self.batch_size)
+        with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.frozen(self.amp):
+            for numbers in ranges:
+                labels = None if self.labels is None else self.labels[numbers.start : numbers.stop]
+                noise = self.inputs.noise(numbers.start, numbers.stop)
+                yield numbers, sample(self.model, noise=noise, labels=labels, batch_size=self.batch_size, **self.options)
+                advance(len(numbers))
+
+
+def check_output(out: Path, npz: bool) -> None:
+    """Checks that samples can be written, before they are generated; the arguments are those of :func:`write_samples`.
+
+    Raises:
+        ConfigError: They cannot be written, or the folder contains other files, which would mix with the samples.
+    """
+    if _is_grid(out):
+        if npz:
+            raise ConfigError(f'--npz writes {NPZ_NAME} into a folder, but {out} names an image file')
+        check_writable(out)
+    elif out.is_file() or (out.suffix.lower() in (*IMAGE_SUFFIXES, '.npz') and not out.is_dir()):
+        raise ConfigError(f'{out} must be a folder, with --npz for {NPZ_NAME} in it, or a .png file for a grid')
+    else:
+        check_writable(out / NPZ_NAME)
+        others = [] if npz or not out.is_dir() else sorted(out.glob('[!.]*'))
+        if others:
+            raise ConfigError(f'{out} is not empty ({others[0].name}): remove it or choose another folder')
+
+
+def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
+    """Generates samples and writes them to files; each process generates and writes its share batch by batch.
+
+    Args:
+        samples: Samples to generate.
+        out: A .png file for a grid; otherwise a folder for ``<class>/<number>.png``.
+        npz: Whether to write one .npz file into the folder instead: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1``
+            (N,), which an unconditional model omits. This is the layout that ADM's evaluation reads.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        ConfigError: The files cannot be written.
+        DataError: The model generates NaN or Inf.
+    """
+    barrier()  # no process writes before all have checked the output
+    try:
+        if npz or _is_grid(out):
+            path = out / NPZ_NAME if npz else out
+            _write_file(samples, path)
+            return f'{samples.num_samples} samples written to {path}' + ('' if npz else f', {samples.columns} per row')
+        _write_folder(samples, out)
+        return f'{samples.num_samples} samples written to {out}' + ('' if samples.labels is None else ', one folder per class')
+    except OSError as error:
+        raise ConfigError(f'{out} cannot be written: {error}') from error
+
+
+def _is_grid(out: Path) -> bool:
+    return out.suffix.lower() == '.png' and not out.is_dir()
+
+
+def _write_folder(samples: SampleSet, folder: Path) -> None:
+    def path_of(number: int) -> Path:
+        # Padded with zeros so that the alphabetical order is the numerical one.
+        name = f'{number:0{len(str(samples.num_samples - 1))}d}.png'
+        if samples.labels is None:
+            return folder / name
+        return folder / f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}' / name
+
+    def write(number: int, image: np.ndarray) -> None:
+        write_atomically(path_of(number), encode_png(image))
+
+    pending = None
+    # Several threads: encoding a PNG takes longer than generating a small image on a GPU.
+    with ThreadPool(4) as pool, closing(samples.batches()) as batches:
+        for numbers, images in batches:
+            if pending is not None:
+                pending.get()  # the previous batch, so that at most two are in memory
+            pending = pool.starmap_async(write, zip(numbers, images.permute(0, 2, 3, 1).numpy()))
+        if pending is not None:
+            pending.get()
+    barrier()
+
+
+def _write_file(samples: SampleSet, path: Path) -> None:
+    """Writes a grid (.png) or the arrays (.npz), from a scratch file that all processes fill."""
+    size = samples.model.generator.output_scale
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(from_main_process(lambda: tempfile.mkdtemp(prefix='.samples.', dir=path.parent)))
+    array, finished = scratch / 'images.npy', scratch / path.name
+    try:
+        if is_main_process():
+            np.lib.format.open_memmap(array, 'w+', np.uint8, (samples.num_samples, size, size, 3))
+        barrier()
+        start = np.load(array, mmap_mode='r').offset
+        # Plain writes, not a memory map: a full disk raises an error instead of SIGBUS, and pages shared with another node's
+        # process are not overwritten.
+        with open(array, 'r+b') as file, closing(samples.batches()) as batches:
+            for numbers, images in batches:
+                file.seek(start + numbers.start * size * size * 3)
+                file.write(images.permute(0, 2, 3, 1).numpy().tobytes())
+        barrier()
+        if is_main_process():
+            content = np.load(array, mmap_mode='c')  # copy on write: torch.from_numpy requires a writable array
+            if path.suffix == '.npz':
+                with open(finished, 'wb') as file:
+                    np.savez(file, content, *([] if samples.labels is None else [samples.labels.numpy()]))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(finished, path)
+            else:
+                grid = image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)
+                write_atomically(path, encode_png(grid))
+    finally:
+        if is_main_process():
+            shutil.rmtree(scratch, ignore_errors=True)

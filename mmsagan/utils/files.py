@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,9 +76,11 @@ def write_output(path: str | Path, data: bytes) -> None:
         raise ConfigError(f'{path} cannot be written: {error.strerror or error}') from error
 
 
-def check_writable(path: str | Path) -> None:
-    """Raises a ConfigError if a file cannot be written to this path. Makes nothing."""
+def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
+    """Raises a ConfigError if a file cannot be written to this path, or its name has none of the suffixes; creates nothing."""
     path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ConfigError(f'{path} must end with {" or ".join(suffixes)}')
     folder = nearest_folder(path)
     if path.is_dir():
         raise ConfigError(f'{path} cannot be written: it is a folder')

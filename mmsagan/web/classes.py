@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmsagan.apis.class_names import class_names
+from mmsagan.apis.sampling import class_names
 
 _WNID = re.compile(r'n\d{8}')
 _NUM_IMAGENET = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmengine.dist import barrier
 
-from mmsagan.apis import sample_files
+from mmsagan.apis import sampling
 
 TOOL = Path(__file__).parent.parent.parent / 'tools' / 'sample.py'
 
@@ -35,5 +35,5 @@ def meet_and_linger() -> None:
 
 if __name__ == '__main__':
     if os.environ['RANK'] != '0':
-        sample_files.barrier = meet_and_linger
+        sampling.barrier = meet_and_linger
     sample_thrice(*sys.argv[1:])

@@ -7,17 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mmsagan.apis import attention_maps, init_model, sample
+from mmsagan.apis import init_model, sample
 from mmsagan.registry import MODELS
-from mmsagan.visualization import attention_figure, class_grid
+from mmsagan.visualization import class_grid
 
 
 @pytest.fixture(scope='module')
 def experiment(tmp_path_factory, gan_config, settle):
-    """A config without data of a model of 12 classes with two attention layers, and its checkpoint."""
+    """A config without data of a model of 12 classes, and its checkpoint."""
     folder = tmp_path_factory.mktemp('experiment')
     config = gan_config(num_classes=12)
-    config['generator'].update(attention_after_nth_block=[2, 3])
     (folder / 'config.py').write_text(f'model = {config!r}\n')
     torch.manual_seed(0)
     torch.save(dict(state_dict=settle(MODELS.build(config)).state_dict()), folder / 'model.pth')
@@ -41,56 +40,8 @@ def read(path) -> np.ndarray:
         return np.array(image)
 
 
-ATTENTION = 'visualize_attention.py'
 GRIDS = 'analysis_tools/class_grids.py'
 CURVES = 'analysis_tools/plot_metrics.py'
-
-
-def test_attention_of_chosen_samples(tmp_path, experiment, run):
-    out = tmp_path / 'new' / 'figure.png'
-    arguments = ['--labels', '1,10-11', '--queries', '5,6;30,0', '--seed', 3, '--device', 'cpu', '--out', out]
-    code, said = run(ATTENTION, *experiment, *arguments)
-    assert code == 0 and said.endswith(f'attention of 3 samples in feat32 written to {out}')
-    result = attention_maps(init_model(*experiment), [(5, 6), (30, 0)], labels=[1, 10, 11], seed=3)
-    expected = attention_figure(result.images, result.queries, result.select('feat32'), ['1', '10', '11'])
-    assert np.array_equal(read(out), expected)
-
-
-def test_attention_at_salient_points_in_all_layers(tmp_path, experiment, run):
-    arguments = ['--num-samples', 2, '--layer', 'all', '--num-queries', 3, '--device', 'cpu']
-    for name in ('a.png', 'b.png'):
-        code, said = run(ATTENTION, *experiment, *arguments, '--out', tmp_path / name)
-        assert code == 0 and 'attention of 2 samples in feat16, feat32' in said
-    assert np.array_equal(read(tmp_path / 'a.png'), read(tmp_path / 'b.png')), 'the same points each time'
-    assert read(tmp_path / 'a.png').shape == (28 + 4 * 212, 28 + 4 * 200, 3)
-
-
-def test_attention_of_the_first_classes(tmp_path, experiment, run):
-    code, said = run(ATTENTION, *experiment, '--out', tmp_path / 'a.png', '--device', 'cpu')
-    assert code == 0 and read(tmp_path / 'a.png').shape == (28 + 4 * 212, 28 + 5 * 200, 3)
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['--queries', '32,0'], 'query 32,0 lies outside the image: x goes from 0 to 31'),
-        (['--queries', '1-2'], "queries '1-2': write auto, or pixels in quotes"),
-        (['--layer', 'feat64'], "no attention layer 'feat64'; choose 'last', 'all' or one of feat16, feat32"),
-        (['--labels', '12'], 'label out of range: 12 to 12'),
-        (['--num-samples', '3', '--labels', '1'], '--num-samples draws the classes'),
-        (
-            ['--num-samples', '310', '--queries', '0,0'],
-            'the picture would have 428 x 65748 pixels, which is too large; draw fewer samples',
-        ),
-        (['--cfg-options', 'model.generator.attention_after_nth_block=0'], 'of another architecture'),
-        (['--out', 'figure.jpg'], 'figure.jpg must end with .png'),
-    ],
-)
-def test_attention_with_wrong_arguments(tmp_path, monkeypatch, experiment, run, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    code, said = run(ATTENTION, *experiment, '--device', 'cpu', '--out', 'figure.png', *arguments)
-    assert code == 2 and 'error: ' in said and message in said
-    assert not list(tmp_path.iterdir())
 
 
 def test_class_grids_with_intra_fid(tmp_path, experiment, run):

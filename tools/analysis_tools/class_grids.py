@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from mmsagan.apis import init_model
-from mmsagan.apis.class_names import class_names
 from mmsagan.apis.intra_fid import read_intra_fid
-from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.apis.processes import find_device
-from mmsagan.apis.sample_set import parse_classes, plan_samples
+from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.errors import ConfigError
+from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import class_grid
+from mmsagan.visualization.figures import encode_png
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    check_picture(args.out)
+    check_writable(args.out, ('.png',))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     if not model.num_classes:
         raise ConfigError('the model has no classes; tools/sample.py draws its samples')
@@ -52,11 +52,12 @@ def main() -> None:
     else:
         names, notes = class_names(model.cfg, model.num_classes), [''] * model.num_classes
     classes = args.labels or list(range(min(10, model.num_classes)))
-    samples = plan_samples(
+    samples = SampleSet(
         model, classes, args.num_per_class, seed=args.seed, sample_model=args.sample_model, truncation=args.truncation
     )
     images = torch.cat([images for _, images in samples.batches()])
-    write_picture(args.out, class_grid(images, [names[i] for i in classes], [notes[i] for i in classes]))
+    grid = class_grid(images, [names[i] for i in classes], [notes[i] for i in classes])
+    write_output(args.out, encode_png(grid))
     print(f'{args.num_per_class} samples of {len(classes)} classes written to {args.out}')
 
 

@@ -5,10 +5,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsagan.apis.pictures import check_picture, write_picture
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.engine.logs import find_names, is_result, read_curves, run_name
 from mmsagan.errors import ConfigError
+from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import curves_figure
 from mmsagan.visualization.figures import to_bytes
 
@@ -61,7 +61,7 @@ def name_runs(logs: Sequence[str], legend: Sequence[str] | None) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    check_picture(args.out, ('.png', '.svg', '.pdf'))
+    check_writable(args.out, ('.png', '.svg', '.pdf'))
     runs = {name: read_curves(log) for name, log in zip(name_runs(args.logs, args.legend), args.logs)}
     logged = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     panels = {
@@ -70,7 +70,7 @@ def main() -> None:
         for name in find_names(key, logged)
     }
     figure = curves_figure(panels, {name: args.smooth for name in panels if not is_result(name)})
-    write_picture(args.out, to_bytes(figure, args.out.suffix[1:].lower()))
+    write_output(args.out, to_bytes(figure, args.out.suffix[1:].lower()))
     print(f'{", ".join(panels)} written to {args.out}')
     for name, curves in panels.items():
         missing = [run for run in runs if run not in curves]

@@ -1,13 +1,12 @@
 #!/usr/bin/env python
-"""Trains several configs, each with the same seeds, and writes one table and one figure of their results.
+"""Trains several configs with the same seeds, and writes a table and a figure of their results.
 
-A series that was stopped goes on where it was when it is called again, also with more seeds or a larger --max-iters.
+Called again, it resumes a series that was stopped, or extends it by more seeds or a larger --max-iters.
 """
 
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.pictures import write_picture
 from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
@@ -23,12 +22,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files, or names of configs of this package')
     parser.add_argument(
-        '--work-dir', type=Path, required=True, metavar='DIR', help='gets a folder a training, table.md and curves.png'
+        '--work-dir', type=Path, required=True, metavar='DIR', help='folder for the trainings, table.md and curves.png'
     )
     parser.add_argument(
-        '--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='of each training (default: 1 2)'
+        '--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='for each config (default: 1 2)'
     )
-    parser.add_argument('--max-iters', type=at_least(1), metavar='N', help="each training's length; default: the configs'")
+    parser.add_argument('--max-iters', type=at_least(1), metavar='N', help="length of each training; default: the configs'")
     parser.add_argument(
         '--keys', nargs='+', default=['FID'], metavar='KEY', help='what to compare, as for plot_metrics.py (default: FID)'
     )
@@ -39,15 +38,16 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    seeds = list(dict.fromkeys(args.seeds))
     check_writable(args.work_dir / 'table.md')
     configs = [resolve_config(name) for name in args.configs]
-    members = plan_series(configs, args.seeds, args.work_dir, args.max_iters, args.cfg_options)
-    train_series(members, args.jobs)
-    panels = series_curves(members, args.keys)
+    runs = plan_series(configs, seeds, args.work_dir, args.max_iters, args.cfg_options)
+    train_series(runs, args.jobs)
+    panels = series_curves(runs, args.keys)
     positive = [name for name, curves in panels.items() if all((values > 0).all() for _, values in curves.values())]
-    table = series_table(panels, args.seeds)
+    table = series_table(panels, seeds)
     write_output(args.work_dir / 'table.md', table.encode())
-    write_picture(args.work_dir / 'curves.png', to_bytes(curves_figure(panels, log_scale=positive), 'png'))
+    write_output(args.work_dir / 'curves.png', to_bytes(curves_figure(panels, log_scale=positive), 'png'))
     print(f'\n{table}\nwritten to {args.work_dir / "table.md"}; the curves are in {args.work_dir / "curves.png"}')
 
 

@@ -1,37 +1,9 @@
 import json
 
 import pytest
-from mmengine.config import Config
 
-from mmsagan.apis.class_names import class_names
 from mmsagan.apis.intra_fid import read_intra_fid
 from mmsagan.errors import DataError
-
-
-def names(num_classes=2, **dataset) -> list[str]:
-    return class_names(Config(dict(train_dataloader=dict(dataset=dataset))), num_classes)
-
-
-def test_names_that_the_data_set_knows_without_its_files():
-    assert names(10, type='CIFAR10', data_root='gone')[:2] == ['airplane', 'automobile']
-
-
-def test_names_from_the_files(imagenet_root):
-    assert names(3, type='ImageNet', data_root=str(imagenet_root)) == ['n01440764', 'n01443537', 'n01484850']
-
-
-@pytest.mark.parametrize(
-    'dataset', [dict(type='ImageNet', data_root='gone'), dict(type='CIFAR10'), dict(type='Unknown'), dict(data_root='x'), {}]
-)
-def test_numbers_where_there_are_no_names(dataset):
-    assert names(2, **dataset) == ['0', '1']
-    for loader in (None, 5, dict(dataset=5), dict(dataset=dict(type=5))):
-        assert class_names(Config(dict(train_dataloader=loader)), 2) == ['0', '1']
-
-
-def test_the_data_set_of_an_evaluation_serves_as_well():
-    cfg = Config(dict(train_dataloader=None, test_dataloader=dict(dataset=dict(type='FashionMNIST'))))
-    assert class_names(cfg, 10)[0] == 'T-shirt/top'
 
 
 def test_intra_fid_of_an_evaluation(tmp_path):
