@@ -6,7 +6,7 @@ rather than arithmetic: activations, norms, pooling, softmax, the optimizer, the
 
 Every number exists in two forms. *Plain* is the function itself, resampling and convolving one after the other, as the
 reference codes compute it. It is the same for every implementation of the function, so models and implementations are compared
-by it. *Fast* is the work that the fast form does (:mod:`mmsagan.models.layers.resample`), in a resampling convolution a quarter
+by it. *Fast* is the work that the fast form does (:mod:`mmsagan.models.layers.blocks`), in a resampling convolution a quarter
 of the plain one's. What is held against a machine's peak must be the work that is really done: counted in plain FLOPs, a fast
 training would seem to run much faster than it does, and could pass the peak.
 

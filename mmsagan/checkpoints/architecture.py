@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
-from mmsagan.models.initializers import INIT_SCHEMES
 from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock
+from mmsagan.models.layers.init import INIT_SCHEMES
 from mmsagan.registry import MODELS
 
 State = Mapping[str, Tensor]
@@ -27,7 +27,7 @@ class ModelSettings:
     """Settings of a model that its tensors do not show.
 
     Args:
-        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
+        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms, which matters in training only.
         init: Name of the init scheme, which also decides whether 1 is added to the scales of conditional norms.

@@ -1,46 +1,47 @@
-"""The discriminators: one trunk, two ways to use the class."""
+"""The discriminators: one ResNet, two ways to use the class."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
-from mmsagan.models.architecture import chain_with_attention, look_up_scale
-from mmsagan.models.initializers import get_init_scheme, initialize
-from mmsagan.models.layers import LayerFactory
-from mmsagan.models.layers.arguments import check_counts
+from mmsagan.models.layers.blocks import ClassEmbedding, LayerFactory, check_counts, insert_attention, select_scale
+from mmsagan.models.layers.init import get_init_scheme, initialize
 from mmsagan.registry import MODELS
 
 
 class ResNetDiscriminator(BaseModule):
-    """What the discriminators share: images (N, 3, S, S) -> features h (N, C) and the logit w . h + b.
+    """Base of the discriminators: images (N, 3, S, S) -> features h (N, C) and the logit w . h + b.
 
-    head block -> residual blocks, attention after a chosen one -> ReLU -> sum over space = h.
+    head block -> residual blocks, with attention after chosen ones -> ReLU -> sum over space = h.
 
     Args:
-        input_scale: S, in pixels: 32, 64 or 128, or any size with ``channels_cfg``.
+        input_scale: S, in pixels: 32, 64 or 128, or any size with ``channels_cfg`` and ``downsample_cfg``.
         num_classes: Number of classes; 0 for none.
         base_channels: Channels after the head block; the other widths are multiples of it.
         input_channels: Channels of the image.
-        attention_cfg: Config of the attention block; None for none.
+        attention_cfg: Config of the attention block; None for no attention.
         attention_after_nth_block: The block, or blocks, that attention follows, the head block being the first; 0 for none.
-        channels_cfg: The factor of ``base_channels`` that each block after the head puts out, as a list or by scale.
+        channels_cfg: Output width of each block after the head as a multiple of ``base_channels``: a list, or lists by
+            ``input_scale``.
         downsample_cfg: Whether each of these blocks halves the size, likewise.
         from_rgb_cfg: Config of the head block.
         blocks_cfg: Config of the other blocks.
         act_cfg: Config of the activation; ``inplace=True`` changes the shortcuts, see
-            :class:`~mmsagan.models.layers.residual.DiscriminatorBlock`.
+            :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
-        init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
+        init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
 
     Raises:
-        ConfigError: An unknown size or init scheme, lists of unequal length, or attention after a block that is not there.
+        ConfigError: A size or init scheme is unknown, the lists differ in length, or attention follows a block that does not
+            exist.
     """
 
     fast = True
+    has_aux_classifier = False
     default_channels = {32: [1, 1, 1], 64: [2, 4, 8, 16], 128: [2, 4, 8, 16, 16]}
     default_downsample = {32: [True, False, False], 64: [True, True, True, True], 128: [True, True, True, True, False]}
 
@@ -65,12 +66,8 @@ class ResNetDiscriminator(BaseModule):
         self.init_scheme = get_init_scheme(init_cfg)
         check_counts(base_channels=base_channels, input_channels=input_channels)
         check_counts(0, num_classes=num_classes)
-        factors = look_up_scale(
-            self.default_channels, input_scale, channels_cfg, 'input_scale', 'channels_cfg', 'the channel factor'
-        )
-        downsample = look_up_scale(
-            self.default_downsample, input_scale, downsample_cfg, 'input_scale', 'downsample_cfg', 'whether it halves the size'
-        )
+        factors = select_scale('input_scale', input_scale, self.default_channels, channels_cfg)
+        downsample = select_scale('input_scale', input_scale, self.default_downsample, downsample_cfg)
         if len(factors) != len(downsample):
             raise ConfigError(
                 f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; they must be equally many'
@@ -84,36 +81,39 @@ class ResNetDiscriminator(BaseModule):
             sn_eps=sn_eps,
             act_cfg=act_cfg,
         )
-
         widths = [base_channels * factor for factor in (1, *factors)]
         check_counts(**{f'base_channels times {factor}': width for factor, width in zip((1, *factors), widths)})
         self.from_rgb = MODELS.build(dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
-        blocks = [(self.from_rgb, base_channels)]
-        blocks += [
-            (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down)), o)
-            for i, o, down in zip(widths[:-1], widths[1:], downsample)
+        blocks = [
+            MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down))
+            for i, o, down in zip(widths, widths[1:], downsample)
         ]
-        chain, _ = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+        modules, _ = insert_attention(
+            [self.from_rgb, *blocks],
+            widths,
+            attention_cfg,
+            attention_after_nth_block,
+            with_spectral_norm=with_spectral_norm,
+            sn_eps=sn_eps,
         )
-        self.conv_blocks = chain[1:]
+        self.conv_blocks = modules[1:]
         self.activation = layers.activation()
-        self.decision = layers.linear(widths[-1], 1)
+        self.decision = layers.normalize(nn.Linear(widths[-1], 1))
         self.add_class_head(layers, widths[-1])
 
     def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
-        """Adds what looks at the class; to be defined by each discriminator."""
-        raise TypeError(f'{type(self).__name__} has to define add_class_head')
+        """Adds the layers that use the class; implemented by each discriminator."""
+        raise NotImplementedError
 
     def features(self, image: Tensor) -> Tensor:
-        """Images (N, input_channels, S, S) in [-1, 1] -> h (N, C), float32."""
+        """Computes h (N, C), float32, of images (N, input_channels, S, S) in [-1, 1]."""
         x = self.from_rgb(image)
         for block in self.conv_blocks:
             x = block(x)
         return self.activation(x.float()).sum(dim=(2, 3))
 
     def init_weights(self) -> None:
-        """Fills the weights by the init scheme."""
+        """Initializes the weights by the init scheme."""
         initialize(self, self.init_scheme)
 
 
@@ -121,8 +121,8 @@ class ResNetDiscriminator(BaseModule):
 class ProjDiscriminator(ResNetDiscriminator):
     """ResNet discriminator with class projection: images (N, 3, S, S), labels (N,) -> logits (N, 1).
 
-    To the logit of the features h comes <embedding(label), h>. Source: Miyato & Koyama 2018; the paper, section 5. Arguments
-    are those of :class:`ResNetDiscriminator`; ``num_classes=0`` means no projection.
+    The logit is w . h + b + <embedding(label), h>. Source: Miyato & Koyama 2018; the paper, section 5. Takes the arguments of
+    :class:`ResNetDiscriminator`; ``num_classes=0`` means no projection.
 
     Example:
         >>> discriminator = ProjDiscriminator(32, num_classes=10, base_channels=16)
@@ -131,21 +131,21 @@ class ProjDiscriminator(ResNetDiscriminator):
     """
 
     def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
-        self.proj_y = layers.embedding(self.num_classes, num_features) if self.num_classes else None
+        self.proj_y = layers.normalize(ClassEmbedding(self.num_classes, num_features)) if self.num_classes else None
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Judges images.
+        """Computes the logits of images.
 
         Args:
             image: (N, input_channels, S, S), float in [-1, 1].
-            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point; None without
-                classes.
+            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point; None if
+                there are no classes.
 
         Returns:
-            Logits (N, 1), float32; the higher, the more real.
+            Logits (N, 1), float32; higher is more real.
         """
         features = self.features(image)
-        # The head costs next to nothing: in full precision, so that bf16 does not round the logits.
+        # In full precision, so that bfloat16 does not round the logits; the head costs next to nothing.
         with torch.autocast(device_type=features.device.type, enabled=False):
             logits = self.decision(features)
             if self.proj_y is not None:
@@ -157,11 +157,11 @@ class ProjDiscriminator(ResNetDiscriminator):
 class ACDiscriminator(ResNetDiscriminator):
     """ResNet discriminator with an auxiliary classifier: images (N, 3, S, S) -> logits (N, 1) and class logits (N, classes).
 
-    Both are linear in the features h. Its GAN needs an ``auxiliary_loss``. Source: Odena et al. 2017 (AC-GAN). Arguments are
-    those of :class:`ResNetDiscriminator`.
+    Both are linear in the features h. The GAN needs an ``auxiliary_loss``. Source: Odena et al. 2017 (AC-GAN). Takes the
+    arguments of :class:`ResNetDiscriminator`.
 
     Raises:
-        ConfigError: There are no classes.
+        ConfigError: ``num_classes`` is 0.
 
     Example:
         >>> logits, class_logits = ACDiscriminator(32, num_classes=10, base_channels=16)(torch.rand(2, 3, 32, 32))
@@ -169,22 +169,22 @@ class ACDiscriminator(ResNetDiscriminator):
         torch.Size([2, 10])
     """
 
-    classifies = True
+    has_aux_classifier = True
 
     def add_class_head(self, layers: LayerFactory, num_features: int) -> None:
         if self.num_classes < 1:
             raise ConfigError('ACDiscriminator needs classes: set model.num_classes')
-        self.classifier = layers.linear(num_features, self.num_classes)
+        self.classifier = layers.normalize(nn.Linear(num_features, self.num_classes))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Judges and classifies images.
+        """Computes the logits and class logits of images.
 
         Args:
             image: (N, input_channels, S, S), float in [-1, 1].
-            label: Is not looked at; the classifier is to find it.
+            label: Ignored.
 
         Returns:
-            Logits (N, 1), the higher, the more real, and class logits (N, num_classes); both float32.
+            Logits (N, 1), of which higher is more real, and class logits (N, num_classes); both float32.
         """
         features = self.features(image)
         with torch.autocast(device_type=features.device.type, enabled=False):

@@ -12,7 +12,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.frozen import FrozenGenerators
 from mmsagan.models.layers import set_fast
-from mmsagan.models.layers.arguments import check_configs
+from mmsagan.models.layers.blocks import check_configs
 from mmsagan.models.undo import BufferKeeper
 from mmsagan.models.updates import AlternatingUpdates
 from mmsagan.registry import MODELS
@@ -127,7 +127,7 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
 
     def _check_classifier(self) -> None:
-        classifies = getattr(self.discriminator, 'classifies', False)
+        classifies = getattr(self.discriminator, 'has_aux_classifier', False)
         if classifies != (self.auxiliary_loss is not None):
             raise ConfigError(
                 f'model.discriminator {type(self.discriminator).__name__} {"says" if classifies else "does not say"} classes: '

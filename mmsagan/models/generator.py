@@ -1,5 +1,6 @@
 """The class-conditional ResNet generator."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,32 +8,17 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
-from mmsagan.models.architecture import chain_with_attention, look_up_scale
-from mmsagan.models.initializers import get_init_scheme, initialize
-from mmsagan.models.layers import LayerFactory
-from mmsagan.models.layers.arguments import check_counts
+from mmsagan.models.layers.blocks import LayerFactory, check_counts, insert_attention, select_scale
+from mmsagan.models.layers.init import get_init_scheme, initialize
 from mmsagan.registry import MODELS
-
-
-class ImageLayer(nn.Module):
-    """The generator's end: BN-ReLU-conv3x3-tanh, (N, C, H, W) -> images (N, out, H, W) in [-1, 1]."""
-
-    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory):
-        super().__init__()
-        self.bn = layers.batch_norm(in_channels)
-        self.activation = layers.activation()
-        self.conv = layers.conv(in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.conv(self.activation(self.bn(x))).float())
 
 
 @MODELS.register_module()
 class SAGANGenerator(BaseModule):
     """ResNet generator with conditional batch norm and self-attention: noise (N, noise_size) -> images (N, 3, S, S).
 
-    noise -> linear -> 4x4 -> one up-block a doubling -> BN-ReLU-conv3x3-tanh. Source: the paper, section 5, and the code of the
-    published runs; ``SNGANGenerator`` is the same network.
+    noise -> linear -> 4x4 -> one up-block per doubling -> BN-ReLU-conv3x3-tanh. Source: the paper, section 5, and the code of
+    the published runs. ``SNGANGenerator`` is the same network.
 
     Args:
         output_scale: S, in pixels: 32, 64 or 128, or any ``input_scale * 2 ** blocks`` with ``channels_cfg``.
@@ -41,24 +27,23 @@ class SAGANGenerator(BaseModule):
         out_channels: Channels of the image.
         input_scale: Size of the first feature map, in pixels.
         noise_size: Length of a noise vector.
-        attention_cfg: Config of the attention block; None for none.
+        attention_cfg: Config of the attention block; None for no attention.
         attention_after_nth_block: The up-block, or up-blocks, that attention follows, counted from 1; 0 for none.
-        channels_cfg: The factor of ``base_channels`` that enters each up-block, as a list, or such lists by scale.
-        blocks_cfg: Config of the up-block; it gets ``in_channels``, ``out_channels`` and ``layers``, and is called with the
-            features and the label.
-        act_cfg: Config of the activation; ``inplace`` changes nothing in the generator.
-        use_cbn: False: class-independent batch norm.
-        auto_sync_bn: Whether batch norms span all processes when training is distributed over GPUs.
+        channels_cfg: Input width of each up-block as a multiple of ``base_channels``: a list, or lists by ``output_scale``.
+        blocks_cfg: Config of the up-block, which gets ``in_channels``, ``out_channels`` and ``layers``, and is called with
+            features and label.
+        act_cfg: Config of the activation; ``inplace`` is ignored.
+        use_cbn: Whether batch norms are conditional on the class.
+        auto_sync_bn: Whether batch norms span all processes of distributed training on GPUs.
         with_spectral_norm: Whether layers are spectrally normalized.
-        with_embedding_spectral_norm: The same for the class embeddings; None follows ``with_spectral_norm``.
+        with_embedding_spectral_norm: Whether class embeddings are; None follows ``with_spectral_norm``.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms.
-        init_cfg: ``dict(type=NAME)``, an init scheme of :mod:`mmsagan.models.initializers`.
-        rgb_to_bgr: MMagic's, without effect: a generator of RGB images makes RGB images, see
-            :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
+        init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
+        rgb_to_bgr: Ignored; accepted for MMagic's configs. See :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
 
     Raises:
-        ConfigError: An unknown size or init scheme, or attention after a block that is not there.
+        ConfigError: A size or init scheme is unknown, or attention follows a block that does not exist.
 
     Example:
         >>> generator = SAGANGenerator(32, num_classes=10, base_channels=16)
@@ -95,9 +80,7 @@ class SAGANGenerator(BaseModule):
         self.init_scheme = get_init_scheme(init_cfg)
         check_counts(base_channels=base_channels, out_channels=out_channels, input_scale=input_scale, noise_size=noise_size)
         check_counts(0, num_classes=num_classes)
-        factors = look_up_scale(
-            self.default_channels, output_scale, channels_cfg, 'output_scale', 'channels_cfg', 'the channel factor'
-        )
+        factors = select_scale('output_scale', output_scale, self.default_channels, channels_cfg)
         if input_scale * 2 ** len(factors) != output_scale:
             raise ConfigError(
                 f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
@@ -107,11 +90,11 @@ class SAGANGenerator(BaseModule):
         self.num_classes = num_classes
         self.input_scale = input_scale
         self.noise_size = noise_size
+        if with_embedding_spectral_norm is None:
+            with_embedding_spectral_norm = with_spectral_norm
         layers = LayerFactory(
             with_spectral_norm=with_spectral_norm,
-            with_embedding_spectral_norm=(
-                with_spectral_norm if with_embedding_spectral_norm is None else with_embedding_spectral_norm
-            ),
+            with_embedding_spectral_norm=with_embedding_spectral_norm,
             sn_eps=sn_eps,
             num_classes=num_classes if use_cbn else 0,
             norm_eps=norm_eps,
@@ -119,21 +102,25 @@ class SAGANGenerator(BaseModule):
             cbn_weight_offset=self.init_scheme.cbn_weight_offset,
             act_cfg=act_cfg,
         )
-
         widths = [base_channels * factor for factor in (*factors, 1)]
         check_counts(**{f'base_channels times {factor}': width for factor, width in zip((*factors, 1), widths)})
-        self.noise2feat = layers.linear(noise_size, widths[0] * input_scale**2)
+        self.noise2feat = layers.normalize(nn.Linear(noise_size, widths[0] * input_scale**2))
         blocks = [
-            (MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)), o)
-            for i, o in zip(widths[:-1], widths[1:])
+            MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)) for i, o in zip(widths, widths[1:])
         ]
-        self.conv_blocks, self._attention_places = chain_with_attention(
-            blocks, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
+        self.conv_blocks, self._attention_indices = insert_attention(
+            blocks, widths[1:], attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
-        self.to_rgb = ImageLayer(widths[-1], out_channels, layers)
+        self.to_rgb = nn.Sequential(
+            OrderedDict(
+                bn=layers.batch_norm(widths[-1]),
+                activation=layers.activation(),
+                conv=layers.normalize(nn.Conv2d(widths[-1], out_channels, 3, padding=1)),
+            )
+        )
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Makes images.
+        """Generates images.
 
         Args:
             noise: (N, noise_size), standard normal.
@@ -146,10 +133,10 @@ class SAGANGenerator(BaseModule):
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
         if self.fast:
             x = x.contiguous(memory_format=torch.channels_last)
-        for place, block in enumerate(self.conv_blocks):
-            x = block(x) if place in self._attention_places else block(x, label)
-        return self.to_rgb(x)
+        for index, block in enumerate(self.conv_blocks):
+            x = block(x) if index in self._attention_indices else block(x, label)
+        return torch.tanh(self.to_rgb(x).float())
 
     def init_weights(self) -> None:
-        """Fills the weights by the init scheme."""
+        """Initializes the weights by the init scheme."""
         initialize(self, self.init_scheme, image_layer=self.to_rgb.conv)

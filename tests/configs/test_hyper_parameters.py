@@ -14,8 +14,7 @@ from torch import nn
 
 from mmsagan.engine.config import load_config
 from mmsagan.models import ConditionalGAN, ResidualAttentionSubstitute, SelfAttentionBlock
-from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock
-from mmsagan.models.layers import norm as norm_module
+from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock, blocks
 from mmsagan.models.layers.spectral_norm import spectral_norm_hook
 from mmsagan.registry import MODELS
 
@@ -225,8 +224,8 @@ def test_spectral_norms(name, built):
 @pytest.mark.parametrize('name', RUNS)
 def test_batch_norms_on_several_gpus(name, monkeypatch):
     run = RUNS[name]
-    monkeypatch.setattr(norm_module, 'is_distributed', lambda: True)
-    monkeypatch.setattr(norm_module, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(blocks, 'is_distributed', lambda: True)
+    monkeypatch.setattr(blocks, 'is_cuda_available', lambda: True)
     with torch.device('meta'):
         generator = MODELS.build(dict(load(name).model.generator, num_classes=2))
     norms = [module for module in generator.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmsagan.errors import ConfigError
-from mmsagan.models import SelfAttentionBlock
-from mmsagan.models.layers import set_fast, settle_spectral_norm
+from mmsagan.models import ResidualAttentionSubstitute, SelfAttentionBlock
+from mmsagan.models.layers import run_power_iterations, set_fast
+from mmsagan.models.layers.spectral_norm import spectral_norm_hook
+from mmsagan.registry import MODELS
 
 
 def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> torch.Tensor:
@@ -61,7 +63,7 @@ def test_attention_equals_the_formula(arguments, pooled, fused, monkeypatch):
 def test_fused_attention_equals_the_plain_one(layout, pool, monkeypatch):
     monkeypatch.setattr('mmsagan.models.layers.attention.FUSED_FROM', 0)
     plain = set_fast(SelfAttentionBlock(16, pool=pool), False).eval()
-    settle_spectral_norm(plain)
+    run_power_iterations(plain)
     torch.nn.init.constant_(plain.gamma, 0.7)
     fused = copy.deepcopy(plain)
     fused.fast = True
@@ -93,7 +95,7 @@ def test_the_fused_kernel_takes_every_width_and_layout(channels, pool, layout):
 @pytest.mark.parametrize('pool', [True, False])
 def test_odd_maps(pool):
     block = SelfAttentionBlock(16, pool=pool).eval()
-    settle_spectral_norm(block)
+    run_power_iterations(block)
     x = torch.randn(2, 16, 9, 7)
     torch.testing.assert_close(block.attend_fused(x), block.attend(x), rtol=1e-4, atol=1e-4)
 
@@ -150,3 +152,58 @@ def test_chosen_rows_are_those_of_the_whole(pool, grid):
 def test_channels_must_divide():
     with pytest.raises(ConfigError, match='divisible by 8'):
         SelfAttentionBlock(12)
+
+
+# ------------------------------------------------------------------------------------- the residual block in attention's place
+
+
+def num_parameters(block: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in block.parameters())
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [dict(in_channels=8), dict(in_channels=256, with_spectral_norm=False), dict(in_channels=40, value_reduction=8)],
+)
+def test_the_substitute_has_the_size_of_attention(arguments):
+    blocks = [kind(**arguments) for kind in (ResidualAttentionSubstitute, SelfAttentionBlock)]
+    assert num_parameters(blocks[0]) == num_parameters(blocks[1])
+    channels = arguments['in_channels']
+    if 'value_reduction' not in arguments:  # theta and phi C -> C/8, g C -> C/2, o C/2 -> C, and gamma
+        assert num_parameters(blocks[0]) == 2 * channels**2 // 8 + 2 * channels**2 // 2 + 1
+
+
+@pytest.mark.parametrize('arguments', [dict(in_channels=128, value_reduction=8), dict(in_channels=12)])
+def test_sizes_that_the_substitute_cannot_have(arguments):
+    with pytest.raises(ConfigError, match='in_channels'):
+        ResidualAttentionSubstitute(**arguments)
+
+
+def test_the_substitute_equals_its_formula():
+    block = ResidualAttentionSubstitute(16, with_spectral_norm=False)
+    x = torch.randn(2, 16, 6, 4)
+    assert torch.equal(block(x), x), 'gamma starts at 0'
+    torch.nn.init.constant_(block.gamma, 0.7)
+    weights = [block.reduce.weight, block.expand.weight]
+    assert [tuple(weight.shape) for weight in weights] == [(2, 16, 3, 3), (16, 2, 1, 1)]
+    # The 3x3 convolution written out as a sum over shifts of the padded input.
+    padded = F.pad(x.clamp(min=0), (1, 1, 1, 1))
+    hidden = sum(
+        torch.einsum('oc,nchw->nohw', weights[0][:, :, dy, dx], padded[:, :, dy : dy + 6, dx : dx + 4])
+        for dy in range(3)
+        for dx in range(3)
+    )
+    expected = x + 0.7 * torch.einsum('oc,nchw->nohw', weights[1][:, :, 0, 0], hidden.clamp(min=0))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_a_gan_with_the_substitute_trains(gan_config):
+    cfg = gan_config()
+    for network in ('generator', 'discriminator'):
+        cfg[network]['attention_cfg'] = dict(type='ResidualAttentionSubstitute', sn_eps=1e-6)
+    model = MODELS.build(cfg)
+    images = model.generator(torch.randn(4, 16), label=torch.tensor([0, 1, 2, 0]))
+    model.discriminator(images, torch.tensor([0, 1, 2, 0])).sum().backward()
+    found = [module for module in model.modules() if isinstance(module, ResidualAttentionSubstitute)]
+    assert len(found) == 2 and all(module.gamma.grad.abs() > 0 for module in found)
+    assert {spectral_norm_hook(layer).eps for module in found for layer in (module.reduce, module.expand)} == {1e-6}

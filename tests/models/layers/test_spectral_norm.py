@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import remove_spectral_norm as torch_remove_spectral_norm
 from torch.nn.utils import spectral_norm as torch_spectral_norm
 
-from mmsagan.models.layers import settle_spectral_norm, sigma, spectral_norm
+from mmsagan.models.layers import run_power_iterations, sigma, spectral_norm
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import MODELS
 
@@ -115,7 +115,7 @@ def test_can_be_copied_after_a_forward_with_gradients():
 
 def test_settling_makes_the_first_forward_right():
     network = nn.Sequential(spectral_norm(nn.Linear(50, 40)))
-    settle_spectral_norm(network, iterations=300)
+    run_power_iterations(network, iterations=300)
     expected = torch.linalg.matrix_norm(network[0].weight_orig.detach(), 2)
     torch.testing.assert_close(sigma(network[0]), expected, rtol=1e-4, atol=0)
 

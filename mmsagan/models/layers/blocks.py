@@ -1,0 +1,371 @@
+"""The layers and residual blocks of both networks, and how blocks and attention are put in a row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer
+from mmengine.device import is_cuda_available
+from mmengine.dist import is_distributed
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.layers.spectral_norm import spectral_norm
+from mmsagan.registry import MODELS
+
+MOST_CHANNELS = 1 << 20  # a layer with more does not fit into any memory
+
+
+def check_counts(least: int = 1, **counts) -> None:
+    """Raises a ConfigError that names the first argument that is not an integer from ``least`` to :data:`MOST_CHANNELS`.
+
+    Example:
+        >>> check_counts(base_channels=64, noise_size=-1)
+        Traceback (most recent call last):
+        mmsagan.errors.ConfigError: noise_size must be a whole number from 1 to 1048576, got -1
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or not least <= count <= MOST_CHANNELS:
+            raise ConfigError(f'{name} must be a whole number from {least} to {MOST_CHANNELS}, got {count!r:.100}')
+
+
+def check_configs(**configs) -> None:
+    """Raises a ConfigError that names the first argument that is not a dict."""
+    for name, config in configs.items():
+        if not isinstance(config, Mapping):
+            raise ConfigError(f'{name} must be a dict(type=...), got {config!r:.100}')
+
+
+def set_fast(network: nn.Module, fast: bool) -> nn.Module:
+    """Switches all modules of a network to the fast or the plain implementation of the same function.
+
+    Modules with two implementations have an attribute ``fast``, which defaults to True.
+
+    Returns:
+        The same network.
+    """
+    for module in network.modules():
+        if hasattr(module, 'fast'):
+            setattr(module, 'fast', fast)  # noqa: B010  # torch's types allow tensors and modules only
+    return network
+
+
+# ----------------------------------------------------------------------------------------------- classes and normalization
+
+
+class ClassEmbedding(nn.Embedding):
+    """Embedding of classes and of mixed classes: labels (N,), or class weights (N, num_classes), -> (N, C).
+
+    Integer labels are looked up. Floating-point labels are the weights of a sum over the classes' vectors.
+
+    Example:
+        >>> embedding = ClassEmbedding(3, 8)
+        >>> halfway = embedding(torch.tensor([[0.5, 0.5, 0.0]]))
+        >>> torch.allclose(halfway[0], embedding(torch.tensor([0, 1])).mean(0))
+        True
+    """
+
+    def forward(self, label: Tensor) -> Tensor:
+        if label.is_floating_point():
+            return label.to(self.weight.dtype) @ self.weight
+        return super().forward(label)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch norm with a scale and a shift per class: (N, C, H, W), labels (N,) -> (N, C, H, W).
+
+    Args:
+        norm: Normalization without affine parameters.
+        weight_embedding: Scale per class (num_classes, C), less ``weight_offset``.
+        bias_embedding: Shift per class (num_classes, C).
+        weight_offset: 1 where the embedding is the scale's deviation from 1 (init schemes ``studio`` and ``BigGAN``), 0 where
+            it is the scale itself (``SAGAN`` and ``SNGAN``).
+    """
+
+    def __init__(
+        self, norm: nn.Module, weight_embedding: nn.Embedding, bias_embedding: nn.Embedding, weight_offset: float = 1.0
+    ):
+        super().__init__()
+        self.norm = norm
+        self.weight_embedding = weight_embedding
+        self.bias_embedding = bias_embedding
+        self.weight_offset = weight_offset
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        weight = self.weight_offset + self.weight_embedding(label)
+        bias = self.bias_embedding(label)
+        return torch.addcmul(bias[:, :, None, None].to(x.dtype), self.norm(x), weight[:, :, None, None].to(x.dtype))
+
+
+@dataclass(frozen=True)
+class LayerFactory:
+    """A network's settings of normalization and activation; every block of the network gets it as ``layers``.
+
+    Args:
+        with_spectral_norm: Whether convolutions and linear layers are spectrally normalized.
+        with_embedding_spectral_norm: Whether class embeddings are.
+        sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
+        num_classes: Rows of the class embeddings; 0 makes every norm unconditional.
+        norm_eps: Epsilon of the batch norms.
+        sync_bn: Whether batch norms span all processes of distributed training on GPUs. ``torch.nn.SyncBatchNorm`` has no CPU
+            kernel, so on CPUs each process uses the statistics of its own batch.
+        cbn_weight_offset: See :class:`ConditionalBatchNorm2d`.
+        act_cfg: Config of the activation. ``inplace=True`` only selects the shortcut of :class:`DiscriminatorBlock`; no layer
+            works in place.
+    """
+
+    with_spectral_norm: bool = True
+    with_embedding_spectral_norm: bool = True
+    sn_eps: float = 1e-12
+    num_classes: int = 0
+    norm_eps: float = 1e-4
+    sync_bn: bool = False
+    cbn_weight_offset: float = 1.0
+    act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
+
+    def normalize(self, layer: nn.Module) -> nn.Module:
+        """Applies spectral normalization to a convolution, linear layer or embedding, if the network has it."""
+        is_embedding = isinstance(layer, nn.Embedding)
+        enabled = self.with_embedding_spectral_norm if is_embedding else self.with_spectral_norm
+        return spectral_norm(layer, self.sn_eps, enabled)
+
+    def batch_norm(self, num_channels: int, conditional: bool = False) -> nn.Module:
+        """Builds a batch norm, or with ``conditional=True`` a :class:`ConditionalBatchNorm2d`."""
+        synchronized = self.sync_bn and is_distributed() and is_cuda_available()
+        norm = (nn.SyncBatchNorm if synchronized else nn.BatchNorm2d)(num_channels, eps=self.norm_eps, affine=not conditional)
+        if not conditional:
+            return norm
+        weight, bias = (self.normalize(ClassEmbedding(self.num_classes, num_channels)) for _ in range(2))
+        return ConditionalBatchNorm2d(norm, weight, bias, self.cbn_weight_offset)
+
+    def activation(self) -> nn.Module:
+        """Builds the activation."""
+        check_configs(act_cfg=self.act_cfg)
+        return build_activation_layer({key: value for key, value in self.act_cfg.items() if key != 'inplace'})
+
+
+# ------------------------------------------------------------------------------------------- convolutions that change the size
+#
+# The fast implementations compute the same function from the same 3x3 weight. Convolving and averaging commute: averaging over
+# 2x2 pixels first, without skipping any, leaves a convolution that computes every second pixel only. Nearest-neighbour
+# upsampling is the transpose: zeros between the pixels, which a transposed convolution skips, then a sum over 2x2. Both take a
+# quarter of the multiplications. Merging the average into the kernel, which makes it 4x4, takes 4/9 of them, and was slower on
+# CPUs in nearly every layer of these networks.
+
+
+class _Conv3x3(nn.Conv2d):
+    fast = True
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+
+
+class UpsampleConv2d(_Conv3x3):
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution: (N, C, H, W) -> (N, out, 2H, 2W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fast:
+            return super().forward(F.interpolate(x, scale_factor=2, mode='nearest'))
+        kernel = self.weight.flip(2, 3).transpose(0, 1)
+        out = box_filter(F.conv_transpose2d(x, kernel, stride=2), 0, 1)
+        # oneDNN's transposed convolution in bfloat16 is five times slower with a bias.
+        return out if self.bias is None else out.add_(self.bias.to(out.dtype)[:, None, None])
+
+
+class DownsampleConv2d(_Conv3x3):
+    """A 3x3 convolution, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fast:
+            return F.avg_pool2d(super().forward(x), 2)
+        return F.conv2d(box_filter(x, 1, 4), self.weight, self.bias, stride=2)
+
+
+class _BoxFilter(torch.autograd.Function):
+    """``F.avg_pool2d(x, 2, stride=1, padding=padding, divisor_override=divisor)`` with a backward pass twice as fast."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, padding: int, divisor: int) -> Tensor:
+        ctx.padding, ctx.divisor = padding, divisor
+        return F.avg_pool2d(x, 2, stride=1, padding=padding, divisor_override=divisor)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        # The filter with padding and the one without are each other's transpose.
+        return box_filter(grad, 1 - ctx.padding, ctx.divisor), None, None
+
+
+box_filter = _BoxFilter.apply
+
+
+# ------------------------------------------------------------------------------------------------------- residual blocks
+
+
+@MODELS.register_module()
+class GeneratorBlock(BaseModule):
+    """(cBN-ReLU-upsample-conv3x3-cBN-ReLU-conv3x3) + (upsample-conv1x1): (N, in, H, W) -> (N, out, 2H, 2W).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        layers: The network's layer settings; with ``num_classes=0`` the norms are unconditional.
+        upsample: Whether the block doubles the size. The shortcut has a convolution if it does or if the channels change.
+    """
+
+    fast = True
+
+    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, upsample: bool = True):
+        super().__init__()
+        self.conditional = layers.num_classes > 0
+        self.upsample = upsample
+        self.activation = layers.activation()
+        self.norm_1 = layers.batch_norm(in_channels, self.conditional)
+        conv_1 = UpsampleConv2d(in_channels, out_channels) if upsample else nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv_1 = layers.normalize(conv_1)
+        self.norm_2 = layers.batch_norm(out_channels, self.conditional)
+        self.conv_2 = layers.normalize(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        has_conv = upsample or in_channels != out_channels
+        self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1)) if has_conv else None
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        condition = (label,) if self.conditional else ()
+        out = self.conv_1(self.activation(self.norm_1(x, *condition)))
+        out = self.conv_2(self.activation(self.norm_2(out, *condition)))
+        if self.upsample and not self.fast:
+            x = F.interpolate(x, scale_factor=2, mode='nearest')
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        if self.upsample and self.fast:
+            # A 1x1 convolution commutes with upsampling, and takes a quarter of the work before it.
+            x = F.interpolate(x, scale_factor=2, mode='nearest')
+        return out + x
+
+
+@MODELS.register_module()
+class DiscriminatorBlock(BaseModule):
+    """(ReLU-conv3x3-ReLU-conv3x3-avgpool) + (conv1x1-avgpool): (N, in, H, W) -> (N, out, H / 2, W / 2).
+
+    In the reference code, an in-place first ReLU changes x before the shortcut reads it. This block makes that explicit instead
+    of relying on aliasing: with ``act_cfg=dict(inplace=True)`` the shortcut reads ReLU(x), otherwise x.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        layers: The network's layer settings.
+        downsample: Whether the block halves the size. The shortcut has a convolution if it does or if the channels change.
+    """
+
+    fast = True
+
+    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, downsample: bool = True):
+        super().__init__()
+        self.downsample = downsample
+        self.shortcut_of_activation = bool(layers.act_cfg.get('inplace', False))
+        self.activation = layers.activation()
+        self.conv_1 = layers.normalize(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        conv_2 = (
+            DownsampleConv2d(out_channels, out_channels) if downsample else nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        )
+        self.conv_2 = layers.normalize(conv_2)
+        has_conv = downsample or in_channels != out_channels
+        self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1)) if has_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activation(x)
+        out = self.conv_2(self.activation(self.conv_1(activated)))
+        if self.shortcut_of_activation:
+            x = activated
+        if self.downsample and self.fast:
+            # A 1x1 convolution commutes with averaging, and takes a quarter of the work after it.
+            x = F.avg_pool2d(x, 2)
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        if self.downsample and not self.fast:
+            x = F.avg_pool2d(x, 2)
+        return out + x
+
+
+@MODELS.register_module()
+class DiscriminatorHeadBlock(BaseModule):
+    """The discriminator's first block, which reads the image: (conv3x3-ReLU-conv3x3-avgpool) + (avgpool-conv1x1).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of the output.
+        layers: The network's layer settings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory):
+        super().__init__()
+        self.activation = layers.activation()
+        self.conv_1 = layers.normalize(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        self.conv_2 = layers.normalize(DownsampleConv2d(out_channels, out_channels))
+        self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_2(self.activation(self.conv_1(x))) + self.shortcut(F.avg_pool2d(x, 2))
+
+
+# ------------------------------------------------------------------------------------------------------ blocks in a row
+
+
+def select_scale(name: str, scale: int, defaults: Mapping[int, Sequence], cfg: Mapping | Sequence | None) -> list:
+    """Returns what a network does in each of its blocks at one resolution.
+
+    Args:
+        name: The network's argument that holds the resolution, for the message.
+        scale: The resolution, in pixels.
+        defaults: Lists of the published networks by resolution.
+        cfg: Lists in place of these, or one list; None for the defaults.
+
+    Raises:
+        ConfigError: There is no list for the resolution.
+    """
+    if cfg is not None and not isinstance(cfg, Mapping):
+        return list(cfg)
+    table = cfg or defaults
+    if scale not in table:
+        raise ConfigError(
+            f'{name}={scale} is not supported: known sizes are {", ".join(map(str, table))}; for another one set '
+            'channels_cfg=[...] (and downsample_cfg=[...] of a discriminator), with an entry for each block'
+        )
+    return list(table[scale])
+
+
+def insert_attention(
+    blocks: Sequence[nn.Module],
+    widths: Sequence[int],
+    attention_cfg: dict | None,
+    after_nth_block: int | Sequence[int],
+    **defaults,
+) -> tuple[nn.ModuleList, set[int]]:
+    """Puts attention after the chosen blocks of a network.
+
+    Args:
+        blocks: The blocks.
+        widths: Channels of each block's output.
+        attention_cfg: Config of the attention block, which gets ``in_channels`` and ``defaults``; None for no attention.
+        after_nth_block: Number or numbers, counted from 1, of the blocks that attention follows; 0 or less for none.
+        **defaults: Arguments of the attention block that its config can override.
+
+    Returns:
+        The blocks with attention between them, and the indices of the attention blocks.
+
+    Raises:
+        ConfigError: A number is higher than the number of blocks.
+    """
+    numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
+    numbers = [number for number in numbers if number > 0] if attention_cfg else []
+    if any(number > len(blocks) for number in numbers):
+        raise ConfigError(
+            f"attention_after_nth_block={after_nth_block}, but the network's blocks are numbered 1 to {len(blocks)}"
+        )
+    modules, attention_indices = nn.ModuleList(), set()
+    for number, (block, channels) in enumerate(zip(blocks, widths), 1):
+        modules.append(block)
+        if number in numbers:
+            attention_indices.add(len(modules))
+            modules.append(MODELS.build(dict(attention_cfg or {}), default_args=dict(in_channels=channels, **defaults)))
+    return modules, attention_indices
