@@ -1,0 +1,156 @@
+"""FLOPs are held to formulas written down from the networks' definitions, without looking at what torch runs."""
+
+import runpy
+from collections import Counter
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from launching import ROOT
+from torch import nn
+
+TOOL = 'analysis_tools/get_flops.py'
+flops = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / TOOL), run_name='get_flops'))
+N, NOISE, C = 4, 16, 8
+KINDS = dict(convolution='convolutions', convolution_backward='convolutions', mm='linear', addmm='linear', bmm='attention')
+KINDS.update(mv='spectral norm', dot='spectral norm')
+
+
+def conv(size: int, inputs: int, outputs: int, kernel: int = 3) -> int:
+    """Of one image; ``size`` is the output's, or the input's of a transposed convolution."""
+    return 2 * kernel**2 * inputs * outputs * size**2
+
+
+def attention(size: int) -> dict[str, int]:
+    """Queries and keys of C/8 channels, values of C/2; keys and values pooled to a quarter of the locations."""
+    locations, keys = size**2, size**2 // 4
+    return {
+        'convolutions': conv(size, C, C // 8, 1) * 2 + conv(size, C, C // 2, 1) * 2,
+        'attention': 2 * locations * keys * (C // 8) + 2 * locations * keys * (C // 2),
+    }
+
+
+def generator_forward(fast: bool) -> dict[str, int]:
+    """Of one image, without spectral norms. Three up-blocks from 4 to 32 pixels, attention at 16."""
+    found = {'linear': 2 * NOISE * C * 16, **attention(16)}
+    found['convolutions'] += conv(32, C, 3)
+    for size in (8, 16, 32):
+        inner = size // 2 if fast else size
+        found['convolutions'] += conv(size, C, C) + conv(inner, C, C) + conv(inner, C, C, 1)
+    return found
+
+
+def discriminator_forward(fast: bool) -> dict[str, int]:
+    """Of one image. The head and one block halve the size, from 32 to 8; two blocks without shortcuts' convolutions follow."""
+    found = {'linear': 2 * C, **attention(16)}
+    found['convolutions'] += conv(32, 3, C) + conv(16, C, C) + 4 * conv(8, C, C)
+    found['convolutions'] += conv(16, 3, C, 1) + conv(8 if fast else 16, C, C, 1)
+    found['convolutions'] += conv(16, C, C) + conv(8, C, C) if fast else conv(32, C, C) + conv(16, C, C)
+    return found
+
+
+def spectral_norms(network: nn.Module) -> int:
+    """W'u and W v of the power iteration, and u . (W v), which is sigma, of every normalized layer."""
+    weights = [p for name, p in network.named_parameters() if name.endswith('weight_orig')]
+    return sum(2 * 2 * weight.numel() + 2 * weight.shape[0] for weight in weights)
+
+
+def gradients_of_spectral_norms(network: nn.Module) -> int:
+    """The product of each weight with its gradient."""
+    return sum(2 * p.numel() for name, p in network.named_parameters() if name.endswith('weight_orig'))
+
+
+def combine(*terms: tuple[int, dict[str, int]]) -> dict[str, int]:
+    return {kind: sum(factor * of.get(kind, 0) for factor, of in terms) for _, of in terms for kind in of}
+
+
+def by_kind(counts: Counter) -> dict[str, int]:
+    found = Counter()
+    for operator, number in counts.items():
+        found[KINDS[str(operator).removeprefix('aten.')]] += number
+    return dict(found)
+
+
+@pytest.mark.parametrize('fast', [False, True])
+def test_updates(gan_config, fast):
+    """D's update: G forward; D forward, for the features' and the weights' gradients, on real and fake images, of which the
+    first layers need none. G's update: both forward and for the features' gradients, G for the weights', too."""
+    model = flops.build_gan(gan_config(), fast)
+    of_g, of_d, image = generator_forward(fast), discriminator_forward(fast), conv(32, 3, C) + conv(16, 3, C, 1)
+    disc = combine((N, of_g), (6 * N, of_d), (-2 * N, {'convolutions': image}))
+    gen = combine((3 * N, of_g), (-N, {'linear': 2 * NOISE * C * 16}), (2 * N, of_d), (N, {'attention': of_d['attention']}))
+    norm_g, norm_d = (spectral_norms(network) for network in (model.generator, model.discriminator))
+    slope_g, slope_d = (gradients_of_spectral_norms(network) for network in (model.generator, model.discriminator))
+    # In the plain way D normalizes its weights anew for real and for fake images.
+    passes = 1 if fast else 2
+    disc['spectral norm'] = norm_g + passes * (norm_d + slope_d)
+    gen['spectral norm'] = norm_g + norm_d + slope_g
+    assert [by_kind(counts) for counts in flops.count_updates(model, N)] == [disc, gen]
+
+
+@pytest.mark.parametrize('fast', [False, True])
+def test_layers(gan_config, fast):
+    model = flops.build_gan(gan_config(), fast)
+    generator, discriminator = (flops.count_forward(model, name, N) for name in ('generator', 'discriminator'))
+    assert generator[''] == N * sum(generator_forward(fast).values()) + spectral_norms(model.generator)
+    assert discriminator[''] == N * sum(discriminator_forward(fast).values()) + spectral_norms(model.discriminator)
+    layer = spectral_norms(model.generator.conv_blocks[0].conv_1)
+    assert generator['conv_blocks.0.conv_1'] == N * conv(4 if fast else 8, C, C) + layer
+
+
+def test_nothing_is_computed():
+    assert flops.count_flops(lambda: torch.empty(10**9, 100) @ torch.empty(100, 10**4)).get_total_flops() == 2 * 10**15
+
+
+def test_fused_attention_counts_like_the_products_it_fuses():
+    def count(function, backward):
+        def action():
+            inputs = [torch.empty(2, 1, *size, requires_grad=backward) for size in ((64, 8), (16, 8), (16, 8))]
+            out = function(*inputs)
+            if backward:
+                out.sum().backward()
+
+        return flops.count_flops(action).get_total_flops()
+
+    products = partial(count, lambda query, key, value: torch.softmax(query @ key.transpose(-1, -2), -1) @ value)
+    fused = partial(count, F.scaled_dot_product_attention)
+    assert products(False) == fused(False) == 2 * (2 * 64 * 16 * 8 + 2 * 64 * 16 * 8)
+    # The fused one multiplies queries and keys anew in the backward pass.
+    assert fused(True) == products(True) + products(False) // 2
+
+
+def test_the_tables(run_here, tmp_path):
+    """Of networks without spectral norms, whose many small products take long on fake tensors."""
+    sizes = dict(base_channels=C, with_spectral_norm=False)
+    networks = dict(
+        generator=dict(type='SAGANGenerator', output_scale=32, noise_size=NOISE, attention_after_nth_block=0, **sizes),
+        discriminator=dict(type='ProjDiscriminator', input_scale=32, attention_after_nth_block=0, **sizes),
+    )
+    config = tmp_path / 'config.py'
+    config.write_text(f"model = dict(type='SAGAN', num_classes=0, **{networks!r})\ntrain_dataloader = dict(batch_size=4)\n")
+    code, out, err = run_here(TOOL, config, '--depth', 1)
+    assert (code, err) == (0, '')
+    generator, _, training = (table.splitlines() for table in out.strip().split('\n\n'))
+    attention_block = sum(attention(16).values())
+    numbers = [f'{(sum(generator_forward(fast).values()) - attention_block) / 1e6:,.3f}' for fast in (False, True)]
+    assert generator[2].split()[-2:] == numbers and generator[2].split()[:2] == ['all', 'SAGANGenerator']
+    assert [line.split()[0] for line in generator[3:]] == ['noise2feat', *(f'conv_blocks.{i}' for i in range(3)), 'to_rgb']
+    assert training[0].startswith('training, batch of 4 ')
+    totals = [float(line.split()[-1]) for line in training[1:]]
+    assert totals[2] == pytest.approx(totals[0] + totals[1], abs=0.002) == pytest.approx(sum(totals[3:]), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['nowhere.py'], 'nowhere.py'),
+        (['sagan_32_mnist_b64x1', '--cfg-options', 'train_dataloader=None'], '--batch-size'),
+        (['sagan_32_mnist_b64x1', '--cfg-options', 'model.discriminator=None'], 'discriminator'),
+        (['sagan_32_mnist_b64x1', '--cfg-options', 'model.generator.noise_sise=3'], 'noise_sise'),
+    ],
+)
+def test_wrong_input_gives_one_message(run_here, arguments, message):
+    code, out, err = run_here(TOOL, *arguments)
+    assert code == 2 and out == '' and message in err.splitlines()[-1]
