@@ -15,7 +15,6 @@ from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, ProgressHook, SummaryHook
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
-from mmsagan.engine.wandb_backend import RUN_ID
 from mmsagan.errors import ConfigError, TrainingInterrupted
 
 
@@ -83,7 +82,7 @@ def _take_away(cfg: Config, before: set[Path] | None) -> None:
     for path in set(work_dir.iterdir() if work_dir.is_dir() else ()) - (before or set()):
         if path.is_dir() and not path.is_symlink() and re.fullmatch(r'\d{8}_\d{6}', path.name):
             shutil.rmtree(path)
-        elif path.name in (Path(cfg.filename or '').name, RUN_ID):
+        elif path.name == Path(cfg.filename or '').name:
             path.unlink()
     if before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
         work_dir.rmdir()
@@ -104,8 +103,6 @@ def _tell_of_end(runner: Runner | None, error: BaseException) -> None:
     if runner is None:
         return
     for hook in runner.hooks:
-        if isinstance(hook, ProgressHook):
-            hook.stop()
-        if isinstance(hook, SummaryHook):
-            hook.stopped(runner, error)
+        if isinstance(hook, (ProgressHook, SummaryHook)):
+            hook.on_exception(runner, error)
     runner.visualizer.close()

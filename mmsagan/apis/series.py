@@ -15,9 +15,9 @@ from mmengine.config import Config
 
 from mmsagan.engine.config import complete_evaluation, load_config
 from mmsagan.engine.config_check import check_config
-from mmsagan.engine.logs import Curve, find_names, is_result, read_curves
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.files import shipped_root, write_output
+from mmsagan.visualization.curves import Curve, find_names, is_result, read_curves
 
 Panels = dict[str, dict[str, Curve]]
 
@@ -141,7 +141,7 @@ def series_curves(runs: Sequence[SeriesRun], keys: Sequence[str]) -> Panels:
     """Returns, for each quantity and variant, iterations (K,) and values (K, S) for the S seeds, in the order of the runs.
 
     Raises:
-        ConfigError: A quantity was not logged; ``keys`` are those of :func:`mmsagan.engine.logs.find_names`.
+        ConfigError: A quantity was not logged; ``keys`` are those of :func:`mmsagan.visualization.curves.find_names`.
         DataError: The runs logged it at different iterations.
     """
     logs = [(run.variant, run.curves()) for run in runs]

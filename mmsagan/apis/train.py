@@ -11,13 +11,12 @@ from mmengine.runner import Runner
 from mmsagan.apis.report import results_table
 from mmsagan.apis.running import config_mistakes, runner_of
 from mmsagan.engine.config import complete_evaluation, complete_training
-from mmsagan.engine.config_changes import changes_of_training
+from mmsagan.engine.config_changes import MISSING, as_code, changes_of_training
 from mmsagan.engine.config_check import check_config
-from mmsagan.engine.hooks import SummaryHook
+from mmsagan.engine.hooks.logging import SUMMARY
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.engine.optimizers import has_fast_bfloat16
 from mmsagan.engine.prefetch import prefetch_to_gpu
-from mmsagan.engine.summary import NAME as SUMMARY
 from mmsagan.errors import ConfigError
 
 
@@ -47,9 +46,9 @@ def train_from_config(cfg: Config) -> Runner:
     with runner_of(cfg) as runner:
         with config_mistakes():
             _build_parts(runner)
-        for hook in runner.hooks:
-            if isinstance(hook, SummaryHook):
-                hook.changes = changes
+        bases, *changed = changes
+        texts = [{key: ['' if v is MISSING else as_code(v) for v in pair] for key, pair in part.items()} for part in changed]
+        runner.config_changes = (bases, *texts)
         runner.train()
     return runner
 

@@ -6,18 +6,16 @@ from mmsagan.engine.hooks import (
     CollapseHook,
     ConsistencyHook,
     DivergenceHook,
-    IterTimerHook,
+    LogProcessor,
     ProgressHook,
+    SampleVisualizer,
     SummaryHook,
     VisualizationHook,
 )
-from mmsagan.engine.log_processor import LogProcessor
 from mmsagan.engine.loops import GANTestLoop, GANValLoop
 from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
 from mmsagan.engine.runner import GANRunner
 from mmsagan.engine.train_loop import GANTrainLoop
-from mmsagan.engine.visualizer import LocalVisBackend, SampleVisualizer
-from mmsagan.engine.wandb_backend import WandbVisBackend
 
 __all__ = [
     'AmpOptimWrapper',
@@ -30,8 +28,6 @@ __all__ = [
     'GANTestLoop',
     'GANTrainLoop',
     'GANValLoop',
-    'IterTimerHook',
-    'LocalVisBackend',
     'LogProcessor',
     'MultiOptimWrapperConstructor',
     'OptimWrapper',
@@ -39,5 +35,4 @@ __all__ = [
     'SampleVisualizer',
     'SummaryHook',
     'VisualizationHook',
-    'WandbVisBackend',
 ]

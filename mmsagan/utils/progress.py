@@ -1,10 +1,10 @@
-"""Progress bars on a terminal, one for all processes."""
+"""Progress bars."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import rich
 from mmengine.dist import is_main_process
@@ -13,76 +13,39 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def are_bars_shown() -> bool:
-    """Whether this is the first process, and somebody looks at its output as it comes: on a terminal, and not in CI.
-
-    What is forced to be coloured (``FORCE_COLOR``) is no terminal yet, and the terminals of CI services, told by their variable
-    ``CI``, keep all that a bar has ever shown.
-    """
+    """Whether this is the first process and its output is a terminal, but not one of a CI service (variable ``CI``)."""
     console = rich.get_console()
+    # FORCE_COLOR makes rich take any file for a terminal.
     is_terminal = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
     return is_main_process() and is_terminal and os.environ.get('CI', 'false') in ('', '0', 'false')
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator:
-    """Shows a bar while the block runs, on the first process and if the output is a terminal.
+def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[Callable[[int], None]]:
+    """Shows a bar while the block runs, if :func:`are_bars_shown`. MMEngine's log lines appear above it.
 
     Args:
-        description: What is going on.
+        description: What is being done.
         total: Number of steps.
+        completed: Number of steps done before.
 
     Yields:
         A function that advances the bar by a number of steps.
     """
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
     bar = Progress(
         TextColumn(f'[bold]{description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[rate]}'),
-        TimeElapsedColumn(),
-        TextColumn('left'),
-        TimeRemainingColumn(),
+        *columns,
         console=rich.get_console(),
         disable=not are_bars_shown(),
         transient=True,
+        refresh_per_second=2,
     )
-    if bar.disable:
-        yield lambda steps: None
-        return
-    task = bar.add_task('', total=total, rate='')
-
-    def advance(steps: int) -> None:
-        bar.advance(task, steps)
-        if bar.tasks[0].speed:
-            bar.update(task, rate=f'{bar.tasks[0].speed:.0f}/s')
-
-    with bar, logs_above_bars():
-        yield advance
-
-
-@contextmanager
-def logs_above_bars(hidden: Callable[[logging.LogRecord], bool] = lambda record: False) -> Iterator[None]:
-    """Within it, MMEngine's log lines appear above the bars: rich takes them from the stdout that it has put in place.
-
-    Args:
-        hidden: Says which records are not to appear on the terminal.
-    """
-    handlers = [
-        handler
-        for handler in MMLogger.get_current_instance().handlers
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-    ]
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        return not hidden(record)
-
-    streams = [handler.setStream(sys.stdout) for handler in handlers]
-    for handler in handlers:
-        handler.addFilter(is_shown)
-    try:
-        yield
-    finally:
-        for handler, stream in zip(handlers, streams):
-            handler.removeFilter(is_shown)
-            if stream is not None:
-                handler.setStream(stream)
+    task = bar.add_task('', total=total, completed=completed)
+    with bar, ExitStack() as restore:
+        if not bar.disable:  # rich moves above the bar only what goes through the stdout that it has replaced
+            for handler in MMLogger.get_current_instance().handlers:
+                if type(handler) is logging.StreamHandler:
+                    stream = handler.setStream(sys.stdout)
+                    restore.callback(handler.setStream, stream or sys.stdout)
+        yield lambda steps: bar.advance(task, steps)

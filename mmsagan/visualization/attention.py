@@ -1,47 +1,44 @@
-"""Attention maps as the paper's figure 1 shows them."""
+"""Attention maps drawn as in the paper's figure 1, and the choice of pixels worth looking at."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from mmsagan.visualization.figures import pixel_figure, to_array
-from mmsagan.visualization.saliency import attended_regions
+from mmsagan.errors import ConfigError
+from mmsagan.visualization.figures import check_size, pixel_figure, to_array
 
-# Told from each other by most colour-blind people, and seen on dark and on bright images.
+# Most colour-blind people can tell them apart, and they are visible on dark and on bright images.
 QUERY_COLOURS = ('#e6194b', '#00b3ff', '#ffd400', '#3cd070', '#ff8c1a', '#d65cff', '#ffffff', '#008080')
 
-# In pixels: the least height of an image, and what stands around it.
-_LEAST_HEIGHT = 192
-_GAP = 8
-_TITLE = 28
-_NOTE = 20
-_NAME = 28
+# In pixels: the minimum height of an image, and the space around it.
+_MIN_HEIGHT, _GAP, _TITLE, _NOTE, _NAME = 192, 8, 28, 20, 28
 
 
 def attention_figure(
     images: Tensor, queries: Tensor, maps: Mapping[str, Tensor], names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draws one row an image and layer: the image with its queries as coloured dots, then for each query where it attends to.
+    """Draws one row per image and layer: the image with its queries as coloured dots, then the attention map of each query.
 
-    There, the map lies over the darkened image, the brighter, the more attention, relative to the map's peak; below stands the
-    peak as a multiple of even attention. The query's dot has arrows to the most attended regions.
+    A map lies over the darkened image, brighter for more attention, relative to the map's peak; the peak, as a multiple of
+    uniform attention, is written below. Arrows lead from the query to the most attended regions.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB.
-        queries: (N, Q, 2), pixels (x, y).
-        maps: (N, Q, H, W) by the layer's name, each map summing to 1.
-        names: Of the images.
+        images: (N, 3, H, W) uint8 RGB. Small images are enlarged by a whole number.
+        queries: Pixels (x, y), (N, Q, 2).
+        maps: Maps (N, Q, H, W) by layer name, each summing to 1.
+        names: Names of the images.
 
     Returns:
-        The figure (h, w, 3) uint8 RGB. Small images are enlarged by a whole number.
+        The figure (h, w, 3) uint8 RGB.
 
     Raises:
-        ConfigError: The figure would be too large.
+        ConfigError: The figure is too large.
 
     Example:
         >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
@@ -50,20 +47,48 @@ def attention_figure(
         (452, 828, 3)
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
-    layout = _Layout(len(rows), queries.shape[1], *images.shape[2:])
+    size, step, canvas = _layout(len(rows), queries.shape[1], *images.shape[2:])
+    figure = pixel_figure(*canvas)
+
+    def add_axes(row: int, column: int, title: str) -> Axes:
+        left, top = [_NAME, _TITLE] + step * [column, row]
+        corner = [left, canvas[1] - top - size[1]]
+        axes = figure.add_axes((*(corner / canvas), *(size / canvas)), xticks=[], yticks=[], frame_on=False)
+        if row == 0:
+            axes.set_title(title, fontsize=11, pad=5)
+        return axes
+
     for row, (number, layer) in enumerate(rows):
         image, points = images[number].permute(1, 2, 0).numpy(), queries[number].tolist()
-        axes = layout.axes(row, 0, 'sample')
-        layout.write_name(row, names[number] if names else '', layer if len(maps) > 1 else '')
-        _draw_image(axes, image, points)
-        for query, point in enumerate(points):
-            axes = layout.axes(row, 1 + query, f'query {1 + query}')
-            _draw_map(axes, image, point, maps[layer][number, query], _colour(query))
-    return to_array(layout.figure)
+        colours = [QUERY_COLOURS[query % len(QUERY_COLOURS)] for query in range(len(points))]
+        axes = add_axes(row, 0, 'sample')
+        axes.imshow(image, interpolation='nearest')
+        for point, colour in zip(points, colours):
+            _draw_dot(axes, point, colour)
+        name = ', '.join(filter(None, [names[number] if names else '', layer if len(maps) > 1 else '']))
+        middle = 1 - (_TITLE + step[1] * row + size[1] / 2) / canvas[1]
+        rotation = 'vertical' if len(name) > 2 else 'horizontal'
+        options = dict(rotation=rotation, va='center', ha='center', parse_math=False, fontsize=11)
+        figure.text(_NAME / 2 / canvas[0], middle, name, **options)  # type: ignore[arg-type]
+        for query, (point, colour) in enumerate(zip(points, colours)):
+            _draw_map(add_axes(row, 1 + query, f'query {1 + query}'), image, point, maps[layer][number, query], colour)
+    return to_array(figure)
+
+
+def check_attention_figure(rows: int, num_queries: int, height: int, width: int) -> None:
+    """Raises a ConfigError if a figure of this many rows and queries, of images of this size, is too large to draw."""
+    check_size(*_layout(rows, num_queries, height, width)[2])
+
+
+def _layout(rows: int, num_queries: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The size of an image, the distance between two images, and the size of the figure: width and height in pixels."""
+    size = np.array([width, height]) * -(-_MIN_HEIGHT // height)
+    step = size + [_GAP, _NOTE]
+    return size, step, [_NAME, _TITLE] + step * [1 + num_queries, rows]
 
 
 def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """A map over an image: where it is 0 the image is grey and darkened, where it is 1 nearly covered by the brightest colour.
+    """Lays a map over an image: dark grey where the map is 0, almost covered by the brightest colour where it is 1.
 
     Args:
         image: (H, W, 3) uint8.
@@ -77,52 +102,15 @@ def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     return (1 - opacity) * 0.6 * grey + opacity * colormaps['viridis'](attention)[..., :3]
 
 
-def check_attention_figure(rows: int, num_queries: int, height: int, width: int) -> None:
-    """Raises a ConfigError if a figure of so many rows, and of so many queries in each, would be too large to draw."""
-    _Layout(rows, num_queries, height, width)  # nothing is drawn yet
-
-
-class _Layout:
-    """A table of axes of the same size in pixels, so that an image's pixels stay whole."""
-
-    def __init__(self, rows: int, num_queries: int, height: int, width: int):
-        self.size = np.array([width, height]) * -(-_LEAST_HEIGHT // height)
-        self.step = self.size + [_GAP, _NOTE]
-        self.canvas = [_NAME, _TITLE] + self.step * [1 + num_queries, rows]
-        self.figure = pixel_figure(*self.canvas)
-
-    def axes(self, row: int, column: int, title: str) -> Axes:
-        left, top = [_NAME, _TITLE] + self.step * [column, row]
-        corner = [left, self.canvas[1] - top - self.size[1]]
-        axes = self.figure.add_axes((*(corner / self.canvas), *(self.size / self.canvas)), xticks=[], yticks=[], frame_on=False)
-        if row == 0:
-            axes.set_title(title, fontsize=11, pad=5)
-        return axes
-
-    def write_name(self, row: int, *parts: str) -> None:
-        """Writes what is known of a row to its left."""
-        name = ', '.join(filter(None, parts))
-        middle = 1 - (_TITLE + self.step[1] * row + self.size[1] / 2) / self.canvas[1]
-        options: dict[str, Any] = dict(
-            rotation='vertical' if len(name) > 2 else 'horizontal', va='center', ha='center', parse_math=False
-        )
-        self.figure.text(_NAME / 2 / self.canvas[0], middle, name, fontsize=11, **options)
-
-
-def _draw_image(axes: Axes, image: np.ndarray, queries: Sequence[tuple[int, int]]) -> None:
-    axes.imshow(image, interpolation='nearest')
-    for number, query in enumerate(queries):
-        _draw_dot(axes, query, _colour(number))
-
-
 def _draw_map(axes: Axes, image: np.ndarray, query: tuple[int, int], attention: Tensor, colour: str) -> None:
     peak = attention.max()
     axes.imshow(overlay(image, (attention / peak).numpy()), interpolation='nearest')
     axes.set_xlabel(f'peak {peak * attention.numel():.1f}× even', fontsize=8, labelpad=2, color='#555555')
+    outline = [withStroke(linewidth=4, foreground='black')]
+    arrow = dict(arrowstyle='->', color=colour, linewidth=2, shrinkA=0, shrinkB=0, mutation_scale=14, path_effects=outline)
     for end in attended_regions(attention).tolist():
-        # No arrow where the query attends to where it is.
-        if np.hypot(end[0] - query[0], end[1] - query[1]) >= len(image) / 10:
-            _draw_arrow(axes, query, end, colour)
+        if np.hypot(end[0] - query[0], end[1] - query[1]) >= len(image) / 10:  # not if the query attends to itself
+            axes.annotate('', xy=end, xytext=query, arrowprops=arrow, annotation_clip=False)
     _draw_dot(axes, query, colour)
 
 
@@ -130,11 +118,77 @@ def _draw_dot(axes: Axes, place: tuple[int, int], colour: str) -> None:
     axes.scatter(*place, s=70, color=colour, edgecolors='black', linewidths=1.2, zorder=3, clip_on=False)
 
 
-def _draw_arrow(axes: Axes, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
-    outline = [withStroke(linewidth=4, foreground='black')]
-    arrow = dict(arrowstyle='->', color=colour, linewidth=2, shrinkA=0, shrinkB=0, mutation_scale=14, path_effects=outline)
-    axes.annotate('', xy=end, xytext=start, arrowprops=arrow, annotation_clip=False)
+def salient_queries(images: Tensor, count: int) -> Tensor:
+    """Chooses pixels of each image that stand out and lie apart; the same image always gets the same pixels.
+
+    Salient pixels are those around which colours change: the squared differences between neighbours, blurred.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+        count: Q, pixels per image.
+
+    Returns:
+        Pixels (x, y), (N, Q, 2) int64, the most salient first.
+
+    Raises:
+        ConfigError: ``count`` is less than 1 or greater than the number of pixels.
+
+    Example:
+        >>> images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        >>> images[:, :, 8:12, 20:24] = 255
+        >>> salient_queries(images, 1).tolist()
+        [[[21, 8]]]
+    """
+    height, width = images.shape[2:]
+    if not 1 <= count <= height * width:
+        raise ConfigError(f'the number of queries must be from 1 to {height * width}, the pixels of an image, got {count}')
+    chosen = []
+    for image in images:
+        pixels = F.pad(image.cpu().double()[None], (1, 1, 1, 1), mode='replicate')[0]
+        across = (pixels[:, 1:-1, 2:] - pixels[:, 1:-1, :-2]).square()
+        along = (pixels[:, 2:, 1:-1] - pixels[:, :-2, 1:-1]).square()
+        saliency = _blur((across + along).sum(0), max(height, width) // 16)
+        chosen.append(_spread_out_peaks(saliency, count, radius=min(height, width) / 5))
+    return torch.stack(chosen)
 
 
-def _colour(query: int) -> str:
-    return QUERY_COLOURS[query % len(QUERY_COLOURS)]
+def attended_regions(attention: Tensor, max_regions: int = 3, min_share: float = 0.6) -> Tensor:
+    """Finds the regions that an attention map points to: its highest local peaks, after a slight blur, that lie apart.
+
+    Args:
+        attention: A map (H, W).
+        max_regions: Maximum number of regions.
+        min_share: Minimum of a region's peak, as a share of the highest; it must also exceed the map's mean.
+
+    Returns:
+        Pixels (x, y), (R, 2), the highest first; none where attention is uniform.
+    """
+    blurred = _blur(attention.double(), max(attention.shape) // 16)
+    window = 2 * (max(attention.shape) // 12) + 1
+    is_peak = blurred == F.max_pool2d(blurred[None], window, stride=1, padding=window // 2)[0]
+    points = _spread_out_peaks(blurred * is_peak, max_regions, radius=min(attention.shape) / 6)
+    heights = attention[points[:, 1], points[:, 0]]
+    return points[(heights >= min_share * heights[0]) & (heights > 1.05 * attention.mean())]
+
+
+def _spread_out_peaks(score: Tensor, count: int, radius: float) -> Tensor:
+    """Chooses the highest point (x, y) of a map (H, W) repeatedly, after scaling by 1 - exp(-d^2 / 2 radius^2) around each."""
+    height, width = score.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+    # In a plain area all scores are 0; a tiny constant keeps its points apart, too.
+    score = score + torch.finfo(score.dtype).eps
+    points = []
+    for _ in range(count):
+        place = int(score.flatten().argmax())
+        points.append((place % width, place // width))
+        square_distance = (x - points[-1][0]) ** 2 + (y - points[-1][1]) ** 2
+        score = score * (1 - torch.exp(-square_distance / (2 * radius**2)))
+    return torch.tensor(points)
+
+
+def _blur(values: Tensor, width: int) -> Tensor:
+    """Applies a box filter of odd width twice to (H, W), zero-padded."""
+    width += 1 - width % 2
+    for _ in range(2):
+        values = F.avg_pool2d(values[None], width, stride=1, padding=width // 2)[0]
+    return values

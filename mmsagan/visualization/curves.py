@@ -1,7 +1,9 @@
-"""Curves of several runs, as in the paper's figure 3."""
+"""What a training logged, as curves over its iterations, and figures of them as in the paper's figure 3."""
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil, sqrt
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,25 +11,91 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.visualization.figures import pixel_figure
 
 # Iterations and values.
 Curve = tuple[np.ndarray, np.ndarray]
-
+HELD_OUT = 'held_out/'
+_LOG = 'vis_data/scalars.json'
 _WIDTH, _HEIGHT = 520, 390  # pixels of a panel
+
+
+def read_curves(path: str | Path) -> dict[str, Curve]:
+    """Reads what MMEngine's ``LocalVisBackend`` wrote: losses and other numbers of a training, and results of evaluations.
+
+    The runs of a work dir are joined: a resumed training is one curve, in which the later run counts where two overlap. Lines
+    that a killed process or a full disk has cut off are ignored.
+
+    Args:
+        path: A work dir, the folder of one of its runs, or a file ``scalars.json``.
+
+    Returns:
+        Iterations (K,) and values (K,), float64, by name.
+
+    Raises:
+        DataError: There is no log, or there are no numbers in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        files = [path]
+    else:
+        files = [path / _LOG] if (path / _LOG).is_file() else sorted(path.glob(f'*/{_LOG}'))  # folders are named by time
+    joined: list[dict] = []
+    for file in files:
+        records = []
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                record = {name: float(value) for name, value in json.loads(line).items() if isinstance(value, (int, float))}
+            except (ValueError, AttributeError, OverflowError, RecursionError):
+                continue
+            if 'iter' not in record:  # of an evaluation, whose times are those of a batch of samples
+                record = {name: value for name, value in record.items() if name not in ('time', 'data_time')}
+            if 'step' in record:
+                records.append(record)
+        first = min((record['step'] for record in records), default=np.inf)
+        joined = [record for record in joined if record['step'] < first] + records
+    if not joined:
+        raise DataError(f'{path}: no log with numbers; pass a work dir, which holds <time>/{_LOG}, or such a file')
+    names = dict.fromkeys(name for record in joined for name in record if name not in ('step', 'iter', 'epoch'))
+    points = {name: [(record['step'], record[name]) for record in joined if name in record] for name in names}
+    return {name: tuple(np.array(pairs).T) for name, pairs in points.items()}
+
+
+def find_names(key: str, names: Sequence[str]) -> list[str]:
+    """Finds the logged names that a key means: the name itself, or all names that contain it between slashes.
+
+    ``FID`` means ``FID-digits/fid``, and so does ``fid-digits``. Results of held-out real images are found only by keys that
+    begin with ``held_out/``.
+
+    Raises:
+        ConfigError: There are none; the message lists the names.
+    """
+    if key in names:
+        return [key]
+    candidates = [name for name in names if name.startswith(HELD_OUT) == key.startswith(HELD_OUT)]
+    found = [name for name in candidates if f'/{key}/'.lower() in f'/{name}/'.lower()]
+    if not found:
+        raise ConfigError(f'no {key!r} in the logs; there are {", ".join(names)}')
+    return found
+
+
+def is_result(name: str) -> bool:
+    """Whether a logged name is a result of an evaluation: ``<metric>/<result>``."""
+    return '/' in name
 
 
 def curves_figure(
     panels: Mapping[str, Mapping[str, Curve]], smooth: Mapping[str, int] = {}, log_scale: Collection[str] = ()
 ) -> Figure:
-    """Draws one panel a quantity, and in each one curve a run, which has the same colour everywhere.
+    """Draws one panel per quantity, with one curve per run, which has the same colour in all panels.
 
     Args:
-        panels: By the quantity's name, and in it by the run's, iterations (K,) and values (K,); or values (K, S) of S seeds,
-            whose mean is the curve and whose range is shaded.
-        smooth: By the quantity's name, how many values are averaged into a point (1 where it is not named); the values
-            themselves then stand faintly behind the curve.
-        log_scale: The names of quantities that are drawn on a logarithmic axis.
+        panels: By quantity and by run, iterations (K,) and values (K,); or values (K, S) of S seeds, whose mean is drawn as the
+            curve and whose range is shaded.
+        smooth: By quantity, the number of values averaged into a point (default: 1); the values themselves are then drawn
+            faintly behind the curve.
+        log_scale: Quantities drawn on a logarithmic axis.
 
     Example:
         >>> steps = np.arange(10)
@@ -37,31 +105,31 @@ def curves_figure(
     rows = -(-len(panels) // columns)
     figure = pixel_figure(columns * _WIDTH, rows * _HEIGHT)
     figure.set_layout_engine('constrained')
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     runs = list(dict.fromkeys(run for curves in panels.values() for run in curves))
-    for place, (name, curves) in zip(axes, panels.items()):
-        drawn = [_draw(place, curve, f'C{runs.index(run) % 10}', smooth.get(name, 1)) for run, curve in curves.items()]
-        place.set_title(name, parse_math=False)
-        place.set_xlabel('iterations')
-        place.xaxis.set_major_formatter(EngFormatter(sep=''))
+    for axes, (name, curves) in zip(all_axes, panels.items()):
+        lines = [_draw(axes, curve, f'C{runs.index(run) % 10}', smooth.get(name, 1)) for run, curve in curves.items()]
+        axes.set_title(name, parse_math=False)
+        axes.set_xlabel('iterations')
+        axes.xaxis.set_major_formatter(EngFormatter(sep=''))
         if name in log_scale:
-            place.set_yscale('log')
-            place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            place.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-            place.yaxis.set_minor_formatter(NullFormatter())
-        place.grid(alpha=0.3)
-        # Named here, since matplotlib leaves out labels that begin with an underscore.
-        legend = place.legend(drawn, [''] * len(drawn), fontsize=9)
+            axes.set_yscale('log')
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+        # The texts are set afterwards, because Matplotlib omits labels that begin with an underscore.
+        legend = axes.legend(lines, [''] * len(lines), fontsize=9)
         for text, run in zip(legend.get_texts(), curves):
             text.set_parse_math(False)
             text.set_text(run)
-    for place in axes[len(panels) :]:
-        place.remove()
+    for axes in all_axes[len(panels) :]:
+        axes.remove()
     return figure
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the ``width`` values around each (K,); at the ends, of those that there are."""
+    """The mean of the ``width`` values around each of (K,); fewer at the ends."""
     window = np.ones(min(width, len(values)))
     return np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')
 

@@ -1,56 +1,121 @@
-"""Matplotlib figures without its global state, no window and no current figure; and arrays as PNG."""
+"""Image grids, and Matplotlib figures of a size in pixels: without pyplot, so without a window or global state."""
 
 import io
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
+from torch import Tensor
 
 from mmsagan.errors import ConfigError
 
-DPI = 100
-_LONGEST = 2**16 - 1  # pixels, Agg's limit
-_LARGEST = 2**28  # pixels, 1 GiB
+_DPI = 100
+_MAX_SIDE = 2**16 - 1  # pixels, Agg's limit
+_MAX_PIXELS = 2**28  # 1 GiB
+_PADDING = 2
+_MIN_CELL_HEIGHT = 64  # pixels of an image in a class grid
+_MARGIN = 12
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises a ConfigError for a figure that is too large to draw; sizes are in pixels."""
-    if max(width, height) > _LONGEST or int(width) * int(height) > _LARGEST:
-        raise ConfigError(
-            f'the picture would have {width} x {height} pixels, which is too large; draw fewer samples or classes'
-        )
+    """Raises a ConfigError if a picture of this size in pixels is too large to draw."""
+    if max(width, height) > _MAX_SIDE or int(width) * int(height) > _MAX_PIXELS:
+        raise ConfigError(f'a picture of {width} x {height} pixels is too large; draw fewer samples or classes')
 
 
 def pixel_figure(width: int, height: int) -> Figure:
-    """An empty figure of a size in pixels, which is drawn by Agg, on machines without a display, too.
-
-    Raises:
-        ConfigError: It is too large.
-    """
+    """Returns an empty figure of a size in pixels; raises a ConfigError if it is too large."""
     check_size(width, height)
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor='white')
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor='white')
     FigureCanvasAgg(figure)
     return figure
 
 
 def to_array(figure: Figure) -> np.ndarray:
-    """The figure as an image (H, W, 3) uint8 RGB."""
+    """Renders a figure as an image (H, W, 3) uint8 RGB."""
     canvas = cast(FigureCanvasAgg, figure.canvas)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def to_bytes(figure: Figure, file_type: str) -> bytes:
-    """The figure as the content of a file: 'png', 'pdf' or 'svg'."""
+    """Renders a figure as the content of a ``'png'``, ``'pdf'`` or ``'svg'`` file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=file_type)
     return buffer.getvalue()
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as the content of a .png file."""
+    """Encodes a picture (H, W, 3) uint8 RGB as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'PNG')
     return buffer.getvalue()
+
+
+def image_grid(images: Tensor, columns: int, padding: int = _PADDING, background: int = 255) -> np.ndarray:
+    """Lays out images row by row.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+        columns: Images per row; the last row may be shorter.
+        padding: Pixels between and around the images.
+        background: Grey level of the padding, in [0, 255].
+
+    Returns:
+        (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB.
+
+    Example:
+        >>> image_grid(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), columns=3).shape
+        (22, 32, 3)
+    """
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), background, np.uint8)
+    for index, image in enumerate(images.cpu().numpy().transpose(0, 2, 3, 1)):
+        top = padding + index // columns * (height + padding)
+        left = padding + index % columns * (width + padding)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None = None) -> np.ndarray:
+    """Draws one row per class, as in the paper's figure 6: its name and a note at the left, its samples at the right.
+
+    Args:
+        images: (classes * columns, 3, H, W) uint8 RGB, ordered by class. Small images are enlarged by a whole number.
+        names: Names of the classes.
+        notes: Text below each name.
+
+    Returns:
+        The picture (h, w, 3) uint8 RGB.
+
+    Raises:
+        ConfigError: The picture is too large.
+
+    Example:
+        >>> images = torch.zeros(6, 3, 32, 32, dtype=torch.uint8)
+        >>> picture = class_grid(images, names=['cat', 'dog'], notes=['intra-FID 1.2', 'intra-FID 3.4'])
+    """
+    notes = notes or [''] * len(names)
+    scale = -(-_MIN_CELL_HEIGHT // images.shape[2])
+    enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    grid = image_grid(enlarged, len(images) // len(names))
+    name_font, note_font = FontProperties(size=12), FontProperties(size=10)
+    renderer = cast(FigureCanvasAgg, pixel_figure(1, 1).canvas).get_renderer()
+    widths = [
+        renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+        for font, texts in ((name_font, names), (note_font, notes))
+        for text in texts
+    ]
+    width, height = int(np.ceil(max(widths))) + 2 * _MARGIN, len(grid)
+    figure = pixel_figure(width, height)
+    for row, (name, note) in enumerate(zip(names, notes)):
+        middle = 1 - (row + 0.5) * (height - _PADDING) / len(names) / height
+        for text, font, offset, color in ((name, name_font, 10 * bool(note), 'black'), (note, note_font, -10, '#555555')):
+            place = (1 - _MARGIN / width, middle + offset / height)
+            figure.text(*place, text, fontproperties=font, color=color, ha='right', va='center', parse_math=False)
+    return np.concatenate([to_array(figure), grid], axis=1)

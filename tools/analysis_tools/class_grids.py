@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Draws samples by class, as in the paper's figure 6: a row a class, its name and its intra-FID at the left.
+"""Draws samples by class, as in the paper's figure 6: one row per class, with its name and intra-FID at the left.
 
-The samples are those that tools/sample.py makes with the same options.
+The samples are the same as those of tools/sample.py with the same options.
 """
 
 import argparse
@@ -26,15 +26,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
     )
-    parser.add_argument('--out', type=Path, required=True, help='the .png file; one of that name is replaced')
+    parser.add_argument('--out', type=Path, required=True, help='the .png file; an existing one is replaced')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: the first ten')
-    parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples of each (default: 8)')
+    parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples per class (default: 8)')
     parser.add_argument(
         '--intra-fid',
         type=Path,
         metavar='FILE',
-        help='what tools/test.py --out wrote for a config with the metric IntraFID; also gives the names of the classes, which '
-        "otherwise are those of the config's data set if it is at hand, or numbers",
+        help='file that tools/test.py --out wrote for a config with the metric IntraFID; it also has the names of the classes, '
+        "which otherwise come from the config's data set if it is available, or are numbers",
     )
     add_sampling(parser)
     return parser.parse_args()

@@ -1,14 +1,11 @@
 """Hooks into MMEngine's runner."""
 
-from mmsagan.engine.hooks.attention import AttentionVisualizationHook
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.collapse import CollapseHook
 from mmsagan.engine.hooks.consistency import ConsistencyHook
 from mmsagan.engine.hooks.divergence import DivergenceHook
-from mmsagan.engine.hooks.progress import ProgressHook
-from mmsagan.engine.hooks.summary import SummaryHook
-from mmsagan.engine.hooks.timer import IterTimerHook
-from mmsagan.engine.hooks.visualization import VisualizationHook
+from mmsagan.engine.hooks.logging import LogProcessor, ProgressHook, SummaryHook
+from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
 
 __all__ = [
     'AttentionVisualizationHook',
@@ -16,8 +13,9 @@ __all__ = [
     'CollapseHook',
     'ConsistencyHook',
     'DivergenceHook',
-    'IterTimerHook',
+    'LogProcessor',
     'ProgressHook',
+    'SampleVisualizer',
     'SummaryHook',
     'VisualizationHook',
 ]

@@ -1,0 +1,230 @@
+"""What a training says about itself: the log line, the progress bar and the summary page."""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.runner import LogProcessor as MMEngineLogProcessor
+
+from mmsagan import __version__
+from mmsagan.checkpoints.io import LAST_CHECKPOINT
+from mmsagan.errors import DataError, TrainingInterrupted
+from mmsagan.registry import HOOKS, LOG_PROCESSORS
+from mmsagan.utils.files import write_atomically
+from mmsagan.utils.memory import memory_in_use
+from mmsagan.utils.progress import progress_bar
+from mmsagan.visualization.curves import HELD_OUT, Curve, curves_figure, is_result, read_curves
+from mmsagan.visualization.figures import to_bytes
+
+SUMMARY, CURVES = 'summary.md', 'curves.png'
+_MAX_ROWS = 10  # evaluations in the page
+_MAX_PANELS = 6  # of curves
+
+
+@LOG_PROCESSORS.register_module()
+class LogProcessor(MMEngineLogProcessor):
+    """MMEngine's log processor with a shorter line for training iterations.
+
+    The line has losses, mean logits, speed, memory and the time left. The numbers that it adds to MMEngine's,
+    ``images_per_second`` and on a CPU ``memory`` (MB), are recorded as well. Trainings that count epochs keep MMEngine's line.
+    """
+
+    def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        if mode != 'train' or self.by_epoch:
+            return tag, line
+        values = {name.removeprefix('train/'): value for name, value in tag.items()}
+        tag['memory'] = values.setdefault('memory', memory_in_use())
+        parts = [f'[{runner.iter + 1:{len(str(runner.max_iters))}}/{runner.max_iters}]']
+        own_losses = [name for name in values if re.match(r'loss_(?!(disc|gen)(_|$))', name)]  # of a model other than ours
+        for title, names in (
+            ('loss', dict(loss_disc='D', loss_gen='G', **{name: name[5:] for name in own_losses})),
+            ('logits', dict(logits_real='real', logits_fake='fake')),
+        ):
+            found = [f'{short} {values[name]:.3f}' for name, short in names.items() if name in values]
+            parts += [' '.join([title, *found])] if found else []
+        seconds = values.get('time')
+        batch_size = getattr(runner.train_dataloader.batch_sampler, 'batch_size', None)
+        if seconds and batch_size:
+            tag['images_per_second'] = batch_size * get_world_size() / seconds
+            parts.append(f'{tag["images_per_second"]:.3g} images/s')
+        parts.append(f'{values["memory"]:.0f} MB')
+        if 'eta' in runner.message_hub.runtime_info:
+            parts.append(f'eta {timedelta(seconds=int(runner.message_hub.get_info("eta")))}')
+        if values.get('skipped_steps'):
+            parts.append(f'skipped updates {values["skipped_steps"]:.0f}')
+        if 'diversity' in values:
+            parts.append(f'diversity {values["diversity"]:.2f}')
+        return tag, '  '.join(parts)
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows a progress bar below the log while training, if the output is a terminal."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self._bar = ExitStack()
+
+    def before_train(self, runner) -> None:
+        self._advance = self._bar.enter_context(progress_bar('training', runner.max_iters, runner.iter))
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._advance(1)
+
+    def after_train(self, runner) -> None:
+        self._bar.close()
+
+    def on_exception(self, runner, error: BaseException) -> None:
+        """Removes the bar after an error."""
+        self._bar.close()
+
+
+@HOOKS.register_module()
+class SummaryHook(Hook):
+    """Writes a page about the training, ``summary.md``, with ``curves.png`` into the work dir.
+
+    The page has the scores, the best checkpoints, the newest pictures, what the config changes of its bases, and the machine.
+    It is written after the first iteration, every ``interval`` iterations, after evaluations and at the end; the curves only
+    after evaluations and at the end.
+
+    Args:
+        interval: Iterations between two updates.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int = 1000):
+        self.interval = interval
+        self._is_begun = False
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if not self._is_begun or self.every_n_train_iters(runner, self.interval):
+            self._is_begun = True
+            self.write(runner, f'**Training**: iteration {runner.iter + 1} of {runner.max_iters}', with_curves=False)
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        self.write(runner, f'**Training**: iteration {runner.iter} of {runner.max_iters}')
+
+    def after_train(self, runner) -> None:
+        self.write(runner, f'**Finished**: {runner.iter} iterations')
+
+    def on_exception(self, runner, error: BaseException) -> None:
+        """Writes why the training has ended early, unless it has not begun."""
+        if self._is_begun:
+            state = 'Stopped' if isinstance(error, TrainingInterrupted) else 'Failed'
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.write(runner, f'**{state}** at iteration {runner.iter} of {runner.max_iters}: {reason}')
+
+    @master_only
+    def write(self, runner, state: str, with_curves: bool = True) -> None:
+        """Writes the page and the curves; a file that cannot be written is a warning.
+
+        Args:
+            runner: The runner.
+            state: State of the training, in Markdown.
+            with_curves: Whether to draw the curves anew.
+        """
+        work_dir = Path(runner.work_dir)
+        try:
+            curves = read_curves(work_dir)
+        except DataError:
+            curves = {}
+        if curves and with_curves:
+            self._write_file(runner, work_dir / CURVES, draw_curves(curves))
+        self._write_file(runner, work_dir / SUMMARY, self.page(runner, state, curves).encode())
+
+    def _write_file(self, runner, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data)
+        except OSError as error:
+            runner.logger.warning(f'{path.name} cannot be written, and the training goes on: {error}')
+
+    def page(self, runner, state: str, curves: Mapping[str, Curve]) -> str:
+        """The page in Markdown."""
+        work_dir = Path(runner.work_dir)
+        name = Path(runner.cfg.filename).stem if runner.cfg.filename else work_dir.resolve().name
+        parts = [f'# {name}', f'{state}. As of {time.strftime("%Y-%m-%d %H:%M:%S")}.']
+
+        info = runner.message_hub.runtime_info
+        best = [
+            [_link(Path(path), work_dir), f'{info[key.replace("ckpt", "score")]:.4f}']
+            for key, path in info.items()
+            if key.startswith('best_ckpt') and path and Path(path).is_file()
+        ]
+        if best:
+            parts += ['## Scores', _table(['best checkpoint', 'score'], best)]
+        results = [name for name in curves if is_result(name) and not name.startswith(HELD_OUT)]
+        if results:
+            parts.append(_results_table(curves, results))
+        if curves and (work_dir / CURVES).is_file():
+            parts.append(f'![curves]({CURVES})')
+
+        pictures: dict[str, tuple[int, Path]] = {}
+        for path in (work_dir / 'samples').glob('*_*.png'):
+            name, _, step = path.stem.rpartition('_')
+            if step.isdecimal() and pictures.get(name, (0,))[0] < int(step) <= runner.iter + 1:
+                pictures[name] = (int(step), path)
+        for name, (step, path) in sorted(pictures.items()):
+            parts += [f'## {name}, iteration {step}', '!' + _link(path, work_dir)]
+
+        bases, of_file, of_command_line = getattr(runner, 'config_changes', None) or ([], {}, {})
+        inherited = ', '.join(f'`{base}`' for base in bases)
+        for title, old, changes in (('Config', inherited, of_file), ('Command line', 'the config', of_command_line)):
+            if changes:
+                rows = [[f'`{text}`' if text else '' for text in (key, *pair)] for key, pair in changes.items()]
+                parts += [f'## {title}', f'Differences from {old}:', _table(['key', 'before', 'here'], rows)]
+        pointer = work_dir / LAST_CHECKPOINT
+        files = [Path(pointer.read_text().strip())] if pointer.is_file() else []
+        files += [Path(runner.log_dir, f'{runner.timestamp}.log'), Path(runner.log_dir, 'vis_data/scalars.json')]
+        parts += ['## Files', '\n'.join(f'* {_link(path, work_dir)}' for path in files if path.exists())]
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+        versions = f'Python {platform.python_version()}, PyTorch {torch.__version__}, MMSAGAN {__version__}'
+        parts += ['## Machine', f'{device}; {get_world_size()} processes; {versions}; seed {runner.seed}.']
+        return '\n\n'.join(parts) + '\n'
+
+
+def draw_curves(curves: Mapping[str, Curve]) -> bytes:
+    """Draws results, losses and logits as PNG."""
+    panels: dict[str, dict[str, str]] = {}  # by title and label, the name of a curve
+    for name in curves:
+        if is_result(name) and not name.startswith(HELD_OUT) and not name.endswith('_std') and len(panels) < _MAX_PANELS - 2:
+            panels[name] = {'samples': name, 'held-out real': HELD_OUT + name}
+    panels['losses'] = dict(D='loss_disc', G='loss_gen')
+    panels['logits'] = dict(real='logits_real', fake='logits_fake')
+    drawn = {}
+    for title, names in panels.items():
+        drawn[title] = {label: curves[name] for label, name in names.items() if name in curves}
+    smooth = {title: max([1, *(len(steps) // 50 for steps, _ in drawn[title].values())]) for title in ('losses', 'logits')}
+    return to_bytes(curves_figure({title: lines for title, lines in drawn.items() if lines}, smooth), 'png')
+
+
+def _results_table(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
+    """The last evaluations, and the newest scores of held-out real images if there are any."""
+    columns = [dict(zip(*curves[name])) for name in names]
+    steps = sorted(set().union(*columns))[-_MAX_ROWS:]
+    rows = [[f'{step:.0f}', *(f'{column[step]:.4f}' if step in column else '' for column in columns)] for step in steps]
+    if any(HELD_OUT + name in curves for name in names):
+        real = [f'{curves[HELD_OUT + name][1][-1]:.4f}' if HELD_OUT + name in curves else '' for name in names]
+        rows.append(['held-out real', *real])
+    return _table(['iteration', *names], rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (header, ['---'] * len(header), *rows)
+    return '\n'.join('| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines)
+
+
+def _link(path: Path, folder: Path) -> str:
+    target = os.path.relpath(path, folder)
+    return f'[{target}]({quote(target)})'

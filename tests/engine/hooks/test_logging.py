@@ -1,0 +1,158 @@
+"""The log line, the progress bar and the page that a training keeps about itself."""
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import rich
+from markdown_it import MarkdownIt
+from mmengine.hooks import Hook
+from PIL import Image
+from rich.console import Console
+
+from mmsagan.apis import train_from_config
+from mmsagan.engine.hooks import logging as hooks
+from mmsagan.errors import TrainingInterrupted
+from mmsagan.registry import HOOKS
+
+METRICS = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
+GRID = dict(type='VisualizationHook', interval=2, num_rows=1)
+
+
+@HOOKS.register_module()
+class HappensInIteration(Hook):
+    """A signal, an error, or a look at the page, before an iteration."""
+
+    pages: list[str] = []
+
+    def __init__(self, iteration: int, what: str):
+        self.iteration, self.what = iteration, what
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            if self.what == 'signal':
+                signal.raise_signal(signal.SIGTERM)
+            elif self.what == 'error':
+                raise RuntimeError('made to fail\nin two lines')
+            self.pages.append(page_of(runner.work_dir))
+
+
+@pytest.fixture
+def run(tiny_run, monkeypatch):
+    """Makes the config of a training with a page, and evaluations that give these scores: run(scores, happens, **options)."""
+
+    def make(*scores, happens=(), max_iters=4, **options):
+        left = iter(scores)
+        monkeypatch.setattr('mmsagan.evaluation.Evaluator.evaluate_model', lambda *_: {'FID-digits/fid': next(left)})
+        hooks = [GRID, *(dict(type='HappensInIteration', iteration=number, what=what) for number, what in happens)]
+        options = {
+            'default_hooks.checkpoint.interval': 2,
+            'train_cfg.val_interval': 2,
+            'custom_hooks': hooks,
+            'val_evaluator': METRICS if scores else None,
+            **options,
+        }
+        return tiny_run(max_iters=max_iters, summary=True, **options)
+
+    return make
+
+
+def page_of(work_dir) -> str:
+    return Path(work_dir, 'summary.md').read_text()
+
+
+def log_of(work_dir) -> str:
+    return ''.join(path.read_text() for path in Path(work_dir).glob('*/*.log'))
+
+
+def test_the_log_and_the_page_of_a_training(run):
+    cfg = run(4.0, 7.5, **{'model.discriminator_steps': 1})
+    train_from_config(cfg)
+    number = r'-?\d+\.\d{3}'
+    pattern = rf'loss D {number} G {number}  logits real {number} fake {number}  \S+ images/s  \d+ MB  eta 0:00:\d\d'
+    assert len(re.findall(rf'- INFO - \[[1-4]/4\]  {pattern}\n', log_of(cfg.work_dir))) == 4
+    assert re.search(r'- INFO - Iter\(val\) .*FID-digits/fid: 4.0000', log_of(cfg.work_dir))
+    records = [json.loads(line) for line in next(Path(cfg.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    expected = {'loss_disc', 'loss_disc_real', 'loss_disc_fake', 'loss_gen', 'logits_real', 'logits_fake', 'logits_gap'}
+    expected |= {'time', 'data_time', 'generator.lr', 'discriminator.lr', 'images_per_second', 'memory', 'iter', 'step'}
+    assert all(set(record) == expected for record in records if 'iter' in record) and len(records) == 6
+    assert records[0]['images_per_second'] == pytest.approx(4 / records[0]['time']) and records[0]['memory'] > 50
+    text = page_of(cfg.work_dir)
+    assert text.startswith('# sagan_32_woReLUinplace_cifar10_b64x1\n\n**Finished**: 4 iterations. As of ')
+    best = 'best_FID-digits_fid_iter_2.pth'
+    assert f'| [{best}]({best}) | 4.0000 |' in text and '| 2 | 4.0000 |\n| 4 | 7.5000 |' in text
+    assert '| `train_cfg.max_iters` |  | `500000` |' in text and '| `train_cfg.max_iters` | `500000` | `4` |' in text
+    assert '`../_base_/models/sagan/base_sagan_32x32.py`' in text and 'seed 2022.' in text
+    tokens = MarkdownIt('commonmark').enable('table').parse(text)
+    children = [child for token in tokens for child in token.children or () if child.type in ('link_open', 'image')]
+    found = {unquote(child.attrs.get('href', child.attrs.get('src'))) for child in children}
+    assert {'iter_4.pth', best, 'curves.png', 'samples/fake_img_4.png'} <= found
+    assert all(Path(cfg.work_dir, link).exists() for link in found)
+    assert Image.open(Path(cfg.work_dir, 'curves.png')).size == (3 * 520, 390)
+
+
+def test_what_a_line_has_if_it_is_logged(quick_runner, monkeypatch):
+    monkeypatch.setattr(hooks, 'get_world_size', lambda: 8)
+
+    def note(runner, batch):
+        for name, value in dict(skipped_steps=3, diversity=0.634, loss_perceptual=0.5, loss_gen_class=0.25, time=0.5).items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+
+    runner = quick_runner(1, noting=note, batch_size=4)
+    runner.train()
+    line = re.search(r'\[1/1\].*', log_of(runner.work_dir))[0]
+    assert 'perceptual 0.500  logits' in line and line.endswith('skipped updates 3  diversity 0.63') and 'class' not in line
+
+
+def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.delenv('CI', raising=False)
+    monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.setattr(rich, '_console', Console(file=terminal, force_terminal=True, width=150, color_system=None))
+    runner = quick_runner(6, hooks=dict(progress=dict(type='ProgressHook')))
+    runner.train()
+    text = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', terminal.getvalue())
+    assert re.search(r'training ━+ 6/6 0:00:\d\d left', text) and '[6/6]  loss D' in text
+
+
+def test_it_is_updated_and_goes_on_when_resumed(run):
+    """After the first iteration, at its interval, after evaluations, and by the signal that stops it."""
+    HappensInIteration.pages.clear()
+    happens = [(2, 'look'), (3, 'look'), (4, 'look'), (4, 'signal')]
+    cfg = run(4.0, 9.0, happens=happens, max_iters=6, **{'default_hooks.summary.interval': 3, 'train_cfg.val_interval': 2})
+    with pytest.raises(TrainingInterrupted):
+        train_from_config(cfg)
+    second, third, fourth, _ = HappensInIteration.pages
+    assert 'iteration 1 of 6' in second and 'Scores' not in second and 'samples/' not in second
+    assert 'iteration 2 of 6' in third and '| 2 | 4.0000 |' in third and '(samples/fake_img_2.png)' in third
+    assert 'iteration 3 of 6' in fourth
+    assert '**Stopped** at iteration 4 of 6: stopped by SIGTERM' in page_of(cfg.work_dir)
+    cfg = run(3.0, max_iters=6, resume=True)
+    train_from_config(cfg)
+    text = page_of(cfg.work_dir)
+    assert '**Finished**: 6 iterations' in text and '| 2 | 4.0000 |\n| 4 | 9.0000 |\n| 6 | 3.0000 |' in text
+    assert 'best_FID-digits_fid_iter_6.pth' in text and 'best_FID-digits_fid_iter_2.pth' not in text
+
+
+def test_a_training_that_fails_on_a_full_disk(run, monkeypatch):
+    """The page says why it failed; that the curves cannot be written is a warning, and keeps nothing else from the page."""
+
+    def write(path, data):
+        if Path(path).name == 'curves.png':
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(path, data)
+
+    original = hooks.write_atomically
+    monkeypatch.setattr(hooks, 'write_atomically', write)
+    cfg = run(happens=[(4, 'error')])
+    with pytest.raises(RuntimeError):
+        train_from_config(cfg)
+    assert '**Failed** at iteration 3 of 4: made to fail. As of ' in page_of(cfg.work_dir)
+    assert 'No space left on device' in log_of(cfg.work_dir)
