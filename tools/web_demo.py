@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Serves a page on which a trained generator is sampled, looked into, interpolated, and compared with other checkpoints.
+"""Serves a page to sample a trained generator, inspect its attention, interpolate, and compare checkpoints.
 
-The page can be opened on this machine only, unless --host says otherwise, and needs no internet. Besides the checkpoints given,
-it offers to compare those that the training has left in the first one's folder.
+Only this machine can open the page, unless --host is set, and it needs no internet access. Besides the given checkpoints, it can
+compare those that training left in the folder of the first one.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import argparse
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.web.app import open_port, serve
 from mmsagan.web.checkpoints import Checkpoints
-from mmsagan.web.server import check_gradio, open_port, serve
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,28 +23,27 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or its name in the model zoo')
     parser.add_argument(
         'checkpoint',
-        help="checkpoint file or URL; 'zoo' for the published weights; a work dir for the newest checkpoint in it",
+        help="checkpoint file or URL; 'zoo' for the published weights; a work dir for its latest checkpoint",
     )
     parser.add_argument('--compare-with', nargs='+', default=[], metavar='CHECKPOINT', help='more checkpoints to compare')
     parser.add_argument('--compare-config', metavar='CONFIG', help='config of those (default: the same)')
     parser.add_argument(
-        '--host', default='127.0.0.1', help='where to listen (default: %(default)s); 0.0.0.0 lets other machines in'
+        '--host', default='127.0.0.1', help='address to listen on (default: %(default)s); 0.0.0.0 admits other machines'
     )
-    parser.add_argument('--port', type=at_least(0), default=7860, help='default: %(default)s; 0 takes a free one')
+    parser.add_argument('--port', type=at_least(0), default=7860, help='default: %(default)s; 0 selects a free one')
     parser.add_argument(
-        '--max-images', type=at_least(2), default=100, metavar='N', help='most images at a time (default: %(default)s)'
+        '--max-images', type=at_least(2), default=100, metavar='N', help='maximum number of images per request (default: %(default)s)'
     )
     parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.compare_config and not args.compare_with:
-        parser.error('--compare-config is the config of the checkpoints of --compare-with, and there are none')
+        parser.error('--compare-config requires --compare-with')
     return args
 
 
 def main() -> None:
     args = parse_args()
-    check_gradio()
     resolve_config(args.config)
     device = find_device(args.device)
     with open_port(args.host, args.port) as listener:

@@ -1,5 +1,5 @@
-"""The web demo: a page on which a trained generator is sampled, looked into, interpolated and compared. Needs Gradio.
+"""The web demo: a page to sample a trained generator, inspect its attention, interpolate, and compare checkpoints.
 
-``checkpoints.py`` says what may be shown, ``requests.py`` reads what a visitor asks for, ``handlers.py`` makes the pictures,
-``pictures.py`` lays them out. ``page.py`` is the page, with its ``tabs.py``, and ``server.py`` serves it.
+``app.py`` serves the page, which needs Gradio. ``tabs.py`` builds the page and ``controls.py`` its inputs, ``handlers.py``
+computes and draws what it shows, and ``checkpoints.py`` loads the models.
 """

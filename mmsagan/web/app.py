@@ -1,71 +1,72 @@
-"""The web demo's page as a web application, and the server that runs it."""
+"""The web demo's server: local, without internet access, until it is stopped."""
 
-import logging
+import importlib.util
+import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
 
-import fastapi
-import gradio as gr
-import uvicorn
-
-from mmsagan.web.style import CSS, theme
-
-_LARGEST_UPLOAD = '1kb'  # there is nothing to upload
-_PATIENCE = 2  # seconds for what is under way when the server is told to stop
+from mmsagan.errors import ConfigError
+from mmsagan.web.checkpoints import Checkpoints
 
 
-def run_app(page: gr.Blocks, listener: socket.socket) -> None:
-    """Serves a page until SIGINT or SIGTERM.
+def open_port(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens on a port of this machine; port 0 selects a free one.
+
+    Raises:
+        ConfigError: The port is in use or not available.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = str(getattr(error, 'strerror', None) or error).partition(' (')[0]
+        raise ConfigError(f'cannot listen on {host}, port {port}: {reason}; choose others with --host and --port') from error
+
+
+def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 100) -> None:
+    """Serves the page until SIGINT or SIGTERM.
 
     Args:
-        page: As :func:`~mmsagan.web.page.build_page` makes it.
-        listener: Where it listens already.
+        checkpoints: Checkpoints to show.
+        listener: Socket returned by :func:`open_port`.
+        max_images: Maximum number of images per request.
+
+    Raises:
+        ConfigError: Gradio is not installed.
+        MMSAGANError: The model of the first checkpoint cannot generate an image.
     """
-    app = fastapi.FastAPI(openapi_url=None)
-    # Not page.launch(), which asks itself for pages over the network, by way of a proxy if one is set.
-    gr.mount_gradio_app(
-        app,
-        page,
-        path='/',
-        footer_links=[],  # they lead to the internet
-        run_history=False,
-        enable_monitoring=False,
-        show_error=False,  # of a bug of ours the page says no more than that
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        max_file_size=_LARGEST_UPLOAD,
-        theme=theme(),
-        css=CSS,
-    )
-    streams_end = app.routes[-1].app.stop_event
-    server = _Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=_PATIENCE), streams_end.set)
-    with _quiet_signals():
+    if importlib.util.find_spec('gradio') is None:
+        raise ConfigError('the web demo needs Gradio: pip install "mmsagan[demo]"')
+    with tempfile.TemporaryDirectory(prefix='mmsagan-web-') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder  # Gradio reads it when it is imported
+        import fastapi
+        import gradio
+        import uvicorn
+
+        from mmsagan.web.style import CSS, make_theme
+        from mmsagan.web.tabs import build_page
+
+        # Not page.launch(), which requests its own pages over the network, through a proxy if one is set.
+        app = gradio.mount_gradio_app(
+            fastapi.FastAPI(openapi_url=None),
+            build_page(checkpoints, folder, max_images),
+            path='/',
+            footer_links=[],  # they lead to the internet
+            run_history=False,
+            enable_monitoring=False,
+            show_error=False,  # unexpected errors are logged, not shown
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            max_file_size='1kb',  # there is nothing to upload
+            theme=make_theme(),
+            css=CSS,
+        )
+        # Open pages keep a connection: they are cut off after a second, without uvicorn's tracebacks.
+        server = uvicorn.Server(uvicorn.Config(app, log_level='critical', timeout_graceful_shutdown=1))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)  # uvicorn stops, and then raises the signal again
+        host, port = listener.getsockname()[:2]
+        print(f'the demo is at http://{f"[{host}]" if ":" in host else host}:{port}/ (press Ctrl-C to stop)', flush=True)
         server.run(sockets=[listener])
-
-
-class _Server(uvicorn.Server):
-    """Ends what pages that are open listen to, when it is told to stop; without that it would wait for them to be closed."""
-
-    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]):
-        super().__init__(config)
-        self._end_streams = end_streams
-
-    def handle_exit(self, *args) -> None:
-        # Jobs that are cut off now would be reported with tracebacks.
-        logging.getLogger('uvicorn.error').setLevel(logging.CRITICAL)
-        self._end_streams()
-        super().handle_exit(*args)
-
-
-@contextmanager
-def _quiet_signals() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM do nothing but what the server does upon them: it raises them anew when it has ended."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

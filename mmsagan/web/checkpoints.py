@@ -1,6 +1,6 @@
-"""Which checkpoints the web demo shows, and their models."""
+"""The checkpoints that the web demo shows, and their models."""
 
-from collections import OrderedDict
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,52 +12,48 @@ from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, list
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 
-_KEPT = 3  # models in memory, besides the first one
-
 
 def resolve_checkpoint(config: str, checkpoint: str) -> str:
-    """The file or URL of a checkpoint, which may also be given by its training's folder.
+    """Returns the file or URL of a checkpoint.
 
     Args:
-        config: Of its model.
-        checkpoint: A file, a URL or ``'zoo'``. Of a work dir, or the file ``last_checkpoint`` in one, its newest whole
-            checkpoint is taken.
+        config: Config of its model.
+        checkpoint: A file, a URL or ``'zoo'``; a work dir, or the file ``last_checkpoint`` in one, stands for its latest
+            checkpoint.
 
     Raises:
-        CheckpointError: The work dir has no whole checkpoint.
+        CheckpointError: The work dir has no undamaged checkpoint.
         ConfigError: The config has no published weights.
     """
     if checkpoint == 'zoo':
         return resolve_weights(config)
     path = Path(checkpoint).expanduser()
-    if path.name != LAST_CHECKPOINT and not path.is_dir():
+    if path.name == LAST_CHECKPOINT:
+        path = path.parent
+    elif not path.is_dir():
         return str(path.absolute()) if path.is_file() else checkpoint
-    folder = (path.parent if path.name == LAST_CHECKPOINT else path).absolute()
-    newest, _ = find_latest_checkpoint(folder)
-    if newest is None:
-        raise CheckpointError(
-            f'there is no checkpoint in {folder}: train one first (`make demo` leaves one in work_dirs/demo), or give the file '
-            'of one'
-        )
-    return str(newest)
+    latest, _ = find_latest_checkpoint(path.absolute())
+    if latest is None:
+        raise CheckpointError(f'{path.absolute()}: no checkpoint; train one first (`make demo`), or give a checkpoint file')
+    return str(latest)
 
 
 class Checkpoints:
-    """The checkpoints that a visitor may choose from, by name; their models are loaded when they are first wanted.
+    """The checkpoints that a visitor can choose by name; their models are loaded on first use.
 
-    These are the ones that the server was started with, and what training has left beside the first of them (``iter_*.pth``,
-    ``best_*.pth``), also if it is written later. A name is looked up among these, and is never used as a path.
+    These are the given checkpoints, and the ``iter_*.pth`` and ``best_*.pth`` next to the first of them, including those that
+    training writes later. A name is looked up among them and is never used as a path.
 
     Args:
         config: File of the config, or its name in the model zoo.
-        checkpoint: As :func:`resolve_checkpoint` takes it.
-        device: Where models go.
-        cfg_options: Changes of the config's values.
+        checkpoint: First checkpoint, in the form that :func:`resolve_checkpoint` accepts.
+        device: Device of the models.
+        cfg_options: Dotted config keys and their new values.
         others: Further checkpoints.
-        others_config: Their config; None for the same one, with the same changes.
+        others_config: Config of the further checkpoints; defaults to ``config`` with ``cfg_options``.
 
     Raises:
-        MMSAGANError: One of the checkpoints given cannot be loaded.
+        MMSAGANError: One of these checkpoints cannot be loaded.
     """
 
     def __init__(
@@ -69,24 +65,26 @@ class Checkpoints:
         others: Sequence[str] = (),
         others_config: str | None = None,
     ):
+        options = {others_config: None, config: cfg_options}
+
+        def load(config: str, checkpoint: str, mtime_ns: int) -> ConditionalGAN:
+            return init_model(config, checkpoint, device, options[config])
+
         self.config = config
-        self._device = device
-        self._options = {config: cfg_options} if others_config is None else {others_config: None, config: cfg_options}
-        # Config and checkpoint of each.
+        self._load = functools.lru_cache(maxsize=3)(load)  # the least recently used models are dropped
         self._given = [(config, resolve_checkpoint(config, checkpoint))]
         self._given += [(others_config or config, resolve_checkpoint(others_config or config, other)) for other in others]
-        self._models: OrderedDict[tuple, ConditionalGAN] = OrderedDict()
-        self._first_model = self._load(*self._given[0])
+        self._first_model = load(*self._given[0], 0)
         self.first = self.names()[0]
         for name in self.names()[1 : len(self._given)]:
             self.model(name)
 
     def names(self) -> list[str]:
-        """The checkpoints that there are now: first the ones that were given, then those beside the first one."""
+        """Returns the names of the current checkpoints: first the given ones, then those next to the first one."""
         return list(self._choices())
 
     def model(self, name: str | None = None) -> ConditionalGAN:
-        """The model of a checkpoint; None: of the first one.
+        """Returns the model of a checkpoint; defaults to the first one.
 
         Raises:
             ConfigError: There is no checkpoint of that name.
@@ -96,45 +94,20 @@ class Checkpoints:
             return self._first_model
         choices = self._choices()
         if name not in choices:
-            raise ConfigError(f'there is no checkpoint {str(name)[:60]} here (any more); choose one of {", ".join(choices)}')
-        key = (*choices[name], _version(choices[name][1]))
-        if key not in self._models:
-            self._models[key] = self._load(*choices[name])
-        self._models.move_to_end(key)
-        while len(self._models) > _KEPT:
-            self._models.popitem(last=False)
-        return self._models[key]
-
-    def _load(self, config: str, checkpoint: str) -> ConditionalGAN:
-        return init_model(config, checkpoint, self._device, self._options[config])
+            raise ConfigError(f'no checkpoint {str(name)[:60]} here (any more); choose one of {", ".join(choices)}')
+        path = Path(choices[name][1])
+        return self._load(*choices[name], path.stat().st_mtime_ns if path.is_file() else 0)  # loaded again if overwritten
 
     def _choices(self) -> dict[str, tuple[str, str]]:
-        """Config and checkpoint by name."""
+        """Returns config and checkpoint by name."""
+        paths: list[Path] = []
+        folder = Path(self._given[0][1]).parent
+        if folder.is_absolute():  # not a URL
+            paths = [path for _, path in reversed(list_checkpoints(folder))] + sorted(folder.glob('best_*.pth'))
         choices: dict[str, tuple[str, str]] = {}
-        for choice in [*self._given, *((self.config, path) for path in _siblings(self._given[0][1]))]:
-            if choice not in choices.values():
-                choices[_free_name(choice[1], choices)] = choice
+        for config, checkpoint in dict.fromkeys([*self._given, *((self.config, str(path)) for path in paths)]):
+            path = Path(checkpoint)
+            parent = f'{path.parent.name}/{path.name}'
+            name = next(name for name in (path.name, parent, f'{parent} ({len(choices) + 1})') if name not in choices)
+            choices[name] = config, checkpoint
         return choices
-
-
-def _siblings(checkpoint: str) -> list[str]:
-    """What training has left in a checkpoint's folder, the newest first."""
-    folder = Path(checkpoint).parent
-    if not folder.is_absolute():  # of a URL
-        return []
-    numbered = [path for _, path in reversed(list_checkpoints(folder))]
-    return [str(path) for path in [*numbered, *sorted(folder.glob('best_*.pth'))]]
-
-
-def _free_name(checkpoint: str, taken: Mapping) -> str:
-    path = Path(checkpoint)
-    names = [path.name, f'{path.parent.name}/{path.name}', f'{path.parent.name}/{path.name} ({len(taken) + 1})']
-    return next(name for name in names if name not in taken)
-
-
-def _version(checkpoint: str) -> int | None:
-    """Differs once the file has been written anew."""
-    try:
-        return Path(checkpoint).stat().st_mtime_ns
-    except OSError:  # a URL, or removed since
-        return None

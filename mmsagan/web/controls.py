@@ -1,47 +1,47 @@
-"""What the web demo's tabs share: the site, and the controls by which a visitor says what he wants to see."""
+"""The web demo's inputs, and how its handlers are called."""
 
 import functools
-import math
+import html
+import json
+import re
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
+import torch
+from gradio.media import get_file
+from mmengine.config import Config
 
+from mmsagan.apis.sampling import class_names
+from mmsagan.errors import ConfigError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.visualization.figures import encode_png
-from mmsagan.web.blocks import answering, warn
 from mmsagan.web.checkpoints import Checkpoints
-from mmsagan.web.handlers import picture_name
-from mmsagan.web.requests import NO_TRUNCATION, short
 
-SECONDS_KEPT = 3600  # of pictures that have been shown
-_OFFERED = 'offered-'
-# One wish at a time, whoever has it; of those that a visitor has while his last one is not done, the newest.
-_QUEUED = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='always_last')
-_SAME = 'value => value'
+SECONDS_KEPT = 3600  # of pictures
+NO_TRUNCATION = 3.0  # the slider's maximum, which turns truncation off
+_MESSAGE_SECONDS = 7
 _RANDOM_SEED = '() => Array(2).fill(Math.floor(Math.random() * 1000000))'
-_MANY_CLASSES = 100  # from there on, their number is worth knowing
-_SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that what is typed replaces it, and searches all choices
+_SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that typing replaces it and searches all choices
 
 
 @dataclass(frozen=True)
-class Site:
-    """What a server shows.
+class Demo:
+    """What the page shows.
 
     Args:
-        checkpoints: What may be shown.
+        checkpoints: Checkpoints to choose from.
         choices: Texts and numbers of the classes.
         layers: Names of the generator's attention layers.
-        folder: Where pictures are put for a visitor to download.
-        max_images: The most images that are made at a time.
-        turn: Held by the one who uses a model.
+        folder: Folder for the pictures.
+        max_images: Maximum number of images per request.
+        lock: Held while a model is in use.
     """
 
     checkpoints: Checkpoints
@@ -49,132 +49,109 @@ class Site:
     layers: Sequence[str]
     folder: Path
     max_images: int
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def model(self) -> ConditionalGAN:
-        """The first checkpoint's."""
+        """Model of the first checkpoint."""
         return self.checkpoints.model()
 
-    def show(self, picture: np.ndarray) -> str:
-        """Writes a picture that the page shows, and gives its path.
+    def save(self, picture: np.ndarray, *name: object) -> str:
+        """Writes a picture (H, W, 3) to a PNG file named after the given words, and returns its path.
 
-        Gradio would give equal pictures the same file and write it anew each time, also while a page is reading it.
+        Gradio would write equal arrays to the same file again, even while another page is reading it.
         """
-        return self.offer(picture, 'picture')
-
-    def offer(self, picture: np.ndarray, *name: object) -> str:
-        """Writes a picture for a visitor to download, and gives its path; its name is made of the words given."""
-        for old in self.folder.glob(f'{_OFFERED}*'):  # Gradio serves a copy, which it removes itself
+        for old in self.folder.glob('picture-*'):  # Gradio has copied them, and deletes its copies itself
             if time.time() - old.stat().st_mtime > SECONDS_KEPT:
                 shutil.rmtree(old, ignore_errors=True)
-        path = Path(tempfile.mkdtemp(prefix=_OFFERED, dir=self.folder)) / picture_name(*name)
+        words = '_'.join(re.sub(r'\.(pth|safetensors)$', '', str(word)) for word in name or ['picture'])
+        path = Path(tempfile.mkdtemp(prefix='picture-', dir=self.folder)) / f'{re.sub(r"[^a-zA-Z0-9.=-]+", "_", words)}.png'
         path.write_bytes(encode_png(picture))
         return str(path)
 
+    def read_samples(
+        self, classes: Sequence[int] | None, number: float, seed: int | None, truncation: float
+    ) -> tuple[Sequence[int], int, int, float | None]:
+        """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed.
 
-@dataclass
-class Controls:
-    """The inputs of a handler, in its arguments' order, and upon which events it is called."""
-
-    inputs: list[gr.Component] = field(default_factory=list)
-    triggers: list[Callable] = field(default_factory=list)
-    _after: list[Callable] = field(default_factory=list)
-
-    def add(self, component: gr.Component, *triggers: Callable) -> None:
-        """Adds an input."""
-        self.inputs.append(component)
-        self.triggers += triggers
-
-    def add_classes(self, site: Site) -> None:
-        """Any number of classes; nothing that can be seen if there are none."""
-        number = len(site.choices)
-        among = f' among {number:,}'.replace(',', ' ') if number >= _MANY_CLASSES else ''
-        picker = gr.Dropdown(
-            site.choices,
-            value=[],
-            multiselect=True,
-            label='Classes',
-            info=f'Type to search{among}. Empty: classes drawn at random.',
-            visible=bool(site.choices),
-        )
-        self.add(picker, picker.change)
-
-    def add_choice(self, choices: Sequence, value: object, label: str) -> gr.Dropdown:
-        """One of several; nothing that can be seen if there are none."""
-        picker = gr.Dropdown(choices, value=value if choices else None, label=label, visible=bool(choices))
-        picker.focus(None, js=_SELECT_TEXT, api_visibility='private')
-        self.add(picker, picker.input)
-        return picker
-
-    def add_number(self, site: Site, value: int) -> None:
-        """How many images."""
-        info = 'In total, or per class picked.' if site.choices else None
-        slider = gr.Slider(1, site.max_images, min(value, site.max_images), step=1, label='Images', info=info)
-        self._add_slider(slider)
-
-    def add_seed(self, label: str, value: int) -> None:
-        """A seed, and a button that draws one."""
-        # What was typed counts upon Enter and upon leaving the field, but once; and a field that is only passed by, never.
-        settled = gr.Number(value, visible='hidden')
-        with gr.Row(elem_classes='seed'):
-            number = gr.Number(value, label=label, min_width=100, scale=3)
-            button = gr.Button('Random', size='md', min_width=80, scale=1)
-        self.add(number, settled.change)
-        gr.on([number.submit, number.blur], None, number, settled, js=_SAME, api_visibility='private')
-        button.click(None, None, [number, settled], js=_RANDOM_SEED, api_visibility='private')
-
-    def add_truncation(self) -> None:
-        """How far noise may be from 0."""
-        slider = gr.Slider(
-            0.1,
-            NO_TRUNCATION,
-            NO_TRUNCATION,
-            step=0.1,
-            label='Truncation',
-            info=f'{NO_TRUNCATION:g}: off. Smaller: more typical, less varied.',
-        )
-        self._add_slider(slider)
-
-    def _add_slider(self, slider: gr.Slider) -> None:
-        """Adds a slider whose field may have been given a number that is out of range."""
-        self.add(slider)
-        within = functools.partial(keep_within, slider.label.lower(), slider.minimum, slider.maximum)
-        options = dict(preprocess=False, trigger_mode='always_last', concurrency_limit=None, show_progress='hidden')
-        self._after.append(slider.release(within, slider, slider, api_visibility='private', **options).then)
-
-    def add_weights(self, site: Site, label: str = 'Weights') -> None:
-        """The moving average or the weights that it averages; nothing that can be seen if there is no average."""
-        choices = [('moving average', 'ema'), ('raw weights', 'orig')]
-        has_average = site.model.generator_ema is not None
-        radio = gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
-        self.add(radio, radio.change)
-
-    def listen(
-        self, site: Site, handler: Callable, outputs: list[gr.Component], api_name: str, *triggers: Callable, **options
-    ) -> None:
-        """Calls a handler upon these controls' events and some more."""
-        # Values are checked by requests.py, which names them; Gradio's own checks say less, and print a traceback. The last
-        # pictures stay to be seen until the new ones are there.
-        options.update(_QUEUED, preprocess=False, show_progress='minimal')
-        handler = answering(handler, site.turn)
-        gr.on([*triggers, *self.triggers], handler, self.inputs, outputs, api_name=api_name, **options)
-        for then in self._after:
-            then(handler, self.inputs, outputs, api_visibility='private', **options)
+        Raises:
+            ConfigError: The seed is missing, or these are too many images.
+        """
+        number = int(min(max(number or 1, 1), self.max_images))
+        classes = classes or []
+        if len(classes) * number > self.max_images:
+            raise ConfigError(
+                f'{len(classes)} classes with {number} images each are {len(classes) * number} images; the limit is '
+                f'{self.max_images}'
+            )
+        return classes, number, read_seed(seed), read_truncation(truncation)
 
 
-def keep_within(name: str, least: float, most: float, value: object) -> float | dict:
-    """Of a number out of range the nearest one within, to which Gradio's field changes anyway, and a message."""
-    number = value if isinstance(value, Real) and math.isfinite(value) else least
-    taken = min(max(number, least), most)
-    if taken == value:
-        return gr.skip()
-    warn(f'{name} must be from {least:g} to {most:g}, got {short(value)}: {taken:g} is taken')
-    return taken
+def read_seed(seed: int | None) -> int:
+    """Returns the seed; a field that was cleared is an error, since sampling would draw a seed."""
+    if seed is None:
+        raise ConfigError('enter a seed: an integer of at least 0')
+    return seed
+
+
+def read_truncation(truncation: float) -> float | None:
+    """Returns the truncation; None where the slider turns it off."""
+    return None if truncation is None or truncation >= NO_TRUNCATION else max(truncation, 0.1)
+
+
+def add_classes(demo: Demo) -> gr.Dropdown:
+    """Adds a list to select any number of classes; hidden for an unconditional model."""
+    number = f' among {len(demo.choices)}' if len(demo.choices) >= 100 else ''
+    return gr.Dropdown(
+        demo.choices,
+        value=[],
+        multiselect=True,
+        label='Classes',
+        info=f'Type to search{number}. Empty: classes drawn at random.',
+        visible=bool(demo.choices),
+    )
+
+
+def add_choice(choices: Sequence, value: object, label: str) -> gr.Dropdown:
+    """Adds a list to select one of several choices; hidden if there are none."""
+    picker = gr.Dropdown(choices, value=value if choices else None, label=label, visible=bool(choices))
+    picker.focus(None, js=_SELECT_TEXT, api_visibility='private')
+    return picker
+
+
+def add_number(demo: Demo) -> gr.Slider:
+    """Adds a slider for the number of images."""
+    info = 'In total, or per class picked.' if demo.choices else None
+    return gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
+
+
+def add_seed(label: str, value: int) -> gr.Number:
+    """Adds a field for a seed and a button that draws one, and returns the seed that was entered last."""
+    # Enter and leaving the field submit what was typed, but only if it has changed.
+    entered = gr.Number(value, visible='hidden')
+    with gr.Row(elem_classes='seed'):
+        number = gr.Number(value, label=label, min_width=100, scale=3)
+        button = gr.Button('Random', size='md', min_width=80, scale=1)
+    gr.on([number.submit, number.blur], None, number, entered, js='value => value', api_visibility='private')
+    button.click(None, None, [number, entered], js=_RANDOM_SEED, api_visibility='private')
+    return entered
+
+
+def add_truncation() -> gr.Slider:
+    """Adds a slider for the truncation."""
+    info = f'{NO_TRUNCATION:g}: off. Smaller: more typical, less varied.'
+    return gr.Slider(0.1, NO_TRUNCATION, NO_TRUNCATION, step=0.1, label='Truncation', info=info)
+
+
+def add_weights(demo: Demo, label: str = 'Weights') -> gr.Radio:
+    """Adds a choice between the moving average and the raw weights; hidden if the model has no average."""
+    choices = [('moving average', 'ema'), ('raw weights', 'orig')]
+    has_average = demo.model.generator_ema is not None
+    return gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
 
 
 def add_picture(name: str, description: str) -> gr.Image:
-    """A picture to be looked at, without a frame; its description is for those who cannot see it."""
+    """Adds a picture without a frame; the description is for screen readers."""
     return gr.Image(
         format='png',
         interactive=False,
@@ -188,5 +165,66 @@ def add_picture(name: str, description: str) -> gr.Image:
 
 
 def add_caption(name: str | None = None) -> gr.Markdown:
-    """A line below a picture."""
+    """Adds a line of text below a picture."""
     return gr.Markdown(elem_id=name, elem_classes='caption', container=False)
+
+
+def connect(demo: Demo, handler: Callable, inputs: list, outputs: list, *events: Callable, show_progress_on: list) -> None:
+    """Calls a handler on the given events, and whenever an input changes."""
+    for component in inputs:
+        if isinstance(component, gr.Slider):
+            events += (component.release,)
+        else:
+            is_picker = isinstance(component, gr.Dropdown) and not component.multiselect
+            events += (component.input if is_picker else component.change,)
+    gr.on(
+        events,
+        show_errors(handler, demo.lock),
+        inputs,
+        outputs,
+        api_name=handler.__name__,
+        preprocess=False,  # the handlers' messages say more than Gradio's
+        trigger_mode='always_last',
+        show_progress='minimal',
+        show_progress_on=show_progress_on,
+    )
+
+
+def show_errors(handler: Callable, lock: threading.Lock) -> Callable:
+    """Makes a handler wait for the model, and show the user's errors on the page instead of logging a traceback."""
+
+    @functools.wraps(handler)
+    def call(*args, **kwargs):
+        try:
+            with lock:
+                return handler(*args, **kwargs)
+        except MMSAGANError as error:
+            text = str(error)
+        except torch.OutOfMemoryError:
+            text = 'out of memory: request fewer images'
+        # Escaped, since Gradio shows HTML and the text may quote the request.
+        raise gr.Error(html.escape(text[:300], quote=False), duration=_MESSAGE_SECONDS, print_exception=False)
+
+    return call
+
+
+def class_choices(cfg: Config, num_classes: int) -> list[tuple[str, int]]:
+    """Returns the searchable text and the number of each class.
+
+    The text is the name in the data set; for ImageNet, whose folders have numbers, it is the English name, the number of the
+    class and, if its files exist, the folder: ``goldfish (1, n01443537)``.
+    """
+    names = class_names(cfg, num_classes)
+    if num_classes == 1000:
+        if all(map(str.isdecimal, names)):  # the files do not exist
+            dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+            is_imagenet = 'imagenet' in f'{dataset.get("type")} {dataset.get("data_root")}'.lower()
+        else:
+            is_imagenet = (names[0], names[-1]) == ('n01440764', 'n15075141')
+        if is_imagenet:
+            english = json.loads(Path(get_file('imagenet_labels.json')).read_text(encoding='utf-8'))  # of Gradio's own demos
+            folders = ['' if name.isdecimal() else f', {name}' for name in names]
+            names = [f'{name} ({label}{folder})' for label, (name, folder) in enumerate(zip(english, folders))]
+    if len(set(names)) < len(names):
+        names = [f'{name} ({label})' for label, name in enumerate(names)]
+    return [(name, label) for label, name in enumerate(names)]

@@ -1,199 +1,187 @@
-"""What the web demo does for a visitor: from a model and a request to pictures. Nothing here knows of Gradio."""
+"""What the web demo computes and draws, independently of Gradio."""
 
 import base64
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mmsagan.apis.attention import attention_maps
 from mmsagan.apis.sampling import interpolate, resolve_inputs, sample, sample_inputs
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
-from mmsagan.visualization import salient_queries
-from mmsagan.visualization.attention import overlay
+from mmsagan.visualization import image_grid
+from mmsagan.visualization.attention import QUERY_COLOURS, overlay
 from mmsagan.visualization.figures import encode_png
-from mmsagan.web.pictures import GridLayout, choose_layout, panel
-from mmsagan.web.requests import Look, SampleRequest
 
-STEPS = 16  # of the way between two samples, the ends included
+NUM_STEPS = 16  # of an interpolation, including both endpoints
+# Minimum length of a picture's longer side in pixels, so that browsers need not enlarge it.
+_GRID_SIZE, _PANEL_SIZE = 1024, 448
+_PADDING = 2
+_MAX_COLUMNS = 8  # for the images of one class: in more columns they become too small
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Positions of images in a grid, which is enlarged for display.
+
+    Args:
+        cells: Number of the image in each cell (rows, columns); -1 in empty cells.
+        size: Height and width of an image.
+    """
+
+    cells: np.ndarray
+    size: int
+
+    @property
+    def scale(self) -> int:
+        """Magnification of the displayed grid."""
+        return math.ceil(_GRID_SIZE / (max(self.cells.shape) * (self.size + _PADDING) + _PADDING))
+
+    def draw(self, images: Tensor) -> np.ndarray:
+        """Draws images (N, 3, H, W) uint8 without magnification, as they are downloaded."""
+        images_and_white = torch.cat([images, torch.full_like(images[:1], 255)])
+        return image_grid(images_and_white[self.cells.flatten()], self.cells.shape[1], _PADDING)
+
+    def locate(self, x: float, y: float) -> tuple[int, int, int] | None:
+        """Returns the image number and its pixel (x, y) at a point of the displayed grid; None between the images."""
+        column, pixel_x = divmod(int(x // self.scale) - _PADDING, self.size + _PADDING)
+        row, pixel_y = divmod(int(y // self.scale) - _PADDING, self.size + _PADDING)
+        is_image = 0 <= row < len(self.cells) and 0 <= column < self.cells.shape[1] and max(pixel_x, pixel_y) < self.size
+        index = int(self.cells[row, column]) if is_image else -1
+        return None if index < 0 else (index, pixel_x, pixel_y)
+
+
+def make_layout(count: int, size: int, per_class: int | None = None) -> GridLayout:
+    """Lays out ``count`` images: each class on rows of its own, or in a nearly square grid if ``per_class`` is None or 1."""
+    if per_class is None or per_class == 1:
+        side = math.isqrt(count - 1) + 1
+        # The fewest empty cells, then the squarest grid.
+        columns = min(range(side, 2 * side + 1), key=lambda columns: (-count % columns, columns))
+        per_class = count
+    else:
+        columns = math.ceil(per_class / math.ceil(per_class / _MAX_COLUMNS))
+    cells = np.full((count // per_class, math.ceil(per_class / columns) * columns), -1)
+    cells[:, :per_class] = np.arange(count).reshape(-1, per_class)
+    return GridLayout(cells.reshape(-1, columns), size)
+
+
+def enlarge(picture: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarges each pixel to a square of ``scale`` pixels."""
+    return picture.repeat(scale, 0).repeat(scale, 1)
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Joins two pictures (H, W, 3) uint8 on a white background."""
+    gap = 4 * _PADDING
+    joined = np.full((max(len(left), len(right)), left.shape[1] + gap + right.shape[1], 3), 255, np.uint8)
+    joined[: len(left), : left.shape[1]] = left
+    joined[: len(right), left.shape[1] + gap :] = right
+    return joined
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The images that a visitor is looking at, and what they were made of.
+    """The inputs of the images that a visitor is looking at; the images can be generated from them again.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB; none where they are not needed any more.
-        noise: (N, noise_size), truncated.
-        label: Classes (N,); None of an unconditional model.
-        sample_model: As :func:`~mmsagan.apis.sample` takes it.
-        layout: Where the images are in the picture.
+        noise: Noise (N, noise_size), truncated.
+        label: Classes (N,); None for an unconditional model.
+        sample_model: As in :func:`~mmsagan.apis.sample`.
+        layout: Positions of the images.
     """
 
-    images: Tensor
     noise: Tensor
     label: Tensor | None
     sample_model: str | None
     layout: GridLayout
 
-    def draw(self) -> np.ndarray:
-        """The picture in the images' own pixels."""
-        return self.layout.draw(self.images)
 
-    def without_images(self) -> 'Grid':
-        """What is enough to make the images again; the sessions of many visitors take little memory."""
-        return replace(self, images=self.images[:0])
+def sample_grid(
+    model: ConditionalGAN,
+    classes: Sequence[int],
+    number: int,
+    seed: int,
+    truncation: float | None = None,
+    sample_model: str | None = None,
+) -> tuple[Tensor, Grid]:
+    """Generates ``number`` images of each class, or of classes drawn at random, as :func:`~mmsagan.apis.sample` does.
 
-
-@dataclass(frozen=True)
-class Attention:
-    """What the attention layers look at from a pixel.
-
-    Args:
-        image: The image, enlarged, with the pixel marked.
-        layers: By the layer's name the same with its map laid over it.
-        peaks: By the layer's name, how many times as much as on average the most attended pixel gets.
-    """
-
-    image: np.ndarray
-    layers: Mapping[str, np.ndarray]
-    peaks: Mapping[str, float]
-
-
-def sample_grid(model: ConditionalGAN, request: SampleRequest, look: Look) -> Grid:
-    """Makes the images asked for, the same ones as :func:`~mmsagan.apis.sample`.
+    Returns:
+        uint8 images (N, 3, H, W), and their inputs.
 
     Raises:
-        MMSAGANError: They cannot be made.
+        MMSAGANError: The images cannot be generated.
     """
-    noise, label = resolve_inputs(model, request.number, request.labels, None, request.seed, look.truncation)
-    return _grid_of(model, noise, label, look.sample_model, request)
-
-
-def compare_grids(
-    first: ConditionalGAN, second: ConditionalGAN, request: SampleRequest, look: Look, other_look: Look
-) -> tuple[Grid, Grid]:
-    """Makes images of the same noise and classes by two models.
-
-    Raises:
-        ConfigError: One model cannot take the other one's noise or classes.
-        MMSAGANError: The images cannot be made.
-    """
-    for name, numbers in (
-        ('noise of length', (first.noise_size, second.noise_size)),
-        ('a number of classes of', (first.num_classes, second.num_classes)),
-    ):
-        if numbers[0] != numbers[1]:
-            raise ConfigError(
-                f'the first model has {name} {numbers[0]} and the second one {numbers[1]}: they cannot make images of the same '
-                'noise and classes'
-            )
-    grid = sample_grid(first, request, look)
-    return grid, _grid_of(second, grid.noise, grid.label, other_look.sample_model, request)
-
-
-def _grid_of(
-    model: ConditionalGAN, noise: Tensor, label: Tensor | None, sample_model: str | None, request: SampleRequest
-) -> Grid:
+    labels = [label for label in classes for _ in range(number)] or None
+    noise, label = resolve_inputs(model, number, labels, None, seed, truncation)
     images = sample(model, noise=noise, labels=label, sample_model=sample_model)
-    layout = choose_layout(len(images), images.shape[2], request.number if len(request.classes) > 1 else None)
-    return Grid(images, noise, label, sample_model, layout)
+    layout = make_layout(len(images), images.shape[2], number if len(classes) > 1 else None)
+    return images, Grid(noise, label, sample_model, layout)
 
 
-def attention_of(model: ConditionalGAN, grid: Grid, index: int, x: int, y: int) -> Attention:
-    """Lays over an image what every attention layer of the generator looks at from one of its pixels.
+def attention_panels(model: ConditionalGAN, grid: Grid, index: int, x: int, y: int) -> list[tuple[np.ndarray, str]]:
+    """Draws the attention maps of pixel (x, y) over image number ``index`` of a grid that the model generated.
 
-    Args:
-        model: The one that has made the grid.
-        grid: The images.
-        index: Of the image.
-        x: Of the pixel.
-        y: Of the pixel.
-
-    Raises:
-        ConfigError: The generator has no attention layer.
+    Returns:
+        Pictures with captions: the image, and one for each attention layer of the generator.
     """
-    found = attention_maps(
+    result = attention_maps(
         model,
         [(x, y)],
         noise=grid.noise[index : index + 1],
         labels=None if grid.label is None else grid.label[index : index + 1],
         sample_model=grid.sample_model,
     )
-    image = found.images[0].permute(1, 2, 0).numpy()
-    layers, peaks = {}, {}
-    for layer, maps in found.maps.items():
+    image = result.images[0].permute(1, 2, 0).numpy()
+    panels = [(mark_pixel(image, x, y), 'image')]
+    for layer, maps in result.maps.items():
         attention = maps[0, 0].numpy()
-        covered = overlay(image, attention / attention.max())
-        layers[layer] = panel(np.rint(255 * covered).astype(np.uint8), x, y)
-        peaks[layer] = float(attention.max() * attention.size)
-    return Attention(panel(image, x, y), layers, peaks)
+        covered = np.rint(255 * overlay(image, attention / attention.max())).astype(np.uint8)
+        peak = attention.max() * attention.size
+        panels.append((mark_pixel(covered, x, y), f'layer {layer}: the peak is {peak:.1f} times the average attention'))
+    return panels
 
 
-def salient_pixel(grid: Grid) -> tuple[int, int]:
-    """A pixel of the first image at which there is something to be seen."""
-    x, y = salient_queries(grid.images[:1], 1)[0, 0].tolist()
-    return x, y
+def mark_pixel(image: np.ndarray, x: int, y: int) -> np.ndarray:
+    """Enlarges an image (H, W, 3) uint8 and draws a ring around a pixel, which stays visible."""
+    scale = math.ceil(_PANEL_SIZE / max(image.shape[:2]))
+    width = max(3, scale // 4)
+    picture = Image.fromarray(enlarge(image, scale))
+    # Two rings are visible on bright and on dark images.
+    for distance, colour in ((2 * width, 'black'), (width, QUERY_COLOURS[0])):
+        box = (x * scale - distance, y * scale - distance, (x + 1) * scale - 1 + distance, (y + 1) * scale - 1 + distance)
+        ImageDraw.Draw(picture).rectangle(box, outline=colour, width=width)
+    return np.array(picture)
 
 
-def frames_between(
-    model: ConditionalGAN, seeds: tuple[int, int], classes: tuple[int, int] | None, look: Look, num_steps: int = STEPS
+def interpolation_frames(
+    model: ConditionalGAN,
+    seeds: Sequence[int],
+    classes: Sequence[int] | None,
+    truncation: float | None = None,
+    sample_model: str | None = None,
 ) -> Tensor:
-    """Goes from a sample to another one.
-
-    Args:
-        model: The model.
-        seeds: The noises at the ends are those of the first samples of these seeds.
-        classes: At the ends; None of an unconditional model.
-        look: How the images are made.
-        num_steps: Number of images, the ends included.
+    """Interpolates between the first samples of two seeds, and between two classes unless the model is unconditional.
 
     Returns:
-        (num_steps, 3, H, W) uint8 RGB.
+        uint8 images (NUM_STEPS, 3, H, W).
 
     Raises:
-        ConfigError: Both ends are the same.
+        ConfigError: Both endpoints are the same.
     """
-    noises, labels = list(dict.fromkeys(seeds)), list(dict.fromkeys(classes or ()))
-    if len(noises) < 2 and len(labels) < 2:
-        raise ConfigError('both ends are the same image: choose another seed or another class for one of them')
-    return interpolate(
-        model,
-        num_steps,
-        noise=torch.cat([sample_inputs(model, seed).noise(0, 1) for seed in noises]),
-        labels=labels or None,
-        sample_model=look.sample_model,
-        truncation=look.truncation,
-    )
+    seeds, labels = list(dict.fromkeys(seeds)), list(dict.fromkeys(classes or ()))
+    if len(seeds) < 2 and len(labels) < 2:
+        raise ConfigError('both ends are the same image: choose another seed or class for one of them')
+    noise = torch.cat([sample_inputs(model, seed).noise(0, 1) for seed in seeds])
+    return interpolate(model, NUM_STEPS, noise, labels or None, sample_model=sample_model, truncation=truncation)
 
 
-def film(frames: Tensor) -> str:
-    """Images below each other, as the data URL of a PNG."""
+def encode_frames(frames: Tensor) -> str:
+    """Encodes images below one another as the data URL of a PNG."""
     strip = frames.permute(0, 2, 3, 1).flatten(0, 1).numpy()
     return 'data:image/png;base64,' + base64.b64encode(encode_png(strip)).decode()
-
-
-def picture_name(*parts: object) -> str:
-    """The name of a picture that is downloaded, made of what it shows."""
-    words = [str(part).removesuffix('.pth').removesuffix('.safetensors') for part in parts]
-    return re.sub(r'[^\w.=-]+', '_', '_'.join(words)).lstrip('.') + '.png'
-
-
-def describe_model(model: ConditionalGAN, config: str, checkpoint: str, layers: Mapping[str, object]) -> list[str]:
-    """What is shown: config, checkpoint, and what they are, in a few words each."""
-    iteration = int(model.iteration)
-    attention = f'attention at {", ".join(layers)}' if layers else 'no attention'
-    return [
-        Path(config).name.removesuffix('.py'),
-        checkpoint,
-        *([f'iteration {iteration}'] if iteration else []),
-        f'{model.generator.output_scale} × {model.generator.output_scale} pixels',
-        f'{model.num_classes} classes' if model.num_classes else 'no classes',
-        attention,
-        str(model.device),
-    ]

@@ -1,4 +1,4 @@
-"""How the web demo looks: fonts of the visitor's own machine, light and dark."""
+"""Style of the web demo: system fonts, light and dark."""
 
 import gradio as gr
 
@@ -16,7 +16,7 @@ CSS = """
 .caption, .caption p { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
 .picture .image-container { background: transparent; }
 #samples img { cursor: crosshair; }
-/* What was wrong is said at the upper right; the pictures stay. */
+/* Errors appear in the upper right corner; the pictures stay. */
 .picture .wrap:has(.error), #frame .wrap:has(.error) { display: none; }
 .seed button { align-self: center; }
 .gradio-container button.lg, .gradio-container button.md { font-weight: 500; }
@@ -28,8 +28,8 @@ CSS = """
 """
 
 
-def theme() -> gr.themes.Base:
-    """Colours and fonts."""
+def make_theme() -> gr.themes.Base:
+    """Returns the colours and fonts."""
     return gr.themes.Default(
         primary_hue='teal', secondary_hue='teal', neutral_hue='slate', font=list(_FONT), font_mono=list(_MONO)
     )

@@ -1,234 +1,218 @@
-"""The web demo's three tabs: each says what stands there, and answers its events."""
+"""The web demo's page and its three tabs."""
 
+import html
 from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 
-from mmsagan.web.blocks import answering, clicked_place
-from mmsagan.web.controls import Controls, Site, add_caption, add_picture
-from mmsagan.web.handlers import STEPS, Grid, attention_of, compare_grids, film, frames_between, salient_pixel, sample_grid
-from mmsagan.web.pictures import GridLayout, side_by_side
-from mmsagan.web.requests import SampleRequest, read_class, read_look, read_samples, read_seed
+from mmsagan.apis import attention_maps
+from mmsagan.errors import ConfigError
+from mmsagan.models.attention_maps import attention_layers
+from mmsagan.visualization import salient_queries
+from mmsagan.web import controls
+from mmsagan.web.checkpoints import Checkpoints
+from mmsagan.web.controls import SECONDS_KEPT, Demo, connect, read_seed, read_truncation
+from mmsagan.web.handlers import (
+    NUM_STEPS,
+    Grid,
+    attention_panels,
+    encode_frames,
+    enlarge,
+    interpolation_frames,
+    make_layout,
+    sample_grid,
+    side_by_side,
+)
 
-# All frames are in the page already, so that they follow the slider at once, however far the server is.
+# The page holds all frames, so that they follow the slider without asking the server.
 _SHOW_STEP = "(step) => { document.documentElement.style.setProperty('--step', step); }"
-_FRAMES_A_ROW = 8
-_MOST_NAMED = 16  # images of which each one's class is told
 
 
-class SampleTab:
-    """A grid of samples; and of a pixel that is clicked, what every attention layer looks at from there.
+def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 100) -> gr.Blocks:
+    """Builds the page.
 
     Args:
-        site: What is shown.
-        opened: The event upon which the first samples appear.
+        checkpoints: Checkpoints to show.
+        folder: Folder for the pictures.
+        max_images: Maximum number of images per request.
+
+    Raises:
+        MMSAGANError: The model of the first checkpoint cannot generate an image.
     """
+    model = checkpoints.model()
+    sample_grid(model, (), 1, 0)  # raises if the model does not work
+    has_attention = attention_layers(model.sampled_network())
+    layers = list(attention_maps(model, [(0, 0)], 1, seed=0).maps) if has_attention else []
+    demo = Demo(checkpoints, controls.class_choices(model.cfg, model.num_classes), layers, Path(folder), max_images)
+    facts = [
+        Path(checkpoints.config).name.removesuffix('.py'),
+        checkpoints.first,
+        *([f'iteration {int(model.iteration)}'] if model.iteration else []),
+        f'{model.generator.output_scale} × {model.generator.output_scale} pixels',
+        f'{model.num_classes} classes' if model.num_classes else 'no classes',
+        f'attention at {", ".join(layers)}' if layers else 'no attention',
+        str(model.device),
+    ]
+    spans = ''.join(f'<span>{html.escape(fact)}</span>' for fact in facts)
+    with gr.Blocks(title='MMSAGAN', analytics_enabled=False, delete_cache=(SECONDS_KEPT // 6, SECONDS_KEPT)) as page:
+        gr.HTML(f'<div id="header"><h1>Self-attention GAN</h1>{spans}</div>')
+        with gr.Tab('Sample'):
+            add_sample_tab(demo, page.load)
+        with gr.Tab('Interpolate') as tab:
+            add_interpolate_tab(demo, tab.select)
+        with gr.Tab('Compare') as tab:
+            add_compare_tab(demo, tab.select, page.load)
+    return page.queue(max_size=64, api_open=False)
 
-    def __init__(self, site: Site, opened: Callable):
-        self.site = site
-        controls = Controls()
-        grid = gr.State()  # the visitor's own: a click is meant for what he sees
-        with gr.Row():
-            with gr.Column(scale=3, min_width=260):
-                controls.add_classes(site)
-                controls.add_number(site, 16)
-                controls.add_seed('Seed', 0)
-                controls.add_truncation()
-                controls.add_weights(site)
-                button = gr.Button('Sample', variant='primary')
-                download = gr.DownloadButton('Download PNG')
-            with gr.Column(scale=5, min_width=320):
-                picture = add_picture('samples', 'Samples')
-                caption = add_caption('samples-caption')
-            with gr.Column(scale=3, min_width=260):
-                panels = self._add_panels()
-        outputs = [grid, picture, caption, download, *panels]
-        controls.listen(site, self.sample, outputs, 'sample', opened, button.click, show_progress_on=[picture])
-        if panels:
-            # Not by the queue, which takes longer, and whose answer to one of two clicks at a time may not reach the page.
-            look = answering(self.look, site.turn)
-            picture.select(
-                look, grid, panels, queue=False, trigger_mode='multiple', show_progress='hidden', api_visibility='private'
-            )
 
-    def _add_panels(self) -> list[gr.Component]:
-        """A caption for all; then picture and caption of the image, and of each layer."""
-        if not self.site.layers:
-            gr.Markdown('This generator has no attention layer to look into.', elem_id='attention-caption')
-            return []
-        panels = [add_caption('attention-caption')]
-        is_narrow = len(self.site.layers) > 2  # then there are two a row
-        with gr.Row():
-            for name in ('image', *self.site.layers):
-                with gr.Column(min_width=140 if is_narrow else 240):
-                    panels += [add_picture(f'attention-{name}', f'Attention: {name}'), add_caption()]
-        return panels
+def add_sample_tab(demo: Demo, opened: Callable) -> None:
+    """Adds a grid of samples, first shown on the event ``opened``, and the attention maps of the pixel that is clicked."""
+    current_grid = gr.State()  # per visitor: a click refers to the grid that the visitor sees
+    panels: list[gr.Component] = []
+    with gr.Row():
+        with gr.Column(scale=3, min_width=260):
+            inputs = [controls.add_classes(demo), controls.add_number(demo), controls.add_seed('Seed', 0)]
+            inputs += [controls.add_truncation(), controls.add_weights(demo)]
+            button = gr.Button('Sample', variant='primary')
+            download = gr.DownloadButton('Download PNG')
+        with gr.Column(scale=5, min_width=320):
+            picture = controls.add_picture('samples', 'Samples')
+            caption = controls.add_caption('samples-caption')
+        with gr.Column(scale=3, min_width=260):
+            if demo.layers:
+                panels.append(controls.add_caption('attention-caption'))
+                with gr.Row():
+                    for name in ('image', *demo.layers):
+                        with gr.Column(min_width=240 if len(demo.layers) < 3 else 140):  # else two per row
+                            panels += [controls.add_picture(f'attention-{name}', f'Attention: {name}'), controls.add_caption()]
+            else:
+                gr.Markdown('This generator has no attention layer.', elem_id='attention-caption')
 
-    def sample(self, classes: list[int], number: float, seed: float, truncation: float, sample_model: str | None) -> list:
-        """Shows a grid of samples, and what is attended to from a pixel of the first one."""
-        site = self.site
-        request = read_samples(site.model, classes, number, seed, site.max_images)
-        grid = sample_grid(site.model, request, read_look(truncation, sample_model))
-        picture = grid.draw()
-        download = site.offer(picture, site.checkpoints.first, f'seed{request.seed}')
-        panels = self._show_attention(grid, 0, *salient_pixel(grid)) if site.layers else []
-        shown = site.show(grid.layout.enlarge(picture))
-        return [grid.without_images(), shown, describe_samples(site, request, grid), download, *panels]
+    def show_attention(grid: Grid, index: int, x: int, y: int) -> list:
+        label = '' if grid.label is None else f', class {demo.choices[grid.label[index]][0]}'
+        values = [f'**Attention** from pixel ({x}, {y}) of image {index + 1}{label}. Click another one.']
+        for panel, text in attention_panels(demo.model, grid, index, x, y):
+            values += [demo.save(panel), text]
+        return values
 
-    def look(self, grid: Grid | None, event: gr.EventData) -> list | dict:
-        """Shows what is attended to from the pixel that was clicked; between the images, nothing happens."""
-        place = clicked_place(event)
-        found = None if grid is None or place is None else grid.layout.locate(*place)
-        return gr.skip() if found is None else self._show_attention(grid, *found)
-
-    def _show_attention(self, grid: Grid, index: int, x: int, y: int) -> list:
-        attention = attention_of(self.site.model, grid, index, x, y)
-        what = '' if grid.label is None else f', class {self.site.choices[int(grid.label[index])][0]}'
-        panels = [
-            f'**Attention** from pixel ({x}, {y}) of image {index + 1}{what}. Click another one.',
-            self.site.show(attention.image),
-            'image',
+    def sample(classes: list[int], number: float, seed: int, truncation: float, sample_model: str | None) -> list:
+        classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
+        images, grid = sample_grid(demo.model, classes, number, seed, limit, sample_model)
+        if classes:
+            text = f'{number} of each class, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
+        else:
+            text = f'{number} samples'
+            if grid.label is not None and number <= 16:
+                text += f' of the classes {", ".join(demo.choices[label][0] for label in grid.label)}'
+        drawn = grid.layout.draw(images)
+        x, y = salient_queries(images[:1], 1)[0, 0].tolist()
+        return [
+            grid,
+            demo.save(enlarge(drawn, grid.layout.scale)),
+            f'{text}. Seed {seed}.',
+            demo.save(drawn, demo.checkpoints.first, f'seed{seed}'),
+            *(show_attention(grid, 0, x, y) if demo.layers else []),
         ]
-        for layer, picture in attention.layers.items():
-            panels += [
-                self.site.show(picture),
-                f'layer {layer}: the brightest spot gets {attention.peaks[layer]:.1f} times the average attention',
-            ]
-        return panels
+
+    def look(grid: Grid | None, event: gr.EventData) -> list | dict:
+        found = grid and grid.layout.locate(*event.index)
+        return show_attention(grid, *found) if found else gr.skip()
+
+    outputs = [current_grid, picture, caption, download, *panels]
+    connect(demo, sample, inputs, outputs, opened, button.click, show_progress_on=[picture])
+    if panels:
+        # Outside the queue, which is slower and may lose the answer to one of two quick clicks.
+        picture.select(
+            controls.show_errors(look, demo.lock),
+            current_grid,
+            panels,
+            queue=False,
+            trigger_mode='multiple',
+            show_progress='hidden',
+            api_visibility='private',
+        )
 
 
-def describe_samples(site: Site, request: SampleRequest, grid: Grid) -> str:
-    """What a grid shows, in words."""
-    if not request.classes:
-        return f'{request.number} samples of seed {request.seed}{_describe_drawn(site, grid)}.'
-    names = ', '.join(site.choices[label][0] for label in request.classes)
-    if len(request.classes) == 1:
-        return f'{request.number} of class {names}. Seed {request.seed}.'
-    rows = grid.layout.rows_per_group
-    order = 'row by row' if request.number == 1 else 'from top to bottom' if rows == 1 else f'{rows} rows a class'
-    return f'{request.number} of each class, {order}: {names}. Seed {request.seed}.'
-
-
-def _describe_drawn(site: Site, grid: Grid) -> str:
-    if grid.label is None:
-        return ''
-    if len(grid.label) > _MOST_NAMED:
-        return ', classes drawn at random'
-    return f'; classes, row by row: {", ".join(site.choices[label][0] for label in grid.label.tolist())}'
-
-
-class InterpolateTab:
-    """The way from one sample to another, by noise, by class or by both.
-
-    Args:
-        site: What is shown.
-        opened: The event upon which the first way appears.
-    """
-
-    def __init__(self, site: Site, opened: Callable):
-        self.site = site
-        controls = Controls()
-        with gr.Row():
-            with gr.Column(scale=3, min_width=260):
-                for name, value in (('From', 0), ('To', 1)):
-                    controls.add_choice(site.choices, min(value, len(site.choices) - 1), f'{name} class')
-                    controls.add_seed(f'{name} seed', value)
-                controls.add_truncation()
-                controls.add_weights(site)
-                button = gr.Button('Interpolate', variant='primary')
-                download = gr.DownloadButton('Download PNG')
-            with gr.Column(scale=9, min_width=320):
-                frame = gr.HTML(elem_id='frame')
-                step = gr.Slider(0, STEPS - 1, 0, step=1, label='Step', elem_id='step')
-                step.change(None, step, None, js=_SHOW_STEP, api_visibility='private')
-                strip = add_picture('strip', 'All steps')
-                caption = add_caption('strip-caption')
-        outputs = [frame, strip, caption, download]
-        controls.listen(site, self.interpolate, outputs, 'interpolate', opened, button.click, show_progress_on=[strip])
+def add_interpolate_tab(demo: Demo, opened: Callable) -> None:
+    """Adds an interpolation between two samples, with a slider."""
+    inputs = []
+    with gr.Row():
+        with gr.Column(scale=3, min_width=260):
+            for name, value in (('From', 0), ('To', 1)):
+                inputs.append(controls.add_choice(demo.choices, min(value, len(demo.choices) - 1), f'{name} class'))
+                inputs.append(controls.add_seed(f'{name} seed', value))
+            inputs += [controls.add_truncation(), controls.add_weights(demo)]
+            button = gr.Button('Interpolate', variant='primary')
+            download = gr.DownloadButton('Download PNG')
+        with gr.Column(scale=9, min_width=320):
+            frame = gr.HTML(elem_id='frame')
+            step = gr.Slider(0, NUM_STEPS - 1, 0, step=1, label='Step', elem_id='step')
+            step.change(None, step, None, js=_SHOW_STEP, api_visibility='private')
+            strip = controls.add_picture('strip', 'All steps')
+            caption = controls.add_caption('strip-caption')
 
     def interpolate(
-        self,
-        from_class: int | None,
-        from_seed: float,
-        to_class: int | None,
-        to_seed: float,
-        truncation: float,
-        sample_model: str | None,
-    ) -> tuple:
-        """Shows the frames of the way, one of them large."""
-        site = self.site
+        from_class: int | None, from_seed: int, to_class: int | None, to_seed: int, truncation: float, sample_model: str | None
+    ) -> list:
         seeds = read_seed(from_seed), read_seed(to_seed)
-        classes = (read_class(site.model, from_class), read_class(site.model, to_class)) if site.choices else None
-        frames = frames_between(site.model, seeds, classes, read_look(truncation, sample_model))
-        layout = GridLayout(len(frames), _FRAMES_A_ROW, frames.shape[2])
-        picture = layout.draw(frames)
-        name = [f'seed{seeds[0]}-{seeds[1]}', *([f'class{classes[0]}-{classes[1]}'] if classes else [])]
-        download = site.offer(picture, site.checkpoints.first, *name)
-        frame = (
-            f'<div class="frame" role="img" aria-label="the step chosen" style="--frames: {len(frames)}; '
-            f"background-image: url('{film(frames)}')\"></div>"
-        )
-        return frame, site.show(layout.enlarge(picture)), f'All {len(frames)} steps, row by row.', download
+        classes = (from_class, to_class) if demo.choices else None
+        frames = interpolation_frames(demo.model, seeds, classes, read_truncation(truncation), sample_model)
+        layout = make_layout(NUM_STEPS, frames.shape[2], per_class=8)
+        drawn = layout.draw(frames)
+        words = [f'seed{seeds[0]}-{seeds[1]}', *([f'class{classes[0]}-{classes[1]}'] if classes else [])]
+        return [
+            f'<div class="frame" role="img" aria-label="selected step" style="--frames: {NUM_STEPS}; '
+            f"background-image: url('{encode_frames(frames)}')\"></div>",
+            demo.save(enlarge(drawn, layout.scale)),
+            f'All {NUM_STEPS} steps, row by row.',
+            demo.save(drawn, demo.checkpoints.first, *words),
+        ]
+
+    connect(demo, interpolate, inputs, [frame, strip, caption, download], opened, button.click, show_progress_on=[strip])
 
 
-class CompareTab:
-    """Samples of two checkpoints side by side, of the same noise and classes.
-
-    Args:
-        site: What is shown.
-        opened: The event upon which the first comparison appears.
-        loaded: The event upon which the checkpoints that there are now are looked up.
-    """
-
-    def __init__(self, site: Site, opened: Callable, loaded: Callable):
-        self.site = site
-        names = site.checkpoints.names()
-        second = names[1 if len(names) > 1 else 0]
-        controls = Controls()
-        with gr.Row():
-            with gr.Column(scale=3, min_width=260):
-                controls.add_classes(site)
-                controls.add_number(site, 16)
-                controls.add_seed('Seed', 0)
-                controls.add_truncation()
-                button = gr.Button('Compare', variant='primary')
-                download = gr.DownloadButton('Download PNG')
-                if len(names) == 1:
-                    gr.Markdown(
-                        'There is one checkpoint so far. Open the page anew when there are more.', elem_classes='caption'
-                    )
-            sides = [self._add_side(controls, *side) for side in (('Left', names[0]), ('Right', second))]
-        pictures = [picture for _, picture in sides]
-        controls.listen(site, self.compare, [*pictures, download], 'compare', opened, button.click, show_progress_on=pictures)
-        loaded(self.offer_checkpoints, None, [choice for choice, _ in sides], queue=False, show_progress='hidden')
-
-    def _add_side(self, controls: Controls, name: str, checkpoint: str) -> tuple[gr.Dropdown, gr.Image]:
-        with gr.Column(scale=4, min_width=300):
-            choice = controls.add_choice(self.site.checkpoints.names(), checkpoint, name)
-            controls.add_weights(self.site, f'{name}: weights')
-            return choice, add_picture(f'compared-{name.lower()}', f'Samples of the checkpoint on the {name.lower()}')
-
-    def offer_checkpoints(self) -> list[gr.Dropdown]:
-        """Offers the checkpoints that there are now, without changing what is chosen."""
-        return [gr.Dropdown(choices=self.site.checkpoints.names())] * 2
+def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
+    """Adds samples of two checkpoints side by side; the event ``loaded`` updates the list of checkpoints."""
+    names = demo.checkpoints.names()
+    pickers, pictures = [], []
+    with gr.Row():
+        with gr.Column(scale=3, min_width=260):
+            inputs = [controls.add_classes(demo), controls.add_number(demo), controls.add_seed('Seed', 0)]
+            inputs.append(controls.add_truncation())
+            button = gr.Button('Compare', variant='primary')
+            download = gr.DownloadButton('Download PNG')
+            if len(names) == 1:
+                gr.Markdown('There is only one checkpoint so far. Reload the page when there are more.', elem_classes='caption')
+        for side, name in (('Left', names[0]), ('Right', names[:2][-1])):
+            with gr.Column(scale=4, min_width=300):
+                pickers.append(controls.add_choice(names, name, side))
+                inputs += [pickers[-1], controls.add_weights(demo, f'{side}: weights')]
+                pictures.append(controls.add_picture(f'compared-{side.lower()}', f'Samples of the {side.lower()} checkpoint'))
 
     def compare(
-        self,
         classes: list[int],
         number: float,
-        seed: float,
+        seed: int,
         truncation: float,
         left: str,
-        left_model: str | None,
+        left_weights: str | None,
         right: str,
-        right_model: str | None,
-    ) -> tuple:
-        """Shows both checkpoints' samples."""
-        site = self.site
-        models = [site.checkpoints.model(name) for name in (left, right)]
-        request = read_samples(site.model, classes, number, seed, site.max_images)
-        # One of them may have been trained without a moving average.
-        looks = [read_look(truncation, None if weights == 'ema' else weights) for weights in (left_model, right_model)]
-        grids = compare_grids(*models, request, *looks)
-        download = site.offer(side_by_side(*(grid.draw() for grid in grids)), left, right, f'seed{request.seed}')
-        return *(site.show(grid.layout.enlarge(grid.draw())) for grid in grids), download
+        right_weights: str | None,
+    ) -> list:
+        classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
+        models = [demo.checkpoints.model(name) for name in (left, right)]
+        for attribute in ('noise_size', 'num_classes'):
+            values = [getattr(model, attribute) for model in models]
+            if values[0] != values[1]:
+                raise ConfigError(f'cannot compare models of different {attribute}: {values[0]} and {values[1]}')
+        drawn, values = [], []
+        for model, weights in zip(models, (left_weights, right_weights)):
+            # Not 'ema': a checkpoint may lack the moving average that the first one has.
+            images, grid = sample_grid(model, classes, number, seed, limit, None if weights == 'ema' else weights)
+            drawn.append(grid.layout.draw(images))
+            values.append(demo.save(enlarge(drawn[-1], grid.layout.scale)))
+        return [*values, demo.save(side_by_side(*drawn), left, right, f'seed{seed}')]
+
+    connect(demo, compare, inputs, [*pictures, download], opened, button.click, show_progress_on=pictures)
+    loaded(lambda: [gr.Dropdown(choices=demo.checkpoints.names())] * 2, None, pickers, queue=False, show_progress='hidden')

@@ -1,4 +1,4 @@
-"""What the web demo's tool says when it cannot start; tests/web has the demo itself."""
+"""Errors of the web demo's tool when it cannot start; tests/web has the demo itself."""
 
 import socket
 import sys
@@ -13,7 +13,7 @@ def experiment(tmp_path_factory, experiment_of):
 
 @pytest.fixture
 def run(run_here, experiment):
-    """Runs the tool: run(argument, ...) -> the last line of what it said; it must not have started."""
+    """Runs the tool, which must not start: run(argument, ...) -> last line of its message."""
 
     def tool(*arguments, config=experiment[0], checkpoint=experiment[1]) -> str:
         code, _, err = run_here('web_demo.py', config, checkpoint, '--port', 0, '--device', 'cpu', *arguments)
@@ -25,32 +25,32 @@ def run(run_here, experiment):
 
 def test_without_gradio(run, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
-    assert run() == 'error: the web demo needs Gradio: pip install "mmsagan[demo]"'
+    assert 'mmsagan[demo]' in run()
 
 
 def test_a_port_in_use(run):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        said = run('--port', port)
-    assert said == f'error: cannot listen on 127.0.0.1, port {port}: Address already in use; choose others by --host and --port'
-
-
-def test_a_work_dir_without_a_checkpoint(run, tmp_path):
-    assert f'there is no checkpoint in {tmp_path}: train one first (`make demo`' in run(checkpoint=tmp_path)
-    assert 'sagan_33 is neither a file nor the name of a config' in run(config='sagan_33')
+        assert f'127.0.0.1, port {port}' in run('--port', port)
 
 
 @pytest.mark.parametrize(
-    'arguments, message',
+    'arguments, key',
     [
-        (['--max-images', '1'], 'must be at least 2, got 1'),
-        (['--device', 'cuda:99'], '--device cuda:99 cannot be used'),
+        (['--max-images', '1'], '--max-images'),
+        (['--device', 'cuda:99'], '--device cuda:99'),
+        (['--host', '256.1.1.1'], '256.1.1.1'),
+        (['--port', '70000'], '70000'),
         (['--compare-with', 'gone.pth'], 'gone.pth'),
         (['--compare-with', 'zoo'], 'no published weights'),
-        (['--compare-config', 'sagan_33'], '--compare-config is the config of the checkpoints of --compare-with'),
-        (['--compare-with', 'a.pth', '--compare-config', 'sagan_33'], 'a.pth'),
+        (['--compare-config', 'sagan_33'], '--compare-with'),
         (['--cfg-options', 'model.generator.base_channels=16'], 'generator'),
     ],
 )
-def test_wrong_arguments_give_one_message(run, arguments, message):
-    assert message in run(*arguments)
+def test_wrong_arguments(run, arguments, key):
+    assert key in run(*arguments)
+
+
+def test_wrong_config_or_checkpoint(run, tmp_path):
+    assert str(tmp_path) in run(checkpoint=tmp_path)
+    assert 'sagan_33' in run(config='sagan_33')

@@ -1,7 +1,7 @@
-"""A work dir as training leaves it: two checkpoints of a small generator with two attention layers and a moving average."""
+"""Work dirs as training leaves them: two checkpoints of a small generator."""
 
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,23 +9,13 @@ import torch
 from mmsagan.engine.config import load_config
 from mmsagan.registry import MODELS
 
-ROOT = Path(__file__).parent.parent.parent
+LEAF = Path(__file__).parent.parent.parent / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
 
 
-class Experiment(NamedTuple):
-    config: str
-    folder: Path
-
-    @property
-    def checkpoint(self) -> str:
-        return str(self.folder / 'iter_20.pth')
-
-
-def write_experiment(folder: Path, num_classes: int = 10, attention: str = '[1, 2]') -> Experiment:
-    leaf = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
+def write_experiment(folder: Path, num_classes: int, attention: str) -> SimpleNamespace:
     config = folder / 'small.py'
     config.write_text(f"""
-_base_ = {str(leaf)!r}
+_base_ = {str(LEAF)!r}
 model = dict(
     num_classes={num_classes},
     generator=dict(base_channels=8, attention_after_nth_block={attention}),
@@ -40,16 +30,16 @@ model = dict(
         model.iteration.fill_(iteration)
         torch.save(dict(state_dict=model.state_dict()), folder / f'iter_{iteration}.pth')
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_20.pth'))
-    return Experiment(str(config), folder)
+    return SimpleNamespace(config=str(config), folder=folder, checkpoint=str(folder / 'iter_20.pth'))
 
 
 @pytest.fixture(scope='session')
-def experiment(tmp_path_factory) -> Experiment:
-    """The small model, of CIFAR-10's classes."""
-    return write_experiment(tmp_path_factory.mktemp('small'))
+def experiment(tmp_path_factory) -> SimpleNamespace:
+    """A model with CIFAR-10's classes, two attention layers and a moving average."""
+    return write_experiment(tmp_path_factory.mktemp('small'), 10, '[1, 2]')
 
 
 @pytest.fixture(scope='session')
-def plain_experiment(tmp_path_factory) -> Experiment:
-    """A model without classes and without attention."""
-    return write_experiment(tmp_path_factory.mktemp('plain'), num_classes=0, attention='0')
+def plain_experiment(tmp_path_factory) -> SimpleNamespace:
+    """An unconditional model without attention."""
+    return write_experiment(tmp_path_factory.mktemp('plain'), 0, '0')

@@ -1,9 +1,18 @@
-"""The web demo as visitors have it: its tool in a process of its own, its page in a browser."""
+"""The web demo as visitors use it: the tool in its own process, and its page in a browser."""
 
 import io
 import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,17 +20,11 @@ from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model, interpolate, sample
 from mmsagan.apis.sampling import sample_inputs
-from mmsagan.errors import ConfigError
 from mmsagan.visualization import image_grid
 from mmsagan.visualization.attention import overlay
-from mmsagan.web.browser import RunningDemo, find_browser, open_browser
 
-try:
-    find_browser()
-except ConfigError as error:
-    pytest.skip(str(error), allow_module_level=True)
-
-# Python runs this first: whom the server's process asks for a name or a connection is noted.
+TOOL = Path(__file__).parent.parent.parent / 'tools' / 'web_demo.py'
+# Python runs this first; it logs the names and addresses that the server's process asks for.
 AUDIT = """
 import os, sys
 def note(event, arguments):
@@ -34,43 +37,57 @@ sys.addaudithook(note)
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory, experiment):
+    """The running tool: its url, and the log of the addresses that it has asked for."""
     folder = tmp_path_factory.mktemp('demo')
     (folder / 'sitecustomize.py').write_text(AUDIT)
     (folder / 'temporary').mkdir()
-    env = dict(PYTHONPATH=str(folder), AUDIT_LOG=str(folder / 'audit'), TMPDIR=str(folder / 'temporary'))
+    path = os.pathsep.join([str(folder), str(TOOL.parent.parent), *filter(None, [os.environ.get('PYTHONPATH')])])
+    env = dict(os.environ, PYTHONPATH=path, AUDIT_LOG=str(folder / 'audit'), TMPDIR=str(folder / 'temporary'))
     env.update(OMP_NUM_THREADS='1', http_proxy='http://127.0.0.1:9', HTTP_PROXY='http://127.0.0.1:9')
-    arguments = [experiment.config, experiment.folder, '--device', 'cpu', '--max-images', 50]
-    with RunningDemo(arguments, folder / 'log', env) as demo:
-        yield demo
-        assert 'Traceback' not in demo.log.read_text(), demo.log.read_text()
-        assert demo.stop() == 0 and demo.log.read_text().endswith('stopped\n')
+    arguments = [experiment.config, str(experiment.folder), '--device', 'cpu', '--max-images', '50', '--port', '0']
+    log = folder / 'log'
+    with open(log, 'w') as file:
+        process = subprocess.Popen([sys.executable, str(TOOL), *arguments], stdout=file, stderr=subprocess.STDOUT, env=env)
+    try:
+        end = time.monotonic() + 120
+        while not (found := re.search(r'http://\S+', log.read_text())):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.05)
+        yield SimpleNamespace(url=found[0], log=log, audit=folder / 'audit')
+        assert process.poll() is None and 'Traceback' not in log.read_text(), log.read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0 and log.read_text().endswith('stopped\n'), log.read_text()
         assert list((folder / 'temporary').iterdir()) == [], 'temporary files are removed'
+    finally:
+        process.kill()
 
 
 @pytest.fixture(scope='module')
-def browser():
-    with open_browser() as browser:
-        yield browser
+def new_page(demo):
+    """Opens the page for a new visitor: new_page() -> the page with its first samples, and the URLs that it requests."""
+    browser_path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if browser_path is None:
+        pytest.skip('needs Chromium')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=['--no-sandbox'])
+
+        def open_page(**options):
+            context = browser.new_context(viewport=dict(width=1280, height=1000), **options)
+            page, requested = context.new_page(), []
+            context.on('request', lambda request: requested.append(request.url))
+            page.goto(demo.url)
+            page.locator('#attention-feat16 img').wait_for()
+            return page, requested
+
+        yield open_page
+        browser.close()
 
 
-@pytest.fixture
-def visit(browser, demo):
-    """Opens the page as a visitor of his own: visit() -> the page, with its first samples."""
-    contexts = []
-
-    def visit(**options):
-        contexts.append(browser.new_context(viewport=dict(width=1280, height=1000), **options))
-        asked = []
-        contexts[-1].on('request', lambda request: asked.append(request.url))
-        page = contexts[-1].new_page()
-        page.asked = asked
-        page.goto(demo.url)
-        page.locator('#attention-feat16 img').wait_for()
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
+@pytest.fixture(scope='module')
+def visit(new_page):
+    """A page that several tests share; each works on a tab of its own."""
+    return new_page()
 
 
 @pytest.fixture(scope='module')
@@ -78,12 +95,12 @@ def model(experiment):
     return init_model(experiment.config, experiment.checkpoint)
 
 
-def eventually(check: Callable[[], None], page, seconds: float = 20) -> None:
-    """Has a check succeed, once the page is ready for it."""
-    end = time.monotonic() + seconds
+def eventually(page, check: Callable, *arguments) -> None:
+    """Waits until a check succeeds."""
+    end = time.monotonic() + 20
     while True:
         try:
-            return check()
+            return check(*arguments)
         except AssertionError:
             if time.monotonic() > end:
                 raise
@@ -96,31 +113,30 @@ def open_tab(page, name: str):
 
 
 def picture(page, name: str) -> np.ndarray:
-    """What the page shows as a picture."""
     image = page.locator(f'#{name} img')
     data = page.request.get(image.evaluate('image => image.src')).body()
     return np.array(Image.open(io.BytesIO(data))).astype(int)
 
 
-def images_in(picture: np.ndarray, count: int, columns: int, size: int = 32, padding: int = 2) -> np.ndarray:
-    """The images of a grid, enlarged or not, (N, H, W, 3)."""
-    scale = picture.shape[1] // (columns * (size + padding) + padding)
-    small = picture[scale // 2 :: scale, scale // 2 :: scale]
-    np.testing.assert_array_equal(small.repeat(scale, 0).repeat(scale, 1), picture)
-    corners = [
-        (padding + index // columns * (size + padding), padding + index % columns * (size + padding)) for index in range(count)
-    ]
-    return np.stack([small[top : top + size, left : left + size] for top, left in corners])
-
-
 def assert_same(images: np.ndarray, expected) -> None:
-    """Equal but for the rounding of floats that differ in the last bits."""
+    """Equal except for the rounding of floats that differ in the last bits."""
     expected = expected.permute(0, 2, 3, 1).numpy().astype(int)
     assert images.shape == expected.shape and np.abs(images - expected).max() <= 1
 
 
-def shows(page, name: str, expected, columns: int) -> Callable[[], None]:
-    return lambda: assert_same(images_in(picture(page, name), len(expected), columns), expected)
+def shows(page, name: str, expected, columns: int) -> None:
+    """Checks the images of an enlarged grid."""
+    shown = picture(page, name)
+    scale = shown.shape[1] // (columns * 34 + 2)
+    small = shown[scale // 2 :: scale, scale // 2 :: scale]
+    np.testing.assert_array_equal(small.repeat(scale, 0).repeat(scale, 1), shown)
+    corners = [(2 + index // columns * 34, 2 + index % columns * 34) for index in range(len(expected))]
+    assert_same(np.stack([small[top : top + 32, left : left + 32] for top, left in corners]), expected)
+
+
+def shows_text(locator, *parts: str) -> None:
+    text = ' '.join(locator.all_inner_texts())
+    assert all(part in text for part in parts), text
 
 
 def pick(panel, label: str, *names: str) -> None:
@@ -132,16 +148,17 @@ def pick(panel, label: str, *names: str) -> None:
     panel.page.keyboard.press('Escape')
 
 
-def enter(panel, label: str, value: object) -> None:
+def enter(panel, label: str, value: object, leave: str = 'Enter') -> None:
     field = panel.get_by_label(label, exact=True).locator('visible=true').first
     field.fill(str(value))
-    field.press('Enter')
+    panel.page.locator('#header').click() if leave == 'click' else field.press(leave)
 
 
-def set_number(panel, value: int) -> None:
-    field = panel.locator('input[type=number][aria-label*="Images"]')
+def set_slider(panel, label: str, value: object):
+    field = panel.locator(f'input[type=number][aria-label*="{label}"]')
     field.fill(str(value))
     field.press('Tab')
+    return field
 
 
 def click_pixel(page, index: int, x: float, y: float, columns: int, rows: int) -> None:
@@ -151,18 +168,30 @@ def click_pixel(page, index: int, x: float, y: float, columns: int, rows: int) -
     page.mouse.click(box['x'] + across / (columns * 34 + 2) * box['width'], box['y'] + down / (rows * 34 + 2) * box['height'])
 
 
-def test_sampling_and_what_is_attended_to(visit, model, tmp_path):
-    page = visit()
-    eventually(shows(page, 'samples', sample(model, 16, seed=0), 4), page)
+def test_the_page_is_served_without_telemetry(demo):
+    """Also where there is no browser."""
+    with urllib.request.urlopen(f'{demo.url}config') as answer:
+        page = json.load(answer)
+    assert demo.url.startswith('http://127.0.0.1:'), 'only for this machine'
+    assert page['analytics_enabled'] is False and page['footer_links'] == []
+
+
+def test_sampling_and_attention(visit, model, tmp_path):
+    page, _ = visit
+    eventually(page, shows, page, 'samples', sample(model, 16, seed=0), 4)
     panel = open_tab(page, 'Sample')
+    number, truncation = set_slider(panel, 'Images', 10_000), set_slider(panel, 'Truncation', 0)
+    eventually(page, shows, page, 'samples', sample(model, 50, seed=0, truncation=0.1), 10)
+    assert (number.input_value(), truncation.input_value()) == ('50', '0.1'), 'the nearest values'
+    set_slider(panel, 'Truncation', 3)
+
     pick(panel, 'Classes', 'shi', 'cat')
-    set_number(panel, 3)
+    set_slider(panel, 'Images', 3)
     enter(panel, 'Seed', 11)
     panel.get_by_text('raw weights').click()
     labels = [8, 8, 8, 3, 3, 3]
     expected = sample(model, labels=labels, seed=11, sample_model='orig')
-    eventually(shows(page, 'samples', expected, 3), page)
-
+    eventually(page, shows, page, 'samples', expected, 3)
     with page.expect_download() as download:
         panel.get_by_role('button', name='Download PNG').click()
     assert download.value.suggested_filename == 'iter_20_seed11.png'
@@ -176,204 +205,135 @@ def test_sampling_and_what_is_attended_to(visit, model, tmp_path):
         found = attention_maps(model, [(x, y)], labels=labels, seed=11, sample_model='orig')
         image = found.images[index].permute(1, 2, 0).numpy()
         assert list(found.maps) == ['feat8', 'feat16']
-        for layer, maps in found.maps.items():
-            attention = maps[index, 0].numpy()
+
+        def is_shown(layer, attention, x=x, y=y, image=image):
+            shown = picture(page, f'attention-{layer}')
+            scale = shown.shape[0] // 32
             covered = np.rint(255 * overlay(image, attention / attention.max()))
+            difference = np.abs(shown[scale // 2 :: scale, scale // 2 :: scale] - covered)
+            assert difference[y, x].max() <= 1
+            difference[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 0  # the ring
+            assert difference.max() <= 1
 
-            def is_shown(layer=layer, covered=covered, x=x, y=y):
-                shown = picture(page, f'attention-{layer}')
-                scale = shown.shape[0] // 32
-                difference = np.abs(shown[scale // 2 :: scale, scale // 2 :: scale] - covered)
-                assert difference[y, x].max() <= 1
-                difference[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 0  # the ring
-                assert difference.max() <= 1
+        for layer, maps in found.maps.items():
+            eventually(page, is_shown, layer, maps[index, 0].numpy())
+        caption = page.locator('#attention-caption')
+        shows_text(caption, f'({x}, {y})', f'image {index + 1}', 'cat' if index == 4 else 'ship')
 
-            eventually(is_shown, page)
-        name = 'cat' if index == 4 else 'ship'
-        assert f'from pixel ({x}, {y}) of image {index + 1}, class {name}' in page.locator('#attention-caption').inner_text()
-
-    before = page.locator('#attention-caption').inner_text()
     click_pixel(page, 0, 32.5, 10, columns=3, rows=2)  # between the images
+    shows_text(caption, '(0, 31)')
     click_pixel(page, 1, 4, 4, columns=3, rows=2)
-    eventually(lambda: _assert_in('(4, 4) of image 2', page.locator('#attention-caption').inner_text()), page)
-    assert before.startswith('Attention from pixel (0, 31)') and not page.locator('.toast-body').count()
-
+    eventually(page, shows_text, caption, '(4, 4)', 'image 2')
     panel.get_by_role('button', name='Random').click()
-    eventually(lambda: _assert_in(f'Seed {panel.get_by_label("Seed").first.input_value()}.', panel.inner_text()), page)
+    eventually(page, lambda: shows_text(panel, f'Seed {panel.get_by_label("Seed").first.input_value()}.'))
     assert panel.get_by_label('Seed').first.input_value() != '11'
 
-
-def _assert_in(part: str, text: str) -> None:
-    assert part in text
-
-
-def test_the_slider_goes_from_one_sample_to_another(visit, model):
-    page = visit()
-    panel = open_tab(page, 'Interpolate')
-    enter(panel, 'To seed', 4)
-    noise = np.concatenate([sample_inputs(model, seed).noise(0, 1) for seed in (0, 4)])
-    frames = interpolate(model, 16, noise=noise, labels=[0, 1])
-    eventually(shows(page, 'strip', frames, 8), page)
-    asked = len(page.asked)
-    slider = page.locator('#step input[type=range]')
-    for step in (0, 7, 15):
-        slider.fill(str(step))
-        eventually(lambda step=step: assert_same(_frame(page)[None], frames[step : step + 1]), page)
-    assert len(page.asked) == asked, 'sliding asks the server for nothing'
-    enter(panel, 'To seed', 0)
-    pick(panel, 'To class', 'airplane')
-    eventually(lambda: _assert_in('both ends are the same image', toasts(page)), page)
-    eventually(shows(page, 'strip', interpolate(model, 16, noise=noise[:1], labels=[0, 1]), 8), page)
-
-
-def test_a_seed_counts_once_however_it_is_entered(visit, model):
-    page = visit()
-    panel = open_tab(page, 'Interpolate')
-    field = panel.get_by_label('To seed', exact=True)
-    page.locator('#strip img').wait_for()
-    asked = _calls(page)
-    for seed, leave in ((4, 'Tab'), (5, 'Enter'), (6, 'click')):
-        field.fill(str(seed))
-        page.locator('#header').click() if leave == 'click' else field.press(leave)
-        noise = np.concatenate([sample_inputs(model, seed).noise(0, 1) for seed in (0, seed)])
-        eventually(shows(page, 'strip', interpolate(model, 16, noise=noise, labels=[0, 1]), 8), page)
-    field.click()
-    field.press('Tab')  # which changes nothing
-    page.wait_for_timeout(300)
-    assert _calls(page) == asked + 3
-    panel.get_by_role('button', name='Interpolate').click()
-    eventually(lambda: _assert_equal(_calls(page), asked + 4), page)
-
-
-def _calls(page) -> int:
-    """How often the page has asked the server to do something."""
-    return sum(url.endswith('queue/join') or '/queue/join?' in url for url in page.asked)
-
-
-def _assert_equal(value: object, expected: object) -> None:
-    assert value == expected
-
-
-def test_numbers_out_of_range_become_the_nearest(visit, model):
-    page = visit()
-    panel = open_tab(page, 'Sample')
-    set_number(panel, 10_000)
-    eventually(lambda: _assert_in('images must be from 1 to 50, got 10000: 50 is taken', toasts(page)), page)
-    eventually(shows(page, 'samples', sample(model, 50, seed=0), 10), page)
-    set_number(panel, 4)
-    truncation = panel.locator('input[type=number][aria-label*="Truncation"]')
-    truncation.fill('0')
-    truncation.press('Tab')
-    eventually(lambda: _assert_in('truncation must be from 0.1 to 3, got 0: 0.1 is taken', toasts(page)), page)
-    eventually(shows(page, 'samples', sample(model, 4, seed=0, truncation=0.1), 2), page)
-    assert truncation.input_value() == '0.1'
-    eventually(lambda: _assert_equal(toasts(page), ''), page)  # they go away
-
-
-def toasts(page) -> str:
-    """The messages that are shown."""
-    return ' '.join(page.locator('.toast-body').all_inner_texts())
-
-
-def _frame(page) -> np.ndarray:
-    """The frame that is on the screen, in its own pixels."""
-    shot = Image.open(io.BytesIO(page.locator('.frame').screenshot())).convert('RGB')
-    scale = shot.width / 32
-    middles = [int((place + 0.5) * scale) for place in range(32)]
-    return np.array(shot).astype(int)[np.ix_(middles, middles)]
-
-
-def test_two_checkpoints_side_by_side(visit, model, experiment):
-    page = visit()
-    panel = open_tab(page, 'Compare')
-    other = init_model(experiment.config, experiment.folder / 'iter_10.pth')
-    set_number(panel, 5)
-    enter(panel, 'Seed', 9)
-    label = sample_inputs(model, 9).labels(0, 5)
-    eventually(shows(page, 'compared-left', sample(model, labels=label, seed=9), 5), page)
-    eventually(shows(page, 'compared-right', sample(other, labels=label, seed=9), 5), page)
-    pick(panel, 'Left', 'iter_10')
-    panel.get_by_text('raw weights').last.click()
-    eventually(shows(page, 'compared-left', sample(other, labels=label, seed=9), 5), page)
-    eventually(shows(page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 5), page)
-
-
-def call(page, demo, name: str, data: list) -> tuple[str, str]:
-    """What the server answers to a program: kind and content."""
-    body = json.dumps(dict(data=data))  # which writes NaN, too
-    started = page.request.post(f'{demo.url}gradio_api/call/{name}', data=body, headers={'content-type': 'application/json'})
-    if not started.ok:
-        return 'refused', started.text()
-    answer = page.request.get(f'{demo.url}gradio_api/call/{name}/{started.json()["event_id"]}').text()
-    kind, _, content = answer.strip().rpartition('event: ')[2].partition('\n')
-    return kind, content
-
-
-def test_mistakes_are_answered_and_do_no_harm(visit, demo, model, experiment):
-    page = visit()
-    panel = open_tab(page, 'Sample')
     enter(panel, 'Seed', -3)
-    eventually(lambda: _assert_in('seed must be a whole number from 0', toasts(page)), page)
+    eventually(page, shows_text, page.locator('.toast-body'), 'seed', '-3')
     assert 'Traceback' not in page.content() and page.locator('#samples img').is_visible(), 'the samples stay'
 
-    good = [[1], 2, 3, 0.5, 'ema']
-    for place, value, complaint in [
-        (0, [10], 'class must be a whole number from 0 to 9, got 10'),
-        (0, 'cat', 'classes must be a list'),
-        (1, 10_000, 'number of images'),
-        (2, -1, 'seed must be'),
-        (2, float('nan'), ''),
-        (3, 0, 'truncation must be a number greater than 0, got 0'),
-        (4, '<b>gan</b>', '&lt;b&gt;gan'),
-    ]:
-        kind, content = call(page, demo, 'sample', [*good[:place], value, *good[place + 1 :]])
-        assert kind in ('error', 'refused') and complaint in content and 'Traceback' not in content, (value, content)
-    assert call(page, demo, 'sample', [1, 2])[0] in ('error', 'refused')
-    secret = str(experiment.folder / 'iter_10.pth')
-    kind, content = call(page, demo, 'compare', [[], 2, 3, 0.5, secret, 'ema', secret, 'ema'])
-    assert kind == 'error' and 'there is no checkpoint' in content
-    for path in (secret, '/etc/hostname', demo.log):
-        assert page.request.get(f'{demo.url}gradio_api/file={path}').status in (403, 404)
-    assert page.request.post(f'{demo.url}gradio_api/run/sample', data=dict(data=good)).status == 404, 'not past the queue'
-    assert call(page, demo, 'sample', good)[0] == 'complete'
 
-    enter(panel, 'Seed', 6)
-    set_number(panel, 2)
-    eventually(shows(page, 'samples', sample(model, 2, seed=6), 2), page)
-    assert demo.process.poll() is None and 'Traceback' not in demo.log.read_text()
+def test_interpolation(visit, model):
+    page, requested = visit
+    panel = open_tab(page, 'Interpolate')
+    page.locator('#strip img').wait_for()
+
+    def calls() -> int:
+        return sum('/queue/join' in url for url in requested)
+
+    def noise(*seeds: int) -> np.ndarray:
+        return np.concatenate([sample_inputs(model, seed).noise(0, 1) for seed in seeds])
+
+    before = calls()
+    for seed, leave in ((4, 'Tab'), (5, 'Enter'), (6, 'click')):
+        enter(panel, 'To seed', seed, leave)
+        frames = interpolate(model, 16, noise=noise(0, seed), labels=[0, 1])
+        eventually(page, shows, page, 'strip', frames, 8)
+    panel.get_by_label('To seed', exact=True).click()
+    page.keyboard.press('Tab')  # which changes nothing
+    page.wait_for_timeout(300)
+    assert calls() == before + 3, 'a seed counts once, however it is entered'
+
+    before = len(requested)
+    for step in (0, 7, 15):
+        page.locator('#step input[type=range]').fill(str(step))
+
+        def is_shown(step=step, frames=frames):
+            shot = Image.open(io.BytesIO(page.locator('.frame').screenshot())).convert('RGB')
+            middles = [int((pixel + 0.5) * shot.width / 32) for pixel in range(32)]
+            assert_same(np.array(shot).astype(int)[np.ix_(middles, middles)][None], frames[step : step + 1])
+
+        eventually(page, is_shown)
+    assert len(requested) == before, 'the slider asks the server for nothing'
+    enter(panel, 'To seed', 0)
+    eventually(page, shows, page, 'strip', interpolate(model, 16, noise=noise(0), labels=[0, 1]), 8)
+    pick(panel, 'To class', 'airplane')
+    eventually(page, shows_text, page.locator('.toast-body'), 'both ends')
 
 
-def test_visitors_get_what_is_theirs(visit, demo, model):
-    """Two pages at once, and programs beside them."""
-    pages = [visit(), visit(color_scheme='dark')]
-    for seed, page in enumerate(pages):
-        set_number(open_tab(page, 'Sample'), 8)
-        enter(open_tab(page, 'Sample'), 'Seed', seed + 20)
-    for seed, page in enumerate(pages):
-        eventually(shows(page, 'samples', sample(model, 8, seed=seed + 20), 4), page)
-    for index, page in enumerate(pages):
-        click_pixel(page, 3 + index, 9, 9, columns=4, rows=2)
-    for index, page in enumerate(pages):
-        image = sample(model, 8, seed=index + 20)[3 + index : 4 + index]
+def test_comparing_checkpoints(visit, model, experiment):
+    page, _ = visit
+    panel = open_tab(page, 'Compare')
+    other = init_model(experiment.config, experiment.folder / 'iter_10.pth')
+    set_slider(panel, 'Images', 5)
+    enter(panel, 'Seed', 9)
+    label = sample_inputs(model, 9).labels(0, 5)
+    eventually(page, shows, page, 'compared-left', sample(model, labels=label, seed=9), 5)
+    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9), 5)
+    pick(panel, 'Left', 'iter_10')
+    panel.get_by_text('raw weights').last.click()
+    eventually(page, shows, page, 'compared-left', sample(other, labels=label, seed=9), 5)
+    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 5)
+
+
+def test_visitors_get_their_own_results(visit, new_page, model):
+    pages = [visit[0], new_page(color_scheme='dark')[0]]
+    pages[0].reload()
+    for seed, page in enumerate(pages, 20):
+        set_slider(open_tab(page, 'Sample'), 'Images', 8)
+        enter(open_tab(page, 'Sample'), 'Seed', seed)
+    for seed, page in enumerate(pages, 20):
+        eventually(page, shows, page, 'samples', sample(model, 8, seed=seed), 4)
+    for index, page in enumerate(pages, 3):
+        click_pixel(page, index, 9, 9, columns=4, rows=2)
+    for index, page in enumerate(pages, 3):
+        image = sample(model, 8, seed=17 + index)[index : index + 1]
 
         def is_shown(page=page, image=image):
-            shown = picture(page, 'attention-image')
-            corner = shown[7::14, 7::14][None]
-            corner[:, 7:12, 7:12] = image.permute(0, 2, 3, 1)[:, 7:12, 7:12]  # the ring
-            assert_same(corner, image)
+            shown = picture(page, 'attention-image')[7::14, 7::14][None]
+            shown[:, 7:12, 7:12] = image.permute(0, 2, 3, 1)[:, 7:12, 7:12]  # the ring
+            assert_same(shown, image)
 
-        eventually(is_shown, page)
+        eventually(page, is_shown)
 
 
-def test_nothing_outside_is_asked_for(visit, demo):
-    page = visit()
-    for name in ('Interpolate', 'Compare', 'Sample'):
-        open_tab(page, name)
-        page.wait_for_timeout(300)
-    page.reload()
-    page.locator('#attention-feat16 img').wait_for()
-    outside = [url for url in page.asked if not url.startswith((demo.url, 'data:', 'blob:'))]
-    assert len(page.asked) > 50 and outside == []
+def test_requests_of_programs(visit, demo, experiment):
+    """They get messages, and no file by its path."""
+    request = visit[0].request
+
+    def call(name: str, data: list) -> tuple[str, str]:
+        started = request.post(f'{demo.url}gradio_api/call/{name}', data=dict(data=data))
+        answer = request.get(f'{demo.url}gradio_api/call/{name}/{started.json()["event_id"]}').text()
+        kind, _, content = answer.strip().rpartition('event: ')[2].partition('\n')
+        return kind, content
+
+    good = [[1], 2, 3, 0.5, 'ema']
+    assert call('sample', good)[0] == 'complete'
+    for place, value, key in [(0, [10], 'label'), (0, [1] * 60, '60'), (2, None, 'seed'), (4, '<b>gan</b>', '&lt;b&gt;gan')]:
+        kind, content = call('sample', [*good[:place], value, *good[place + 1 :]])
+        assert kind == 'error' and key in content and 'Traceback' not in content, content
+    secret = str(experiment.folder / 'iter_10.pth')
+    kind, content = call('compare', [[], 2, 3, 0.5, secret, 'ema', secret, 'ema'])
+    assert kind == 'error' and 'no checkpoint' in content
+    for path in (secret, '/etc/hostname', demo.log):
+        assert request.get(f'{demo.url}gradio_api/file={path}').status in (403, 404)
+    assert request.post(f'{demo.url}gradio_api/run/sample', data=dict(data=good)).status == 404, 'not past the queue'
+
+
+def test_nothing_outside_is_requested(visit, demo):
+    page, requested = visit
+    outside = [url for url in requested if not url.startswith((demo.url, 'data:', 'blob:'))]
+    assert len(requested) > 50 and outside == []
     assert page.locator('a[href^="http"]').count() == 0, 'no links that lead out'
-    # The one thing noted is where it listens itself.
-    assert set((demo.log.parent / 'audit').read_text().splitlines()) == {'socket.getaddrinfo 127.0.0.1'}
+    # The one address is its own.
+    assert set(demo.audit.read_text().splitlines()) == {'socket.getaddrinfo 127.0.0.1'}

@@ -13,7 +13,7 @@ def weights_of(model):
     return torch.cat([parameter.flatten() for parameter in model.generator.parameters()])
 
 
-def test_a_work_dir_stands_for_its_newest_checkpoint(experiment):
+def test_a_work_dir_stands_for_its_latest_checkpoint(experiment):
     for name in (experiment.folder, experiment.folder / 'last_checkpoint', experiment.folder / 'iter_20.pth'):
         assert resolve_checkpoint(experiment.config, str(name)) == experiment.checkpoint
 
@@ -25,8 +25,8 @@ def test_names_of_the_zoo_and_urls():
 
 
 @pytest.mark.parametrize('name', ['.', 'last_checkpoint'])
-def test_a_work_dir_without_checkpoints_says_what_to_do(tmp_path, name):
-    with pytest.raises(CheckpointError, match='there is no checkpoint in .*make demo'):
+def test_a_work_dir_without_checkpoints(tmp_path, name):
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
         resolve_checkpoint('whatever', str(tmp_path / name))
 
 
@@ -46,16 +46,16 @@ def test_the_files_beside_the_checkpoint_are_offered_and_loaded_when_wanted(tmp_
     os.utime(tmp_path / 'iter_10.pth', ns=(1, 1))
     assert not torch.equal(weights_of(checkpoints.model('iter_10.pth')), weights_of(older)), 'written anew'
     (tmp_path / 'iter_10.pth').unlink()
-    with pytest.raises(ConfigError, match='there is no checkpoint iter_10.pth here'):
+    with pytest.raises(ConfigError, match='iter_10.pth'):
         checkpoints.model('iter_10.pth')
 
 
 @pytest.mark.parametrize('name', ['../small/iter_10.pth', '/etc/passwd', 'notes.pth', '', 'last_checkpoint'])
 def test_a_name_is_no_path(experiment, name):
     checkpoints = Checkpoints(experiment.config, experiment.checkpoint)
-    with pytest.raises(ConfigError, match='there is no checkpoint'):
+    with pytest.raises(ConfigError, match='no checkpoint'):
         checkpoints.model(name)
-    with pytest.raises(ConfigError, match='there is no checkpoint'):
+    with pytest.raises(ConfigError, match='no checkpoint'):
         checkpoints.model(str(experiment.folder / 'iter_10.pth'))
 
 
