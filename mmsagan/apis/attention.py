@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmsagan.apis.sampling import Labels, Noise, resolve_inputs, split_batches
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.plan import exact_arithmetic
+from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.attention_maps import AttentionMaps, sample_attention
 from mmsagan.utils.modules import unwrap
@@ -73,7 +73,7 @@ def attention_maps(
         if pixels.is_floating_point() or pixels.dim() != 3 or len(pixels) != len(noise):
             raise ConfigError(f'queries must be integers of shape (Q, 2) or ({len(noise)}, Q, 2), got {queries!r}')
         chosen = pixels.long().split(batch_size)
-    with exact_arithmetic():
+    with deterministic_float32():
         parts = [sample_attention(model, *batch, pixels, sample_model) for batch, pixels in zip(batches, chosen)]
     return AttentionMaps(
         torch.cat([part.images for part in parts]),

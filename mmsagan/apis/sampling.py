@@ -24,8 +24,7 @@ from mmsagan.datasets.decoding import IMAGE_SUFFIXES
 from mmsagan.engine.config import LOADERS
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
-from mmsagan.evaluation.images import my_ranges
-from mmsagan.evaluation.plan import exact_arithmetic
+from mmsagan.evaluation.images import deterministic_float32, local_batches
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.registry import DATASETS
 from mmsagan.utils.distributed import from_main_process
@@ -84,7 +83,7 @@ def sample(
     batches = []
     inputs = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
     for batch in split_batches(*inputs, batch_size):
-        with exact_arithmetic():
+        with deterministic_float32():
             images = model.sample(*batch, sample_model=sample_model)
         if not images.isfinite().all():
             raise DataError('the generated samples contain NaN or Inf: the generator has diverged')
@@ -366,7 +365,7 @@ class SampleSet:
 
     def batches(self) -> Generator[tuple[range, Tensor], None, None]:
         """Generates this process's batches: sample numbers, and uint8 images (N, 3, H, W)."""
-        ranges = my_ranges(self.num_samples, self.batch_size)
+        ranges = local_batches(self.num_samples, self.batch_size)
         with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.frozen(self.amp):
             for numbers in ranges:
                 labels = None if self.labels is None else self.labels[numbers.start : numbers.stop]

@@ -54,7 +54,7 @@ class GANValLoop(BaseLoop):
     def prepare(self) -> None:
         """Extracts the real images and finds what an evaluation would fail on, see :meth:`Evaluator.prepare`."""
         model = unwrap(self.runner.model)
-        self.evaluator.prepare_for_model(model, self.batch_size, self.real_images)
+        self.evaluator.prepare(model.device, self.batch_size, self.real_images, model)
 
     def run(self) -> dict:
         """Evaluates.

@@ -1,6 +1,6 @@
-"""Scores of generated images: metrics usable with and without a runner.
+"""Scores of generated images, with and without a runner.
 
-The pure functions work on arrays and tensors; :class:`Evaluator` makes one pass for any number of the registered metrics.
+The functions work on arrays and tensors; :class:`Evaluator` computes any number of registered metrics in one pass.
 
 Example:
     >>> from mmsagan.evaluation import inception_score
@@ -15,7 +15,7 @@ from mmsagan.evaluation.extractors import (
     PyTorchFIDInception,
     StyleGANInception,
 )
-from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages
+from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation.metrics import (
     FeatureMetric,
     FrechetInceptionDistance,
@@ -29,7 +29,6 @@ from mmsagan.evaluation.metrics import (
     precision_recall,
 )
 from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
-from mmsagan.evaluation.sampling import SampleInputs
 
 __all__ = [
     'DigitsExtractor',

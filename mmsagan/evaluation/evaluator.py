@@ -1,8 +1,10 @@
-"""One pass for any number of metrics: images are made once a sampled model, features once an extractor and resize."""
+"""One pass for any number of metrics: each sample is generated once and goes through each extractor once per resize."""
 
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast, is_distributed
@@ -12,10 +14,15 @@ from torch import nn
 
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.extractors import FeatureExtractor, FeatureSource
-from mmsagan.evaluation.images import GeneratedImages, ImageSource, RealImages, my_ranges, num_batches
+from mmsagan.evaluation.images import (
+    GeneratedImages,
+    RealImages,
+    SampleInputs,
+    apply_standing_statistics,
+    deterministic_float32,
+    local_batches,
+)
 from mmsagan.evaluation.metrics import FeatureMetric, FrechetInceptionDistance
-from mmsagan.evaluation.plan import Plan, exact_arithmetic, extract
-from mmsagan.evaluation.sampling import SampleInputs, with_standing_statistics
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import EVALUATOR, METRICS
@@ -23,7 +30,6 @@ from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.modules import unwrap
 from mmsagan.utils.progress import progress_bar
 
-OnBatch = Callable[[], None]
 HELD_OUT = 'held_out/'
 
 
@@ -31,18 +37,19 @@ HELD_OUT = 'held_out/'
 class Evaluator(MMEngineEvaluator):
     """Evaluates a GAN, or images from anywhere, with any number of metrics.
 
-    Results do not depend on batch size or number of processes: sample ``i`` is made from noise and a label of its own, and the
-    processes' sums are brought together before a metric is computed.
+    Results do not depend on batch size or number of processes: sample ``i`` has its own noise and label, and the sums of the
+    processes are combined before a metric is computed.
 
     Args:
         metrics: Configs of metrics, see :class:`~mmsagan.evaluation.metrics.FeatureMetric`.
-        seed: Of noise, labels, and the choice of real images.
-        standing_steps: Batches over which G's batch-norm statistics are computed anew before sampling; 0: the trained ones.
+        seed: Seed of noise, labels and the choice of real images.
+        standing_steps: Number of batches from which the generator's batch-norm statistics are recomputed before sampling; 0
+            keeps the trained ones.
         standing_batch_size: Size of these batches.
-        inception_pkl: File of real statistics for every FID that states none, see
+        inception_pkl: File of real statistics for each FID that has none of its own, see
             :class:`~mmsagan.evaluation.metrics.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
-        held_out: Config of a data set of real images, scored like samples, as a yardstick; its results are named
-            ``held_out/<prefix>/<result>``. Metrics of all classes in turn, such as IntraFID, leave them out.
+        held_out: Config of a data set of real images, scored like samples for comparison. Its results are called
+            ``held_out/<prefix>/<result>``. It is ignored by metrics that compare class by class, such as IntraFID.
 
     Raises:
         ConfigError: There are no metrics, two have the same name, or a number is out of range.
@@ -60,16 +67,28 @@ class Evaluator(MMEngineEvaluator):
         metrics = [metrics] if isinstance(metrics, dict) else metrics
         super().__init__([METRICS.build(metric) if isinstance(metric, dict) else metric for metric in metrics])
         for name, value, least in (
+            ('number of metrics', len(self.metrics), 1),
             ('seed', seed, 0),
             ('standing_steps', standing_steps, 0),
             ('standing_batch_size', standing_batch_size, 1),
         ):
             if not isinstance(value, int) or value < least:
-                raise ConfigError(f'evaluator: {name} must be a whole number of at least {least}, got {value!r}')
+                raise ConfigError(f'evaluator: {name} must be an integer of at least {least}, got {value!r}')
+        prefixes = [metric.prefix for metric in self.metrics]
+        files: dict[str, tuple] = {}
         for metric in self.metrics:
-            if inception_pkl is not None and isinstance(metric, FrechetInceptionDistance):
-                metric.take_default_file(inception_pkl)
-        self._check_names()
+            if prefixes.count(metric.prefix) > 1:
+                raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
+            if not isinstance(metric, FrechetInceptionDistance):
+                continue
+            if inception_pkl is not None:
+                metric.set_default_statistics(inception_pkl)
+            wanted = metric.real_nums, metric.source
+            if metric.inception_pkl is not None and files.setdefault(metric.inception_pkl, wanted) != wanted:
+                raise ConfigError(
+                    f'evaluator: {metric.prefix} and another metric need different real statistics in the same file, '
+                    f'{metric.inception_pkl}; give them different values of inception_pkl'
+                )
         self.seed = seed
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size
@@ -79,23 +98,6 @@ class Evaluator(MMEngineEvaluator):
         self._widths: dict[tuple[FeatureSource, str], int] = {}
         self._is_prepared = False
 
-    def _check_names(self) -> None:
-        if not self.metrics:
-            raise ConfigError('evaluator: there are no metrics')
-        prefixes = [metric.prefix for metric in self.metrics]
-        double = next((prefix for prefix in prefixes if prefixes.count(prefix) > 1), None)
-        if double is not None:
-            raise ConfigError(f'evaluator: two metrics are named {double!r}; give them different values of prefix')
-        of_file: dict[str, FrechetInceptionDistance] = {}
-        for metric in self.metrics:
-            if isinstance(metric, FrechetInceptionDistance) and metric.inception_pkl is not None:
-                other = of_file.setdefault(metric.inception_pkl, metric)
-                if (other.real_nums, other.source) != (metric.real_nums, metric.source):
-                    raise ConfigError(
-                        f'evaluator: {other.prefix} and {metric.prefix} ask for different real statistics in the same file, '
-                        f'{metric.inception_pkl}; give them different values of inception_pkl'
-                    )
-
     @property
     def result_names(self) -> list[str]:
         """Names of all results of a generator."""
@@ -103,10 +105,8 @@ class Evaluator(MMEngineEvaluator):
 
     @property
     def best_rules(self) -> dict[str, str]:
-        """By which results a best checkpoint is worth keeping, IS and FID, and whether 'greater' or 'less' is better."""
+        """The results by which best checkpoints are kept, IS and FID, and whether 'greater' or 'less' is better."""
         return {f'{metric.prefix}/{name}': rule for metric in self.metrics for name, rule in metric.best.items()}
-
-    # --------------------------------------------------------------------------------------------------- before sampling
 
     def prepare(
         self,
@@ -114,208 +114,181 @@ class Evaluator(MMEngineEvaluator):
         batch_size: int,
         real_images: RealImages | None = None,
         model: ConditionalGAN | None = None,
-        image_size: int = 32,
+        image_size: int | None = None,
     ) -> None:
-        """Builds the extractors, extracts the real images, and so finds every mistake that shows before images are made.
+        """Builds the extractors and extracts the real images, so that mistakes are found before images are generated.
 
-        Done once; later calls return at once.
+        Only the first call has an effect.
 
         Args:
-            device: Where extractors run.
-            batch_size: Images at a time.
+            device: Device of the extractors.
+            batch_size: Number of images at a time.
             real_images: The real images; used if a metric needs them.
             model: The GAN to be evaluated; None for images from elsewhere.
-            image_size: Of the images that will be evaluated.
+            image_size: Size of the evaluated images in pixels. Defaults to that of the model.
 
         Raises:
-            MMSAGANError: The evaluation cannot work.
+            MMSAGANError: The evaluation would fail.
         """
         if self._is_prepared:
             return
-        inputs = None if model is None else self._inputs(model)
+        image_size = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
+        probe = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8, device=device)
         for metric in self.metrics:
             if model is not None:
                 model.sampled_network(metric.sample_model)
-            width = self._width(metric, device, image_size)
-            metric.check(width, None if inputs is None else _class_counts(inputs, metric.fake_nums), real_images)
-        held_out_images = self.held_out if self._held_out_metrics else None
-        held_out = self._plan(held_out_images, self._held_out_metrics, device) if held_out_images else None
+            source = metric.source
+            if source.config not in self._extractors:
+                self._extractors[source.config] = source.build().to(device)
+            if (source, metric.output) not in self._widths:
+                with torch.no_grad():
+                    values = source.extract(self._extractors[source.config], probe, {metric.output})
+                self._widths[source, metric.output] = values[metric.output].shape[1]
+            metric.check(self._widths[source, metric.output], None if model is None else self._inputs(model), real_images)
         self._extract_real(real_images, batch_size, device)
-        if held_out and held_out_images:
-            self._held_out_results = {
-                f'{HELD_OUT}{name}': value for name, value in self._score(held_out, held_out_images, batch_size, device).items()
-            }
+        if self.held_out is not None:
+            metrics = [metric for metric in self.metrics if not metric.collective]
+            results = self.score(self.held_out, batch_size, device, metrics)
+            self._held_out_results = {HELD_OUT + name: value for name, value in results.items()}
         self._is_prepared = True
 
-    def prepare_for_model(self, model: ConditionalGAN, batch_size: int, real_images: RealImages | None) -> None:
-        """The same for a GAN's samples."""
-        self.prepare(model.device, batch_size, real_images, model, getattr(unwrap(model.generator), 'output_scale', 32))
-
-    @property
-    def _held_out_metrics(self) -> list[FeatureMetric]:
-        # Class by class there are seldom enough of them.
-        return [metric for metric in self.metrics if not metric.collective]
-
-    def _inputs(self, model: ConditionalGAN) -> SampleInputs:
-        return SampleInputs(model.noise_size, model.num_classes, (self.seed, 0))
-
-    def _width(self, metric: FeatureMetric, device: torch.device, image_size: int) -> int:
-        """Length of the vectors a metric will get, found by extracting from two images."""
-        source = metric.source
-        if source.config not in self._extractors:
-            self._extractors[source.config] = source.build().to(device)
-        if (source, metric.output) not in self._widths:
-            probe = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8, device=device)
-            with torch.no_grad():
-                values = extract(self._extractors[source.config], source, probe, {metric.output})
-            self._widths[source, metric.output] = values[metric.output].shape[1]
-        return self._widths[source, metric.output]
+    def _inputs(self, model: ConditionalGAN, stream: int = 0) -> SampleInputs:
+        return SampleInputs(model.noise_size, model.num_classes, (self.seed, stream))
 
     def _extract_real(self, images: RealImages | None, batch_size: int, device: torch.device) -> None:
-        """Extracts what the metrics need of the real images and do not have from a file, in one pass."""
-        metrics = [metric for metric in self.metrics if metric.lacks_real]
-        if not metrics:
-            return
-        if images is None:
-            raise ConfigError(
-                f"{metrics[0].prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
-            )
-        plan = Plan()
-        for metric in metrics:
-            if metric.real_nums > len(images):
+        """Extracts the real images for all metrics that have no statistics of them, in one pass."""
+        counts = {}
+        for metric in self.metrics:
+            if not metric.lacks_real:
+                continue
+            if images is None:
+                raise ConfigError(
+                    f"{metric.prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
+                )
+            counts[metric] = len(images) if metric.real_nums < 0 else metric.real_nums
+            if counts[metric] > len(images):
                 raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {images.name} has {len(images)} images')
-            count = len(images) if metric.real_nums < 0 else metric.real_nums
-            metric.check_real(count, images)
-            plan.add(metric, count, self._widths[metric.source, metric.output], device)
-        self._run(plan, images, batch_size, device)
-        for metric, sink in plan.of_metric.items():
-            metric.take_real(sink.accumulator, images)
-
-    # -------------------------------------------------------------------------------------------------------- evaluation
+            metric.check_real(counts[metric], images)
+        if images is not None:
+            for metric, accumulator in self._accumulate(counts, images, batch_size, device).items():
+                metric.take_real(accumulator, images)
 
     def evaluate_model(
         self,
         model: ConditionalGAN,
         real_images: RealImages | None,
         batch_size: int,
-        on_batch: OnBatch = lambda: None,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> dict:
         """Scores a GAN's samples.
 
         Args:
-            model: The GAN, without a wrapper; it stays as it is.
+            model: The GAN, without a wrapper. It is not changed.
             real_images: The real images; used if a metric needs them.
-            batch_size: Images at a time, sampled and extracted.
-            on_batch: Called after each batch of samples.
+            batch_size: Number of images that are sampled and extracted at a time.
+            on_batch: Callback after each batch of samples.
 
         Returns:
-            Results by name, in the order of the metrics; those of held-out images come last.
+            Results by name, in the order of the metrics, followed by those of held-out images.
         """
-        self.prepare_for_model(model, batch_size, real_images)
+        self.prepare(model.device, batch_size, real_images, model)
         results = {}
-        for network, metrics in self._groups(model).items():
+        for network, metrics in self._metrics_by_network(model).items():
+            # Batch statistics may differ between processes: those of the first are evaluated, as they are what is saved.
+            generator = copy.deepcopy(network).eval()
+            if is_distributed():
+                for value in generator.state_dict().values():
+                    broadcast(value)
+            if self.standing_steps:
+                inputs = self._inputs(model, stream=1)
+                with deterministic_float32():
+                    generator = apply_standing_statistics(generator, inputs, self.standing_steps, self.standing_batch_size)
             name = f'samples ({"ema" if network is model.generator_ema else "orig"})'
-            generator = self._evaluated_copy(network, model)
-            images = GeneratedImages(generator, self._inputs(model), _most_samples(metrics), name)
+            num_samples = max(metric.fake_nums for metric in metrics)
+            images = GeneratedImages(fold_spectral_norm(generator), self._inputs(model), num_samples, name)
             results.update(self.score(images, batch_size, model.device, metrics, on_batch))
         return {**{name: results[name] for name in self.result_names}, **self._held_out_results}
 
     def num_batches(self, model: ConditionalGAN, batch_size: int) -> int:
-        """Number of batches of samples that this process makes in an evaluation."""
-        return sum(num_batches(_most_samples(metrics), batch_size) for metrics in self._groups(model).values())
+        """Number of batches of samples that this process generates in an evaluation."""
+        counts = [max(metric.fake_nums for metric in metrics) for metrics in self._metrics_by_network(model).values()]
+        return sum(len(local_batches(count, batch_size)) for count in counts)
 
-    def _groups(self, model: ConditionalGAN) -> dict[nn.Module, list[FeatureMetric]]:
-        """The metrics of each sampled network."""
+    def _metrics_by_network(self, model: ConditionalGAN) -> dict[nn.Module, list[FeatureMetric]]:
         groups: dict[nn.Module, list[FeatureMetric]] = {}
         for metric in self.metrics:
             groups.setdefault(model.sampled_network(metric.sample_model), []).append(metric)
         return groups
 
-    def _evaluated_copy(self, network: nn.Module, model: ConditionalGAN) -> nn.Module:
-        """The network as the first process has it: batch statistics may differ between processes, and only its are saved."""
-        network = copy.deepcopy(network).eval()
-        if is_distributed():
-            for value in network.state_dict().values():
-                broadcast(value)
-        if self.standing_steps:
-            inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 1))
-            with exact_arithmetic():
-                network = with_standing_statistics(network, inputs, self.standing_steps, self.standing_batch_size)
-        return fold_spectral_norm(network)
-
     def score(
         self,
-        images: ImageSource,
+        images: GeneratedImages | RealImages,
         batch_size: int,
         device: torch.device,
         metrics: Iterable[FeatureMetric] | None = None,
-        on_batch: OnBatch = lambda: None,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> dict:
-        """Scores images from any source, at most ``fake_nums`` of them a metric. To be called after :meth:`prepare`.
+        """Scores images from any source, at most ``fake_nums`` of them per metric. Call :meth:`prepare` first.
 
         Args:
             images: The images.
-            batch_size: Images at a time.
-            device: Where extractors run.
+            batch_size: Number of images at a time.
+            device: Device of the extractors.
             metrics: The metrics to compute; None for all.
-            on_batch: Called after each batch.
+            on_batch: Callback after each batch.
 
         Returns:
             Results by name.
         """
-        plan = self._plan(images, self.metrics if metrics is None else metrics, device)
-        return self._score(plan, images, batch_size, device, on_batch)
-
-    def _plan(self, images: ImageSource, metrics: Iterable[FeatureMetric], device: torch.device) -> Plan:
-        plan = Plan()
-        for metric in metrics:
-            count = min(metric.fake_nums, len(images))
-            plan.add(metric, count, self._widths[metric.source, metric.output], device)
-        return plan
-
-    def _score(
-        self, plan: Plan, images: ImageSource, batch_size: int, device: torch.device, on_batch: OnBatch = lambda: None
-    ) -> dict:
-        self._run(plan, images, batch_size, device, on_batch)
+        counts = {metric: min(metric.fake_nums, len(images)) for metric in (self.metrics if metrics is None else metrics)}
         results = {}
-        for metric, sink in plan.of_metric.items():
-            # The arithmetic of most metrics is not worth sharing out.
-            values = metric.compute(sink.accumulator) if metric.collective else _compute_once(metric, sink.accumulator)
+        for metric, accumulator in self._accumulate(counts, images, batch_size, device, on_batch).items():
+            compute = partial(metric.compute, accumulator)
+            values = compute() if metric.collective else from_main_process(compute)
             results.update({f'{metric.prefix}/{name}': value for name, value in values.items()})
         return results
 
     @torch.no_grad()
-    def _run(
-        self, plan: Plan, images: ImageSource, batch_size: int, device: torch.device, on_batch: OnBatch = lambda: None
-    ) -> None:
-        """The pass: every image once, through every extractor once."""
-        outputs = plan.outputs()
-        started, count = time.perf_counter(), plan.num_images
-        share = sum(map(len, my_ranges(count, batch_size)))
-        with progress_bar(images.name, share) as advance, exact_arithmetic():
-            for batch in images.batches(count, batch_size, device):
+    def _accumulate(
+        self,
+        counts: dict[FeatureMetric, int],
+        images: GeneratedImages | RealImages,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> dict[FeatureMetric, Any]:
+        """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
+
+        Metrics with the same source, output, kind of accumulator and count share an accumulator.
+        """
+        if not counts:
+            return {}
+        keys = {metric: (metric.source, metric.output, count, metric.accumulator_key) for metric, count in counts.items()}
+        accumulators: dict[tuple, Any] = {}
+        outputs: dict[FeatureSource, set[str]] = {}
+        for metric, key in keys.items():
+            if key not in accumulators:
+                width = self._widths[metric.source, metric.output]
+                accumulators[key] = metric.new_accumulator(counts[metric], width, device)
+                outputs.setdefault(metric.source, set()).add(metric.output)
+        num_images, started = max(counts.values()), time.perf_counter()
+        local_images = sum(map(len, local_batches(num_images, batch_size)))
+        with progress_bar(images.name, local_images) as advance, deterministic_float32():
+            for batch in images.batches(num_images, batch_size, device):
                 for source, wanted in outputs.items():
-                    values = extract(self._extractors[source.config], source, batch.images, wanted)
-                    for sink in plan.sinks.values():
-                        if sink.source == source:
-                            sink.take(values[sink.output], batch)
+                    values = source.extract(self._extractors[source.config], batch.images, wanted)
+                    for (used_source, output, count, _), accumulator in accumulators.items():
+                        if used_source == source:
+                            used = batch.index < count
+                            on_device = used.to(values[output].device)
+                            index = batch.index.to(on_device.device)[on_device]
+                            accumulator.update(values[output][on_device], index, batch.label[used])
                 advance(len(batch.index))
                 on_batch()
-        for sink in plan.sinks.values():
-            sink.accumulator.finish()
+        for accumulator in accumulators.values():
+            accumulator.finish()
         seconds = time.perf_counter() - started
-        print_log(f'{count} images of {images.name} in {seconds:.1f} s ({count / seconds:.0f} images/s)', logger='current')
-
-
-def _most_samples(metrics: Iterable[FeatureMetric]) -> int:
-    return max(metric.fake_nums for metric in metrics)
-
-
-def _compute_once(metric: FeatureMetric, accumulator) -> dict:
-    return from_main_process(lambda: metric.compute(accumulator))
-
-
-def _class_counts(inputs: SampleInputs, num_samples: int) -> list[int] | None:
-    if not inputs.num_classes:
-        return None
-    return torch.bincount(inputs.labels(0, num_samples), minlength=inputs.num_classes).tolist()
+        print_log(
+            f'{num_images} images of {images.name} in {seconds:.1f} s ({num_images / seconds:.0f} images/s)', logger='current'
+        )
+        return {metric: accumulators[key] for metric, key in keys.items()}

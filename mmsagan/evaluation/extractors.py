@@ -1,6 +1,6 @@
-"""From images to features and class probabilities: Tero Karras' Inception, pytorch-fid's, and a small one for digits.
+"""Feature extractors: images (N, 3, H, W) uint8 -> features (N, D) and class probabilities (N, K).
 
-An extractor of your own is registered, and named in a metric's config::
+An extractor of your own is registered and named in a metric's config::
 
     from mmsagan.evaluation import FeatureExtractor
     from mmsagan.registry import EXTRACTORS
@@ -16,22 +16,25 @@ An extractor of your own is registered, and named in a metric's config::
 """
 
 import json
+import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
-from mmsagan.evaluation.resizing import Resize
 from mmsagan.registry import EXTRACTORS
 from mmsagan.utils.download import URLS, cached_file
 
-# Arguments of the published evaluations, by MMagic's names.
+# Values of MMagic's argument ``inception_style``.
 INCEPTION_STYLES = dict(
     stylegan=dict(type='StyleGANInception'),
     pytorch=dict(type='PyTorchFIDInception'),
@@ -40,62 +43,14 @@ INCEPTION_STYLES = dict(
 )
 
 
-def extractor_config(style: str, path: str | None = None) -> dict:
-    """The config of the extractor that ``inception_style`` names.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
-        raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
-    return dict(INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
-
-
-@dataclass(frozen=True)
-class FeatureSource:
-    """An extractor and how images are resized for it; equal ones are run once."""
-
-    config: str
-    name: str
-    suffix: str
-    is_inception: bool
-    resized_for_score: bool
-    resize: Resize | None = None
-
-    @classmethod
-    def of(cls, config: dict) -> 'FeatureSource':
-        """The source that an extractor's config describes.
-
-        Raises:
-            ConfigError: No extractor is registered by that type.
-        """
-        kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
-        if kind is None:
-            raise ConfigError(
-                f'extractor={config!r}: expected dict(type=...) with a registered type; there are '
-                f'{", ".join(EXTRACTORS.module_dict)}'
-            )
-        name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
-        return cls(json.dumps(config, sort_keys=True), name, suffix, kind.is_inception, kind.resized_for_score)
-
-    def resized(self, resize: Resize) -> 'FeatureSource':
-        """The same extractor behind a resize."""
-        return replace(self, name=f'{self.name}, {resize}', resize=resize)
-
-    def build(self) -> 'FeatureExtractor':
-        """Builds the extractor, in evaluation mode; a training's random numbers stay as they are."""
-        with torch.random.fork_rng(devices=[]):
-            return EXTRACTORS.build(json.loads(self.config)).eval().requires_grad_(False)
-
-
 class FeatureExtractor(nn.Module):
-    """Base of the extractors: images (N, 3, H, W) uint8 RGB -> dict of ``features`` (N, D) and ``probabilities`` (N, K).
+    """Base class of the extractors.
 
     Attributes:
-        name: Stands in the files of statistics made with it; empty: the name of the class.
-        suffix: Stands in the names of metrics that use it, after ``FID``; None: the name of the class.
-        is_inception: Whether a score may be called by the metric's name alone.
-        resized_for_score: Whether its published Inception scores are of images resized before.
+        name: Name in files of statistics; defaults to that of the class.
+        suffix: What it adds to metrics' names, such as ``FID``; defaults to the name of the class.
+        is_inception: Whether scores may carry the metric's name alone.
+        resized_for_score: Whether its published Inception scores are of images that were resized before.
     """
 
     name = ''
@@ -109,22 +64,120 @@ class FeatureExtractor(nn.Module):
         return cls.name or cls.__name__, f'-{cls.__name__}' if cls.suffix is None else cls.suffix
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        """Computes the outputs asked for."""
+        """Computes at least the ``outputs``, ``'features'`` (N, D) or ``'probabilities'`` (N, K), of images (N, 3, H, W)."""
         raise TypeError(f'{type(self).__name__} has to define forward')
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8.
+
+    Args:
+        size: Size in pixels.
+        method: 'bicubic', 'bilinear' or 'nearest'; with Pillow also 'lanczos' and 'box'.
+        backend: 'pillow', which antialiases when it shrinks images, or 'torch', which interpolates.
+
+    Raises:
+        ConfigError: There is no such method, or the size is not positive.
+    """
+
+    size: int = 299
+    method: str = 'bicubic'
+    backend: str = 'pillow'
+
+    def __post_init__(self) -> None:
+        torch_methods = ('bicubic', 'bilinear', 'nearest')
+        methods = dict(torch=torch_methods, pillow=(*torch_methods, 'lanczos', 'box')).get(self.backend, ())
+        if self.method not in methods or not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(
+                f'images cannot be resized to size={self.size!r} by method={self.method!r} of {self.backend!r}; there are '
+                f'bicubic, bilinear and nearest, with Pillow also lanczos and box'
+            )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.backend == 'torch':
+            align = None if self.method == 'nearest' else False
+            resized = F.interpolate(images.float(), size=(self.size, self.size), mode=self.method, align_corners=align)
+            return resized.round().clamp(0, 255).to(torch.uint8)
+        arrays = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        results = np.empty((len(arrays), self.size, self.size, 3), np.uint8)
+
+        def resize_one(index: int) -> None:
+            image = Image.fromarray(arrays[index])
+            results[index] = np.asarray(image.resize((self.size, self.size), Image.Resampling[self.method.upper()]))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
+            list(pool.map(resize_one, range(len(arrays))))
+        return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+    def __str__(self) -> str:
+        return f'{self.method} to {self.size} by {self.backend}'
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """An extractor, given by its class and its config as JSON, and how images are resized for it. Equal ones run once."""
+
+    kind: type[FeatureExtractor]
+    config: str
+    name: str
+    suffix: str
+    resize: Resize | None = None
+
+    @classmethod
+    def from_config(cls, config: dict) -> 'FeatureSource':
+        """Raises a ConfigError if no extractor of the config's type is registered."""
+        kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
+        if kind is None:
+            known = ', '.join(EXTRACTORS.module_dict)
+            raise ConfigError(f'extractor={config!r}: expected dict(type=...) with a registered type, which are {known}')
+        name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
+        return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
+
+    def build(self) -> FeatureExtractor:
+        """Builds the extractor in evaluation mode, and leaves torch's random state as it is."""
+        with torch.random.fork_rng(devices=[]):
+            return EXTRACTORS.build(json.loads(self.config)).eval().requires_grad_(False)
+
+    def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
+        """Computes an extractor's outputs for images (N, 3, H, W) uint8.
+
+        Raises:
+            ConfigError: The extractor has no such output.
+            DataError: An output contains NaN or Inf.
+        """
+        values = extractor(images if self.resize is None else self.resize(images), outputs)
+        for output in outputs:
+            if output not in values or values[output].shape[:1] != images.shape[:1] or values[output].ndim != 2:
+                raise ConfigError(f'the extractor {self.name!r} gives no {output} (N, D)')
+            if not values[output].isfinite().all():
+                raise DataError(f'the {output} of {self.name!r} contain NaN or Inf')
+        return values
+
+
+def extractor_config(style: str, path: str | None = None) -> dict:
+    """Config of the extractor that MMagic's ``inception_style`` and ``inception_path`` name.
+
+    Raises:
+        ConfigError: There is no such style.
+    """
+    if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
+        raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
+    return dict(INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
 
 
 @EXTRACTORS.register_module()
 class StyleGANInception(FeatureExtractor):
     """Tero Karras' TorchScript of the original Inception (2015), which resizes inside. 2 048 features, 1 008 classes.
 
-    TorchScript is a program: what is fetched must have the sum of the published file, and a file given by its path is run.
+    Loading TorchScript runs it: a downloaded file must have the sha256 of the published one; a local file is trusted.
 
     Args:
-        path: The file, or another URL of the published one; None fetches that into the cache.
+        path: Path of the file, or another URL of the published one. Defaults to the published URL.
 
     Raises:
-        DataError: The file is no TorchScript, or does not have this interface.
-        DownloadError: It cannot be fetched.
+        DataError: The file is not TorchScript, or does not have this interface.
+        DownloadError: The download fails.
     """
 
     name = 'inception-2015-12-05 (StyleGAN)'
@@ -136,21 +189,17 @@ class StyleGANInception(FeatureExtractor):
 
     def __init__(self, path: str | None = None):
         super().__init__()
-        # TorchScript is a program, and loading runs it: either this one, wherever it is fetched from, or the user's own file.
-        is_fetched = path is None or path.startswith(URLS)
-        file = cached_file(path or self.url, self.sha256) if is_fetched else _given_file(path)
+        file = _local_file(path or self.url, self.sha256)
         try:
             self.network = torch.jit.load(str(file), map_location='cpu').eval()
-        except (RuntimeError, ValueError) as error:
-            raise DataError(f'{file}: not a whole TorchScript file ({str(error).splitlines()[0][:200]})') from error
-        try:
             self._shares_layers = self._can_share_layers()
-        except (RuntimeError, TypeError) as error:
-            raise DataError(f"{file}: not Tero Karras' Inception ({str(error).splitlines()[0][:200]})") from error
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f"{file}: not the TorchScript file of Tero Karras' Inception ({reason})") from error
 
     @torch.no_grad()
     def _can_share_layers(self) -> bool:
-        """Whether the probabilities are softmax(output.weight @ features), so that one run gives both."""
+        """Whether probabilities are softmax(output.weight @ features), so that one run gives both."""
         probe = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         features = self.network(probe, return_features=True)
         probabilities = self.network(probe, no_output_bias=True)
@@ -175,12 +224,12 @@ class PyTorchFIDInception(FeatureExtractor):
     """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes.
 
     Args:
-        path: File of the weights; None fetches it into the cache.
-        resize: 'pytorch-fid' as that project and StudioGAN resize to 299 pixels, or 'tensorflow' as the original network did.
+        path: Path or URL of the weights. Defaults to the published URL.
+        resize: 'pytorch-fid' to resize to 299 pixels as that project and StudioGAN do, 'tensorflow' as the original network.
 
     Raises:
-        CheckpointError: The file does not hold these weights.
-        DownloadError: It cannot be fetched.
+        CheckpointError: The file does not contain these weights.
+        DownloadError: The download fails.
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
@@ -202,26 +251,26 @@ class PyTorchFIDInception(FeatureExtractor):
             raise ConfigError(f'PyTorchFIDInception: resize must be one of {", ".join(methods)}, got {resize!r}')
         self.resize = methods[resize]
         self.network = InceptionV3()
-        _load_weights(self.network, _given_file(path) or cached_file(self.url, self.sha256))
+        _load_weights(self.network, _local_file(path) if path else _local_file(self.url, self.sha256))
         fold_batch_norms(self.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
         resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)
-        # TensorFlow's graph scaled to [-1, 0.992], pytorch-fid scales to [-1, 1].
+        # TensorFlow's graph scales to [-1, 0.992], pytorch-fid to [-1, 1].
         scaled = (resized - 128) / 128 if self.resize is resize_tensorflow else resized / 127.5 - 1
         features, logits = self.network(scaled)
         return dict(features=features, probabilities=logits.softmax(1))
 
 
 class SmallClassifier(FeatureExtractor):
-    """A small classifier of grey images at 32x32 pixels. 64 features, 10 classes.
+    """Classifier of 32x32 grey images, to which other images are converted. 64 features, 10 classes.
 
-    Its weights are part of this package; ``tools/misc/train_small_extractor.py`` makes them. Its scores compare generators of
-    the images that it was trained on, and have nothing to do with Inception's.
+    ``tools/misc/train_small_extractor.py`` trains it. Its scores compare generators of such images, and cannot be compared
+    with Inception's.
 
     Args:
-        path: File of the weights; None takes those of the package.
-        trained: Whether to load them; otherwise they are random.
+        path: Path or URL of the weights. Defaults to the file in this package.
+        trained: Whether to load weights; otherwise they are random.
     """
 
     weights: Path
@@ -239,7 +288,7 @@ class SmallClassifier(FeatureExtractor):
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 64), nn.LeakyReLU(0.2))
         self.head = nn.Linear(64, 10)
         if trained:
-            _load_weights(self, _given_file(path) or self.weights)
+            _load_weights(self, _local_file(path or str(self.weights)))
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
         grey = images.float().mean(1, keepdim=True) / 127.5 - 1
@@ -256,7 +305,7 @@ class SmallClassifier(FeatureExtractor):
 
 @EXTRACTORS.register_module()
 class DigitsExtractor(SmallClassifier):
-    """Classifies digits: trained on 4 000 of the embedded MNIST digits, it recognizes 98.8 % of the other 1 000."""
+    """Classifier of digits: trained on 4 000 of the embedded MNIST digits; 98.8 % of the other 1 000 are right."""
 
     name = 'digits'
     suffix = '-digits'
@@ -265,18 +314,17 @@ class DigitsExtractor(SmallClassifier):
 
 @EXTRACTORS.register_module()
 class FashionExtractor(SmallClassifier):
-    """Classifies clothes: trained on Fashion-MNIST's 60 000 training images, it recognizes 92.5 % of the 10 000 others."""
+    """Classifier of clothes: trained on Fashion-MNIST's 60 000 training images; 92.5 % of the 10 000 test images are right."""
 
     name = 'fashion'
     suffix = '-fashion'
     weights = Path(__file__).parent / 'weights' / 'fashion.pth'
 
 
-def _given_file(path: str | None) -> Path | None:
-    if path is None:
-        return None
+def _local_file(path: str, sha256: str | None = None) -> Path:
+    """The local path of an extractor's file; one on the web is downloaded and checked."""
     if path.startswith(URLS):
-        return cached_file(path)
+        return cached_file(path, sha256)
     if not Path(path).expanduser().is_file():
         raise DataError(f'the extractor file {path} does not exist')
     return Path(path).expanduser()

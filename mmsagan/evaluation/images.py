@@ -1,25 +1,31 @@
-"""Where evaluated images come from: a generator, a data set, or a folder. All number their images the same on any machine."""
+"""Where evaluated images come from: a generator, a data set or a folder. Image ``i`` is the same on any number of processes."""
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, Resize
 from mmengine.dist import get_dist_info
+from mmengine.model import revert_sync_batchnorm
+from numpy.random import MT19937, RandomState, SeedSequence
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.decoding import IMAGE_SUFFIXES, size_of
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.sampling import SampleInputs
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
+
+# Samples whose noise and labels share a random state: a state for each sample would take longer to make than its numbers.
+_BLOCK_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -31,43 +37,104 @@ class ImageBatch:
     label: Tensor
 
 
-class ImageSource(Protocol):
-    """Numbered images, which the processes share out among themselves."""
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-
-    def __len__(self) -> int:
-        """Number of images there are."""
-
-    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
-        """This process's batches of the images 0 to ``num_images - 1``."""
+def local_batches(num_images: int, batch_size: int) -> list[range]:
+    """This process's batches as ranges of image numbers: every ``world_size``-th batch. Each image is in exactly one."""
+    rank, world_size = get_dist_info()
+    starts = range(rank * batch_size, num_images, world_size * batch_size)
+    return [range(start, min(start + batch_size, num_images)) for start in starts]
 
 
-def my_ranges(num_images: int, batch_size: int) -> list[range]:
-    """This process's batches, as ranges of image numbers: every ``world size``-th one. Together they hold each number once."""
-    return [range(start, min(start + batch_size, num_images)) for start in _my_starts(num_images, batch_size)]
+class SampleInputs:
+    """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone.
+
+    They do not depend on batch size, number of processes, device or library versions: the stream of numpy's ``RandomState``
+    is frozen.
+
+    Args:
+        noise_size: Length of a noise vector.
+        num_classes: Number of classes, from which labels are drawn uniformly; 0 for no labels.
+        seed: Seed, or several numbers that make it up.
+    """
+
+    def __init__(self, noise_size: int, num_classes: int = 0, seed: int | tuple[int, ...] = 0):
+        self.noise_size = noise_size
+        self.num_classes = num_classes
+        self.seed = seed if isinstance(seed, tuple) else (seed,)
+
+    def draw(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Noise and labels of the samples ``start`` to ``stop - 1``, as below; None in place of labels without classes."""
+        return self.noise(start, stop), self.labels(start, stop) if self.num_classes else None
+
+    def noise(self, start: int, stop: int) -> Tensor:
+        """Standard normal noise (stop - start, noise_size), float32."""
+        return self._draw(start, stop, 0, lambda state: state.standard_normal((_BLOCK_SIZE, self.noise_size))).float()
+
+    def labels(self, start: int, stop: int) -> Tensor:
+        """Labels (stop - start,), int64."""
+        return self._draw(start, stop, 1, lambda state: state.randint(self.num_classes, size=_BLOCK_SIZE)).long()
+
+    def _draw(self, start: int, stop: int, stream: int, draw_block: Callable[[RandomState], np.ndarray]) -> Tensor:
+        first = start // _BLOCK_SIZE
+        blocks = [
+            torch.from_numpy(draw_block(RandomState(MT19937(SeedSequence((*self.seed, stream, block))))))
+            for block in range(first, max(-(-stop // _BLOCK_SIZE), first + 1))
+        ]
+        return torch.cat(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE]
 
 
-def num_batches(num_images: int, batch_size: int) -> int:
-    """Number of this process's batches."""
-    return len(_my_starts(num_images, batch_size))
+@contextmanager
+def deterministic_float32() -> Iterator[None]:
+    """Context in which GPUs compute in full float32, by algorithms that do not depend on the batch size.
+
+    TF32 and algorithms that cuDNN chooses by trial would change rounded pixels, and with them the scores, from one batch size
+    to another.
+    """
+    matmul = torch.backends.cuda.matmul
+    allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = allowed
 
 
-def _my_starts(num_images: int, batch_size: int) -> range:
-    rank, world = get_dist_info()
-    return range(rank * batch_size, num_images, world * batch_size)
+@torch.no_grad()
+def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
+    """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
+
+    Training's running statistics lag behind the weights, and an averaged generator has none of its own. Every process
+    computes all batches, so the result does not depend on the number of processes.
+
+    Args:
+        generator: The generator, which is changed.
+        inputs: Noise and labels, other ones than those of the evaluated samples.
+        steps: Number of batches.
+        batch_size: Samples per batch.
+
+    Returns:
+        The generator, in evaluation mode.
+    """
+    generator = revert_sync_batchnorm(generator).eval()
+    for module in generator.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None  # the plain mean over all batches
+            module.train()
+    device = next(generator.parameters()).device
+    for step in range(steps):
+        noise, label = inputs.draw(step * batch_size, (step + 1) * batch_size)
+        generator(noise.to(device), label=None if label is None else label.to(device))
+    return generator.eval()
 
 
 class GeneratedImages:
     """A generator's samples; sample ``i`` depends on ``i`` and the seed alone.
 
     Args:
-        generator: Called as ``generator(noise, label=label)``, in evaluation mode; gives float images in [-1, 1].
-        inputs: Noise and label of every sample.
-        num_images: How many samples there are.
-        name: For messages.
+        generator: Generator in evaluation mode, called as ``generator(noise, label=label)``; returns images in [-1, 1].
+        inputs: Noise and labels of the samples.
+        num_images: Number of samples.
+        name: Name for messages.
     """
 
     def __init__(self, generator: nn.Module, inputs: SampleInputs, num_images: int, name: str = 'samples'):
@@ -81,29 +148,29 @@ class GeneratedImages:
 
     @torch.no_grad()
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
-        for numbers in my_ranges(num_images, batch_size):
+        for numbers in local_batches(num_images, batch_size):
             noise, label = self.inputs.draw(numbers.start, numbers.stop)
             images = self.generator(noise.to(device), label=None if label is None else label.to(device))
             if not images.isfinite().all():
-                raise DataError(f'the {self.name} hold NaN or Inf: the generator has diverged')
+                raise DataError(f'the {self.name} contain NaN or Inf: the generator has diverged')
             if label is None:
                 label = torch.zeros(len(noise), dtype=torch.long)
             yield ImageBatch(to_uint8(images), torch.arange(numbers.start, numbers.stop), label)
 
 
 class RealImages:
-    """A data set's images in a random order of their own, so that the first N are a random choice.
+    """The images of a data set in a random order, so that the first N are a random choice.
 
-    The data set is built when its images are first asked for: statistics from a file make it unnecessary.
+    The data set is built on first use; with statistics from a file it is not needed.
 
     Args:
-        dataset: A data set or its config. Gives dicts of ``inputs`` (3, H, W) uint8 and ``labels``, images of the same size.
-        num_workers: Processes that load images.
-        seed: Of the order; None keeps the data set's.
+        dataset: A data set of dicts with ``inputs`` (3, H, W) uint8 and ``labels``, or its config. All images have one size.
+        num_workers: Number of processes that load images.
+        seed: Seed of the order; None keeps that of the data set.
 
     Attributes:
-        content: The data set's config as text, without its place on this machine; it tells statistics of other images apart.
-            Empty if it is not known: a data set without a config, or a packed one that is not here.
+        content: The data set's config as text, without ``data_root``. It tells whether statistics are of other images. Empty if
+            it is unknown: for a data set without a config, or a packed one that is missing.
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
@@ -118,20 +185,20 @@ class RealImages:
     def dataset(self) -> Dataset:
         """The data set."""
         dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
-        # In statistics an unreadable image must not be replaced by another one.
+        # Statistics must not contain another image in place of an unreadable one.
         if hasattr(dataset, 'max_unreadable_share'):
             dataset.max_unreadable_share = 0
         return dataset
 
     @functools.cached_property
     def order(self) -> np.ndarray:
-        """Index of every image in the data set."""
-        size = len(self.dataset)  # type: ignore[arg-type]  # which a map-style data set has
+        """Index of each image in the data set."""
+        size = len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length
         return np.arange(size) if self.seed is None else np.random.RandomState(self.seed).permutation(size)
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return getattr(self.dataset, 'name', type(self.dataset).__name__)
 
     @property
@@ -144,17 +211,17 @@ class RealImages:
 
     @property
     def image_size(self) -> int:
-        """Of the first image, in pixels."""
+        """Width of the first image, in pixels."""
         return self.dataset[0]['inputs'].shape[-1]
 
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
-        ranges = my_ranges(num_images, batch_size)
+        ranges = local_batches(num_images, batch_size)
         loader = DataLoader(
             self.dataset,
             batch_sampler=[self.order[numbers.start : numbers.stop].tolist() for numbers in ranges],
             num_workers=self.num_workers,
-            collate_fn=_stack,
-            # A generator of its own: starting the workers must not draw from the training's random numbers.
+            collate_fn=_collate,
+            # Its own generator: starting the workers must not draw from the training's random numbers.
             generator=torch.Generator().manual_seed(0),
         )
         for numbers, (images, label) in zip(ranges, loader):
@@ -173,7 +240,7 @@ def _content_of(config: dict) -> str:
     return json.dumps(content, sort_keys=True, default=str)
 
 
-def _stack(samples: list[dict]) -> tuple[Tensor, Tensor]:
+def _collate(samples: list[dict]) -> tuple[Tensor, Tensor]:
     sizes = {tuple(sample['inputs'].shape) for sample in samples}
     if len(sizes) > 1:
         raise DataError(f'images of mixed sizes: {" and ".join(map(str, sorted(sizes)[:2]))}; resize them in the pipeline')
@@ -184,41 +251,35 @@ class FlatImageFolder(Dataset):
     """All images below a folder, without classes.
 
     Args:
-        folder: The folder; its own folders are searched, too.
-        size: The centre square of every image is resized to this many pixels (bicubic); None takes images as they are.
+        folder: The folder; its subfolders are searched, too.
+        size: Size in pixels to which the centre square of each image is resized (bicubic); None keeps the images' size.
 
     Raises:
-        DataError: There are no images, some cannot be read, or they are of mixed sizes.
+        DataError: There are no images, an image cannot be read, or sizes are mixed.
     """
 
     def __init__(self, folder: str | Path, size: int | None = None):
         self.name = str(folder)
         if not Path(folder).is_dir():
-            raise DataError(f'{folder} is no folder of images')
+            raise DataError(f'{folder} is not a folder of images')
         self.paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
         if not self.paths:
             raise DataError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
-        self.pipeline: list[BaseTransform] = [LoadImageFromFile()]
-        if size is None:
-            self._check_sizes()
-        else:
-            self.pipeline += [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')]
-        self.pipeline.append(PackInputs())
-
-    def _check_sizes(self) -> None:
-        """Reads the files' headers: an odd one out is found at once, not after an hour."""
-        first = None
+        self.pipeline: list[BaseTransform] = [LoadImageFromFile(), PackInputs()]
+        if size is not None:
+            resize = Resize((size, size), interpolation='bicubic', backend='pillow')
+            self.pipeline[1:1] = [CenterCropLongEdge(), resize]
+            return
+        # Reads only the headers, so that mixed sizes are found at once and not after an hour.
+        sizes: dict[tuple[int, int], Path] = {}
         for path in self.paths:
             try:
-                size = size_of(path)
+                sizes.setdefault(size_of(path), path)
             except UnreadableImageError as error:
                 raise DataError(f'{path}: not an image ({error.reason})') from error
-            first = first or (path, size)
-            if size != first[1]:
-                raise DataError(
-                    f'images of mixed sizes: {first[0]} has {first[1][0]}x{first[1][1]} pixels, {path} has '
-                    f'{size[0]}x{size[1]}; resize all of them with --size'
-                )
+            if len(sizes) > 1:
+                found = ', '.join(f'{path} has {width}x{height} pixels' for (width, height), path in sizes.items())
+                raise DataError(f'images of mixed sizes: {found}; resize all of them with --size')
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -162,15 +162,12 @@ def test_the_model_and_the_random_numbers_stay_as_they_are(gan, real):
     assert gan.generator.training and not gan.generator_ema.training
 
 
-def test_standing_statistics_change_the_samples_and_are_repeatable(gan, real):
-    metrics = all_metrics()[:2]
-    plain, standing, again = (Evaluator(metrics, standing_steps=steps).evaluate_model(gan, real, 32) for steps in (0, 4, 4))
-    assert plain['FID-counting/fid'] != standing['FID-counting/fid'] == again['FID-counting/fid']
-
-
-def test_seeds(gan, real):
-    first, second = (Evaluator(all_metrics()[:1], seed=seed).evaluate_model(gan, real, 32) for seed in (0, 1))
-    assert first['IS-counting/is'] != second['IS-counting/is']
+def test_standing_statistics_and_the_seed_change_the_samples_and_are_repeatable(gan, real):
+    options = dict(), dict(standing_steps=4), dict(standing_steps=4), dict(seed=1)
+    plain, standing, again, seeded = (
+        Evaluator(all_metrics()[1:2], **each).evaluate_model(gan, real, 32)['FID-counting/fid'] for each in options
+    )
+    assert plain != standing == again != seeded != plain
 
 
 def test_statistics_are_written_once_and_then_used(gan, real, tmp_path, counts):
@@ -194,18 +191,15 @@ def test_held_out_images(gan, real, cifar_root):
     images = next(RealImages(CIFAR10(data_root=str(cifar_root), pipeline=held_out['pipeline'])).batches(60, 60, CPU)).images
     score = inception_score(CountingExtractor()(images)['probabilities'], 4)[0]
     assert results['held_out/IS-counting/is'] == pytest.approx(score, rel=1e-5)
-
-
-def test_held_out_images_without_a_metric_that_scores_them(gan, real, cifar_root):
-    evaluator = Evaluator(all_metrics()[-1:], held_out=dict(type='CIFAR10', data_root=str(cifar_root)))
-    assert list(evaluator.evaluate_model(gan, real, 32)) == evaluator.result_names
+    alone = Evaluator(all_metrics()[-1:], held_out=held_out)  # which scores no held-out images
+    assert list(alone.evaluate_model(gan, real, 32)) == alone.result_names
 
 
 def test_an_unconditional_gan(gan_config, real):
     gan = MODELS.build(gan_config(num_classes=0))
     results = Evaluator(all_metrics()[:4]).evaluate_model(gan, real, 32)
     assert len(results) == 9
-    with pytest.raises(ConfigError, match='needs a model with classes'):
+    with pytest.raises(ConfigError, match='IntraFID'):
         Evaluator(all_metrics()).evaluate_model(gan, real, 32)
 
 
@@ -225,29 +219,30 @@ def no_sampling(gan):
 @pytest.mark.parametrize(
     'metric, message',
     [
-        (dict(type='FrechetInceptionDistance', fake_nums=12), 'fake_nums=12 is too few for the covariance of 12 features'),
-        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=5), 'real_nums=5 is too few'),
-        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=500), 'real_nums=500, but CIFAR10 .* has 100 images'),
-        (dict(type='IntraFID', fake_nums=30), 'class . gets .*, too few for the covariance of 12 features; take about'),
-        (dict(type='PrecisionRecall', fake_nums=50), 'real_nums=50000, but'),
+        (dict(type='FrechetInceptionDistance', fake_nums=12), 'fake_nums=12 '),
+        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=500), 'real_nums=500, .* 100 '),
+        (dict(type='IntraFID', fake_nums=30), 'fake_nums=30 .*class '),
+        (dict(type='PrecisionRecall', fake_nums=50), 'real_nums=50000'),
         (
             dict(type='FrechetInceptionDistance', fake_nums=50, extractor=dict(type='CountingExtractor', scale=np.inf)),
-            'NaN or Inf',
+            'counting',
         ),
     ],
 )
 def test_mistakes_are_found_before_sampling(no_sampling, real, metric, message):
-    with pytest.raises((ConfigError, DataError), match=message):
-        Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, real, 32)
+    evaluator = Evaluator([dict(COUNTING, **metric)])
+    for _ in range(2):
+        with pytest.raises((ConfigError, DataError), match=message):
+            evaluator.evaluate_model(no_sampling, real, 32)
 
 
 @pytest.mark.parametrize(
     'metric, message',
     [
-        (dict(type='FrechetInceptionDistance', fake_nums=50), 'the number of images=10 is too few'),
-        (dict(type='KernelInceptionDistance', fake_nums=50, real_nums=1), 'needs at least 2'),
-        (dict(type='PrecisionRecall', fake_nums=50, real_nums=4, k=4), '4 real images have no neighbours k=4'),
-        (dict(type='IntraFID', fake_nums=90), "class 'c' has 0 real images"),
+        (dict(type='FrechetInceptionDistance', fake_nums=50), 'FID-counting.*10 '),
+        (dict(type='KernelInceptionDistance', fake_nums=50, real_nums=1), 'KID-counting.*1'),
+        (dict(type='PrecisionRecall', fake_nums=50, real_nums=4, k=4), 'PR-counting.*4'),
+        (dict(type='IntraFID', fake_nums=90), "IntraFID-counting.*'c'"),
     ],
 )
 def test_too_few_real_images(no_sampling, cifar_root, metric, message):
@@ -258,23 +253,12 @@ def test_too_few_real_images(no_sampling, cifar_root, metric, message):
         Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, RealImages(dataset), 32)
 
 
-def test_classes_of_model_and_data(no_sampling, cifar_root):
-    real = RealImages(CIFAR10(data_root=str(cifar_root), pipeline=[dict(type='PackInputs')]))
-    with pytest.raises(DataError, match='the model has 3 classes, the real images of CIFAR10 .* have 10'):
-        Evaluator([dict(COUNTING, type='IntraFID', fake_nums=90)]).evaluate_model(no_sampling, real, 32)
-
-
-def test_too_few_held_out_images(no_sampling, real, cifar_root):
-    held_out = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')], indices=10)
-    with pytest.raises(ConfigError, match='the number of images=10 is too few'):
-        Evaluator(all_metrics()[:2], held_out=held_out).evaluate_model(no_sampling, real, 32)
-
-
-def test_a_mistake_stays_one(no_sampling, real):
-    evaluator = Evaluator([dict(COUNTING, type='FrechetInceptionDistance', fake_nums=12)])
-    for _ in range(2):
-        with pytest.raises(ConfigError, match='too few'):
-            evaluator.evaluate_model(no_sampling, real, 32)
+def test_data_sets_that_do_not_fit(no_sampling, real, cifar_root):
+    config = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
+    with pytest.raises(DataError, match='3 classes.* 10'):
+        Evaluator([dict(COUNTING, type='IntraFID', fake_nums=90)]).evaluate_model(no_sampling, RealImages(config), 32)
+    with pytest.raises(ConfigError, match='FID-counting.*10 '):
+        Evaluator(all_metrics()[:2], held_out=dict(config, indices=10)).evaluate_model(no_sampling, real, 32)
 
 
 def test_statistics_that_cannot_be_written_are_found_before_sampling(no_sampling, real, tmp_path):
@@ -284,12 +268,9 @@ def test_statistics_that_cannot_be_written_are_found_before_sampling(no_sampling
             Evaluator(all_metrics()[1:2], inception_pkl=str(tmp_path / path)).evaluate_model(no_sampling, real, 32)
 
 
-def test_two_kinds_of_real_statistics_in_one_file():
-    metrics = [dict(COUNTING, type='FID', fake_nums=50, real_nums=nums, prefix=f'FID{nums}') for nums in (-1, 90)]
-    with pytest.raises(
-        ConfigError, match='FID-1-counting and FID90-counting ask for different real statistics in the same file'
-    ):
-        Evaluator(metrics, inception_pkl='real.pkl')
+def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
+    with pytest.raises(ConfigError, match='moving average'):
+        Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)
 
 
 def test_arguments_of_mmagic(gan, real):
@@ -327,25 +308,20 @@ def test_an_extractor_is_built_once(gan, real, monkeypatch):
     assert built == [1]
 
 
-def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
-    with pytest.raises(ConfigError, match='the model keeps no moving average'):
-        Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)
-
-
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(metrics=[]), 'no metrics'),
-        (dict(metrics=all_metrics() + all_metrics()[:1]), "two metrics are named 'IS-counting'"),
-        (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps must be a whole number of at least 0, got -1'),
-        (dict(metrics=[dict(all_metrics()[0], fake_nums=0)]), 'fake_nums must be a positive number, got 0'),
-        (dict(metrics=[dict(all_metrics()[1], real_nums=0)]), 'real_nums must be a positive number or -1, got 0'),
-        (dict(metrics=[dict(all_metrics()[1], sample_model='both')]), "sample_model must be 'orig' or 'ema'"),
+        (dict(metrics=[]), 'metrics'),
+        (dict(metrics=all_metrics() + all_metrics()[:1]), "'IS-counting'"),
+        (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps'),
+        (dict(metrics=[dict(all_metrics()[0], fake_nums=0)]), 'fake_nums'),
+        (dict(metrics=[dict(all_metrics()[1], real_nums=0)]), 'real_nums'),
+        (dict(metrics=[dict(all_metrics()[1], sample_model='both')]), 'sample_model'),
         (dict(metrics=[dict(all_metrics()[3], k=0)]), 'k=0'),
         (dict(metrics=[dict(all_metrics()[0], splits=2.5)]), 'splits=2.5'),
-        (dict(metrics=[dict(all_metrics()[0], resize=True, resize_size=0)]), 'resized to 0 pixels'),
-        (dict(metrics=all_metrics(), seed=-1), 'seed must be a whole number of at least 0, got -1'),
-        (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size must be at least 2'),
+        (dict(metrics=[dict(all_metrics()[0], resize=True, resize_size=0)]), 'size=0'),
+        (dict(metrics=all_metrics(), seed=-1), 'seed'),
+        (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size'),
     ],
 )
 def test_wrong_arguments(options, message):
@@ -361,7 +337,7 @@ def test_an_extractor_without_the_wanted_output(gan, real):
         def forward(self, images, outputs=('features',)):
             return dict(features=images.float().mean((2, 3)))
 
-    with pytest.raises(ConfigError, match="the extractor 'features only' gives no probabilities"):
+    with pytest.raises(ConfigError, match="'features only' .*probabilities"):
         Evaluator([dict(all_metrics()[0], extractor=dict(type='FeaturesOnly'))]).evaluate_model(gan, real, 32)
 
 
@@ -381,8 +357,8 @@ def test_a_perfect_generator_and_a_useless_one():
     metrics = [
         dict(type=name, fake_nums=1000, inception_style='digits', **options)
         for name, options in (
-            ('FrechetInceptionDistance', {}),
-            ('KernelInceptionDistance', {}),
+            ('FrechetInceptionDistance', dict(real_nums=1000)),
+            ('KernelInceptionDistance', dict(real_nums=1000, num_subsets=5)),
             ('PrecisionRecall', dict(real_nums=1000)),
             ('InceptionScore', dict(resize=False)),
         )

@@ -90,7 +90,7 @@ def test_evaluate_images(tmp_path, folders):
     [
         ('evaluate_images', ['{fake}'], 'Give --real'),
         ('evaluate_images', ['{fake}', '--real', '{mixed}', *DIGITS], 'mixed sizes'),
-        ('evaluate_images', ['{gone}', '--real', '{real}'], 'is no folder'),
+        ('evaluate_images', ['{gone}', '--real', '{real}'], 'not a folder'),
         ('evaluate_images', ['{fake}', '--real', '{gone}.npz'], 'does not exist'),
         ('evaluate_images', ['{fake}', '--real', '{gone}.npz', '--metrics', 'kid'], 'needs the real images themselves'),
         ('evaluate_images', ['{fake}', '--real', '{real}', '--num-samples', '64', *DIGITS], 'take at least 65'),

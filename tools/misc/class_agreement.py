@@ -14,7 +14,6 @@ from mmsagan.apis import init_model
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs
-from mmsagan.evaluation.images import ImageSource
 
 
 def load_real(split: str) -> RealImages:
@@ -22,7 +21,7 @@ def load_real(split: str) -> RealImages:
 
 
 @torch.no_grad()
-def classify(images: ImageSource) -> tuple[Tensor, Tensor, Tensor]:
+def classify(images: GeneratedImages | RealImages) -> tuple[Tensor, Tensor, Tensor]:
     """Images (N, 3, 32, 32), the digits that they should be, and those that the classifier sees."""
     extractor = DigitsExtractor().eval()
     batches = list(images.batches(len(images), 250, torch.device('cpu')))

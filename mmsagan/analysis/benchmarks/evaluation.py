@@ -122,7 +122,7 @@ def _passes(groups: Sequence[Sequence[FeatureMetric]], gan: ConditionalGAN, batc
     """The action of one pass over samples for each group of metrics; gives the results by name."""
     evaluators = [Evaluator(list(metrics)) for metrics in groups]
     for evaluator in evaluators:
-        evaluator.prepare_for_model(gan, batch_size, None)
+        evaluator.prepare(gan.device, batch_size, model=gan)
 
     def evaluate() -> dict:
         results = {}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
-from mmsagan.evaluation.plan import exact_arithmetic
+from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.attention_maps import attention_layers, sample_attention
 from mmsagan.registry import HOOKS, VISUALIZERS
@@ -247,7 +247,7 @@ class AttentionVisualizationHook(PictureHook):
         noise = SampleInputs(model.noise_size, seed=(0, 0)).noise(0, len(classes) or 4)
         label = torch.tensor(classes) if classes else None
         try:
-            with exact_arithmetic():
+            with deterministic_float32():
                 attention = sample_attention(model, noise, label, partial(salient_queries, count=4))
         except DataError as error:
             runner.logger.warning(f'no attention figure: {error}')

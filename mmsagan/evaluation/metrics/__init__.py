@@ -1,9 +1,8 @@
-"""The metrics, each a registered component around a pure function."""
+"""The metrics: pure functions, and a registered component around each."""
 
 from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, frechet_distance
+from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, frechet_distance
 from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
-from mmsagan.evaluation.metrics.intra_fid import IntraFID
 from mmsagan.evaluation.metrics.kid import KernelInceptionDistance, kernel_distance
 from mmsagan.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
 

@@ -1,53 +1,57 @@
-"""What the metrics share: arguments, names, and their place in the evaluator's plan."""
+"""What the metrics share: a metric turns features into statistics (its accumulator), and statistics into numbers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from mmsagan.errors import ConfigError
-from mmsagan.evaluation.accumulators import Accumulator
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.extractors import FeatureSource, extractor_config
-from mmsagan.evaluation.images import RealImages
-
-Collected = TypeVar('Collected', bound=Accumulator)
+from mmsagan.evaluation.images import RealImages, SampleInputs
 
 
-class FeatureMetric(ABC, Generic[Collected]):
-    """A number from the features, or class probabilities, of generated and perhaps real images.
+class FeatureMetric(ABC):
+    """A metric of generated, and usually real, images by their features or class probabilities.
 
-    The evaluator asks for an accumulator, feeds it, and hands it to :meth:`compute`. It makes the images once for all metrics
-    of a ``sample_model``, and runs an extractor once for all metrics with the same resize.
+    The evaluator asks for accumulators, see :mod:`mmsagan.evaluation.moments`, and feeds them: that of the real images is
+    kept as ``real``, that of the samples goes to :meth:`compute`.
 
     Args:
         fake_nums: Number of samples.
         real_nums: Number of real images, drawn at random; -1 for all.
-        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), 'digits'
-            or 'fashion'.
-        inception_path: The extractor's file; None fetches it into the cache.
-        extractor: Config of an extractor, in place of the two above.
-        sample_model: 'orig' or 'ema'; None takes the moving average if there is one.
-        prefix: What the results' names start with; None: the metric's short name and the extractor, such as ``FID-digits``.
-        need_cond_input: MMagic's; without effect, as are the three below: conditional models always get labels.
-        fake_key: MMagic's.
-        real_key: MMagic's.
-        collect_device: MMagic's.
+        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), 'digits' or 'fashion'.
+        inception_path: Path of the extractor's file. Defaults to a cached download.
+        extractor: Config of an extractor; replaces the two above.
+        sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
+        prefix: Prefix of the results' names. Defaults to the metric's short name and the extractor, such as ``FID-digits``.
+        need_cond_input: Ignored, as are the arguments below; they are MMagic's.
+        fake_key: Ignored.
+        real_key: Ignored.
+        collect_device: Ignored.
+
+    Attributes:
+        short_name: Name of the metric.
+        results: Names of its results.
+        output: 'features' or 'probabilities'.
+        accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
+        needs_real: Whether it compares with real images.
+        best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
+        collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
 
     Raises:
         ConfigError: An argument is out of range, or there is no such extractor.
     """
 
     short_name: str
-    output = 'features'
     results: Sequence[str]
-    needs_real = True
-    # Results by which a best checkpoint is worth keeping, and whether 'greater' or 'less' is better.
-    best: Mapping[str, str] = {}
-    # Whether compute() must run on all processes, rather than on the first one alone.
-    collective = False
-    # What sets the metric's accumulator apart; metrics with equal keys share one.
+    output = 'features'
     accumulator_key: tuple
+    needs_real = True
+    best: Mapping[str, str] = {}
+    collective = False
 
     def __init__(
         self,
@@ -63,68 +67,76 @@ class FeatureMetric(ABC, Generic[Collected]):
         real_key: str | None = None,
         collect_device: str = 'cpu',
     ):
-        config = extractor if extractor is not None else extractor_config(inception_style, inception_path)
-        self.source = FeatureSource.of(config)
-        self.prefix = self._name(prefix)
-        self.fake_nums = self._count('fake_nums', fake_nums, least=1)
-        self.real_nums = self._count('real_nums', real_nums, least=-1)
-        self.sample_model = sample_model
-        self.real: Collected | None = None
+        config = extractor_config(inception_style, inception_path) if extractor is None else extractor
+        self.source = FeatureSource.from_config(config)
+        suffix = self.source.suffix
+        self.prefix = self.short_name + suffix if prefix is None else prefix
+        # Nobody should mistake another extractor's score for Inception's.
+        if not self.source.kind.is_inception and suffix.strip('-').lower() not in self.prefix.lower():
+            self.prefix += suffix
+        for name, value in (('fake_nums', fake_nums), ('real_nums', real_nums)):
+            is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # MMagic writes 5e4
+            if not is_whole or (value < 1 and (name, value) != ('real_nums', -1)):
+                raise ConfigError(f'{self.prefix}: {name} must be a positive number, or real_nums -1, got {value!r}')
         if sample_model not in (None, 'orig', 'ema'):
             raise ConfigError(f"{self.prefix}: sample_model must be 'orig' or 'ema', got {sample_model!r}")
-
-    def _name(self, prefix: str | None) -> str:
-        """The prefix; nobody shall take another extractor's score for Inception's."""
-        if prefix is None:
-            return self.short_name + self.source.suffix
-        carries_it = self.source.is_inception or self.source.suffix.strip('-').lower() in prefix.lower()
-        return prefix if carries_it else prefix + self.source.suffix
-
-    def _count(self, name: str, value, least: int) -> int:
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # MMagic writes 5e4
-        if not whole or value < least or value == 0:
-            raise ConfigError(f'{self.prefix}: {name} must be a positive number{" or -1" * (least < 0)}, got {value!r}')
-        return int(value)
+        self.fake_nums = int(fake_nums)
+        self.real_nums = int(real_nums)
+        self.sample_model = sample_model
+        self.real: Any = None
 
     @property
     def result_names(self) -> list[str]:
-        """Names under which the results appear, ``<prefix>/<result>``."""
+        """Names of the results with their prefix, ``<prefix>/<result>``."""
         return [f'{self.prefix}/{name}' for name in self.results]
 
-    def check(self, width: int, class_counts: list[int] | None, real_images: RealImages | None) -> None:  # noqa: B027
-        """Finds out, before anything is extracted, whether the metric can be computed; loads what it needs.
+    def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:  # noqa: B027
+        """Raises an MMSAGANError if the metric cannot be computed; called before images are extracted.
 
         Args:
             width: Length of a feature or probability vector.
-            class_counts: How many samples of each class there will be; None where classes are not known.
-            real_images: The real images of the evaluation.
-
-        Raises:
-            MMSAGANError: It cannot.
+            inputs: Noise and labels of the samples; None for images from elsewhere.
+            real_images: The real images.
         """
 
     @abstractmethod
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Collected:
-        """What collects the samples, generated or real."""
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Any:
+        """Creates an accumulator of samples or real images."""
 
     @property
     def lacks_real(self) -> bool:
         """Whether real images have to be extracted before the metric can be computed."""
         return self.needs_real and self.real is None
 
-    @property
-    def collected_real(self) -> Collected:
-        """What was collected of the real images; the evaluator hands it over before :meth:`compute`."""
-        assert self.real is not None
-        return self.real
-
     def check_real(self, count: int, images: RealImages) -> None:  # noqa: B027
-        """Raises an MMSAGANError if ``count`` real images of these are not what the metric needs."""
+        """Raises an MMSAGANError if ``count`` of these real images are too few."""
 
-    def take_real(self, accumulator: Collected, images: RealImages) -> None:
-        """Receives the real images' accumulator; the metric keeps it for later evaluations."""
+    def take_real(self, accumulator: Any, images: RealImages) -> None:
+        """Receives the accumulator of the real images, which is kept for later evaluations."""
         self.real = accumulator
 
     @abstractmethod
-    def compute(self, fake: Collected) -> dict:
-        """The results, by the names in ``results``."""
+    def compute(self, fake: Any) -> dict:
+        """Computes the results, by the names in ``results``, from the samples' accumulator."""
+
+
+def as_float64(values) -> Tensor:
+    """A float64 tensor of a tensor or of anything that numpy takes for an array."""
+    if isinstance(values, Tensor):
+        return values.double()
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+
+
+def as_features(*sets) -> list[Tensor]:
+    """Float64 tensors of sets of features (N, D), arrays or tensors.
+
+    Raises:
+        DataError: Their lengths D differ, or they contain NaN or Inf.
+    """
+    tensors = [as_float64(values) for values in sets]
+    if any(values.ndim != 2 for values in tensors) or len({values.shape[-1] for values in tensors}) > 1:
+        shapes = ' and '.join(str(tuple(values.shape)) for values in tensors)
+        raise DataError(f'expected features (N, D) of the same length D, got shapes {shapes}')
+    if not all(values.isfinite().all() for values in tensors):
+        raise DataError('features contain NaN or Inf')
+    return tensors

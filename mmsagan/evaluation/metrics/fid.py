@@ -1,36 +1,45 @@
-"""Fréchet Inception distance (Heusel et al. 2017)."""
+"""Fréchet Inception distance (Heusel et al. 2017), of all images and within classes."""
 
+import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, get_dist_info, is_main_process
 from mmengine.logging import print_log
-from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.images import RealImages
-from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.features import as_float64
-from mmsagan.evaluation.moments import Moments, Statistics, check_statistics_path, load_statistics, save_statistics
+from mmsagan.evaluation.images import RealImages, SampleInputs
+from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
+from mmsagan.evaluation.moments import (
+    FeatureBank,
+    Moments,
+    Statistics,
+    check_statistics_path,
+    load_statistics,
+    save_statistics,
+)
 from mmsagan.registry import METRICS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.download import URLS, cached_file
+from mmsagan.utils.progress import progress_bar
 
 
 def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     """Squared Fréchet distance of two normal distributions: ``|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
-    With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so that no square root of a matrix is needed.
+    With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so no square root of a matrix is needed.
     Covariances may be singular.
 
     Args:
         mean1: Mean of the first distribution (D,), array or tensor.
-        cov1: Its covariance (D, D).
-        mean2: Mean of the second one.
-        cov2: Its covariance.
+        cov1: Covariance of the first distribution (D, D).
+        mean2: Mean of the second distribution.
+        cov2: Covariance of the second distribution.
 
     Raises:
-        DataError: The shapes do not belong together, or a value is NaN or Inf.
+        DataError: The shapes do not match, or a value is NaN or Inf.
 
     Example:
         >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
@@ -40,39 +49,33 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     size = mean1.shape[0] if mean1.ndim == 1 else -1
     if not (mean1.shape == mean2.shape == (size,) and cov1.shape == cov2.shape == (size, size)):
         shapes = ', '.join(str(tuple(values.shape)) for values in (mean1, cov1, mean2, cov2))
-        raise DataError(f'means and covariances do not belong together; their shapes are {shapes}')
+        raise DataError(f'means and covariances do not match; their shapes are {shapes}')
     if not all(values.isfinite().all() for values in (mean1, cov1, mean2, cov2)):
-        raise DataError('a mean or a covariance holds NaN or Inf')
-    factor = _factor(cov1)
+        raise DataError('a mean or a covariance contains NaN or Inf')
+    factor, failed = torch.linalg.cholesky_ex(cov1)
+    if failed:  # singular
+        values, vectors = torch.linalg.eigh(cov1)
+        factor = vectors * values.clamp(min=0).sqrt()
     eigenvalues = torch.linalg.eigvalsh(factor.T @ cov2 @ factor)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
 
 
-def _factor(cov: Tensor) -> Tensor:
-    """L with L L' = cov: Cholesky's, or for a singular covariance the one by eigenvectors."""
-    factor, failed = torch.linalg.cholesky_ex(cov)
-    if not failed:
-        return factor
-    eigenvalues, vectors = torch.linalg.eigh(cov)
-    return vectors * eigenvalues.clamp(min=0).sqrt()
-
-
 @METRICS.register_module()
-class FrechetInceptionDistance(FeatureMetric[Moments]):
+class FrechetInceptionDistance(FeatureMetric):
     """FID of the samples to the real images: ``fid``, lower is better.
 
-    Real statistics come from ``inception_pkl`` if that file exists. Otherwise they are extracted from the real images of the
-    evaluation's data loader, once, and written to ``inception_pkl`` if it is given.
+    Real statistics are read from ``inception_pkl`` if that file exists. Otherwise they are extracted from the real images of
+    the evaluation's data loader, once, and written to ``inception_pkl`` if it is given.
 
     Args:
         fake_nums: Number of samples; more than there are features.
         real_nums: Number of real images; -1 for all.
-        inception_pkl: File of real statistics (``.pkl`` or ``.npz``), or the URL of one.
+        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
 
     Raises:
-        ConfigError: There are too few samples for a covariance.
+        ConfigError: There are too few samples for a covariance, or the statistics are of other images.
         DataError: The statistics cannot be read or are of other features.
     """
 
@@ -86,81 +89,172 @@ class FrechetInceptionDistance(FeatureMetric[Moments]):
         self.inception_pkl = inception_pkl
         self.statistics: Statistics | None = None
 
-    def take_default_file(self, path: str) -> None:
-        """Sets the file of real statistics, if the metric has none of its own; the extractor's suffix joins its name."""
+    def set_default_statistics(self, path: str) -> None:
+        """Sets ``inception_pkl`` if it is None; the extractor's suffix is added to a local file's name."""
         if self.inception_pkl is None:
-            if path.startswith(URLS):
-                self.inception_pkl = path
-            else:
-                self.inception_pkl = str(Path(path).with_stem(Path(path).stem + self.source.suffix))
+            is_url = path.startswith(URLS)
+            self.inception_pkl = path if is_url else str(Path(path).with_stem(Path(path).stem + self.source.suffix))
 
-    def check(self, width: int, class_counts: list[int] | None, real_images: RealImages | None) -> None:
-        self._check_enough(self.fake_nums, width, 'fake_nums')
+    def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
+        self._check_count(self.fake_nums, width, 'fake_nums')
         if self.real_nums >= 0:
-            self._check_enough(self.real_nums, width, 'real_nums')
-        # The first process decides for all whether there are statistics: on another node the file may be missing.
-        self.statistics = from_main_process(lambda: self._load(width, real_images))
+            self._check_count(self.real_nums, width, 'real_nums')
+        # The first process decides whether there are statistics: on another node the file may be missing.
+        self.statistics = from_main_process(partial(self._load, width, real_images))
         if self.statistics is not None:
-            what = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
-            print_log(f'{self.prefix}: real statistics, {what}, from {self.inception_pkl}', logger='current')
+            found = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
+            print_log(f'{self.prefix}: real statistics, {found}, from {self.inception_pkl}', logger='current')
+
+    def _check_count(self, count: int, width: int, name: str) -> None:
+        if count <= width:
+            raise ConfigError(
+                f'{self.prefix}: {name}={count} is too few for the covariance of {width} features; take at least {width + 1}'
+            )
 
     def _load(self, width: int, real_images: RealImages | None) -> Statistics | None:
+        """Reads the statistics if there are any, and checks that they are those that are asked for."""
         path = self._statistics_path()
         if path is None:
             return None
         if not path.is_file():
             check_statistics_path(path)
             return None
-        statistics = load_statistics(path)
-        statistics.check(width, self.source.name, path)
-        if statistics.size:
-            self._check_enough(statistics.size, width, f'{path}: size')
-        self._check_same_images(statistics, path, real_images)
-        return statistics
-
-    def _check_same_images(self, statistics: Statistics, path: Path, real_images: RealImages | None) -> None:
-        others = None
-        if self.real_nums >= 0 and statistics.size not in (0, self.real_nums):
-            others = f'{statistics.size} images, but real_nums={self.real_nums}'
-        elif self.real_nums < 0 and not statistics.whole:
-            others = f'{statistics.size} random images, but real_nums=-1 means all'
-        elif real_images is not None and statistics.content and real_images.content not in ('', statistics.content):
-            others = f'another data set, {statistics.content}, and not of {real_images.content}'
-        if others is not None:
-            raise ConfigError(
-                f'{self.prefix}: {path} is of {others}; give another inception_pkl, which is written if it does not exist'
-            )
-
-    def _check_enough(self, count: int, width: int, what: str) -> None:
-        if count <= width:
-            raise ConfigError(
-                f'{self.prefix}: {what}={count} is too few for the covariance of {width} features; take at least {width + 1}'
-            )
+        found = load_statistics(path)
+        if found.extractor not in ('', self.source.name):
+            raise DataError(f'{path}: has features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}')
+        if len(found.mean) != width:
+            raise DataError(f'{path}: has {len(found.mean)} features, but {self.source.name!r} gives {width}')
+        if found.size:
+            self._check_count(found.size, width, f'{path}: size')
+        difference = None
+        if self.real_nums >= 0 and found.size not in (0, self.real_nums):
+            difference = f'{found.size} images, but real_nums={self.real_nums}'
+        elif self.real_nums < 0 and not found.whole:
+            difference = f'{found.size} random images, but real_nums=-1 means all'
+        elif real_images is not None and found.content and real_images.content not in ('', found.content):
+            difference = f'another data set, {found.content}, and not of {real_images.content}'
+        if difference is not None:
+            raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
+        return found
 
     def _statistics_path(self) -> Path | None:
         if self.inception_pkl is None:
             return None
-        if self.inception_pkl.startswith(URLS):
-            return cached_file(self.inception_pkl)
-        return Path(self.inception_pkl).expanduser()
+        is_url = self.inception_pkl.startswith(URLS)
+        return cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
 
     @property
     def lacks_real(self) -> bool:
         return self.statistics is None
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Moments:
-        self._check_enough(num_samples, width, 'the number of images')
+        self._check_count(num_samples, width, 'the number of images')
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
-        whole = accumulator.size == len(images)
-        self.statistics = Statistics.of(accumulator, self.source.name, images.name, images.content, whole)
+        self.statistics = Statistics(
+            accumulator.mean.cpu().numpy(),
+            accumulator.cov.cpu().numpy(),
+            accumulator.size,
+            self.source.name,
+            images.name,
+            images.content,
+            whole=accumulator.size == len(images),
+        )
         path = self._statistics_path() if is_main_process() else None
         if path is not None:
             save_statistics(self.statistics, path)
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')
 
     def compute(self, fake: Moments) -> dict[str, float]:
-        assert self.statistics is not None, 'read from a file, or taken from the real images'
-        distance = frechet_distance(fake.mean, fake.cov, self.statistics.mean, self.statistics.cov)
-        return dict(fid=distance)
+        assert self.statistics is not None
+        return dict(fid=frechet_distance(fake.mean, fake.cov, self.statistics.mean, self.statistics.cov))
+
+
+@METRICS.register_module()
+class IntraFID(FeatureMetric):
+    """FID within each class: the mean over classes, ``intra_fid``, and ``per_class``, a dict by class name.
+
+    The samples are those of the other metrics, and each class needs more of them than there are features. Real classes may
+    have fewer images (ImageNet's have at most 1 300), as in the paper: their covariances are then singular, of which the log
+    warns. Each process keeps all features of its samples and real images: 8 KiB per image with Inception.
+
+    Source: Miyato & Koyama 2018; section 5 of the paper.
+
+    Args:
+        fake_nums: Number of samples of all classes together.
+        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+
+    Raises:
+        ConfigError: A class has too few samples, or the model has no classes.
+        DataError: A class has fewer than two real images.
+    """
+
+    short_name = 'IntraFID'
+    results = ('intra_fid', 'per_class')
+    collective = True
+    accumulator_key = (FeatureBank, 'local')
+
+    def __init__(self, fake_nums: int = 50000, **kwargs):
+        super().__init__(fake_nums, **kwargs)
+        self.classes: Sequence[str] = ()
+
+    def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
+        if inputs is None or not inputs.num_classes:
+            raise ConfigError(f'{self.prefix}: needs a model with classes')
+        counts = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes)
+        smallest = int(counts.min())
+        if smallest <= width:
+            needed = -(-self.fake_nums * (width + 1) // max(smallest, 1))
+            raise ConfigError(
+                f'{self.prefix}: of fake_nums={self.fake_nums} samples, class {int(counts.argmin())} gets {smallest}, too few '
+                f'for the covariance of {width} features; take about {needed}'
+            )
+        num_real = 0 if real_images is None else len(real_images.classes or ())
+        if real_images is not None and num_real != inputs.num_classes:
+            raise DataError(f'{self.prefix}: the model has {inputs.num_classes} classes, {real_images.name} has {num_real}')
+
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
+        return FeatureBank(width, gather=False)
+
+    def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:
+        classes = images.classes or ()
+        counts = torch.bincount(accumulator.label, minlength=len(classes))
+        all_reduce(counts)
+        if counts.min() < 2:
+            raise DataError(
+                f'{self.prefix}: class {classes[int(counts.argmin())]!r} has {int(counts.min())} real images in {images.name}'
+            )
+        width = accumulator.features.shape[1]
+        num_small = int((counts <= width).sum())
+        if num_small:
+            print_log(
+                f'{self.prefix}: {num_small} of {len(classes)} classes have no more real images than features ({width}), so '
+                'their covariances are singular; compare only with values from as many images',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self.real, self.classes = accumulator, classes
+
+    def compute(self, fake: FeatureBank) -> dict:
+        rank, world_size = get_dist_info()
+        distances = torch.zeros(len(self.classes), dtype=torch.float64)
+        with progress_bar(self.prefix, len(distances)) as advance:
+            for first in range(0, len(distances), world_size):
+                # Together the processes sum up one class for each of them; then each computes the distance of its class.
+                labels = range(first, min(first + world_size, len(distances)))
+                moments = [[_class_moments(bank, label) for bank in (fake, self.real)] for label in labels]
+                if rank < len(labels):
+                    ours, theirs = moments[rank]
+                    distances[labels[rank]] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)
+                advance(len(labels))
+        all_reduce(distances)
+        per_class = dict(zip(map(str, self.classes), distances.tolist()))
+        return dict(intra_fid=float(distances.mean()), per_class=per_class)
+
+
+def _class_moments(bank: FeatureBank, label: int) -> Moments:
+    moments = Moments(bank.features.shape[1])
+    moments.update(bank.features[bank.label == label])
+    moments.finish()
+    return moments

@@ -1,12 +1,14 @@
 """Inception score (Salimans et al. 2016)."""
 
+from dataclasses import replace
+
 import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.accumulators import SplitScores
-from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.features import as_float64
-from mmsagan.evaluation.resizing import Resize
+from mmsagan.evaluation.extractors import Resize
+from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
 from mmsagan.registry import METRICS
 
 
@@ -14,14 +16,14 @@ def inception_score(probs, splits: int = 10) -> tuple[float, float]:
     """Inception score: exp of the mean KL(p(y|x) || p(y)), in each of several splits.
 
     Args:
-        probs: Class probabilities p(y|x) (N, K), rows that sum to 1, array or tensor.
-        splits: Number of splits, consecutive and as equal as they can be.
+        probs: Class probabilities p(y|x) (N, K), array or tensor; rows sum to 1.
+        splits: Number of splits, consecutive and of nearly equal size.
 
     Returns:
-        Mean and standard deviation (with N in the denominator) over the splits.
+        Mean and standard deviation (divided by the number of splits) over the splits.
 
     Raises:
-        DataError: These are no probabilities.
+        DataError: The values are not probabilities.
         ConfigError: There are more splits than samples.
 
     Example:
@@ -31,27 +33,64 @@ def inception_score(probs, splits: int = 10) -> tuple[float, float]:
     probs = as_float64(probs)
     if probs.ndim != 2 or not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3) or (probs < 0).any():
         raise DataError(f'expected class probabilities (N, K) whose rows sum to 1, got values of shape {tuple(probs.shape)}')
-    scores = SplitScores(len(probs), probs.shape[1], splits, probs.device)
-    scores.update(probs, torch.arange(len(probs)))
-    return _mean_and_std(scores)
+    sums = SplitSums(len(probs), probs.shape[1], splits, probs.device)
+    sums.update(probs, torch.arange(len(probs)))
+    return float(sums.scores.mean()), float(sums.scores.std(correction=0))
 
 
-def _mean_and_std(scores: SplitScores) -> tuple[float, float]:
-    return float(scores.scores.mean()), float(scores.scores.std(correction=0))
+class SplitSums:
+    """Accumulates the sums of class probabilities that determine the Inception score of each split, in float64.
+
+    Sample ``i`` of ``N`` is in split ``s`` if ``s N // splits <= i < (s + 1) N // splits``, so that every sample is in one.
+
+    Args:
+        num_samples: N.
+        num_classes: Length of a probability vector.
+        splits: Number of splits.
+        device: Device of the sums.
+    """
+
+    def __init__(self, num_samples: int, num_classes: int, splits: int, device: torch.device | str = 'cpu'):
+        if not 1 <= splits <= num_samples:
+            raise ConfigError(f'Inception score: splits={splits} of {num_samples} samples; there must be 1 to {num_samples}')
+        self.bounds = torch.tensor([s * num_samples // splits for s in range(1, splits + 1)], device=device)
+        self.total = torch.zeros(splits, num_classes, dtype=torch.float64, device=device)
+        self.negentropy = torch.zeros(splits, 1, dtype=torch.float64, device=device)
+
+    def update(self, values: Tensor, index: Tensor, label: Tensor | None = None) -> None:
+        """Adds the probabilities (N, K) of the samples with these numbers (N,)."""
+        probs = values.to(self.total)
+        split = torch.searchsorted(self.bounds, index.to(self.bounds), right=True)
+        self.total.index_add_(0, split, probs)
+        self.negentropy.index_add_(0, split, torch.xlogy(probs, probs).sum(1, keepdim=True))
+
+    def finish(self) -> None:
+        """Adds the sums of the other processes."""
+        sums = torch.cat([self.total, self.negentropy], 1)
+        all_reduce(sums)
+        self.total, self.negentropy = sums[:, :-1], sums[:, -1:]
+
+    @property
+    def scores(self) -> Tensor:
+        """Inception score of each split (splits,)."""
+        counts = self.bounds.diff(prepend=self.bounds.new_zeros(1)).unsqueeze(1)
+        marginal = self.total / counts
+        divergence = self.negentropy / counts - torch.xlogy(marginal, marginal).sum(1, keepdim=True)
+        return divergence.squeeze(1).exp()
 
 
 @METRICS.register_module()
-class InceptionScore(FeatureMetric[SplitScores]):
-    """Inception score of the samples: ``is`` and ``is_std`` over the splits; higher is better.
+class InceptionScore(FeatureMetric):
+    """Inception score of the samples: ``is`` and its standard deviation over the splits, ``is_std``; higher is better.
 
     Args:
         fake_nums: Number of samples.
         splits: Number of splits.
-        resize: Whether the images are resized for the extractor, or fed as they are; None: as in the extractor's published
-            scores, which means resized for StyleGAN's.
+        resize: Whether images are resized before they are extracted. Defaults to what the extractor's published scores do:
+            True for StyleGAN's.
         resize_method: 'bicubic', 'bilinear' or 'nearest'.
-        use_pillow_resize: Whether Pillow resizes, as in the published scores, or PyTorch.
-        resize_size: What to, in pixels.
+        use_pillow_resize: Whether Pillow resizes, as for the published scores, or PyTorch.
+        resize_size: Size in pixels.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -72,17 +111,16 @@ class InceptionScore(FeatureMetric[SplitScores]):
         **kwargs,
     ):
         super().__init__(fake_nums, **kwargs)
-        how = Resize(resize_size, resize_method, 'pillow' if use_pillow_resize else 'torch')
-        if resize or (resize is None and self.source.resized_for_score):
-            self.source = self.source.resized(how)
+        if resize or (resize is None and self.source.kind.resized_for_score):
+            backend = 'pillow' if use_pillow_resize else 'torch'
+            self.source = replace(self.source, resize=Resize(resize_size, resize_method, backend))
         if not isinstance(splits, int) or not 1 <= splits <= self.fake_nums:
-            raise ConfigError(f'{self.prefix}: splits={splits} must lie between 1 and fake_nums={fake_nums}')
+            raise ConfigError(f'{self.prefix}: splits={splits} must be between 1 and fake_nums={fake_nums}')
         self.splits = splits
-        self.accumulator_key = (SplitScores, splits)
+        self.accumulator_key = (SplitSums, splits)
 
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> SplitScores:
-        return SplitScores(num_samples, width, self.splits, device)
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> SplitSums:
+        return SplitSums(num_samples, width, self.splits, device)
 
-    def compute(self, fake: SplitScores) -> dict[str, float]:
-        mean, std = _mean_and_std(fake)
-        return {'is': mean, 'is_std': std}
+    def compute(self, fake: SplitSums) -> dict[str, float]:
+        return {'is': float(fake.scores.mean()), 'is_std': float(fake.scores.std(correction=0))}

@@ -5,57 +5,51 @@ from numpy.random import RandomState
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.accumulators import FeatureBank
 from mmsagan.evaluation.images import RealImages
-from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.features import as_features
+from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
+from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
 
 
 def kernel_distance(
     real_features, fake_features, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Squared maximum mean discrepancy under the kernel (x·y / D + 1)³, unbiased, over random subsets.
+    """Squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased, over random subsets.
 
-    Subsets larger than a set are as large as the set; if they are both whole sets, one is enough, and the result is exact.
+    A subset is at most as large as its set. If both subsets are whole sets, a single one is used, and the result is exact.
 
     Args:
         real_features: (N, D), array or tensor.
         fake_features: (M, D).
         num_subsets: Number of subsets, each drawn without replacement.
-        subset_size: Their size.
-        seed: Of the choice.
+        subset_size: Number of samples per subset.
+        seed: Seed of the choice.
 
     Returns:
         Mean and standard deviation over the subsets.
 
     Raises:
-        DataError: The features do not fit together, or hold NaN or Inf.
-        ConfigError: Fewer than two samples, which the unbiased estimate needs, or no subsets.
+        DataError: The lengths of features differ, or they contain NaN or Inf.
+        ConfigError: There are fewer than two samples, or no subsets.
     """
-    real, fake = as_features(real_features, fake_features)
-    smallest = min(len(real), len(fake), subset_size)
+    sets = as_features(real_features, fake_features)
+    smallest = min(subset_size, *map(len, sets))
     if smallest < 2 or num_subsets < 1:
         raise ConfigError(f'kernel distance: needs at least 2 samples a subset and 1 subset, got {smallest} and {num_subsets}')
-    if subset_size >= max(len(real), len(fake)):
+    if subset_size >= max(map(len, sets)):
         num_subsets = 1
     random = RandomState(seed)
-    distances = torch.stack(
-        [_unbiased_distance(_subset(real, subset_size, random), _subset(fake, subset_size, random)) for _ in range(num_subsets)]
-    )
+    distances = torch.empty(num_subsets, dtype=torch.float64)
+    for number in range(num_subsets):
+        x, y = (
+            features[torch.from_numpy(random.choice(len(features), min(subset_size, len(features)), replace=False))]
+            for features in sets
+        )
+        within = [
+            (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1)) for kernel in (_kernel(x, x), _kernel(y, y))
+        ]
+        distances[number] = within[0] + within[1] - 2 * _kernel(x, y).mean()
     return float(distances.mean()), float(distances.std(correction=0))
-
-
-def _subset(features: Tensor, size: int, random: RandomState) -> Tensor:
-    chosen = random.choice(len(features), min(size, len(features)), replace=False)
-    return features[torch.from_numpy(chosen).to(features.device)]
-
-
-def _unbiased_distance(x: Tensor, y: Tensor) -> Tensor:
-    def mean_without_diagonal(kernel: Tensor) -> Tensor:
-        return (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1))
-
-    return mean_without_diagonal(_kernel(x, x)) + mean_without_diagonal(_kernel(y, y)) - 2 * _kernel(x, y).mean()
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -63,15 +57,15 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 @METRICS.register_module()
-class KernelInceptionDistance(FeatureMetric[FeatureBank]):
-    """KID of the samples to the real images: ``kid`` and its standard deviation ``kid_std`` over subsets; lower is better.
+class KernelInceptionDistance(FeatureMetric):
+    """KID of the samples to the real images: ``kid`` and its standard deviation over subsets, ``kid_std``; lower is better.
 
-    Keeps all features: 8 KiB a sample and a real image with Inception's.
+    Keeps all features: 8 KiB per sample and real image with Inception.
 
     Args:
         fake_nums: Number of samples.
         num_subsets: Number of subsets.
-        subset_size: Their size.
+        subset_size: Number of samples per subset.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -94,6 +88,6 @@ class KernelInceptionDistance(FeatureMetric[FeatureBank]):
         return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        real, generated = (bank.features.to(bank.device) for bank in (self.collected_real, fake))
+        real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
         mean, std = kernel_distance(real, generated, self.num_subsets, self.subset_size)
         return dict(kid=mean, kid_std=std)

@@ -6,21 +6,19 @@ import torch
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.accumulators import FeatureBank
 from mmsagan.evaluation.images import RealImages
-from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.features import as_features
+from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
+from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
 from mmsagan.utils.progress import progress_bar
 
-_ROWS = 1024
-Advance = Callable[[int], None]
+_ROWS = 1024  # samples whose distances are computed at a time
 
 
 def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, float]:
-    """How much of the fakes lies among the real images, and how much of the real ones among the fakes.
+    """Precision, recall, density and coverage.
 
-    Every sample has a ball reaching to its ``k``-th nearest neighbour in its own set.
+    Each sample is the centre of a ball that reaches to its ``k``-th nearest neighbour in its own set.
 
     Args:
         real_features: (N, D), array or tensor.
@@ -28,17 +26,17 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
         k: Which neighbour.
 
     Returns:
-        ``precision``: share of fakes in a real ball; ``recall``: share of real images in a fake ball; ``density``: mean number
-        of real balls that a fake lies in, over k; ``coverage``: share of real balls with a fake in them.
+        ``precision``: share of fakes in a real ball. ``recall``: share of real images in a fake ball. ``density``: mean number
+        of real balls that contain a fake, divided by k. ``coverage``: share of real balls that contain a fake.
 
     Raises:
-        DataError: The features do not fit together, or hold NaN or Inf.
+        DataError: The lengths of features differ, or they contain NaN or Inf.
         ConfigError: A set has no k-th neighbours.
     """
     real, fake = as_features(real_features, fake_features)
     if not 1 <= k < min(len(real), len(fake)):
         raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
-    # Computed distances of equal points are not quite 0; with many alike, radii are not either.
+    # Computed distances of equal points are not quite 0; nor are radii if many points are equal.
     tolerance = 1e-7 * max(real.norm(dim=1).max(), fake.norm(dim=1).max())
     with progress_bar('precision and recall', 2 * (len(real) + len(fake))) as advance:
         real_radius, fake_radius = _radii(real, k, advance) + tolerance, _radii(fake, k, advance) + tolerance
@@ -52,8 +50,8 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     )
 
 
-def _radii(features: Tensor, k: int, advance: Advance) -> Tensor:
-    """Distance of every sample to its k-th neighbour (N,); its distance to itself comes first."""
+def _radii(features: Tensor, k: int, advance: Callable[[int], None]) -> Tensor:
+    """Distance of each sample to its k-th neighbour (N,); the first is the sample itself."""
     radii = []
     for rows in features.split(_ROWS):
         radii.append(torch.cdist(rows, features).kthvalue(k + 1, dim=1).values)
@@ -61,8 +59,8 @@ def _radii(features: Tensor, k: int, advance: Advance) -> Tensor:
     return torch.cat(radii)
 
 
-def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Advance) -> tuple[Tensor, Tensor]:
-    """In how many balls each point lies (N,), and which balls have a point in them (M,)."""
+def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+    """Number of balls that contain each point (N,), and which balls contain a point (M,)."""
     counts, occupied = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     for rows in points.split(_ROWS):
         inside = torch.cdist(rows, centres) <= radius
@@ -73,10 +71,10 @@ def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Advan
 
 
 @METRICS.register_module()
-class PrecisionRecall(FeatureMetric[FeatureBank]):
+class PrecisionRecall(FeatureMetric):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 
-    Keeps all features: 8 KiB a sample and a real image with Inception's.
+    Keeps all features: 8 KiB per sample and real image with Inception.
 
     Args:
         fake_nums: Number of samples.
@@ -103,5 +101,5 @@ class PrecisionRecall(FeatureMetric[FeatureBank]):
         return FeatureBank(width, device)
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
-        real, generated = (bank.features.to(bank.device) for bank in (self.collected_real, fake))
+        real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
         return precision_recall(real, generated, self.k)

@@ -1,0 +1,286 @@
+import itertools
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation import (
+    FrechetInceptionDistance,
+    InceptionScore,
+    Moments,
+    Statistics,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+    save_statistics,
+)
+from mmsagan.evaluation.metrics.inception_score import SplitSums
+from mmsagan.evaluation.metrics.precision_recall import _ROWS
+
+
+def fid_by_scipy(mean1, cov1, mean2, cov2) -> float:
+    """The definition, by scipy's square root of a matrix."""
+    root = scipy.linalg.sqrtm(cov1 @ cov2)
+    return float(np.sum((mean1 - mean2) ** 2) + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real)
+
+
+def random_normal(size: int, samples: int, seed: int, scales=1.0):
+    values = np.random.RandomState(seed).randn(samples, size) @ np.random.RandomState(seed + 100).randn(size, size) * scales
+    return values.mean(0), np.cov(values, rowvar=False).reshape(size, size)
+
+
+@pytest.mark.parametrize('size, samples', [(1, 10), (5, 50), (64, 500)])
+def test_fid_of_well_conditioned_covariances(size, samples):
+    first, second = random_normal(size, samples, 0), random_normal(size, samples, 1)
+    assert frechet_distance(*first, *second) == pytest.approx(fid_by_scipy(*first, *second), rel=1e-9)
+
+
+def test_fid_of_ill_conditioned_covariances():
+    """Variances over ten orders of magnitude."""
+    scales = np.logspace(0, -5, 40)
+    first, second = random_normal(40, 400, 2, scales), random_normal(40, 400, 3, scales)
+    assert np.linalg.cond(first[1]) > 1e8
+    assert frechet_distance(*first, *second) == pytest.approx(fid_by_scipy(*first, *second), rel=1e-6)
+
+
+@pytest.mark.parametrize('singular', ['first', 'second', 'both'])
+def test_fid_of_singular_covariances(singular):
+    """Fewer samples than features. The reference is the definition with the root of a symmetric matrix, by its eigenvectors."""
+    first = random_normal(30, 10 if singular != 'second' else 200, 4)
+    second = random_normal(30, 10 if singular != 'first' else 200, 5)
+    values, vectors = scipy.linalg.eigh(first[1])
+    root = vectors @ np.diag(np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(scipy.linalg.eigvalsh(root @ second[1] @ root).clip(0)).sum()
+    expected = np.sum((first[0] - second[0]) ** 2) + np.trace(first[1]) + np.trace(second[1]) - 2 * cross
+    assert frechet_distance(*first, *second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_fid_of_diagonal_covariances():
+    random = np.random.RandomState(6)
+    mean1, mean2, variance1, variance2 = random.rand(4, 20) + 0.1
+    expected = ((mean1 - mean2) ** 2).sum() + ((np.sqrt(variance1) - np.sqrt(variance2)) ** 2).sum()
+    assert frechet_distance(mean1, np.diag(variance1), mean2, np.diag(variance2)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_fid_to_itself_symmetry_and_tensors_of_any_type():
+    first, second = random_normal(30, 10, 7), random_normal(30, 100, 8)
+    assert abs(frechet_distance(*first, *first)) < 1e-5 * np.trace(first[1])
+    assert frechet_distance(*first, *second) == pytest.approx(frechet_distance(*second, *first), rel=1e-6)
+    assert frechet_distance(np.zeros(3), np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))) == 0
+    eye = torch.eye(2)
+    assert frechet_distance(torch.zeros(2), eye, np.ones(2), 4 * eye.half()) == pytest.approx(2 + 2 * (2 - 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        (np.zeros(2), np.eye(2), np.zeros(3), np.eye(3)),
+        (np.zeros((1, 2)), np.eye(2), np.zeros(2), np.eye(2)),
+        (np.zeros(2), np.eye(2), np.array([0, np.nan]), np.eye(2)),
+        (np.zeros(2), np.eye(2) * np.inf, np.zeros(2), np.eye(2)),
+    ],
+)
+def test_fid_of_wrong_statistics(arguments):
+    with pytest.raises(DataError):
+        frechet_distance(*arguments)
+
+
+def test_fid_needs_more_images_than_features():
+    with pytest.raises(ConfigError, match='fake_nums=64 .*65'):
+        FrechetInceptionDistance(fake_nums=64, inception_style='digits').check(64, None, None)
+    with pytest.raises(ConfigError, match='real_nums=10'):
+        FrechetInceptionDistance(fake_nums=100, real_nums=10, inception_style='digits').check(64, None, None)
+
+
+class SetOfImages:
+    name, content, classes = 'a set', '{"type": "one"}', None
+
+    def __len__(self):
+        return 200
+
+
+@pytest.mark.parametrize(
+    'content, options, message',
+    [
+        (dict(size=10), {}, 'size=10'),
+        (dict(mean=np.zeros(32), cov=np.eye(32)), {}, '32 features'),
+        (dict(extractor='another'), {}, "'another'.*'digits'"),
+        (dict(whole=False), {}, 'real_nums=-1'),
+        (dict(content='{"type": "another"}'), {}, '"another".*"one"'),
+        (dict(size=100), dict(real_nums=90), 'real_nums=90'),
+    ],
+)
+def test_statistics_that_are_not_those_of_the_metric(tmp_path, content, options, message):
+    path = tmp_path / 'statistics.pkl'
+    save_statistics(Statistics(**dict(dict(mean=np.zeros(64), cov=np.eye(64), size=100, extractor='digits'), **content)), path)
+    metric = FrechetInceptionDistance(fake_nums=100, inception_pkl=str(path), inception_style='digits', **options)
+    with pytest.raises((ConfigError, DataError), match=f'statistics.pkl.*{message}'):
+        metric.check(64, None, SetOfImages())
+
+
+def test_statistics_from_a_file_and_to_a_file(tmp_path):
+    options = dict(fake_nums=100, inception_pkl=str(tmp_path / 'new.pkl'), inception_style='digits')
+    metric, again = FrechetInceptionDistance(**options), FrechetInceptionDistance(**options)
+    metric.check(64, None, None)
+    assert metric.lacks_real
+    real = Moments(64)
+    real.update(torch.randn(200, 64))
+    metric.take_real(real, SetOfImages())
+    again.check(64, None, None)
+    assert not again.lacks_real and again.statistics.size == 200 and again.statistics.name == 'a set'
+    assert again.compute(real)['fid'] == pytest.approx(0, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- Inception score
+
+
+def score_by_definition(probs: np.ndarray, splits: int) -> tuple[float, float]:
+    """exp E KL(p(y|x) || p(y)) in every split, term by term."""
+    scores = []
+    for split in range(splits):
+        part = probs[split * len(probs) // splits : (split + 1) * len(probs) // splits]
+        marginal = part.mean(0)
+        divergences = [sum(p * np.log(p / m) for p, m in zip(row, marginal) if p > 0) for row in part]
+        scores.append(np.exp(np.mean(divergences)))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def random_probs(samples: int, classes: int) -> np.ndarray:
+    return np.random.RandomState(0).dirichlet(np.full(classes, 0.3), samples)
+
+
+@pytest.mark.parametrize('samples, splits', [(60, 1), (60, 10), (57, 10), (10, 10)])
+def test_inception_score_by_its_definition(samples, splits):
+    probs = random_probs(samples, 7)
+    assert inception_score(probs, splits) == pytest.approx(score_by_definition(probs, splits), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    'probs, expected',
+    [
+        (torch.eye(10).repeat(3, 1), 10.0),  # certain and even: the number of classes
+        (torch.full((30, 10), 0.1), 1.0),  # nothing recognized
+        (torch.eye(10)[:1].repeat(30, 1), 1.0),  # always the same class
+        (torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]), np.exp(0.5 * np.log(2))),
+    ],
+)
+def test_inception_score_by_hand(probs, expected):
+    assert inception_score(probs, splits=1) == pytest.approx((expected, 0), rel=1e-7)
+
+
+def test_inception_score_of_any_order_and_any_batches():
+    probs = torch.tensor(random_probs(53, 5))
+    sums = SplitSums(53, 5, splits=4)
+    for index in torch.randperm(53).split(7):
+        sums.update(probs[index], index)
+    sums.finish()
+    assert float(sums.scores.mean()) == pytest.approx(score_by_definition(probs.numpy(), 4)[0], rel=1e-9)
+
+
+def test_wrong_input_of_the_inception_score():
+    for probs in (np.ones((5, 3)), np.array([[-1.0, 2.0]]), np.ones(3) / 3, np.full((2, 3), np.nan)):
+        with pytest.raises(DataError):
+            inception_score(probs)
+    with pytest.raises(ConfigError, match='splits=10'):
+        inception_score(np.eye(3), splits=10)
+    with pytest.raises(ConfigError, match='splits=10 .*fake_nums=5'):
+        InceptionScore(fake_nums=5, inception_style='digits')
+
+
+# -------------------------------------------------------------------------------------------------------------------- KID
+
+
+def kid_pair_by_pair(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased estimate of the squared discrepancy."""
+
+    def kernel(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    same = [np.mean([kernel(a, b) for a, b in itertools.permutations(side, 2)]) for side in (x, y)]
+    return sum(same) - 2 * np.mean([kernel(a, b) for a, b in itertools.product(x, y)])
+
+
+def random_features(samples: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    return np.random.RandomState(seed).randn(samples, 6) + shift
+
+
+@pytest.mark.parametrize('sizes', [(12, 12), (8, 15), (2, 2)])
+def test_kid_of_whole_sets(sizes):
+    x, y = random_features(sizes[0], 0), random_features(sizes[1], 1, 0.5)
+    mean, std = kernel_distance(x, y)
+    assert mean == pytest.approx(kid_pair_by_pair(x, y), rel=1e-9) and std == 0
+
+
+def test_kid_of_subsets_is_unbiased_and_repeatable():
+    """The mean over all subsets is the value of the whole sets; many random ones come near."""
+    x, y = random_features(40, 2), random_features(40, 3, 0.5)
+    mean, std = kernel_distance(x, y, num_subsets=4000, subset_size=10)
+    assert mean == pytest.approx(kid_pair_by_pair(x, y), abs=4 * std / np.sqrt(4000))
+    assert kernel_distance(x, y, 5, 10, seed=1) == kernel_distance(x, y, 5, 10, seed=1) != kernel_distance(x, y, 5, 10, seed=2)
+
+
+def test_wrong_input_of_kid():
+    x = random_features(5, 0)
+    for other in (x[:, :3], x * np.nan):
+        with pytest.raises(DataError):
+            kernel_distance(x, other)
+    with pytest.raises(ConfigError):
+        kernel_distance(x[:1], x)
+
+
+# --------------------------------------------------------------------------------- precision, recall, density and coverage
+
+
+def shares_by_definition(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
+    """Sample by sample."""
+
+    def radius(point, own):
+        return sorted(np.linalg.norm(own - point, axis=1))[k]
+
+    real_balls = [(centre, radius(centre, real)) for centre in real]
+    fake_balls = [(centre, radius(centre, fake)) for centre in fake]
+
+    def balls_around(point, balls):
+        return sum(np.linalg.norm(point - centre) <= size for centre, size in balls)
+
+    return dict(
+        precision=np.mean([balls_around(point, real_balls) > 0 for point in fake]),
+        recall=np.mean([balls_around(point, fake_balls) > 0 for point in real]),
+        density=np.mean([balls_around(point, real_balls) for point in fake]) / k,
+        coverage=np.mean([any(np.linalg.norm(point - centre) <= size for point in fake) for centre, size in real_balls]),
+    )
+
+
+@pytest.mark.parametrize('k', [1, 3, 5])
+@pytest.mark.parametrize('shift', [0.0, 1.0, 100.0])
+def test_precision_and_recall_by_their_definitions(k, shift):
+    random = np.random.RandomState(0)
+    real, fake = random.randn(40, 4), random.randn(30, 4) * 0.7 + shift
+    assert precision_recall(real, fake, k) == pytest.approx(shares_by_definition(real, fake, k), rel=1e-12)
+
+
+def test_more_samples_than_are_compared_at_a_time():
+    random = np.random.RandomState(1)
+    real, fake = random.randn(_ROWS + 30, 2), random.randn(_ROWS + 10, 2)
+    whole = precision_recall(real, fake)
+    radius = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, 3]
+    inside = np.linalg.norm(fake[:, None] - real, axis=2) <= radius
+    assert whole['precision'] == inside.any(1).mean() and whole['coverage'] == inside.any(0).mean()
+
+
+def test_many_equal_samples():
+    """A collapsed generator: eight copies each of five images, whose distances are 0 but for rounding."""
+    real = np.repeat(np.random.RandomState(4).rand(5, 300) * 10, 8, axis=0)
+    shares = precision_recall(real, real)
+    assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 3, coverage=1))
+
+
+def test_wrong_input_of_precision_and_recall():
+    real = np.random.RandomState(3).randn(5, 3)
+    with pytest.raises(ConfigError, match='k=5'):
+        precision_recall(real, real, k=5)
+    with pytest.raises(DataError):
+        precision_recall(real, real * np.inf)
