@@ -1,11 +1,14 @@
-"""The architecture is read off tensors alone, at any width, number of classes and size."""
+"""The architecture is inferred from tensors alone, at any width, number of classes and size, and compared with a model's."""
+
+import shlex
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmsagan.checkpoints import studiogan
-from mmsagan.checkpoints.architecture import ModelSettings, infer_architecture
+from mmsagan.checkpoints import check_compatibility, studiogan
+from mmsagan.checkpoints.architecture import ModelSettings, format_options, get_downsample_table, infer_architecture
+from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
@@ -173,3 +176,103 @@ def test_tensors_of_something_else(gan_config, changed, message):
         infer_architecture(
             {key: tensor for key, tensor in state.items() if tensor is not None}, ModelSettings(), lambda scale: None
         )
+
+
+# ------------------------------------------------------------------------------------------------- settings, from metadata
+
+STATED = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        {},
+        dict(behaviour=dict(inplace='yes')),
+        dict(behaviour=dict(STATED, init='os.system')),
+        dict(behaviour=dict(STATED, norm_eps='1')),
+        dict(cfg=None),
+        dict(cfg='model = dict(generator=dict(type=exit()))'),
+        dict(cfg='not = python ='),
+        dict(cfg="model = dict(generator=dict(type='Mine'), discriminator=dict(type='ProjDiscriminator'))"),
+    ],
+)
+def test_invalid_metadata_is_ignored(meta):
+    assert ModelSettings.from_meta(meta) is None
+
+
+@pytest.mark.parametrize(
+    'config, expected',
+    [
+        ('sagan_32_wReLUinplace_cifar10_b64x1', ModelSettings(inplace=True)),
+        ('sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8', ModelSettings(False, 1e-5, 1e-8, 'BigGAN')),
+    ],
+)
+def test_settings_of_a_trainings_config(gan_config, config, expected):
+    """MMEngine writes the config's text into every checkpoint."""
+    assert ModelSettings.from_meta(dict(cfg=load_config(f'configs/sagan/{config}.py').pretty_text)) == expected
+    cfg = gan_config(generator=dict(attention_cfg=dict(type='SelfAttentionBlock', pool=False)))
+    assert ModelSettings.from_meta(dict(cfg=f'model = {cfg!r}')) is None, 'this attention cannot be inferred'
+
+
+def test_which_blocks_halve_the_size():
+    halves = [True, True, True, False]
+    assert get_downsample_table(dict(cfg_options={'model.discriminator.downsample_cfg': halves}))(64) == halves
+    assert get_downsample_table(dict(cfg=f'model = dict(discriminator=dict(downsample_cfg={halves}))'))(64) == halves
+    assert get_downsample_table({})(64) == [True] * 4
+
+
+# ------------------------------------------------------------------------------------------------ compatibility with a model
+
+
+def test_a_whole_checkpoint_gives_no_warnings(gan_config):
+    model = MODELS.build(gan_config())
+    assert check_compatibility(model, dict(state_dict=model.state_dict(), meta={})) == []
+    assert check_compatibility(model, model.state_dict()) == []
+
+
+def test_moving_averages(gan_config):
+    """One that is missing starts as a copy; one that the config lacks is ignored; a part of one is an error."""
+    averaging, plain = MODELS.build(gan_config(ema_config=dict(momentum=0.9))), MODELS.build(gan_config())
+    state = plain.state_dict()
+    assert ['no moving average' in warning for warning in check_compatibility(averaging, state)] == [True]
+    assert torch.equal(state['generator_ema.to_rgb.conv.weight_orig'], state['generator.to_rgb.conv.weight_orig'])
+    warnings = check_compatibility(plain, averaging.state_dict())
+    assert ['model.ema_config' in warning for warning in warnings] == [True]
+    with pytest.raises(CheckpointError, match='bogus'):
+        check_compatibility(averaging, {**averaging.state_dict(), 'generator_ema.bogus': torch.zeros(1)})
+
+
+def test_a_generator_alone(gan_config):
+    model = MODELS.build(gan_config())
+    state = {key: tensor for key, tensor in model.state_dict().items() if key.startswith('generator.')}
+    assert ['no discriminator' in warning for warning in check_compatibility(model, state)] == [True]
+    state['discriminator.decision.bias'] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match='discriminator.* is missing'):
+        check_compatibility(model, state)
+
+
+@pytest.mark.parametrize(
+    'changes, expected',
+    [
+        (dict(inplace=True), ['act_cfg.inplace=True']),
+        (dict(norm_eps=1e-5), ['norm_eps=1e-05']),
+        (dict(init='SAGAN'), ['init_cfg.type=SAGAN']),
+        ({}, []),
+    ],
+)
+def test_differences_that_no_tensor_shows(gan_config, changes, expected):
+    model = MODELS.build(gan_config())
+    settings = dict(inplace=False, norm_eps=1e-4, sn_eps=1e-12, init='studio') | changes
+    warnings = check_compatibility(model, dict(state_dict=model.state_dict(), meta=dict(behaviour=settings)))
+    assert len(warnings) == len(expected) and all(text in warning for text, warning in zip(expected, warnings))
+
+
+def test_another_architecture_is_an_error_with_the_options_that_fit(gan_config):
+    model, state = MODELS.build(gan_config(num_classes=3)), MODELS.build(gan_config(num_classes=5)).state_dict()
+    with pytest.raises(CheckpointError, match=r'weight_embedding.*\(5, .*\(3, .*model.num_classes=5$'):
+        check_compatibility(model, state)
+    with pytest.raises(CheckpointError, match='fc.weight'):
+        check_compatibility(model, {**model.state_dict(), 'fc.weight': torch.ones(1)})
+    options = {'model.num_classes': 5, 'model.generator.act_cfg': dict(type='ReLU', inplace=True), 'a': [1, 2], 'b': None}
+    expected = ['model.num_classes=5', "model.generator.act_cfg={'type':'ReLU','inplace':True}", 'a=[1,2]', 'b=None']
+    assert shlex.split(format_options(options)) == expected
