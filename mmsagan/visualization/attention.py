@@ -35,16 +35,7 @@ def attention_figure(
         names: Names of the images.
 
     Returns:
-        The figure (h, w, 3) uint8 RGB.
-
-    Raises:
-        ConfigError: The figure is too large.
-
-    Example:
-        >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-        >>> maps = dict(feat16=torch.full((2, 3, 32, 32), 1 / 32**2))
-        >>> attention_figure(images, salient_queries(images, 3), maps, names=['a', 'b']).shape
-        (452, 828, 3)
+        The figure (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
     size, step, canvas = _layout(len(rows), queries.shape[1], *images.shape[2:])
@@ -128,10 +119,7 @@ def salient_queries(images: Tensor, count: int) -> Tensor:
         count: Q, pixels per image.
 
     Returns:
-        Pixels (x, y), (N, Q, 2) int64, the most salient first.
-
-    Raises:
-        ConfigError: ``count`` is less than 1 or greater than the number of pixels.
+        Pixels (x, y), (N, Q, 2) int64, the most salient first; raises a ConfigError if there are not as many.
 
     Example:
         >>> images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)

@@ -96,10 +96,6 @@ def curves_figure(
         smooth: By quantity, the number of values averaged into a point (default: 1); the values themselves are then drawn
             faintly behind the curve.
         log_scale: Quantities drawn on a logarithmic axis.
-
-    Example:
-        >>> steps = np.arange(10)
-        >>> figure = curves_figure({'FID': {'baseline': (steps, 1 / (1 + steps)), 'TTUR': (steps, 1 / (2 + steps))}})
     """
     columns = len(panels) if len(panels) <= 3 else ceil(sqrt(len(panels)))
     rows = -(-len(panels) // columns)

@@ -56,25 +56,20 @@ def encode_png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def image_grid(images: Tensor, columns: int, padding: int = _PADDING, background: int = 255) -> np.ndarray:
+def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndarray:
     """Lays out images row by row.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
         columns: Images per row; the last row may be shorter.
-        padding: Pixels between and around the images.
-        background: Grey level of the padding, in [0, 255].
+        padding: White pixels between and around the images.
 
     Returns:
         (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB.
-
-    Example:
-        >>> image_grid(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), columns=3).shape
-        (22, 32, 3)
     """
     count, _, height, width = images.shape
     rows = -(-count // columns)
-    grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), background, np.uint8)
+    grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), 255, np.uint8)
     for index, image in enumerate(images.cpu().numpy().transpose(0, 2, 3, 1)):
         top = padding + index // columns * (height + padding)
         left = padding + index % columns * (width + padding)
@@ -91,14 +86,7 @@ def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None
         notes: Text below each name.
 
     Returns:
-        The picture (h, w, 3) uint8 RGB.
-
-    Raises:
-        ConfigError: The picture is too large.
-
-    Example:
-        >>> images = torch.zeros(6, 3, 32, 32, dtype=torch.uint8)
-        >>> picture = class_grid(images, names=['cat', 'dog'], notes=['intra-FID 1.2', 'intra-FID 3.4'])
+        The picture (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     notes = notes or [''] * len(names)
     scale = -(-_MIN_CELL_HEIGHT // images.shape[2])

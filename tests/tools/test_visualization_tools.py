@@ -56,15 +56,9 @@ def test_class_grids_with_intra_fid(tmp_path, experiment, run):
     assert np.array_equal(read(tmp_path / 'grid.png'), expected)
 
 
-def test_class_grids_without_intra_fid(tmp_path, experiment, run):
-    code, said = run(GRIDS, *experiment, '--out', tmp_path / 'grid.png', '--device', 'cpu')
-    assert code == 0 and '8 samples of 10 classes' in said
-    assert read(tmp_path / 'grid.png').shape[0] == 10 * 66 + 2
-
-
 @pytest.mark.parametrize(
     'arguments, key',
-    [(['--intra-fid', 'gone.json'], 'gone.json'), (['--labels', '0-12'], '12'), (['--out', 'grid.gif'], 'grid.gif')],
+    [(['--intra-fid', 'gone.json'], 'gone.json'), (['--labels', '0-12'], '12')],
 )
 def test_class_grids_with_wrong_arguments(tmp_path, monkeypatch, experiment, run, arguments, key):
     monkeypatch.chdir(tmp_path)
@@ -85,17 +79,12 @@ def logs(tmp_path):
     return tmp_path / 'baseline', tmp_path / 'ttur'
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.svg'])
-def test_curves(tmp_path, logs, run, suffix):
-    out = tmp_path / f'curves{suffix}'
+def test_curves(tmp_path, logs, run):
+    out = tmp_path / 'curves.svg'
     code, said = run(CURVES, *logs, '--keys', 'fid', 'loss_gen', '--smooth', 2, '--out', out)
     assert code == 0 and f'FID-digits/fid, loss_gen written to {out}' in said and 'nothing logged by ttur' in said
-    if suffix == '.png':
-        with Image.open(out) as image:
-            assert image.size == (1040, 390)
-    else:
-        content = out.read_text()
-        assert all(f'<!-- {text} -->' in content for text in ('baseline', 'ttur', 'FID-digits/fid', 'iterations'))
+    content = out.read_text()
+    assert all(f'<!-- {text} -->' in content for text in ('baseline', 'ttur', 'FID-digits/fid', 'iterations'))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +92,6 @@ def test_curves(tmp_path, logs, run, suffix):
     [
         (['--keys', 'IS'], "'IS'"),
         (['--keys', 'FID', '--legend', 'a', 'a'], '--legend'),
-        (['--keys', 'FID', '--out', 'curves.txt'], 'curves.txt'),
         (['no_log', '--keys', 'FID'], 'no_log'),
     ],
 )

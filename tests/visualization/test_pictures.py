@@ -24,15 +24,14 @@ def test_every_image_is_in_its_cell():
     assert (grid[0] == 255).all() and (grid[6:10, 15:21] == 255).all()
 
 
-@pytest.mark.parametrize('size, drawn', [(40, 80), (128, 128)])
-def test_class_grid_has_images_at_the_right_and_names_at_the_left(size, drawn):
-    images = torch.randint(256, (6, 3, size, size), dtype=torch.uint8)
+def test_class_grid_has_images_at_the_right_and_names_at_the_left():
+    images = torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8)
     picture = class_grid(images, ['cat', 'a long $name_'], ['x 1.0', ''])
-    enlarged = torch.from_numpy(np.kron(images.numpy(), np.ones((drawn // size,) * 2, np.uint8)))
+    enlarged = torch.from_numpy(np.kron(images.numpy(), np.ones((2, 2), np.uint8)))
     expected = image_grid(enlarged, 3)
     assert np.array_equal(picture[:, -expected.shape[1] :], expected)
     text = picture[:, : -expected.shape[1]].min(axis=2) < 128
-    height = drawn + 2
+    height = 82
     rows = [text[1 + height * row : 1 + height * (row + 1)].any(axis=1) for row in range(2)]
     assert rows[0][: height // 2].any() and rows[0][height // 2 :].any() and rows[1][height // 2], 'a name above its note'
     assert not text[:, :10].any() and not text[:, -10:].any(), 'a margin'
