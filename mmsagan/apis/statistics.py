@@ -1,17 +1,19 @@
-"""Statistics and scores of images from anywhere, without a model or a runner."""
+"""Statistics and scores of images from any source, without a runner."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.device import get_device
 
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Evaluator, FlatImageFolder, RealImages
 from mmsagan.evaluation.moments import Statistics
 from mmsagan.utils.download import URLS
 
-# By the names that the command line uses.
+# By their names on the command line.
 METRIC_TYPES = {
     'fid': 'FrechetInceptionDistance',
     'is': 'InceptionScore',
@@ -23,19 +25,19 @@ METRIC_TYPES = {
 def image_statistics(
     images: RealImages, num_images: int = -1, batch_size: int = 25, inception: dict | None = None
 ) -> Statistics:
-    """Mean and covariance of a set of images' features, as FID takes them.
+    """Computes the mean and covariance of the features of images, for FID.
 
     Args:
         images: The images.
-        num_images: How many of them; -1 for all.
-        batch_size: Images at a time.
+        num_images: Number of them; -1 for all.
+        batch_size: Number of images at a time.
         inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
 
     Raises:
         MMSAGANError: There are too few images, or the extractor is missing.
     """
-    evaluator = Evaluator([dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {}))])
-    evaluator.prepare(_device(), batch_size, images, image_size=images.image_size)
+    evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
+    evaluator.prepare(_device(), batch_size, images, image_size=_image_size(images))
     return evaluator.metrics[0].statistics
 
 
@@ -55,36 +57,41 @@ def score_images(
         images: The images.
         metrics: Of 'fid', 'is', 'kid' and 'pr'.
         real: Folder of real images, or file of their statistics, which only FID can use; IS needs none.
-        num_images: How many of the images; None for all.
-        batch_size: Images at a time.
-        size: What real images are resized to; None takes them as they are.
-        num_workers: Processes that load them.
-        inception: Arguments that choose the extractor.
+        num_images: Number of images to score; None for all.
+        batch_size: Number of images at a time.
+        size: Size in pixels to which real images are resized; None keeps their size.
+        num_workers: Number of processes that load real images.
+        inception: Arguments that choose the extractor, as above.
 
     Returns:
         Results by name.
 
     Raises:
-        MMSAGANError: Something that the user can mend.
+        MMSAGANError: An argument is wrong, or there are too few images.
     """
     count = len(images) if num_images is None else num_images
     if count > len(images):
         raise ConfigError(f'{count} images are asked for, but {images.name} has {len(images)}')
-    statistics = real if real is not None and str(real).endswith(('.pkl', '.npz')) else None
-    comparing = [name for name in metrics if name != 'is']
-    if comparing and real is None:
-        raise ConfigError(f'{", ".join(comparing)}: what are the images to be compared with? Give --real, a folder or a file')
-    if statistics and set(comparing) - {'fid'}:
-        raise ConfigError(
-            f'{", ".join(sorted(set(comparing) - {"fid"}))}: needs the real images themselves, and {real} holds their mean and '
-            'covariance only'
-        )
-    if statistics and not str(statistics).startswith(URLS) and not Path(statistics).is_file():
+    is_file = str(real).endswith(('.pkl', '.npz'))
+    if real is None and set(metrics) - {'is'}:
+        raise ConfigError(f'{", ".join(metrics)}: needs real images to compare with; give --real, a folder or a file')
+    if is_file and set(metrics) - {'is', 'fid'}:
+        raise ConfigError(f'{", ".join(metrics)}: needs the real images; {real} has only their mean and covariance')
+    if is_file and not str(real).startswith(URLS) and not Path(str(real)).is_file():
         raise ConfigError(f'--real {real} does not exist')
-    evaluator = Evaluator([_metric_config(name, count, statistics, inception) for name in metrics])
-    real_images = None if real is None or statistics else RealImages(FlatImageFolder(real, size), num_workers)
-    evaluator.prepare(_device(), batch_size, real_images, image_size=images.image_size)
+    options: dict[str, dict[str, Any]] = {'pr': dict(real_nums=-1), 'is': dict(splits=min(10, count))}
+    if is_file:
+        options['fid'] = dict(inception_pkl=str(real))
+    evaluator = Evaluator(
+        [dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}), **options.get(name, {})) for name in metrics]
+    )
+    real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
+    evaluator.prepare(_device(), batch_size, real_images, image_size=_image_size(images))
     return evaluator.score(images, batch_size, _device())
+
+
+def _image_size(images: RealImages) -> int:
+    return images.dataset[0]['inputs'].shape[-1]
 
 
 def _device() -> torch.device:
@@ -92,12 +99,26 @@ def _device() -> torch.device:
     return torch.device('cpu' if name == 'mps' else name)  # Apple's GPUs have no float64
 
 
-def _metric_config(name: str, count: int, statistics: str | Path | None, inception: dict | None) -> dict:
-    config = dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}))
-    if name == 'fid' and statistics:
-        config.update(inception_pkl=str(statistics))
-    if name == 'pr':
-        config.update(real_nums=-1)
-    if name == 'is':
-        config.update(splits=min(10, count))
-    return config
+def read_intra_fid(path: str | Path, num_classes: int) -> tuple[str, dict[str, float]]:
+    """Reads the table by class of ``IntraFID`` from a file that ``tools/test.py --out`` wrote.
+
+    Args:
+        path: Path of the .json file.
+        num_classes: Number of classes that the table must have.
+
+    Returns:
+        The name of the metric, such as ``IntraFID-digits``, and its values by class name, in the order of the classes.
+
+    Raises:
+        DataError: The file cannot be read, or does not have exactly one such table.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding='utf-8'))
+        tables = {name: table for name, table in results.items() if name.endswith('/per_class')}
+        ((name, table),) = tables.items()
+        values = {label: float(value) for label, value in table.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f'{path}: not the results of tools/test.py --out with one metric IntraFID ({error})') from error
+    if len(values) != num_classes:
+        raise DataError(f'{path}: {name} has {len(values)} classes, but the model has {num_classes}')
+    return name.removesuffix('/per_class'), values

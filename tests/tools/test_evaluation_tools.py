@@ -11,13 +11,16 @@ import torch
 from PIL import Image
 from test_train_tool import CONFIG, run, small
 
+from mmsagan.apis.statistics import read_intra_fid
 from mmsagan.engine.config import load_config
+from mmsagan.errors import DataError
 from mmsagan.evaluation import load_statistics
 from mmsagan.registry import MODELS
 
 pytestmark = pytest.mark.slow
 
 DIGITS = ['--inception-style', 'digits']
+STATISTICS = 'utils/inception_stat.py'
 
 
 @pytest.fixture(scope='module')
@@ -41,76 +44,69 @@ def folders(tmp_path_factory):
         ('configs/_base_/datasets/imagenet_128x128_inception_stat.py', 'imagenet.pkl', 18),
     ],
 )
-def test_the_published_commands(tmp_path, cifar_root, imagenet_root, inception_file, data_cfg, name, count):
+def test_the_published_commands(
+    tmp_path, monkeypatch, run_here, cifar_root, imagenet_root, inception_file, data_cfg, name, count
+):
     """As they are written there, in a folder with the data in data/; the Inception file is a stand-in."""
-    for part in ('configs', 'tools', 'mmsagan'):
-        (tmp_path / part).symlink_to(Path.cwd() / part)
+    (tmp_path / 'configs').symlink_to(Path.cwd() / 'configs')
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'cifar10').symlink_to(cifar_root / 'cifar10')
     (tmp_path / 'data' / 'imagenet').symlink_to(imagenet_root)
+    monkeypatch.chdir(tmp_path)
     arguments = (
         f'--data-cfg {data_cfg} --pklname {name} --no-shuffle --inception-style stylegan --num-samples -1 --subset train'
     )
-    result = run(*arguments.split(), '--inception-pth', inception_file, tool='tools/utils/inception_stat.py', cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    code, _, errors = run_here(STATISTICS, *arguments.split(), '--inception-pth', inception_file, '--num-workers', 0)
+    assert code == 0, errors
     path = tmp_path / 'work_dirs' / 'inception_pkl' / name
     content = pickle.loads(path.read_bytes())
     assert content['size'] == count and content['real_cov'].shape == (6, 6)
     np.testing.assert_array_equal(load_statistics(path.with_suffix('.npz')).mean, content['mean'])
 
 
-def test_statistics_of_a_folder(tmp_path, folders):
-    arguments = ['--imgsdir', folders / 'real', '--pkl-dir', tmp_path, '--num-samples', 70, '--seed', 4, '--batch-size', 9]
-    result = run(*arguments, *DIGITS, tool='tools/utils/inception_stat.py')
-    assert result.returncode == 0, result.stderr
-    statistics = load_statistics(tmp_path / 'real.pkl')
-    assert statistics.size == 70 and statistics.extractor == 'digits' and str(tmp_path / 'real.npz') in result.stdout
-
-
-def test_evaluate_images(tmp_path, folders):
+def test_evaluate_images(tmp_path, folders, run_here):
+    out = tmp_path / 'out.json'
     arguments = [folders / 'fake', '--real', folders / 'real', '--metrics', 'fid', 'is', 'kid', 'pr', *DIGITS]
-    result = run(*arguments, '--out', tmp_path / 'out.json', tool='tools/evaluate_images.py')
+    result = run(*arguments, '--out', out, tool='tools/evaluate_images.py')
     assert result.returncode == 0, result.stderr
-    results = json.loads((tmp_path / 'out.json').read_text())
+    results = json.loads(out.read_text())
     assert len(results) == 9 and all(name in result.stdout for name in results)
 
-    run(
-        '--imgsdir', folders / 'real', '--pkl-dir', tmp_path, '--num-samples', -1, *DIGITS, tool='tools/utils/inception_stat.py'
-    )
+    options = ['--pkl-dir', tmp_path, '--num-workers', 0, *DIGITS]
+    assert run_here(STATISTICS, '--imgsdir', folders / 'real', '--num-samples', -1, *options)[0] == 0
     for suffix in ('pkl', 'npz'):
-        arguments = [folders / 'fake', '--real', tmp_path / f'real.{suffix}', '--metrics', 'fid', *DIGITS]
-        result = run(*arguments, '--out', tmp_path / 'out.json', tool='tools/evaluate_images.py')
-        assert result.returncode == 0, result.stderr
-        fid = json.loads((tmp_path / 'out.json').read_text())['FID-digits/fid']
-        assert fid == pytest.approx(results['FID-digits/fid'], rel=1e-6)
+        arguments = ['--real', tmp_path / f'real.{suffix}', '--metrics', 'fid', '--num-workers', 0, *DIGITS]
+        assert run_here('evaluate_images.py', folders / 'fake', *arguments, '--out', out)[0] == 0
+        assert json.loads(out.read_text())['FID-digits/fid'] == pytest.approx(results['FID-digits/fid'], rel=1e-6)
+
+    arguments = ['--imgsdir', folders / 'real', '--num-samples', 70, '--seed', 4, '--batch-size', 9, *options]
+    code, said, _ = run_here(STATISTICS, *arguments, '--pklname', 'some.pkl')
+    statistics = load_statistics(tmp_path / 'some.pkl')
+    assert code == 0 and str(tmp_path / 'some.npz') in said
+    assert statistics.size == 70 and statistics.extractor == 'digits' and not statistics.whole
 
 
 @pytest.mark.parametrize(
     'tool, arguments, message',
     [
-        ('evaluate_images', ['{fake}'], 'Give --real'),
-        ('evaluate_images', ['{fake}', '--real', '{mixed}', *DIGITS], 'mixed sizes'),
-        ('evaluate_images', ['{gone}', '--real', '{real}'], 'not a folder'),
-        ('evaluate_images', ['{fake}', '--real', '{gone}.npz'], 'does not exist'),
-        ('evaluate_images', ['{fake}', '--real', '{gone}.npz', '--metrics', 'kid'], 'needs the real images themselves'),
-        ('evaluate_images', ['{fake}', '--real', '{real}', '--num-samples', '64', *DIGITS], 'take at least 65'),
-        ('evaluate_images', ['{fake}', '--real', '{real}', '--num-samples', '900', *DIGITS], 'has 90'),
-        ('evaluate_images', ['{fake}', '--real', '{real}', '--inception-pth', '{gone}.pt'], 'does not exist'),
-        ('utils/inception_stat', ['--imgsdir', '{real}', '--pklname', 'a.txt'], 'must end with .pkl'),
-        ('utils/inception_stat', ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], 'has 80 images'),
-        ('utils/inception_stat', ['--data-cfg', 'configs/_base_/gen_default_runtime.py'], 'no test_dataloader with a dataset'),
+        ('evaluate_images.py', ['{fake}'], '--real'),
+        ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS], '30x30'),
+        ('evaluate_images.py', ['{gone}', '--real', '{real}'], 'gone'),
+        ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
+        ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz', '--metrics', 'kid'], 'kid'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--num-samples', '64', *DIGITS], '65'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--num-samples', '900', *DIGITS], '90'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--inception-pth', '{gone}.pt'], 'gone.pt'),
+        ('evaluate_images.py', ['{fake}', '--batch-size', '0'], '--batch-size'),
+        (STATISTICS, ['--imgsdir', '{real}', '--pklname', 'a.txt'], 'a.txt'),
+        (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
+        (STATISTICS, ['--data-cfg', 'configs/_base_/gen_default_runtime.py'], 'test_dataloader'),
     ],
 )
-def test_wrong_input_gives_one_message(folders, tool, arguments, message):
+def test_wrong_input_gives_one_message(folders, run_here, tool, arguments, message):
     places = {name: folders / name for name in ('fake', 'real', 'mixed', 'gone')}
-    result = run(*(argument.format(**places) for argument in arguments), tool=f'tools/{tool}.py')
-    assert result.returncode == 2 and 'Traceback' not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith('error: ') and message in result.stderr.splitlines()[-1]
-
-
-def test_numbers_that_make_no_sense(folders):
-    result = run(folders / 'fake', '--batch-size', 0, tool='tools/evaluate_images.py')
-    assert result.returncode == 2 and 'argument --batch-size: must be at least 1, got 0' in result.stderr
+    code, _, errors = run_here(tool, *(argument.format(**places) for argument in arguments))
+    assert code == 2 and 'error: ' in errors.splitlines()[-1] and message in errors.splitlines()[-1]
 
 
 def test_train_then_test(tmp_path, cifar_root, inception_file):
@@ -125,32 +121,44 @@ def test_train_then_test(tmp_path, cifar_root, inception_file):
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / 'real.pkl').is_file() and len(list((tmp_path / 'run').glob('best_*_iter_2.pth'))) == 2
     (tmp_path / 'elsewhere').mkdir()
-    shutil.move(tmp_path / 'run' / 'iter_2.pth', tmp_path / 'elsewhere' / 'model.pth')
-    arguments = [
-        CONFIG,
-        tmp_path / 'elsewhere' / 'model.pth',
-        '--out',
-        tmp_path / 'out' / 'metrics.json',
-        '--work-dir',
-        tmp_path / 'test',
-    ]
-    tested = run(*arguments, *options, tool='tools/test.py')
+    model, out = tmp_path / 'elsewhere' / 'model.pth', tmp_path / 'out' / 'metrics.json'
+    shutil.move(tmp_path / 'run' / 'iter_2.pth', model)
+    tested = run(CONFIG, model, '--out', out, '--work-dir', tmp_path / 'test', *options, tool='tools/test.py')
     assert tested.returncode == 0, tested.stderr
-    results = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
+    results = json.loads(out.read_text())
     assert list(results) == ['IS-50k/is', 'IS-50k/is_std', 'FID-Full-50k/fid']
     for name, value in results.items():
-        line = f'{name:<18}{value:>12.4f}'.split()
-        assert ' '.join(line) in ' '.join(trained.stdout.split()) and ' '.join(line) in ' '.join(tested.stdout.split())
+        line = ' '.join(f'{name:<18}{value:>12.4f}'.split())
+        assert line in ' '.join(trained.stdout.split()) and line in ' '.join(tested.stdout.split())
 
 
-def test_test_with_wrong_files(tmp_path, cifar_root):
+def test_test_with_wrong_files(tmp_path, cifar_root, run_here):
     options = small(cifar_root)
-    result = run(CONFIG, tmp_path / 'gone.pth', *options, tool='tools/test.py')
-    assert result.returncode == 2 and 'gone.pth' in result.stderr.splitlines()[-1]
     model = MODELS.build(
         load_config(CONFIG, {'model.generator.base_channels': 16, 'model.discriminator.base_channels': 8}).model
     )
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'other.pth')
-    result = run(CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path / 'test', *options, tool='tools/test.py')
-    assert result.returncode == 2 and 'of another architecture' in result.stderr.splitlines()[-1]
+    for name in ('gone.pth', 'other.pth'):
+        code, _, errors = run_here('test.py', CONFIG, tmp_path / name, '--work-dir', tmp_path / 'test', *options)
+        assert code == 2 and name in errors.splitlines()[-1]
     assert not (tmp_path / 'test').exists()
+
+
+def test_digits_are_learned_in_one_epoch(tmp_path, run_here):
+    code, said, errors = run_here('misc/train_small_extractor.py', 'digits', '--epochs', 1, '--out', tmp_path / 'digits.pth')
+    assert code == 0, errors
+    share, _, rest = said.partition('% of ')
+    assert float(share) > 80 and rest.startswith('1000 held-out images')
+    assert all(torch.isfinite(value).all() for value in torch.load(tmp_path / 'digits.pth').values())
+
+
+def test_intra_fid_of_an_evaluation(tmp_path):
+    path = tmp_path / 'results.json'
+    path.write_text('{"FID/fid": 3, "IntraFID-digits/intra_fid": 1.5, "IntraFID-digits/per_class": {"b": 1, "a": 2}}')
+    metric, table = read_intra_fid(path, 2)
+    assert metric == 'IntraFID-digits' and list(table.items()) == [('b', 1), ('a', 2)]
+    two = '{"A/per_class": {"a": 1, "b": 2}, "B/per_class": {"a": 1, "b": 2}}'
+    for content in ('{"FID/fid": 3.0}', two, '{"A/per_class": {"cat": 1.0}}', '[]', '{"A/per_class": [1.0, 2.0]}', '{'):
+        path.write_text(content)
+        with pytest.raises(DataError, match='results.json'):
+            read_intra_fid(path, 2)

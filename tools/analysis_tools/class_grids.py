@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from mmsagan.apis import init_model
-from mmsagan.apis.intra_fid import read_intra_fid
 from mmsagan.apis.processes import find_device
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
+from mmsagan.apis.statistics import read_intra_fid
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
