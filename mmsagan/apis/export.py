@@ -1,12 +1,13 @@
-"""Exporting the generator to a file that runs without this package, and making sure that the file does what the model does."""
+"""Exporting the generator to a file that runs without this package, and comparing the file's images with the model's."""
 
 import copy
 import importlib
+import json
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,39 +16,46 @@ import torch
 from torch import Tensor, nn
 
 from mmsagan import __version__
-from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS, Inputs
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable, nearest_folder
 
-# Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other sizes than that.
+# The packages that each format needs.
+FORMATS = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torchscript': (), 'pt2': ()}
+# The oldest operator set that torch's exporter writes by itself: the older the set, the more runtimes read the file.
+DEFAULT_OPSET = 18
+# Since then, the exporter on top of torch.export is torch's default, and the one on top of TorchScript is deprecated.
+DYNAMO_EXPORTER_SINCE = (2, 9)
+# Name of the metadata in TorchScript and pt2 archives; ONNX has a place of its own for them.
+METADATA_FILE = 'mmsagan.json'
+# Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other batch sizes.
 TRACED_BATCH_SIZE = 2
 CHECKED_BATCH_SIZES = (1, 5)
 # A grey level is 2 / 255 = 8e-3 wide, so this is an 80th of one. Other kernels and another order of summation change an image
-# by 1e-6 to 1e-5; a real mistake, such as a lost layer or another label, by 1e-2 and more.
+# by 1e-6 to 1e-5; a real mistake, such as a lost layer or a wrong label, by 1e-2 and more.
 TOLERANCE = 1e-4
+
+Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ExportedGenerator:
-    """A file that has been written, run and compared.
+    """A file that was written, run and compared with the model.
 
     Args:
         path: The file.
         format: ``'onnx'``, ``'torchscript'`` or ``'pt2'``.
-        size: In bytes.
-        max_difference: The largest difference between one of the file's pixel values and the model's, which are in [-1, 1].
-        batch_sizes: At which they were compared.
-        metadata: What the file says about the model.
+        size: Size in bytes.
+        max_difference: Largest difference between a pixel value of the file and of the model, which are in [-1, 1].
+        metadata: Metadata in the file.
     """
 
     path: Path
     format: str
     size: int
     max_difference: float
-    batch_sizes: tuple[int, ...]
     metadata: dict[str, str]
 
 
@@ -59,25 +67,22 @@ def export_generator(
     opset: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> ExportedGenerator:
-    """Writes the generator to one file, in evaluation mode: spectral norms become plain weights, the batch size stays free.
+    """Writes the generator to one file, in evaluation mode, with plain weights for spectral norms and a free batch size.
 
-    The file's inputs are ``noise`` (N, noise_size), float32, and ``label`` (N,), int64; an unconditional generator has no
+    The inputs of the file are ``noise`` (N, noise_size), float32, and ``label`` (N,), int64; an unconditional generator has no
     ``label``. Its output ``images`` (N, 3, S, S) is RGB, float32 in [-1, 1]. The file is loaded and run before it gets its
-    name, so that there is none if anything fails. The model is not changed.
+    name, so no file is left if anything fails. The model is not changed.
 
     Args:
         model: The GAN, on any device.
-        path: The file to write; one that exists is replaced.
+        path: File to write; an existing one is replaced.
         format: ``'onnx'``, ``'torchscript'`` or ``'pt2'`` (``torch.export``).
-        sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-        opset: Operator set of an ONNX file; None for 18.
-        tolerance: How far the file's images may be from the model's.
-
-    Returns:
-        What was written, and how well it agrees with the model.
+        sample_model: ``'ema'`` or ``'orig'``. Defaults to the moving average if there is one.
+        opset: Operator set of an ONNX file. Defaults to 18.
+        tolerance: Largest difference between pixel values of the file and of the model.
 
     Raises:
-        ConfigError: An argument is wrong, or a package is missing that the format needs.
+        ConfigError: An argument is invalid, or a package is missing that the format needs.
         ExportError: The file does not run, or its images are not the model's.
 
     Example:
@@ -87,72 +92,73 @@ def export_generator(
     """
     path = Path(path)
     check_export_arguments(path, format, opset)
-    network = copy.deepcopy(model.sampled_network(sample_model)).cpu().float().eval().requires_grad_(False)
-    checks = [_example_inputs(model, size) for size in CHECKED_BATCH_SIZES]
-    expected = [_finite_images(network, inputs) for inputs in checks]
-    metadata = _describe(model, sample_model, expected[0])
-    # The plain layers: files hold operators that every runtime knows, and ONNX has no word for the sum that the fast ones take.
-    plain = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    deployed = _DeployedGenerator(plain)
+    source = model.sampled_network(sample_model)
+    network = copy.deepcopy(source).cpu().float().eval().requires_grad_(False)
+    inputs = [_make_inputs(model, size) for size in CHECKED_BATCH_SIZES]
+    with torch.no_grad():
+        expected = [network(**batch) for batch in inputs]
+    if not all(images.isfinite().all() for images in expected):
+        raise ExportError("the model's own images contain NaN or infinity, so there is nothing to export")
+    metadata = dict(  # ONNX allows only strings
+        mmsagan_version=__version__,
+        sample_model='ema' if source is model.generator_ema else 'orig',
+        num_classes=str(model.num_classes),
+        noise_size=str(model.noise_size),
+        image_size=str(expected[0].shape[-1]),
+        image_format='RGB, float32 in [-1, 1]',
+    )
+    # Plain layers consist of operators that every runtime knows; ONNX has none for the sums of the fast ones.
+    network = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    # As near to the file as there is a folder already, so that one that fails leaves no new folder either.
-    with tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder, _quiet():
-        file = Path(folder) / f'generator.{FORMATS[format].suffix}'
-        with _explained(f'torch {torch.__version__} cannot export this generator as {format}'):
-            FORMATS[format].write(deployed, _example_inputs(model, TRACED_BATCH_SIZE), file, metadata, opset or DEFAULT_OPSET)
-        with _explained(f'the {format} file cannot be run, so it was not kept'):
-            run = FORMATS[format].load(file)
-            images = [run(inputs) for inputs in checks]
-        difference = _largest_difference(images, expected)
-        # Not "difference > tolerance", which is False for NaN.
-        if not difference <= tolerance:
+    # Beside the file, or as near to it as there is a folder, so that a failure leaves no new folder.
+    with tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder, _silence_exporters():
+        file = Path(folder, f'generator.{format}')
+        with _raise_export_errors(f'torch {torch.__version__} cannot export this generator as {format}'):
+            _write(network, format, _make_inputs(model, TRACED_BATCH_SIZE), file, metadata, opset or DEFAULT_OPSET)
+        with _raise_export_errors(f'the {format} file cannot be run, so it was not kept'):
+            run = _load(file, format)
+            images = [run(batch) for batch in inputs]
+        shapes = [tuple(batch.shape) for batch in images]
+        if shapes != [tuple(batch.shape) for batch in expected]:
+            raise ExportError(f'the {format} file makes images of the wrong shapes {shapes}, so it was not kept')
+        difference = max(float((batch - wanted).abs().max()) for batch, wanted in zip(images, expected))
+        if not difference <= tolerance:  # also if it is NaN
             raise ExportError(
                 f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {tolerance:g}, so it "
                 'was not kept; try another format, or another version of torch'
             )
         size = file.stat().st_size
-        with _explained(f'{path} cannot be written'):
+        with _raise_export_errors(f'{path} cannot be written'):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
-    return ExportedGenerator(path, format, size, difference, CHECKED_BATCH_SIZES, metadata)
+    return ExportedGenerator(path, format, size, difference, metadata)
 
 
 def check_export_arguments(path: str | Path, format: str, opset: int | None = None) -> None:
-    """Finds mistakes before a model is loaded; the arguments are those of :func:`export_generator`.
+    """Checks the arguments of :func:`export_generator`, before a model is loaded.
 
     Raises:
-        ConfigError: The format is unknown or lacks a package, the file cannot be written, or the operator set makes no sense.
+        ConfigError: The format is unknown or needs a missing package, the file cannot be written, or ``opset`` is invalid.
     """
     path = Path(path)
     if format not in FORMATS:
-        raise ConfigError(f'unknown export format {format!r}; there are {", ".join(FORMATS)}')
+        raise ConfigError(f'unknown export format {format!r}; choose one of {", ".join(FORMATS)}')
     if opset is not None and format != 'onnx':
         raise ConfigError(f'opset={opset}: only onnx has operator sets, {format} has none')
     if opset is not None and opset < 1:
         raise ConfigError(f'opset={opset}: operator sets are counted from 1; leave it out for {DEFAULT_OPSET}')
     if format == 'pt2' and path.suffix != '.pt2':
-        raise ConfigError(f'{path} must end with .pt2, since torch.export.load wants that of its files')
+        raise ConfigError(f'{path} must end with .pt2, since torch.export.load requires it')
     check_writable(path)
-    for package in FORMATS[format].packages:
+    for package in FORMATS[format]:
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise ConfigError(f'the {format} export needs {package} ({error}): pip install "mmsagan[export]"') from error
 
 
-class _DeployedGenerator(nn.Module):
-    """The generator, called with the names that the file's inputs have."""
-
-    def __init__(self, generator: nn.Module):
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.generator(noise, label=label)
-
-
-def _example_inputs(model: ConditionalGAN, batch_size: int) -> Inputs:
-    """Inputs by name, the same at every call. The labels reach from the last class to the first."""
+def _make_inputs(model: ConditionalGAN, batch_size: int) -> Inputs:
+    """Makes the same inputs on every call, with labels from the last class to the first."""
     random = torch.Generator().manual_seed(batch_size)
     inputs = dict(noise=torch.randn(batch_size, model.noise_size, generator=random))
     if model.num_classes:
@@ -160,54 +166,74 @@ def _example_inputs(model: ConditionalGAN, batch_size: int) -> Inputs:
     return inputs
 
 
-@torch.no_grad()
-def _finite_images(network: nn.Module, inputs: Inputs) -> Tensor:
-    images = network(inputs['noise'], label=inputs.get('label'))
-    if not images.isfinite().all():
-        raise ExportError("the model's own images are not finite (NaN or infinity), so there is nothing to export")
-    return images
+def _write(network: nn.Module, format: str, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int) -> None:
+    if format == 'torchscript':
+        # The later comparison, on other inputs, replaces the trace's own check.
+        traced = torch.jit.trace(network, tuple(inputs.values()), check_trace=False)
+        traced.save(str(file), _extra_files={METADATA_FILE: json.dumps(metadata)})
+        return
+    # Without a limit, torch 2.6 raises an error about a batch of the largest int64.
+    batch = torch.export.Dim('batch', min=1, max=2**31 - 1)
+    dynamic_shapes = {name: {0: batch} for name in inputs}
+    if format == 'onnx':
+        _write_onnx(network, inputs, file, metadata, opset, dynamic_shapes)
+        return
+    # The exported program takes its inputs as it was given them: by name.
+    program = torch.export.export(network, (), kwargs=inputs, dynamic_shapes=dynamic_shapes, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop('stack_trace', None)  # it contains paths of this machine
+    torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
 
 
-def _describe(model: ConditionalGAN, sample_model: str | None, images: Tensor) -> dict[str, str]:
-    """What the file says about the model. ONNX keeps strings only."""
-    uses_ema = model.sampled_network(sample_model) is model.generator_ema
-    return dict(
-        mmsagan_version=__version__,
-        sample_model='ema' if uses_ema else 'orig',
-        num_classes=str(model.num_classes),
-        noise_size=str(model.noise_size),
-        image_size=str(images.shape[-1]),
-        image_format='RGB, float32 in [-1, 1]',
-    )
+def _write_onnx(
+    network: nn.Module, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int, dynamic_shapes: dict
+) -> None:
+    import onnx
+
+    names = dict(input_names=list(inputs), output_names=['images'], opset_version=opset, verbose=False)
+    if torch.__version__ >= DYNAMO_EXPORTER_SINCE:  # type: ignore[operator]  # it does compare with tuples
+        exporter = dict(dynamo=True, dynamic_shapes=dynamic_shapes, external_data=False)
+    else:
+        exporter = dict(dynamo=False, dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'images']})
+    torch.onnx.export(network, tuple(inputs.values()), str(file), **names, **exporter)  # type: ignore[arg-type]
+    model = onnx.load(str(file))
+    # If it cannot convert to an operator set, the exporter only warns.
+    written = next(imported.version for imported in model.opset_import if not imported.domain)
+    if written != opset:
+        raise ConfigError(f'opset={opset}: torch {torch.__version__} can write this network in set {written} only')
+    for node in model.graph.node:
+        node.ClearField('metadata_props')  # stack traces with paths of this machine
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, str(file))
 
 
-def _largest_difference(images: list[Tensor], expected: list[Tensor]) -> float:
-    for batch, wanted in zip(images, expected):
-        if batch.shape != wanted.shape:
-            raise ExportError(
-                f'the file makes images of shape {tuple(batch.shape)} where the model makes {tuple(wanted.shape)}, so it was '
-                'not kept: something in the generator fixes the batch size'
-            )
-    return max(float((batch - wanted).abs().max()) for batch, wanted in zip(images, expected))
+def _load(file: Path, format: str) -> Callable[[Inputs], Tensor]:
+    """Loads a file with the runtime that its users have; returns a function of the inputs that makes images."""
+    if format == 'onnx':
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+        return lambda inputs: torch.from_numpy(
+            session.run(['images'], {name: value.numpy() for name, value in inputs.items()})[0]
+        )
+    network = torch.jit.load(str(file)) if format == 'torchscript' else torch.export.load(file).module()
+    return lambda inputs: network(**inputs)
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Makes anything that fails in torch or in a runtime, whose exceptions have no common base, a message for the user."""
+def _raise_export_errors(message: str) -> Iterator[None]:
+    """Turns the errors of torch and the runtimes, which have no common base class, into an ExportError."""
     try:
         yield
     except MMSAGANError:
         raise
     except Exception as error:
-        raise ExportError(f'{what}: {error}') from error
+        raise ExportError(f'{message}: {error}') from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' warnings from the user, who has the comparison instead.
-
-    They warn of their own deprecation, of packages that nothing here needs, and of sizes that tracing might have fixed.
-    """
+def _silence_exporters() -> Iterator[None]:
+    """Suppresses the exporters' warnings about deprecation, optional packages and sizes that tracing might have fixed."""
     disabled_before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,7 @@
-"""The model zoo: published models by name. What is published stands in model-index.yml and the metafiles that it imports."""
+"""The model zoo: configs and published models by name, as listed in model-index.yml and the metafiles that it imports."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,11 @@ class ZooModel:
     """A published model.
 
     Args:
-        name: Its name, e.g. ``sagan_32_woReLUinplace_cifar10_b64x1_best-FID``.
+        name: Name, e.g. ``sagan_32_woReLUinplace_cifar10_b64x1_best-FID``.
         config: File of the config that it was trained with.
         weights: URL of the checkpoint.
-        metrics: The published scores, e.g. ``{'IS': 9.3174, 'FID': 9.4252}``.
-        metadata: How it was trained: data, batch size, iterations and what else the metafile states.
+        metrics: Published scores, e.g. ``{'IS': 9.3174, 'FID': 9.4252}``.
+        metadata: Data, batch size, iterations and other entries of the metafile.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ZooModel:
 
 
 def list_models() -> list[ZooModel]:
-    """All published models. Of the models of a config, the one with the best FID comes first.
+    """Lists all published models. Of the models of a config, the one with the best FID comes first.
 
     Raises:
         ConfigError: The package's files are incomplete.
@@ -41,55 +41,45 @@ def list_models() -> list[ZooModel]:
         >>> [model.name for model in list_models() if model.metrics['FID'] < 10]
         ['sagan_32_woReLUinplace_cifar10_b64x1_best-FID']
     """
-    return list(_published(shipped_root()))
+    return list(_read_models(shipped_root()))
 
 
 def resolve_model(name: str | Path) -> ZooModel:
-    """The published model of a name.
+    """Returns the published model of a name.
 
     Args:
-        name: Of the model; or of its config, with or without ``.py``; or a file of that name. A config stands for its model
-            with the best FID.
+        name: Name of the model, or name or file of its config, which stands for its model with the best FID.
 
     Raises:
-        ConfigError: Nothing is published by that name; names what is.
+        ConfigError: No model of that name is published.
 
     Example:
         >>> resolve_model('sagan_128_woReLUinplace_imagenet1k_b64x4').metadata['Checkpoint Iteration']
         950000
     """
-    models = list_models()
-    wanted = _stem(name)
-    # A model's own name first: it may also be the name of a config.
-    for own_name in (lambda model: model.name, lambda model: model.config.stem):
-        for model in models:
-            if own_name(model) == wanted:
-                return model
+    models, wanted = list_models(), Path(name).name.removesuffix('.py')
+    # A model's own name comes first, since it may also be the name of a config.
+    named = [model for model in models if model.name == wanted] or [model for model in models if model.config.stem == wanted]
+    if named:
+        return named[0]
     configs = sorted({model.config.stem for model in models})
-    suggestion = _suggestion(wanted, [*configs, *(model.name for model in models)])
+    suggestion = _suggest(wanted, [*configs, *(model.name for model in models)])
     raise ConfigError(f'{name} has no published weights{suggestion}; there are weights of {", ".join(configs)}')
 
 
 def resolve_weights(name: str | Path) -> str:
-    """The URL of a model's weights.
-
-    Args:
-        name: As :func:`resolve_model` takes it.
-
-    Raises:
-        ConfigError: Nothing is published by that name; names what is.
-    """
+    """Returns the URL of a model's weights; takes and raises what :func:`resolve_model` does."""
     return resolve_model(name).weights
 
 
 def resolve_config(name: str | Path) -> Path:
-    """The file of a config.
+    """Returns the file of a config.
 
     Args:
-        name: A file; or a config of this package by its name, with or without its folder and ``.py``; or a published model.
+        name: A file; or the name of a config of this package, with or without its folder and ``.py``; or of a published model.
 
     Raises:
-        ConfigError: There is none by that name; suggests similar ones.
+        ConfigError: There is no config of that name. The message suggests similar ones.
 
     Example:
         >>> resolve_config('sagan/sagan_32_mnist_b64x1.py').name
@@ -107,32 +97,26 @@ def resolve_config(name: str | Path) -> Path:
         if model.name == str(name):
             return model.config
     configs = sorted({path.stem for path in leaves})
-    hint = _suggestion(_stem(name), [*configs, *(model.name for model in models)]) or f'; there are {", ".join(configs)}'
+    hint = _suggest(Path(name).name.removesuffix('.py'), [*configs, *(model.name for model in models)])
+    hint = hint or f'; there are {", ".join(configs)}'
     raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
 
 
 @cache
-def _published(root: Path) -> tuple[ZooModel, ...]:
-    metafiles = [_read(root / name) for name in _read(root / 'model-index.yml')['Import']]
-    return tuple(_as_model(entry, root) for metafile in metafiles for entry in metafile['Models'])
-
-
-def _read(path: Path) -> dict:
+def _read_models(root: Path) -> tuple[ZooModel, ...]:
+    models = []
+    path = root / 'model-index.yml'
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
+        for metafile in yaml.safe_load(path.read_text(encoding='utf-8'))['Import']:
+            path = root / metafile
+            for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
+                metrics = {name: value for result in entry['Results'] for name, value in result['Metrics'].items()}
+                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights'], metrics, entry['Metadata']))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f'{path} cannot be read ({error}): install mmsagan again') from error
+    return tuple(models)
 
 
-def _as_model(entry: dict, root: Path) -> ZooModel:
-    metrics = {name: value for result in entry['Results'] for name, value in result['Metrics'].items()}
-    return ZooModel(entry['Name'], root / entry['Config'], entry['Weights'], metrics, entry['Metadata'])
-
-
-def _stem(name: str | Path) -> str:
-    return Path(name).name.removesuffix('.py')
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _suggest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=2)
     return f'; did you mean {" or ".join(close)}?' if close else ''

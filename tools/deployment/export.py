@@ -3,8 +3,14 @@
 
 import argparse
 
-from mmsagan.apis.export import ExportedGenerator, check_export_arguments, export_generator
-from mmsagan.apis.export_formats import DEFAULT_OPSET, FORMATS
+from mmsagan.apis.export import (
+    CHECKED_BATCH_SIZES,
+    DEFAULT_OPSET,
+    FORMATS,
+    ExportedGenerator,
+    check_export_arguments,
+    export_generator,
+)
 from mmsagan.apis.inference import init_model
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 
@@ -30,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         required=True,
         help='onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch',
     )
-    parser.add_argument('--out', required=True, metavar='FILE', help='the file to write')
+    parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
     parser.add_argument(
         '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
     )
@@ -52,18 +58,16 @@ def main() -> None:
 
 
 def report(exported: ExportedGenerator) -> str:
-    """What was written, how far it was checked, and two lines of Python to use it."""
+    """Says what was written and how it was checked, with two lines of Python that use the file."""
     metadata = exported.metadata
-    conditional = metadata['num_classes'] != '0'
-    names = ['noise', 'label'] if conditional else ['noise']
-    code = '\n'.join(f'    {line}' for line in USAGE[exported.format]).format(
-        path=exported.path, inputs=', '.join(f'{name}={name}' for name in names)
-    )
-    sizes = ' and '.join(map(str, exported.batch_sizes))
+    is_conditional = metadata['num_classes'] != '0'
+    inputs = 'noise=noise, label=label' if is_conditional else 'noise=noise'
+    code = '\n'.join(f'    {line}' for line in USAGE[exported.format]).format(path=exported.path, inputs=inputs)
     return (
         f'{exported.path}: {exported.format}, {exported.size / 2**20:.1f} MiB, the {metadata["sample_model"]} generator\n'
-        f"run at batch sizes {sizes}: its images differ from the model's by at most {exported.max_difference:.1e}\n"
-        f'noise (N, {metadata["noise_size"]}) float32{", label (N,) int64" if conditional else ""} -> '
+        f"run at batch sizes {' and '.join(map(str, CHECKED_BATCH_SIZES))}: its images differ from the model's by at most "
+        f'{exported.max_difference:.1e}\n'
+        f'noise (N, {metadata["noise_size"]}) float32{", label (N,) int64" if is_conditional else ""} -> '
         f'images (N, 3, {metadata["image_size"]}, {metadata["image_size"]}) RGB in [-1, 1]:\n{code}'
     )
 

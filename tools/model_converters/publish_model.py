@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Strips a checkpoint of what only its training needs, and puts its hash into its name."""
+"""Removes what only training needs from a checkpoint, and puts its hash into its name."""
 
 import argparse
 
@@ -9,16 +9,16 @@ from mmsagan.cli.tool import run_tool, tool_parser
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'work_dirs/digits/iter_900.pth digits.pth --weights ema --no-discriminator')
-    parser.add_argument('checkpoint', metavar='IN.pth', help='the file to read')
-    parser.add_argument('out', metavar='OUT.pth', help='the file to write, without the hash')
+    parser.add_argument('checkpoint', metavar='IN.pth', help='file to read')
+    parser.add_argument('out', metavar='OUT.pth', help='file to write; the hash is added to its name')
     parser.add_argument(
         '--weights',
         choices=['both', 'ema'],
         default='both',
-        help='both: the generator and its moving average; ema: the average alone, as the generator (default: %(default)s)',
+        help='both: the generator and its moving average; ema: only the average, as the generator (default: %(default)s)',
     )
     parser.add_argument('--no-discriminator', action='store_true', help='leave out D, which only fine-tuning needs')
-    parser.add_argument('--format', choices=['pth', 'safetensors'], help='default: by the ending of OUT')
+    parser.add_argument('--format', choices=['pth', 'safetensors'], help='default: the suffix of OUT')
     return parser.parse_args()
 
 
