@@ -104,7 +104,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         else:
             text = f'{number} samples'
             if grid.label is not None and number <= 16:
-                text += f' of the classes {", ".join(demo.choices[label][0] for label in grid.label)}'
+                text += f' of the classes {", ".join(demo.choices[label][0] for label in grid.label)}, row by row'
         drawn = grid.layout.draw(images)
         x, y = salient_queries(images[:1], 1)[0, 0].tolist()
         return [

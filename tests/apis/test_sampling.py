@@ -27,11 +27,6 @@ def model(gan_config):
     return build(gan_config(ema_config=dict(momentum=0.9)))
 
 
-@pytest.fixture(scope='module')
-def unconditional(gan_config):
-    return build(gan_config(num_classes=0))
-
-
 def as_images(floats: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.clip(np.rint(floats.numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8))
 
@@ -77,11 +72,8 @@ def test_without_a_seed_torch_decides(model):
     assert torch.equal(sample(model, 3), first) and not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(
-    'labels, expected',
-    [(2, [2] * 16), ([0, 2, 1], [0, 2, 1]), (range(3), [0, 1, 2]), (np.array([1, 1]), [1, 1]), (torch.tensor(1), [1] * 16)],
-)
-def test_labels(model, labels, expected):
+@pytest.mark.parametrize('labels, expected', [(2, [2] * 16), (range(3), [0, 1, 2]), (np.array([1, 1]), [1, 1])])
+def test_given_labels(model, labels, expected):
     noise, _ = draws(model, len(expected), 0)
     assert torch.equal(sample(model, labels=labels, seed=0), as_images(model.sample(noise, torch.tensor(expected))))
 
@@ -102,40 +94,23 @@ def test_which_network_is_sampled(model):
     assert torch.equal(sample(model, 2, seed=0), sample(model, 2, seed=0, sample_model='ema'))
 
 
-def test_an_unconditional_model(unconditional):
-    noise = SampleInputs(16, seed=(7, 0)).noise(0, 2)
-    assert torch.equal(sample(unconditional, 2, seed=7), as_images(unconditional.sample(noise)))
-    with pytest.raises(ConfigError, match='label'):
-        sample(unconditional, labels=1)
-    images = interpolate(unconditional, 3, seed=7)
-    assert differ(images[[0, 2]], sample(unconditional, 2, seed=7)) < 1e-3
-
-
 @pytest.mark.parametrize(
     'function, argument, value',
     [
         (sample, 'label', dict(labels=3)),
-        (sample, 'label', dict(labels=[0, -1])),
         (sample, '2 labels for 3 noise', dict(labels=[0, 1], noise=torch.randn(3, 16))),
         (sample, 'labels', dict(labels=[[1], [2]])),
         (sample, 'class weights', dict(labels=torch.rand(2, 4))),
-        (sample, 'class weights', dict(labels=torch.full((1, 3), math.nan))),
         (sample, 'noise', dict(noise=torch.randn(2, 15))),
-        (sample, 'noise', dict(noise=torch.full((1, 16), math.nan))),
         (sample, 'num_samples', dict(num_samples=0)),
-        (sample, 'num_samples', dict(num_samples=2.5)),
         (sample, 'batch_size', dict(batch_size=0)),
         (sample, 'seed', dict(seed=-1)),
-        (sample, 'truncation', dict(truncation=0)),
         (sample, 'truncation', dict(truncation=math.nan)),
         (sample, 'sample_model', dict(sample_model='best')),
         (interpolate, 'num_steps', dict(num_steps=1)),
         (interpolate, 'mode', dict(mode='cubic')),
-        (interpolate, 'label', dict(labels=(0, 3))),
         (interpolate, 'labels', dict(labels=(0, 1, 2))),
-        (interpolate, 'labels', dict(labels=0.5)),
         (interpolate, 'noise', dict(noise=torch.randn(16))),
-        (interpolate, '3 noise', dict(noise=torch.randn(3, 16))),
     ],
 )
 def test_wrong_arguments(model, function, argument, value):
@@ -150,21 +125,14 @@ def test_a_diverged_generator(gan_config):
         sample(model, 1)
 
 
-@pytest.mark.parametrize('truncation', [0.04, 0.5, 1.0, 2.0, 5.0, 9.0])
+@pytest.mark.parametrize('truncation', [0.04, 0.5, 2.0, 9.0])
 def test_truncation_keeps_the_quantile(truncation):
     noise = torch.linspace(-4, 4, 4001, dtype=torch.float64)
     expected = stats.truncnorm(-truncation, truncation).ppf(stats.norm.cdf(noise.numpy()))
     np.testing.assert_allclose(truncate(noise, truncation), expected, rtol=1e-6, atol=1e-9 * truncation)
 
 
-@pytest.mark.parametrize('truncation', [0.3, 1.5])
-def test_distribution_of_truncated_noise(truncation):
-    noise = truncate(torch.randn(20_000), truncation)
-    assert noise.dtype == torch.float32
-    assert stats.kstest(noise.numpy(), stats.truncnorm(-truncation, truncation).cdf).pvalue > 1e-3
-
-
-@pytest.mark.parametrize('truncation', [1e-30, 1e-12, 1e-3, 1.0, 8.0, 40.0, 1e6, math.inf])
+@pytest.mark.parametrize('truncation', [1e-30, 1.0, 40.0, math.inf])
 def test_truncation_at_its_limits(truncation):
     """In order, odd, within the limit, never larger than before; and far limits change nothing."""
     noise = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 3.0, 6.0, 9.0, 20.0, 45.0, 1e4], dtype=torch.float64)
@@ -189,13 +157,11 @@ SHARE = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
 def test_slerp_equals_the_formula():
     start, end = torch.randn(2, 9, dtype=torch.float64)
     angle = math.acos(start @ end / (start.norm() * end.norm()))
-    expected = [
-        math.sin((1 - t) * angle) / math.sin(angle) * start + math.sin(t * angle) / math.sin(angle) * end for t in SHARE
-    ]
-    torch.testing.assert_close(slerp(start, end, SHARE), torch.stack(expected))
+    expected = (torch.sin((1 - SHARE) * angle) * start + torch.sin(SHARE * angle) * end) / math.sin(angle)
+    torch.testing.assert_close(slerp(start, end, SHARE), expected)
 
 
-@pytest.mark.parametrize('turn', [0.0, 1e-12, 1e-5, 1.0, math.pi - 1e-3, math.pi - 1e-5, math.pi - 1e-9, math.pi])
+@pytest.mark.parametrize('turn', [0.0, 1e-5, 1.0, math.pi - 1e-5, math.pi])
 def test_slerp_keeps_length_and_speed(turn):
     start, end = torch.zeros(2, 4, dtype=torch.float64)
     start[0], end[0], end[2] = 3, 3 * math.cos(turn), 3 * math.sin(turn)
@@ -205,14 +171,6 @@ def test_slerp_keeps_length_and_speed(turn):
     torch.testing.assert_close(path.norm(dim=1), torch.full((5,), 3, dtype=torch.float64))
     chord = 2 * 3 * math.sin(turn / 8)
     torch.testing.assert_close(path.diff(dim=0).norm(dim=1), torch.full((4,), chord, dtype=torch.float64), rtol=1e-4, atol=1e-9)
-
-
-def test_slerp_from_nothing():
-    zero, end = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
-    for path in (slerp(zero, end, SHARE), slerp(end, zero, SHARE).flip(0)):
-        assert path.isfinite().all() and (path.norm(dim=1).diff() > 0).all()
-        torch.testing.assert_close(path[[0, -1]], torch.stack([zero, end]))
-    assert not slerp(zero, zero, SHARE).any()
 
 
 @pytest.mark.parametrize('mode', ['slerp', 'lerp'])
@@ -239,37 +197,25 @@ def test_from_class_to_class(model):
         assert torch.equal(interpolate(model, 3, noise=given, labels=[2, 0]), images)
 
 
-def test_both_at_once_and_truncated(model):
-    noise = torch.randn(2, 16)
-    images = interpolate(model, 4, noise=noise, labels=torch.tensor([0, 1]), truncation=0.7)
-    assert differ(images[[0, -1]], sample(model, noise=noise, labels=[0, 1], truncation=0.7)) < 1e-3
-
-
-@pytest.mark.parametrize('text, expected', [('3', [3]), ('1,5,7-9', [1, 5, 7, 8, 9]), ('2,1-2', [2, 1])])
-def test_classes_on_the_command_line(text, expected):
-    assert parse_classes(text) == expected
-
-
-@pytest.mark.parametrize('text', ['', 'a', '1,', '-1', '3-', '2-1', '0-9999999999'])
-def test_malformed_classes(text):
-    with pytest.raises(ConfigError, match='classes'):
-        parse_classes(text)
+def test_classes_on_the_command_line():
+    assert parse_classes('1,5,7-9') == [1, 5, 7, 8, 9] and parse_classes('2,1-2') == [2, 1]
+    for text in ('', 'a', '1,', '-1', '3-', '2-1', '0-9999999999'):
+        with pytest.raises(ConfigError, match='classes'):
+            parse_classes(text)
 
 
 @pytest.mark.parametrize(
-    'dataset, expected',
+    'dataset, count, expected',
     [
-        (dict(type='CIFAR10', data_root='gone'), ['airplane', 'automobile']),  # known without its files
-        (dict(type='ImageNet'), ['n01440764', 'n01443537']),
-        (dict(type='ImageNet', data_root='gone'), ['0', '1']),
-        (dict(type='Unknown'), ['0', '1']),
-        (dict(type='CIFAR10', num_classes=3), ['0', '1']),
-        ({}, ['0', '1']),
+        (dict(type='CIFAR10', data_root='gone'), 10, ['airplane', 'automobile']),  # known without its files
+        (dict(type='ImageNet'), 3, ['n01440764', 'n01443537']),
+        (dict(type='ImageNet', data_root='gone'), 3, ['0', '1']),
+        (dict(type='CIFAR10'), 3, ['0', '1']),
+        (dict(type='Unknown'), 2, ['0', '1']),
     ],
 )
-def test_class_names(imagenet_root, dataset, expected):
+def test_class_names(imagenet_root, dataset, count, expected):
     dataset = dict(dict(data_root=str(imagenet_root)), **dataset)
-    count = dataset.pop('num_classes', {'CIFAR10': 10, 'ImageNet': 3}.get(dataset.get('type'), 2))
-    assert class_names(Config(dict(train_dataloader=dict(dataset=dataset))), count)[:2] == expected
-    if 'type' in dataset:
-        assert class_names(Config(dict(train_dataloader=None, test_dataloader=dict(dataset=dataset))), count)[:2] == expected
+    for loaders in (dict(train_dataloader=dict(dataset=dataset)), dict(test_dataloader=dict(dataset=dataset))):
+        assert class_names(Config(loaders), count)[:2] == expected
+    assert class_names(Config({}), 2) == ['0', '1']

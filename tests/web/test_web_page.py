@@ -32,7 +32,8 @@ def test_a_model_is_used_by_one_visitor_at_a_time(build, experiment, monkeypatch
     """Also by those who click a pixel, which bypasses the queue."""
     handlers, _ = build(experiment)
     assert all(handlers[name].queue for name in ('sample', 'interpolate', 'compare')) and not handlers['look'].queue
-    grid = handlers['sample'].fn([], 4, 0, 3, 'ema')[0]
+    grid, _, caption, *_ = handlers['sample'].fn([3, 8], 4, 0, 3, 'ema')
+    assert 'cat, ship' in caption
     using, most = [], []
 
     def noted(function):
@@ -56,14 +57,6 @@ def test_a_model_is_used_by_one_visitor_at_a_time(build, experiment, monkeypatch
     assert len(most) == 3 * 4 and max(most) == 1, 'a sampling draws attention, too'
 
 
-def test_captions_name_the_classes(build, experiment):
-    handlers, _ = build(experiment)
-    grid, _, caption, *_ = handlers['sample'].fn([], 16, 5, 3, 'ema')
-    names = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
-    assert ', '.join(names[label] for label in grid.label) in caption and 'Seed 5' in caption
-    assert 'cat, ship' in handlers['sample'].fn([3, 8], 8, 5, 3, 'ema')[2]
-
-
 def test_a_plain_model_and_few_images(build, plain_experiment):
     handlers, components = build(plain_experiment, max_images=5)
     sliders = [block for block in components if getattr(block, 'label', None) == 'Images']
@@ -83,6 +76,8 @@ def test_comparing_models_that_do_not_match(tmp_path, monkeypatch, experiment, p
     (compare,) = (event.fn for event in blocks.fns.values() if event.name == 'compare')
     with pytest.raises(controls.gr.Error, match='num_classes'):
         compare([], 4, 0, 3, checkpoints.names()[0], None, checkpoints.names()[1], None)
+    with pytest.raises(controls.gr.Error, match='&lt;b&gt;'):
+        compare([], 4, 0, 3, '<b>', None, '<b>', None)
 
 
 def test_limits():
@@ -96,10 +91,6 @@ def test_limits():
         demo.read_samples([], 1, None, 3)
 
 
-# As ILSVRC 2012 numbers them, in the order of their WordNet ids.
-KNOWN = {0: 'tench', 1: 'goldfish', 207: 'golden retriever', 388: 'giant panda', 999: 'toilet paper'}
-
-
 def test_names_of_classes(experiment, monkeypatch):
     choices = class_choices(load_config(experiment.config), 10)
     assert choices[3] == ('cat', 3) and [label for _, label in choices] == list(range(10))
@@ -110,9 +101,7 @@ def test_names_of_classes(experiment, monkeypatch):
 
 def test_imagenet_classes_by_name_number_and_folder(monkeypatch):
     choices = class_choices(load_config(resolve_config('sagan_128_woReLUinplace_imagenet1k_b64x4')), 1000)
-    assert len(choices) == 1000 and len({text for text, _ in choices}) == 1000
-    for label, name in KNOWN.items():
-        assert choices[label][0].lower() == f'{name} ({label})' and choices[label][1] == label
+    assert [text.lower() for text, _ in (choices[207], choices[999])] == ['golden retriever (207)', 'toilet paper (999)']
     folder = Config(dict(train_dataloader=dict(dataset=dict(type='ImageFolder'))))
     assert class_choices(folder, 1000)[5] == ('5', 5), '1000 classes of another data set'
     folders = ['n01440764', *(f'n{number:08}' for number in range(1, 999)), 'n15075141']
