@@ -124,12 +124,6 @@ def curves_figure(
     return figure
 
 
-def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the ``width`` values around each of (K,); fewer at the ends."""
-    window = np.ones(min(width, len(values)))
-    return np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')
-
-
 def _draw(axes: Axes, curve: Curve, colour: str, smooth: int) -> Line2D:
     steps, values = curve
     marker = 'o' if len(steps) <= 40 else None
@@ -138,5 +132,6 @@ def _draw(axes: Axes, curve: Curve, colour: str, smooth: int) -> Line2D:
         values = values.mean(1)
     if smooth > 1:
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-        values, marker = moving_average(values, smooth), None
+        window, marker = np.ones(min(smooth, len(values))), None
+        values = np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')  # fewer at the ends
     return axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, linewidth=1.6)[0]

@@ -8,7 +8,7 @@ import pytest
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.visualization import curves_figure
-from mmsagan.visualization.curves import find_names, moving_average, read_curves
+from mmsagan.visualization.curves import find_names, read_curves
 from mmsagan.visualization.figures import to_array, to_bytes
 
 STEPS = np.arange(1, 61) * 1000.0
@@ -116,12 +116,3 @@ def test_seeds_are_a_mean_and_a_range_on_a_logarithmic_axis():
     to_array(figure)
     shown = [tick.label1.get_text() for tick in fid.yaxis.get_major_ticks()]
     assert fid.get_yscale() == 'log' and '0.1' in shown and loss.get_yscale() == 'linear'
-
-
-@pytest.mark.parametrize('width', [1, 2, 5, 100])
-def test_moving_average_at_the_ends(width):
-    values = np.random.default_rng(0).normal(size=60)
-    result, width = moving_average(values, width), min(width, 60)
-    for place in range(60):
-        first = place - width // 2
-        assert result[place] == pytest.approx(values[max(first, 0) : first + width].mean())

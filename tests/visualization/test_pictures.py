@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
 from mmsagan.errors import ConfigError
-from mmsagan.visualization import attention_figure, check_attention_figure, class_grid, image_grid, salient_queries
+from mmsagan.visualization import attention_figure, class_grid, image_grid, salient_queries
 from mmsagan.visualization.attention import QUERY_COLOURS, attended_regions, overlay
 
 # Where the image of a cell begins, and the distance between cells, for images that are drawn 192 pixels high.
@@ -58,7 +58,8 @@ def of_colour(picture: np.ndarray, colour: str) -> np.ndarray:
 
 def test_attention_figure_has_the_image_with_a_dot_per_query(example):
     images, queries, maps = example
-    figure = attention_figure(images, queries, {'feat16': maps}, ['cat', 'dog'])
+    assert attention_figure(images, queries, {'feat16': maps, 'feat32': maps}).shape == (TOP + 4 * DOWN, LEFT + 3 * ACROSS, 3)
+    figure = attention_figure(images, queries, {'feat16': maps}, ['$cat_', 'dog'])
     assert figure.dtype == np.uint8 and figure.shape == (TOP + 2 * DOWN, LEFT + 3 * ACROSS, 3)
     assert (figure[:TOP, LEFT:] < 128).any() and (figure[TOP:, :LEFT] < 128).any(), 'titles and names'
     for row in range(2):
@@ -92,19 +93,6 @@ def test_overlay_at_both_ends():
     picture, grey = overlay(image, attention), image.mean(axis=2) / 255
     np.testing.assert_allclose(picture[0, 0], 0.6 * grey[0, 0])
     np.testing.assert_allclose(picture[2, 1], 0.15 * grey[2, 1] + 0.75 * np.array(colormaps['viridis'](1.0)[:3]))
-
-
-def test_one_row_per_layer_and_large_images_as_they_are():
-    images = torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
-    even = torch.full((2, 1, 256, 256), 1 / 256**2)
-    figure = attention_figure(images, torch.zeros(2, 1, 2, dtype=torch.long), {'feat32': even, 'feat64': even}, ['$a_', 'b'])
-    assert figure.shape == (28 + 4 * (256 + 20), 28 + 2 * (256 + 8), 3)
-
-
-def test_a_figure_that_is_too_large():
-    check_attention_figure(rows=300, num_queries=1, height=32, width=32)
-    with pytest.raises(ConfigError):
-        check_attention_figure(rows=310, num_queries=1, height=32, width=32)
 
 
 def noise_at(*corners: tuple[int, int]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -83,19 +83,16 @@ def _warn_if_not_writable() -> Iterator[None]:
 
 
 class PictureHook(Hook):
-    """Base class of hooks that draw every ``interval`` iterations and after the last one."""
+    """Base class of hooks that ``draw`` every ``interval`` iterations and after the last one."""
 
     interval: int | None
     classes: Sequence[int] | None
     max_classes: int
+    draw: Callable
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, self.interval or 0) or self.is_last_train_iter(runner):
             self.draw(runner)
-
-    def draw(self, runner) -> None:
-        """Draws and passes the pictures to the runner's visualizer."""
-        raise NotImplementedError
 
     def get_classes(self, model: ConditionalGAN) -> list[int]:
         """The classes to draw: those of the config, or the first ones; none for an unconditional model."""
