@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Serves a page to sample a trained generator, inspect its attention, interpolate, and compare checkpoints.
 
-Only this machine can open the page, unless --host is set, and it needs no internet access. Besides the given checkpoints, it can
-compare those that training left in the folder of the first one.
+Only this machine can open the page, unless --host is set, and it needs no internet access. Besides the given checkpoints, the
+page offers those that training left in the folder of the first one.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--port', type=at_least(0), default=7860, help='default: %(default)s; 0 selects a free one')
     parser.add_argument(
-        '--max-images', type=at_least(2), default=100, metavar='N', help='maximum number of images per request (default: %(default)s)'
+        '--max-images', type=at_least(2), default=100, metavar='N', help='maximum images per request (default: %(default)s)'
     )
     parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
