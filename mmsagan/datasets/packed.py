@@ -1,137 +1,93 @@
-"""Packed data sets: decoded and resized images in one file that is mapped into memory.
+"""Packed data sets: images that are decoded and resized once, in files that are mapped into memory.
 
-``tools/dataset_converters/pack_images.py`` writes them, see :mod:`mmsagan.datasets.packing`. A folder holds
+:func:`pack_dataset`, or ``tools/dataset_converters/pack_images.py``, writes a folder with
 
-* ``images.npy``: uint8 RGB, channels first; (N, 3, S, S) of the layout ``square``. Of ``short-side``, all rectangles
-  (3, H, W) one after the other, flat.
-* ``sizes.npy``: H and W of each rectangle (N, 2), one of them S; of ``short-side`` only.
+* ``images_000.npy``, ``images_001.npy``, ...: the images in shards, uint8 RGB, channels first; (n, 3, S, S) with the layout
+  ``square``. With ``short-side``, the rectangles (3, H, W) one after the other, flat. Version 1 has a single ``images.npy``.
+* ``sizes.npy``: H and W of each rectangle (N, 2), one of them S; only with ``short-side``.
 * ``labels.npy``: classes (N,) int64.
-* ``recipe.json``: class names, how the images were made, which ones were skipped, size and sha256 of the files. It is written
-  last: a folder without it is not finished.
+* ``recipe.json``: how the images were made (``job``), ``num_images``, ``classes``, which images were ``skipped`` because they
+  cannot be read, and size and sha256 of the ``files``. It is written last: a folder without it is not finished.
 
-``square`` is the centre square of every image, resized: to the bit what decoding, ``CenterCropLongEdge`` and ``Resize`` give.
-``short-side`` is the whole image, with its short side resized to S, and its long edge is cropped when it is read, at random or
-in the middle; images more than 64 times as long as wide are left out. Resizing before cropping gives nearly, but not to the
-bit, what cropping before resizing gives: offsets are whole pixels of the small image, and pixels beyond the crop's edges have
-had their share in those beside them.
+``square`` is the center square of each image, resized; bit for bit what decoding, ``CenterCropLongEdge`` and ``Resize`` return.
+``short-side`` is the whole image, its short side resized to S. Its long edge is cropped when it is read, at random or at the
+center. This is nearly, but not bit for bit, the same as cropping before resizing. Images whose long side is more than 64 times
+the short one are skipped.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import disk_usage
 
 import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+from mmcv.transforms import Resize
 
-from mmsagan.datasets.arrays import StoredDataset
+from mmsagan import __version__
+from mmsagan.datasets.check import describe_duplicates, find_duplicates, hash_image
+from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, read_rgb
+from mmsagan.datasets.mnist import StoredDataset
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, RandomCropLongEdge
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
+from mmsagan.utils.files import remove_unfinished, write_atomically
+from mmsagan.utils.progress import progress_bar
+from mmsagan.utils.workers import in_order
 
-IMAGES, SIZES, LABELS, RECIPE = 'images.npy', 'sizes.npy', 'labels.npy', 'recipe.json'
-JOURNAL = 'packing.jsonl'  # there while the folder is not finished
-FORMAT, VERSION = 'mmsagan packed images', 1
+SIZES, LABELS, RECIPE = 'sizes.npy', 'labels.npy', 'recipe.json'
+JOB, LOCK = 'packing.json', 'packing.lock'  # exist only while the folder is not finished
+FORMAT, VERSION = 'mmsagan packed images', 2
 LAYOUTS = ('square', 'short-side')
-TOOL = 'mmsagan pack'
-MAX_RATIO = 64  # longer images, compared with their short side, are not packed: they might not fit into memory
+INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
+COMMAND = 'mmsagan pack'
+MAX_RATIO = 64  # of an image's sides; a longer one might not fit into memory when its short side is resized
+MAX_SHARDS, MIN_SHARD_IMAGES = 128, 64  # an open data set takes one file descriptor per shard
 _CROPS = {'random': RandomCropLongEdge, 'center': CenterCropLongEdge}
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is packed, and how: the same job writes the same bytes.
+def load_recipe(folder: Path) -> dict:
+    """Reads and validates the ``recipe.json`` of a packed data set, see :mod:`mmsagan.datasets.packed`.
 
-    Args:
-        source: Name of the folder of images.
-        source_images: How many images it lists.
-        source_sha256: Sum of their names, in order, and of their classes; files' contents are not part of it.
-        layout: One of :data:`LAYOUTS`.
-        size: S, in pixels.
-        interpolation: Pillow's, by name.
-        mmsagan: Version of this package.
-        pillow: Version of Pillow, which decodes and resizes.
+    Raises:
+        DataError: There is none, or it is damaged or of another version.
     """
-
-    source: str
-    source_images: int
-    source_sha256: str
-    layout: str
-    size: int
-    interpolation: str
-    mmsagan: str
-    pillow: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a packed data set holds, and how it was made.
-
-    Args:
-        job: How.
-        num_images: N.
-        classes: Their names.
-        skipped: Names of the images that could not be read.
-        files: ``bytes`` and ``sha256`` of each file, by its name.
-    """
-
-    job: Job
-    num_images: int
-    classes: list[str]
-    skipped: list[str]
-    files: dict[str, dict]
-    format: str = field(default=FORMAT)
-    version: int = field(default=VERSION)
-
-    def to_bytes(self) -> bytes:
-        """The content of ``recipe.json``."""
-        return (json.dumps(asdict(self), indent=1) + '\n').encode()
-
-    @classmethod
-    def load(cls, folder: Path) -> 'Recipe':
-        """Reads a folder's recipe.
-
-        Raises:
-            DataError: There is none, or it is damaged or of another version.
-        """
-        path = folder / RECIPE
-        try:
-            content = json.loads(path.read_bytes())
-            if content['format'] == FORMAT and content['version'] != VERSION:
-                raise DataError(
-                    f'{path}: version {content["version"]} of the format, this is mmsagan for {VERSION}; pack again'
-                )
-            recipe = cls(**dict(content, job=Job(**content['job'])))
-            recipe._check()
-            return recipe
-        except OSError as error:
-            raise DataError(_not_packed(folder, error)) from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last one of deeply nested lists
-            raise DataError(
-                f'{path} is damaged or not the recipe of a packed data set ({error}); pack again by {TOOL}'
-            ) from error
-
-    def _check(self) -> None:
-        """Raises a ValueError or TypeError if a value is not of its kind."""
-        names = {IMAGES, LABELS} | ({SIZES} if self.job.layout == 'short-side' else set())
-        if self.format != FORMAT or self.job.layout not in LAYOUTS or set(self.files) != names:
-            raise ValueError('it describes something else')
-        numbers = [self.num_images, self.job.size, *(note['bytes'] for note in self.files.values())]
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError('a number of images, pixels or bytes is none')
-        texts = [*self.classes, *self.skipped, *(note['sha256'] for note in self.files.values())]
-        if not all(isinstance(text, str) for text in texts) or isinstance(self.classes, str):
-            raise ValueError('a name or a sum is no text')
+    path = folder / RECIPE
+    try:
+        recipe = json.loads(path.read_bytes())
+        if recipe['format'] != FORMAT or recipe['version'] not in (1, VERSION):
+            raise ValueError(f'version {recipe["version"]!r:.50} of {recipe["format"]!r:.50}')
+        layout, classes = recipe['job']['layout'], recipe['classes']
+        files = {LABELS, SIZES, *_shards(recipe)} if layout == 'short-side' else {LABELS, *_shards(recipe)}
+        if layout not in LAYOUTS or set(recipe['files']) != files:
+            raise ValueError('the layout or the names of the files')
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError('classes must be a list of names')
+        return recipe
+    except OSError as error:
+        hint = 'packing is not finished; run the same command again' if (folder / JOB).is_file() else 'set data_root'
+        raise DataError(f'{folder} is not a packed data set of {COMMAND} ({error.strerror}: {RECIPE}); {hint}') from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last one: deeply nested lists
+        raise DataError(f'{path} is damaged or of another version ({error}); pack the images again with {COMMAND}') from error
 
 
-def _not_packed(folder: Path, error: OSError) -> str:
-    if (folder / JOURNAL).is_file():
-        return f'{folder}: packing was not finished; run the same command again ({TOOL}), it goes on where it was'
-    return f'{folder}: no packed data set ({error.strerror}: {RECIPE}); make one by {TOOL}, or set data_root'
+def _shards(recipe: dict) -> list[str]:
+    return sorted(name for name in recipe['files'] if re.fullmatch(r'images(_\d+)?\.npy', name))
+
+
+# ------------------------------------------------------------------------------------------------------------------- reading
 
 
 class MappedArray:
-    """An ``.npy`` file's array, mapped into memory. Copies and pickles map the file anew, and do not take its content along.
+    """The array in an ``.npy`` file, mapped into memory. Copies and pickles map the file again instead of copying its content.
 
     Args:
         path: The file.
@@ -149,18 +105,17 @@ class MappedArray:
 class PackedImages(StoredDataset):
     """A packed data set, see :mod:`mmsagan.datasets.packed`.
 
-    Its images are decoded, cropped and resized: of the pipeline remain ``RandomFlip``, which whole batches get at once, and
-    ``PackInputs``.
+    Its images are decoded, cropped and resized, so that the pipeline needs no more than ``RandomFlip`` and ``PackInputs``.
 
     Args:
         data_root: Folder of the packed data set.
-        crop: ``'center'``, or ``'random'``: a crop of the long edge that starts at a uniformly random place, which only the
-            layout ``short-side`` has. With a ``RandomFlip`` in the pipeline, whole batches draw all their crops first.
-        **kwargs: See :class:`~mmsagan.datasets.arrays.StoredDataset`. ``ann_file`` and ``data_prefix`` mean nothing here, so
-            that a config of ``ImageNet`` becomes one of this by another ``type``, ``data_root`` and ``pipeline``.
+        crop: Where the long edge is cropped: ``'center'``, or ``'random'``, uniformly, which needs the layout ``short-side``.
+            With a ``RandomFlip`` in the pipeline, a whole batch draws all crops before the flips.
+        **kwargs: See :class:`~mmsagan.datasets.mnist.StoredDataset`. ``ann_file`` and ``data_prefix`` are ignored, so that a
+            config of ``ImageNet`` only needs another ``type``, ``data_root`` and ``pipeline``.
 
     Raises:
-        ConfigError: The crop is not to be had, or the pipeline decodes files or crops them at random.
+        ConfigError: The crop is not possible, or the pipeline decodes files or crops at random.
         DataError: The folder is not finished, damaged, or something else.
 
     Example:
@@ -174,98 +129,337 @@ class PackedImages(StoredDataset):
             raise ConfigError(f"PackedImages: crop must be 'random' or 'center', got {crop!r}")
         self.crop = crop
         super().__init__(data_root=data_root, **kwargs)
-        if any(isinstance(transform, LoadImageFromFile) for transform in self.pipeline.transforms):
-            raise ConfigError(
-                'PackedImages: its images are decoded, cropped and resized already; take LoadImageFromFile and what belongs to '
-                "it out of the pipeline, pipeline=[dict(type='PackInputs')]"
-            )
-        if any(isinstance(transform, RandomCropLongEdge) for transform in self.pipeline.transforms):
-            raise ConfigError(
-                'PackedImages: its images are square when transforms get them, and RandomCropLongEdge has nothing to crop; set '
-                "crop='random' in its place"
-            )
+        for transform in self.pipeline.transforms:
+            if isinstance(transform, (LoadImageFromFile, RandomCropLongEdge)):
+                raise ConfigError(
+                    f'PackedImages: remove {type(transform).__name__} from the pipeline; the images are decoded, cropped and '
+                    "resized already. For random crops set crop='random'"
+                )
 
     @staticmethod
     def content_of(config: Mapping) -> dict:
-        """What a packed data set holds, by its recipe, which the config does not say: tells statistics of its images apart.
+        """Returns what identifies the images of a packed data set, and is not in its config, for the statistics made from them.
 
         Args:
-            config: Of the data set.
+            config: Config of the data set.
 
         Raises:
             DataError: There is no recipe.
         """
-        recipe = Recipe.load(Path(config.get('data_root', '')))
-        job = asdict(recipe.job)
-        return dict(images=recipe.num_images, **{key: job[key] for key in ('source_sha256', 'layout', 'size', 'interpolation')})
+        recipe = load_recipe(Path(config.get('data_root', '')))
+        keys = ('source_sha256', 'layout', 'size', 'interpolation')
+        return dict(images=recipe['num_images'], **{key: recipe['job'].get(key) for key in keys})
 
     def load_data_list(self) -> range:
-        """Opens the files and compares them with the recipe; gives the images' numbers."""
+        """Opens the files, compares them with the recipe, and returns the numbers of the images."""
         folder = Path(self.data_root)
-        recipe = Recipe.load(folder)
-        self.image_size = recipe.job.size
-        if self.crop == 'random' and recipe.job.layout == 'square':
+        recipe = load_recipe(folder)
+        if self.crop == 'random' and recipe['job']['layout'] == 'square':
             raise ConfigError(
-                f"{self.name}: crop='random' needs the whole images, and these are packed as squares; pack them with --layout "
-                "short-side, or set crop='center'"
+                f"{self.name}: crop='random' needs whole images, these are squares; pack them with --layout short-side, or set "
+                "crop='center'"
             )
         try:
-            self._open(folder, recipe)
-        except Exception as error:  # numpy raises an EOFError of an empty file, for instance
-            raise DataError(f'{folder}: damaged, {error}; pack again by {TOOL}') from error
-        self.describe(recipe.classes, self.labels)
-        return range(recipe.num_images)
+            self._map(folder, recipe)
+        except Exception as error:  # numpy raises an EOFError for an empty file, for instance
+            raise DataError(f'{folder} is damaged: {error}; pack the images again with {COMMAND}') from error
+        self.set_classes(recipe['classes'], self.labels)
+        return range(len(self.labels))
 
-    def _open(self, folder: Path, recipe: Recipe) -> None:
-        """Maps the images; the other files are small enough to be compared with their sums.
-
-        Raises:
-            ValueError, OSError: A file is missing, truncated, or not what the recipe says.
-        """
-        for name, note in recipe.files.items():
+    def _map(self, folder: Path, recipe: dict) -> None:
+        """Maps the shards and loads the other files, which are small enough to compare their hashes."""
+        for name, note in recipe['files'].items():
             size = (folder / name).stat().st_size
             if size != note['bytes']:
                 raise ValueError(f'{name} has {size} bytes instead of {note["bytes"]}')
-        count, size = recipe.num_images, recipe.job.size
-        self.labels = _load_checked(folder / LABELS, recipe, np.int64, (count,))
-        self._mapped = MappedArray(folder / IMAGES)
-        expected: tuple[int, ...] = (count, 3, size, size)
-        self._sizes = None
-        if recipe.job.layout == 'short-side':
-            self._sizes = _load_checked(folder / SIZES, recipe, np.int64, (count, 2))
-            if count and (self._sizes.min(axis=1) != size).any():
-                raise ValueError(f'{SIZES} has images whose short side is not {size}')
-            if count and self._sizes.max() > MAX_RATIO * size:
-                raise ValueError(f'{SIZES} has images more than {MAX_RATIO} times as long as wide')
-            self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
-            expected = (int(self._ends[-1]) if count else 0,)
-        _check(self._mapped.array, IMAGES, np.uint8, expected)
+        count, size, is_square = recipe['num_images'], recipe['job']['size'], recipe['job']['layout'] == 'square'
+        self.image_size = size
+        self.labels = _load_checked(folder / LABELS, recipe, (count,))
+        if is_square:
+            self._sizes = np.broadcast_to(np.int64(size), (count, 2))
+        else:
+            self._sizes = _load_checked(folder / SIZES, recipe, (count, 2))
+            if (self._sizes.min(axis=1) != size).any() or (self._sizes > MAX_RATIO * size).any():
+                raise ValueError(f'{SIZES} has images whose short side is not {size}, or whose long side is too long')
+        self._shards = [MappedArray(folder / name) for name in _shards(recipe)]
+        for shard in self._shards:
+            array = shard.array
+            shape = (len(array), 3, size, size) if is_square else (array.size,)
+            if array.dtype != np.uint8 or array.shape != shape:
+                raise ValueError(f'{shard.path.name} is {array.shape} {array.dtype} instead of {shape} uint8')
+        # Where images and shards end, counted in bytes from the first image.
+        self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
+        self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
+        if self._shard_ends[-1] != self._ends[-1] or not np.isin(self._shard_ends, self._ends).all():
+            raise ValueError(f'{self._shard_ends[-1]} bytes of images instead of {self._ends[-1]}')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
-        if self._sizes is None:
-            return self._mapped.array[numbers]
-        size, offset = self.image_size, _CROPS[self.crop]().offset
+        size, get_offset = self.image_size, _CROPS[self.crop]().get_offset
         images = np.empty((len(numbers), 3, size, size), np.uint8)
-        for image, number in zip(images, numbers):
-            height, width = self._sizes[number].tolist()
-            end = self._ends[number]
-            rectangle = self._mapped.array[end - 3 * height * width : end].reshape(3, height, width)
-            top, left = offset(height - size), offset(width - size)
+        ends = self._ends[numbers]
+        shards = np.searchsorted(self._shard_ends, ends)
+        stops = ends - self._shard_ends[shards]  # counted from the end of the shard
+        for image, shard, stop, (height, width) in zip(images, shards.tolist(), stops.tolist(), self._sizes[numbers].tolist()):
+            pixels = self._shards[shard].array.reshape(-1)
+            stop += len(pixels)
+            rectangle = pixels[stop - 3 * height * width : stop].reshape(3, height, width)
+            top, left = get_offset(height - size), get_offset(width - size)
             image[...] = rectangle[:, top : top + size, left : left + size]
         return images
 
 
-def _load_checked(path: Path, recipe: Recipe, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def _load_checked(path: Path, recipe: dict, shape: tuple[int, ...]) -> np.ndarray:
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != recipe.files[path.name]['sha256']:
+    if hashlib.sha256(data).hexdigest() != recipe['files'][path.name]['sha256']:
         raise ValueError(f'{path.name} has another sha256 than the recipe says')
-    array = np.load(path, allow_pickle=False)
-    _check(array, path.name, dtype, shape)
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype != np.int64 or array.shape != shape:
+        raise ValueError(f'{path.name} is {array.shape} {array.dtype} instead of {shape} int64')
     return array
 
 
-def _check(array, name: str, dtype: type, shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f'{name} is no .npy file')
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f'{name} is {array.shape} {array.dtype} instead of {shape} {np.dtype(dtype)}')
+# ------------------------------------------------------------------------------------------------------------------- writing
+
+
+def pack_dataset(
+    dataset: ClassImageDataset,
+    out: str | Path,
+    size: int = 128,
+    layout: str = 'square',
+    interpolation: str = 'bilinear',
+    workers: int = 1,
+) -> dict:
+    """Packs a data set. In a folder where it was interrupted, it packs the missing shards; a finished folder it verifies.
+
+    Args:
+        dataset: A data set without a pipeline. Its ``max_unreadable_share`` limits how many images are skipped.
+        out: Folder of the packed data set.
+        size: Side of the squares, or short side of the rectangles, in pixels.
+        layout: One of :data:`LAYOUTS`.
+        interpolation: Pillow's, one of :data:`INTERPOLATIONS`.
+        workers: Number of processes; 1 works in this process. The result does not depend on it.
+
+    Returns:
+        The content of ``recipe.json``.
+
+    Raises:
+        ConfigError: The folder contains something else, is among the images, is being written by another process, or cannot be
+            written.
+        DataError: Too many images cannot be read, or a finished folder is damaged.
+    """
+    out, root = Path(out), _source_folder(dataset)
+    has_list = bool(dataset.ann_file) and Path(dataset.ann_file).is_file()
+    if root is not None and not has_list and out.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f'{out} is inside {root}, where it would be taken for a class; choose another --out')
+    digest = hashlib.sha256(json.dumps(dataset.metainfo['classes']).encode())
+    for index in range(len(dataset)):
+        line = f'{_name_of(dataset, index)} {dataset.get_data_info(index)["gt_label"]}\n'
+        digest.update(line.encode(errors='surrogateescape'))
+    job = dict(
+        source=root.resolve().name if root is not None else dataset.name,
+        source_images=len(dataset),
+        source_sha256=digest.hexdigest(),
+        layout=layout,
+        size=size,
+        interpolation=interpolation,
+        mmsagan=__version__,
+        pillow=PIL.__version__,
+    )
+    if (out / RECIPE).is_file():
+        return check_packed(out, job)
+    with _writing(out):
+        if (out / RECIPE).is_file():  # another process has finished in the meantime
+            return check_packed(out, job)
+        if (out / JOB).is_file():
+            _check_same_job(out, json.loads((out / JOB).read_bytes()), job)
+        written = sum(path.stat().st_size for path in out.glob('images_*.npy'))
+        missing, free = len(dataset) * 3 * size**2 - written, disk_usage(out).free
+        if missing > free:
+            raise ConfigError(f'{out}: the images need {missing / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB left')
+        write_atomically(out / JOB, json.dumps(job).encode())
+        return _finish(dataset, out, job, _write_shards(dataset, out, job, workers))
+
+
+def _source_folder(dataset: ClassImageDataset) -> Path | None:
+    """Returns the folder of a data set's images; None if they are not files."""
+    if 'img_path' not in dataset.get_data_info(0):
+        return None
+    return Path(dataset.data_prefix.get('img_path') or dataset.data_root)
+
+
+def _name_of(dataset: ClassImageDataset, index: int) -> str:
+    """Returns the path of an image below the data set's folder, or the hash of its pixels if it is not a file."""
+    entry = dataset.get_data_info(index)
+    if 'img_path' not in entry:
+        return hashlib.sha256(np.ascontiguousarray(entry['img'])).hexdigest()
+    return entry['img_path'].removeprefix(f'{_source_folder(dataset)}{os.sep}').replace(os.sep, '/')
+
+
+def _check_same_job(folder: Path, found: dict, job: dict) -> None:
+    for key, value in job.items():
+        if found.get(key) != value:
+            raise ConfigError(
+                f'{folder} is packed with {key}={found.get(key)!r}, not {value!r}; choose another --out, or delete it'
+            )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Creates and locks the folder, tells the user what to fix, and removes the temporary files in the end."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or (names and not names & {JOB, LOCK}):
+        raise ConfigError(f'{folder} is a file, or contains something else; choose another --out')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+            for path in [folder / JOB, folder / LOCK, *folder.glob('images_*.json')]:
+                path.unlink(missing_ok=True)
+            remove_unfinished(folder)
+    except Timeout as error:
+        raise ConfigError(f'{folder} is being written by another process; wait for it, or choose another --out') from error
+    except OSError as error:
+        raise ConfigError(
+            f'{folder} cannot be written: {error.strerror or error}; fix that and run the same command again to continue'
+        ) from error
+    except (BrokenProcessPool, MemoryError) as error:
+        raise DataError(
+            'a process that decodes images has died, memory may have run out; run the same command again with fewer --workers '
+            'to continue'
+        ) from error
+
+
+def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int) -> list[dict]:
+    """Writes the missing shards and returns the notes about all of them."""
+    step = max(MIN_SHARD_IMAGES, -(-len(dataset) // MAX_SHARDS))
+    shards = {
+        out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step]
+        for start in range(0, len(dataset), step)
+    }
+    missing = [path for path in shards if not path.with_suffix('.json').is_file()]
+    tasks = ((path, job, [dataset.get_data_info(index) for index in shards[path]]) for path in missing)
+    notes = []
+    with (
+        progress_bar('packing', len(dataset)) as advance,
+        in_order(_write_shard, tasks, min(workers, len(missing) or 1)) as results,
+    ):
+        for path, indices in shards.items():
+            note = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
+            skipped = dict(note['skipped'])
+            for place, index in enumerate(indices):
+                if place in skipped:
+                    name = dataset.get_data_info(index).get('img_path', str(index))
+                    dataset.report_unreadable(UnreadableImageError(name, skipped[place]))
+                else:
+                    dataset.unreadable_in_a_row = 0
+            notes.append(dict(note, name=path.name, skipped=[indices[place] for place in skipped]))
+            advance(len(indices))
+    return notes
+
+
+def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> dict:
+    """Decodes and resizes the images of a shard and writes them, and then a note about them, which marks it as finished."""
+    is_square, size = job['layout'] == 'square', job['size']
+    resize = Resize(
+        (size, size) if is_square else (np.inf, size),
+        keep_ratio=not is_square,
+        interpolation=job['interpolation'],
+        backend='pillow',
+    )
+    note: dict = dict(sizes=[], skipped=[], digests=[])
+    unfinished = path.with_suffix('.unfinished')
+    with unfinished.open('wb') as file:
+        header_size = file.write(_npy_header((0,)))
+        for place, entry in enumerate(entries):
+            try:
+                image = entry['img'] if 'img' in entry else read_rgb(entry['img_path'])
+                if not is_square and max(image.shape[:2]) > MAX_RATIO * min(image.shape[:2]):
+                    reason = f'{image.shape[1]}x{image.shape[0]} pixels, one side more than {MAX_RATIO} times the other'
+                    raise UnreadableImageError(entry.get('img_path', ''), reason)
+            except UnreadableImageError as error:
+                note['skipped'].append((place, error.reason))
+                continue
+            results = CenterCropLongEdge()(dict(img=image)) if is_square else dict(img=image)
+            image = resize(results)['img']
+            note['sizes'].append(image.shape[:2])
+            note['digests'].append(hash_image(image).hex())
+            file.write(image.transpose(2, 0, 1).tobytes())
+        shape = (len(note['sizes']), 3, size, size) if is_square else (file.tell() - header_size,)
+        file.seek(0)
+        file.write(_npy_header(shape))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    write_atomically(path.with_suffix('.json'), json.dumps(note).encode())
+    return note
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """Returns the header of an ``.npy`` file of uint8: 128 bytes for any shape, so that it can be written in the end."""
+    content = repr(dict(descr='|u1', fortran_order=False, shape=shape)).ljust(117) + '\n'
+    return np.lib.format.magic(1, 0) + len(content).to_bytes(2, 'little') + content.encode()
+
+
+def _finish(dataset: ClassImageDataset, out: Path, job: dict, notes: list[dict]) -> dict:
+    """Writes the other files, ``recipe.json`` last."""
+    skipped = [index for note in notes for index in note['skipped']]
+    kept = sorted(set(range(len(dataset))).difference(skipped))
+    labels = [dataset.get_data_info(index)['gt_label'] for index in kept]
+    dataset.set_classes(dataset.metainfo['classes'], labels)
+    groups = find_duplicates([digest for note in notes for digest in note['digests']])
+    if groups:
+        text = describe_duplicates(groups, labels, lambda number: _name_of(dataset, kept[number]))
+        warnings.warn(f'{dataset.name}: {text}', stacklevel=2)
+    arrays = {LABELS: labels}
+    if job['layout'] == 'short-side':
+        arrays[SIZES] = [size for note in notes for size in note['sizes']]
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, np.array(array, np.int64))
+        write_atomically(out / name, buffer.getvalue())
+    recipe = dict(
+        job=job,
+        num_images=len(labels),
+        classes=list(dataset.metainfo['classes']),
+        skipped=[_name_of(dataset, index) for index in skipped],
+        files=_hash_files(out, [*(note['name'] for note in notes), *sorted(arrays)]),
+        format=FORMAT,
+        version=VERSION,
+    )
+    write_atomically(out / RECIPE, (json.dumps(recipe, indent=1) + '\n').encode())
+    return recipe
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> dict[str, dict]:
+    files = {}
+    with progress_bar('sha256', len(names)) as advance:
+        for name in names:
+            digest = hashlib.sha256()
+            with (folder / name).open('rb') as file:
+                while data := file.read(1 << 24):
+                    digest.update(data)
+                files[name] = dict(bytes=file.tell(), sha256=digest.hexdigest())
+            advance(1)
+    return files
+
+
+def check_packed(folder: Path, job: dict | None = None) -> dict:
+    """Compares all bytes of a finished folder with its recipe, which it returns, and the recipe with a job.
+
+    Raises:
+        ConfigError: The recipe is of another job.
+        DataError: A file is missing or damaged.
+    """
+    recipe = load_recipe(folder)
+    if job is not None:
+        # Other versions of the packages have packed the same images.
+        versions = {key: recipe['job'].get(key) for key in ('mmsagan', 'pillow')}
+        _check_same_job(folder, recipe['job'], job | versions)
+    try:
+        files = _hash_files(folder, list(recipe['files']))
+    except OSError as error:
+        raise DataError(f'{folder}: {error}; delete the folder and pack the images again') from error
+    for name, note in recipe['files'].items():
+        if files[name] != note:
+            raise DataError(f'{folder / name} is damaged: its size or sha256 has changed; delete {folder}, pack again')
+    return recipe

@@ -1,31 +1,35 @@
-"""In which order images come, such that any place in it is found at once: an interrupted training goes on where it was."""
+"""The order of the images and the random numbers of each batch, so that a training can resume exactly at any batch."""
 
-from collections.abc import Iterator, Sequence, Sized
-from itertools import count, islice
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import BatchSampler, Sampler
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from torch.utils.data import BatchSampler, Dataset, Sampler, get_worker_info
 
 from mmsagan.errors import DataError
-from mmsagan.registry import DATA_SAMPLERS
+from mmsagan.registry import DATA_SAMPLERS, DATASETS
+from mmsagan.utils.random_states import fork_rng
 
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(Sampler):
-    """Indices without end: pass after pass over a data set, each in an order of its own, dealt out to the processes in turn.
+    """Endless indices: pass after pass over a data set, each in its own order, dealt out to the processes in turn.
 
-    Takes the place of MMEngine's sampler of the same name. There, a pass's order follows from that of the one before, so that
-    all before must be drawn again to go on from some place; here, it follows from the seed and the number of the pass.
+    Replaces MMEngine's sampler of the same name, where the order of a pass follows from that of the previous one, so that
+    resuming draws all previous ones again. Here, it follows from the seed and the number of the pass.
 
     Args:
-        dataset: The data set, of which only the length matters.
-        shuffle: Whether the order is a random one.
-        seed: Of the orders; None takes a random one, the same in all processes.
+        dataset: The data set; only its length is used.
+        shuffle: Whether the order is random.
+        seed: Seed of the orders. Defaults to a random one, the same in all processes.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+    def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None):
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.shuffle = shuffle
@@ -36,54 +40,41 @@ class InfiniteSampler(Sampler):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        number, offset = divmod(self._skipped * self.world_size + self.rank, self.size)
+        epoch, offset = divmod(self._skipped * self.world_size + self.rank, self.size)
         while True:
-            own = self.order(number)[offset :: self.world_size]
-            yield from own.tolist()
-            offset += len(own) * self.world_size
-            number, offset = number + offset // self.size, offset % self.size
-
-    def order(self, number: int) -> torch.Tensor:
-        """The indices (size,) in the order of a pass."""
-        if not self.shuffle:
-            return torch.arange(self.size)
-        mixed = np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0]
-        return torch.randperm(self.size, generator=torch.Generator().manual_seed(int(mixed >> np.uint64(1))))
+            order = torch.arange(self.size)
+            if self.shuffle:
+                mixed = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)[0]
+                order = torch.randperm(self.size, generator=torch.Generator().manual_seed(int(mixed >> np.uint64(1))))
+            indices = order[offset :: self.world_size].tolist()
+            yield from indices
+            offset += len(indices) * self.world_size
+            epoch, offset = epoch + offset // self.size, offset % self.size
 
     def skip(self, num_samples: int) -> None:
-        """Has the next iteration begin behind so many of this process's indices, counted from the very first one."""
+        """Starts the next iteration after this many indices of this process, counted from the very first one."""
         self._skipped = num_samples
 
-    def set_epoch(self, epoch: int) -> None:
-        """Without effect, as MMEngine's: there is one endless epoch."""
 
+class SeededBatch(list):
+    """The indices of a batch, with the ``seed`` of its random transforms: numbers that no other batch of the training has."""
 
-class NumberedBatch(list):
-    """A batch's indices, which know what to seed the batch's random transforms with.
-
-    Args:
-        indices: Of the images.
-        seed: Numbers that no other batch of the training has.
-    """
-
-    def __init__(self, indices: Sequence[int], seed: tuple[int, ...]):
-        super().__init__(indices)
-        self.seed = seed
+    seed: tuple[int, ...]
 
 
 @DATA_SAMPLERS.register_module()
 class BatchStream(BatchSampler):
-    """All batches of a training, numbered, from any sampler; a finite one is begun again when it ends.
+    """All batches of a training, from any sampler. A finite one is started again when it ends.
 
     Args:
-        sampler: Gives indices. One with ``skip(num_samples)``, as :class:`InfiniteSampler`, is put to a place at once; others
-            are run through from the beginning of that pass on, which costs no images.
-        batch_size: Images a batch.
-        drop_last: Whether an incomplete batch at the end of a finite sampler is left out.
-        seed: Of the batches' random transforms.
+        sampler: Yields indices. One with ``skip(num_samples)``, like :class:`InfiniteSampler`, jumps to the first batch; others
+            are iterated from the beginning of the pass, without reading images.
+        batch_size: Number of images per batch.
+        drop_last: Whether an incomplete batch at the end of a finite sampler is dropped.
+        seed: Seed of the random transforms.
 
     Raises:
-        DataError: The sampler gives no batch at all.
+        DataError: The sampler yields no batch at all.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False, seed: int = 0):
@@ -93,29 +84,83 @@ class BatchStream(BatchSampler):
         self._start = 0
 
     def start_at(self, number: int) -> None:
-        """Has the next iteration begin with the batch of this number, counted from 0."""
+        """Starts the next iteration with the batch of this number, counted from 0."""
         self._start = number
 
-    def __iter__(self) -> Iterator[NumberedBatch]:
+    def __iter__(self) -> Iterator[SeededBatch]:
+        number, first_epoch, to_skip = self._start, 0, 0
         if hasattr(self.sampler, 'skip'):
-            self.sampler.skip(self._start * self.batch_size)
-            batches = self._passes(0)
+            self.sampler.skip(number * self.batch_size)
         else:
-            passes, rest = divmod(self._start, max(len(self), 1))
-            batches = islice(self._passes(passes), rest, None)
-        for number, indices in zip(count(self._start), batches):
-            yield NumberedBatch(indices, (self.seed, self.rank, number))
-
-    def _passes(self, first: int) -> Iterator[list[int]]:
-        for epoch in count(first):
+            first_epoch, to_skip = divmod(number, max(len(self), 1))
+        for epoch in count(first_epoch):
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
             is_empty = True
             for indices in super().__iter__():
                 is_empty = False
-                yield indices
+                if to_skip:
+                    to_skip -= 1
+                    continue
+                batch = SeededBatch(indices)
+                batch.seed = (self.seed, self.rank, number)
+                yield batch
+                number += 1
             if is_empty:
                 raise DataError(
-                    f'the data set gives no batch of batch_size={self.batch_size} to process {self.rank} of {self.world_size}: '
-                    'it has too few images; choose a smaller batch, or drop_last=False'
+                    f'the data set has too few images for a batch of batch_size={self.batch_size} in process {self.rank} of '
+                    f'{self.world_size}; choose a smaller batch, or drop_last=False'
                 )
+
+
+@DATASETS.register_module()
+class SeededDataset(Dataset):
+    """Wraps a data set so that the random transforms of each :class:`SeededBatch` draw from the batch's own seed.
+
+    So the number of data loader processes does not change the images, and a resumed training gets those that it would have
+    got. Other attributes are those of the wrapped data set.
+
+    Args:
+        dataset: The data set or its config.
+        num_workers: Number of data loader processes.
+    """
+
+    def __init__(self, dataset: Dataset | dict, num_workers: int = 0):
+        self.dataset = ROOT_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        # What each process reads, for the main process to look at if one dies.
+        self._reading = torch.full((max(num_workers, 1),), -1).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        """Returns a batch; PyTorch's data loader calls this method."""
+        worker = get_worker_info()
+        reading = self._reading[:0] if worker is None else self._reading[worker.id :][:1]
+        with fork_rng(*indices.seed) if isinstance(indices, SeededBatch) else nullcontext():
+            if hasattr(self.dataset, '__getitems__'):
+                reading.fill_(indices[0])
+                return self.dataset.__getitems__(indices)
+            samples = []
+            for index in indices:
+                reading.fill_(index)
+                samples.append(self.dataset[index])
+            return samples
+
+    def describe_last_read(self, worker: int) -> str:
+        """Returns the file or the number of the image that a data loader process turned to last."""
+        index = int(self._reading[worker])
+        if index < 0:
+            return 'its first image'
+        info = self.dataset.get_data_info(index) if hasattr(self.dataset, 'get_data_info') else {}
+        return info.get('img_path') or f'image {index} of {getattr(self.dataset, "name", type(self.dataset).__name__)}'
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') or name == 'dataset':  # copy and pickle look for them before there is a data set
+            raise AttributeError(name)
+        return getattr(self.dataset, name)

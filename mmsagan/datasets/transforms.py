@@ -1,26 +1,30 @@
-"""Transforms that mmcv does not have: decoding to RGB, the crops of the published runs, packing.
+"""Transforms that mmcv does not have, and the collation of batches.
 
-Images are numpy arrays (H, W, 3) uint8 RGB in ``results['img']``; mmcv's ``Resize`` and ``RandomFlip`` fit in between.
+Images are numpy arrays (H, W, 3) uint8 RGB in ``results['img']``, as mmcv's ``Resize`` and ``RandomFlip`` expect them.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, RandomFlip
+from mmengine.dataset import default_collate
+from torch import Tensor
 
-from mmsagan.datasets.decoding import read_rgb
-from mmsagan.registry import TRANSFORMS
+from mmsagan.datasets.image_folder import read_rgb
+from mmsagan.registry import FUNCTIONS, TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Decodes ``img_path`` into RGB, whatever mode the file has.
+    """Decodes ``img_path`` to RGB. Replaces mmcv's transform of the same name, which decodes to BGR.
 
-    Grey, palette, CMYK and 16-bit images are converted, of animations the first frame is taken, an EXIF rotation is carried
-    out, transparency is laid on white. Takes the place of mmcv's transform of the same name, which decodes to BGR.
+    Grey, palette, CMYK and 16-bit images are converted, transparency is composed on white, the Exif orientation is applied, and
+    the first frame of animations is used.
 
     Raises:
-        UnreadableImageError: The file is missing, truncated, no image or too large a one, see
-            :func:`~mmsagan.datasets.decoding.open_image`; the data set handles it.
+        UnreadableImageError: See :func:`~mmsagan.datasets.image_folder.open_image`. The data set handles it.
     """
 
     def transform(self, results: dict) -> dict:
@@ -28,42 +32,84 @@ class LoadImageFromFile(BaseTransform):
         return results
 
 
-class _CropLongEdge(BaseTransform):
-    """Crops the long edge, so that the image becomes a square of its short edge."""
+@TRANSFORMS.register_module()
+class CenterCropLongEdge(BaseTransform):
+    """Crops the long edge at its center: (H, W, 3) -> (S, S, 3) with S = min(H, W)."""
 
     def transform(self, results: dict) -> dict:
         image = results['img']
         height, width = image.shape[:2]
         size = min(height, width)
-        top, left = self.offset(height - size), self.offset(width - size)
+        top, left = self.get_offset(height - size), self.get_offset(width - size)
         results['img'] = image[top : top + size, left : left + size]
         return results
 
-    def offset(self, room: int) -> int:
-        """Where the crop starts, in [0, room]."""
-        raise TypeError(f'{type(self).__name__} has to define offset')
-
-
-@TRANSFORMS.register_module()
-class RandomCropLongEdge(_CropLongEdge):
-    """Crops the long edge at a random place, uniformly: (H, W, 3) -> (S, S, 3) with S = min(H, W)."""
-
-    def offset(self, room: int) -> int:
-        return np.random.randint(room + 1)
-
-
-@TRANSFORMS.register_module()
-class CenterCropLongEdge(_CropLongEdge):
-    """Crops the long edge in its middle: (H, W, 3) -> (S, S, 3) with S = min(H, W)."""
-
-    def offset(self, room: int) -> int:
+    def get_offset(self, room: int) -> int:
+        """Returns where the crop starts, in [0, room]."""
         return room // 2
 
 
 @TRANSFORMS.register_module()
+class RandomCropLongEdge(CenterCropLongEdge):
+    """Crops the long edge at a uniformly random place: (H, W, 3) -> (S, S, 3) with S = min(H, W)."""
+
+    def get_offset(self, room: int) -> int:
+        return np.random.randint(room + 1)
+
+
+@TRANSFORMS.register_module()
 class PackInputs(BaseTransform):
-    """The end of a pipeline: ``img`` (H, W, 3) and ``gt_label`` -> ``inputs`` (3, H, W) uint8 tensor and ``labels``."""
+    """The last transform: ``img`` (H, W, 3) and ``gt_label`` -> ``inputs`` (3, H, W) uint8 tensor and ``labels``."""
 
     def transform(self, results: dict) -> dict:
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         return dict(inputs=torch.from_numpy(image), labels=results['gt_label'])
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyBatch(Sequence):
+    """A batch that is stacked already. It is also a sequence of samples, so that any ``collate_fn`` accepts it.
+
+    Args:
+        inputs: Images (N, 3, H, W) uint8.
+        labels: Classes (N,) int64.
+
+    Example:
+        >>> batch = ReadyBatch(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([4, 7]))
+        >>> len(batch), batch[1]['inputs'].shape, batch[1]['labels']
+        (2, torch.Size([3, 8, 8]), 7)
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=self.inputs[index], labels=int(self.labels[index]))
+
+
+@FUNCTIONS.register_module()
+def collate_batch(samples: Sequence[dict]) -> dict:
+    """Stacks samples to a batch; a :class:`ReadyBatch` is passed on without a copy.
+
+    In a config: ``collate_fn=dict(type='mmsagan.collate_batch')``. The prefix is needed because MMEngine searches its own
+    registry.
+    """
+    if isinstance(samples, ReadyBatch):
+        return dict(inputs=samples.inputs, labels=samples.labels)
+    return default_collate(samples)
+
+
+def get_flip_probability(pipeline: Sequence[BaseTransform]) -> float | None:
+    """Returns the probability of a horizontal flip if that and packing are all a pipeline does, otherwise None."""
+    *rest, last = pipeline or [None]
+    if type(last) is not PackInputs or len(rest) > 1:
+        return None
+    if not rest:
+        return 0.0
+    flip = rest[0]
+    if type(flip) is not RandomFlip or flip.direction != 'horizontal' or not isinstance(flip.prob, float):
+        return None
+    return flip.prob

@@ -10,12 +10,10 @@ from typing import Any
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader
 
-from mmsagan.datasets.samplers import BatchStream
-from mmsagan.datasets.seeded import SeededDataset
+from mmsagan.datasets.samplers import BatchStream, SeededDataset
 from mmsagan.errors import CheckpointError, DataError
 from mmsagan.registry import FUNCTIONS
-from mmsagan.utils.random_states import drawing_from
-from mmsagan.utils.workers import ReadingNotes
+from mmsagan.utils.random_states import fork_rng
 
 _SECONDS_FOR_WORD = 5  # of a loader process's death
 
@@ -28,7 +26,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
         seed: Of the random transforms.
     """
     config = dict(config)
-    config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'])
+    config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
     if config.get('batch_sampler') is None:
         config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
     if 'worker_init_fn' not in config:
@@ -65,8 +63,6 @@ class TrainingBatches:
     def __init__(self, loader: DataLoader, seed: int):
         self.loader = loader
         self.stream = loader.batch_sampler if isinstance(loader.batch_sampler, BatchStream) else None
-        self.notes = ReadingNotes(loader.num_workers)
-        loader.dataset.note_reading(self.notes)
         self._seed = seed
         self._beginnings = 0
         self._iterator: Iterator | None = None
@@ -85,7 +81,7 @@ class TrainingBatches:
 
     def _begin(self) -> None:
         # PyTorch draws a number for its loader processes, which an uninterrupted training does not draw in between.
-        with drawing_from(self._seed, get_rank(), self._beginnings):
+        with fork_rng(self._seed, get_rank(), self._beginnings):
             self._iterator = iter(self.loader)
         self._beginnings += 1
 
@@ -148,14 +144,11 @@ class TrainingBatches:
         for number, process in enumerate(workers):
             if process.exitcode:
                 return DataError(
-                    f'a data loader process has died ({_how(process.exitcode)}) while reading {self._what(number)}; '
+                    f'a data loader process has died ({_how(process.exitcode)}) while reading '
+                    f'{self.loader.dataset.describe_last_read(number)}; '
                     'if other programs can read it, memory may have run out: try a smaller train_dataloader.num_workers'
                 )
         return None
-
-    def _what(self, number: int) -> str:
-        index = self.notes.read(number)
-        return 'its first image' if index is None else self.loader.dataset.describe_image(index)
 
 
 def _how(exitcode: int) -> str:

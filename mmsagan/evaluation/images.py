@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
-from mmsagan.datasets.decoding import IMAGE_SUFFIXES, size_of
+from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, size_of
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS

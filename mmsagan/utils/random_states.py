@@ -29,16 +29,16 @@ def set_random_states(states: RandomStates) -> None:
 
 
 @contextmanager
-def drawing_from(*seed: int) -> Iterator[None]:
+def fork_rng(*seed: int) -> Iterator[None]:
     """Within it, what is drawn on the CPU follows from the numbers given; afterwards, all generators are as they were before.
 
     Args:
         *seed: Any number of non-negative integers.
 
     Example:
-        >>> with drawing_from(2022, 0, 17):
+        >>> with fork_rng(2022, 0, 17):
         ...     first = np.random.rand()
-        >>> with drawing_from(2022, 0, 17):
+        >>> with fork_rng(2022, 0, 17):
         ...     first == np.random.rand()
         True
     """

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-import torch
-
 
 def available_cores() -> int:
     """How many cores this process may use, which can be fewer than the machine has."""
@@ -70,25 +68,3 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class ReadingNotes:
-    """What each process of a data loader is reading, where the main process can look it up after such a process has died.
-
-    Args:
-        num_workers: Number of loader processes.
-    """
-
-    def __init__(self, num_workers: int):
-        self._index = torch.full((max(num_workers, 1),), -1, dtype=torch.long).share_memory_()
-
-    def write(self, index: int) -> None:
-        """Notes the image that this process turns to; the main process, which cannot die alone, notes nothing."""
-        worker = torch.utils.data.get_worker_info()
-        if worker is not None:
-            self._index[worker.id] = index
-
-    def read(self, worker: int) -> int | None:
-        """The image that a process has turned to last; None before its first one."""
-        index = int(self._index[worker])
-        return None if index < 0 else index

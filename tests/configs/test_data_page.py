@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmsagan.datasets import ImageFolder, ReadyBatch
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.packed import pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.engine.config_check import check_config
 from mmsagan.errors import ConfigError

@@ -9,7 +9,7 @@ from torch.utils.data import Subset
 from torch.utils.data import default_collate as torch_collate
 
 from mmsagan.datasets import CIFAR10, ArrayDataset, ReadyBatch, collate_batch
-from mmsagan.datasets.batches import whole_batch_flip
+from mmsagan.datasets.transforms import whole_batch_flip
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.registry import DATASETS, TRANSFORMS
 

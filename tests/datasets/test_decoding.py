@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mmsagan.datasets import ImageFolder, UnreadableImageError, decoding
-from mmsagan.datasets.decoding import MAX_PIXELS, open_image, read_rgb, size_of
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.image_folder import MAX_PIXELS, open_image, read_rgb, size_of
+from mmsagan.datasets.packed import pack_dataset
 from mmsagan.errors import DataError
 from mmsagan.evaluation.images import FlatImageFolder
 

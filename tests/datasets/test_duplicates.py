@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from mmsagan.datasets import ImageFolder
-from mmsagan.datasets.duplicates import digest_of, same_images, tell_duplicates
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.check import digest_of, same_images, tell_duplicates
+from mmsagan.datasets.packed import pack_dataset
 
 
 def test_groups_in_order():
@@ -38,7 +38,7 @@ def test_packing_reports_them(tmp_path, monkeypatch, stopped):
     (tmp_path / 'images' / 'a' / '1.png').write_bytes(b'damaged')
     dataset = ImageFolder(data_root=str(tmp_path / 'images'), max_unreadable_share=0.5)
     if stopped:
-        monkeypatch.setattr('mmsagan.datasets.packing._finish', lambda *_: 1 / 0)
+        monkeypatch.setattr('mmsagan.datasets.packed._finish', lambda *_: 1 / 0)
         with pytest.warns(UserWarning, match='unreadable'), pytest.raises(ZeroDivisionError):
             pack_dataset(dataset, tmp_path / 'out', 8, chunk_size=2)
         monkeypatch.undo()

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mmsagan.datasets import EmbeddedMNIST, FashionMNIST, mnist
-from mmsagan.datasets.arrays import pad_to
-from mmsagan.datasets.mnist import read_idx
+from mmsagan.datasets.mnist import pad_to, read_idx
 from mmsagan.errors import DataError
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmsagan.datasets import ImageFolder, PackedImages, collate_batch
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.packed import pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import RealImages

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from mmsagan.datasets.packing_journal import Journal
 from PIL import Image
 
 from mmsagan.datasets import CIFAR10, ImageFolder, ImageNet, PackedImages, packing
-from mmsagan.datasets.packing import INTERPOLATIONS, check_packed, pack_dataset
-from mmsagan.datasets.packing_journal import Journal
+from mmsagan.datasets.packed import INTERPOLATIONS, check_packed, pack_dataset
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.workers import in_order
 
@@ -150,7 +150,7 @@ def test_on_after_a_kill(tmp_path, source, whole, monkeypatch, place, calls):
 SCRIPT = """
 import multiprocessing, os, signal, sys
 from mmsagan.datasets import ImageFolder
-from mmsagan.datasets.packing import Journal, pack_dataset
+from mmsagan.datasets.packed import Journal, pack_dataset
 
 if __name__ == '__main__':
     add = Journal.add

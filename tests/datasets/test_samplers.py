@@ -9,8 +9,7 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from mmsagan.datasets import samplers
-from mmsagan.datasets.samplers import BatchStream, InfiniteSampler, NumberedBatch
-from mmsagan.datasets.seeded import SeededDataset
+from mmsagan.datasets.samplers import BatchStream, InfiniteSampler, NumberedBatch, SeededDataset
 from mmsagan.errors import DataError
 
 

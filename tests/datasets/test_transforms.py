@@ -81,7 +81,7 @@ def test_want_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
     def too_much(image):
         raise MemoryError
 
-    monkeypatch.setattr('mmsagan.datasets.decoding.to_rgb', too_much)
+    monkeypatch.setattr('mmsagan.datasets.image_folder.to_rgb', too_much)
     with pytest.raises(MemoryError):
         load(tmp_path / 'image.png')
 

@@ -17,8 +17,7 @@ from PIL import Image
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.datasets.samplers import BatchStream
-from mmsagan.datasets.seeded import SeededDataset
+from mmsagan.datasets.samplers import BatchStream, SeededDataset
 from mmsagan.engine import GANTrainLoop, training_batches
 from mmsagan.engine.runner import AUTO
 from mmsagan.engine.training_batches import TrainingBatches, seeded_loader

@@ -17,9 +17,9 @@ from breaking import ATTACKS, cuts, flips, limits
 from PIL import Image
 
 from mmsagan.datasets import CIFAR10, ImageFolder, PackedImages, UnreadableImageError
-from mmsagan.datasets.decoding import read_rgb
+from mmsagan.datasets.image_folder import read_rgb
 from mmsagan.datasets.mnist import read_idx
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.packed import pack_dataset
 from mmsagan.errors import DataError
 
 

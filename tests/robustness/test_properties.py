@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmsagan.apis.running import config_mistakes
 from mmsagan.datasets import ArrayDataset, CenterCropLongEdge, LoadImageFromFile, PackInputs, RandomCropLongEdge
-from mmsagan.datasets.decoding import size_of, to_rgb
+from mmsagan.datasets.image_folder import size_of, to_rgb
 from mmsagan.errors import DataError, MMSAGANError
 from mmsagan.evaluation.moments import load_statistics
 from mmsagan.registry import DATASETS, METRICS, MODELS, TRANSFORMS

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.utils.random_states import drawing_from, random_states, set_random_states
+from mmsagan.utils.random_states import fork_rng, random_states, set_random_states
 
 
 def draw() -> list:
@@ -19,13 +19,13 @@ def test_states_survive_a_checkpoint(tmp_path):
     assert (draw(), draw()) == expected
 
 
-def test_drawing_from_a_seed():
-    with drawing_from(1, 2, 3):
+def test_fork_rng():
+    with fork_rng(1, 2, 3):
         first = draw()
     expected = random_states()
     found = []
     for seed in ((1, 2, 3), (1, 2, 4), (1, 2), (3, 2, 1)):
-        with drawing_from(*seed):
+        with fork_rng(*seed):
             found.append(draw())
     assert found[0] == first and all(other[i] != first[i] for other in found[1:] for i in range(4))
     state = random_states()

@@ -13,7 +13,7 @@ from mmsagan.analysis.measuring import Action
 from mmsagan.analysis.workloads import Workload
 from mmsagan.apis.running import config_mistakes
 from mmsagan.datasets import ImageFolder
-from mmsagan.datasets.packing import pack_dataset
+from mmsagan.datasets.packed import pack_dataset
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
