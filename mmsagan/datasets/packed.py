@@ -190,7 +190,7 @@ class PackedImages(StoredDataset):
         # Where images and shards end, counted in bytes from the first image.
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
         self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
-        if self._shard_ends[-1] != self._ends[-1] or not np.isin(self._shard_ends, self._ends).all():
+        if self._shard_ends[-1] != self._ends[-1] or not np.isin(self._shard_ends, np.append(self._ends, 0)).all():
             raise ValueError(f'{self._shard_ends[-1]} bytes of images instead of {self._ends[-1]}')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:

@@ -1,3 +1,5 @@
+"""Data sets in memory: their labels, their files, and whole batches of the same images as the samples one by one."""
+
 import gzip
 import struct
 import tracemalloc
@@ -5,10 +7,85 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.runner import Runner
+from torch.utils.data import Subset
+from torch.utils.data import default_collate as torch_collate
 
-from mmsagan.datasets import EmbeddedMNIST, FashionMNIST, mnist
-from mmsagan.datasets.mnist import pad_to, read_idx
-from mmsagan.errors import DataError
+from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch, mnist
+from mmsagan.datasets.mnist import read_idx
+from mmsagan.datasets.transforms import get_flip_probability
+from mmsagan.engine.config import complete_loader, load_config
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.registry import TRANSFORMS
+
+IMAGES = np.arange(4 * 6 * 5 * 3, dtype=np.uint8).reshape(4, 6, 5, 3) * 7
+
+
+def dataset_of(images, labels, classes=('cat', 'dog'), **kwargs) -> ArrayDataset:
+    class Given(ArrayDataset):
+        def load_arrays(self):
+            return images, labels, classes
+
+    return Given(**kwargs)
+
+
+# -------------------------------------------------------------------------------------------------------- arrays and labels
+
+
+@pytest.mark.parametrize(
+    'labels, message',
+    [
+        ([0, 1, 1, 2], 'label 2 '),
+        ([0, 1, -1, 1], 'label -1 '),
+        (np.array([0, 1, 1, 2**64 - 1], np.uint64), f'label {2**64 - 1} '),
+        ([0, 1, 1, 2**70], 'object'),
+        ([0, 1, 1, 0.5], 'float64'),
+        ([[0], [1], [1], [0]], r'\(4, 1\)'),
+        ([0, 0, 0, 0], '1 of 2 classes: dog'),
+        ([0, 1, 1], '4 images but 3 labels'),
+    ],
+)
+def test_labels_that_do_not_fit(labels, message):
+    with pytest.raises(DataError, match=message):
+        dataset_of(IMAGES, labels)
+
+
+@pytest.mark.parametrize('images', [IMAGES / 255, IMAGES.transpose(0, 3, 1, 2), IMAGES[0, 0], IMAGES[..., :2], IMAGES[None]])
+def test_images_that_do_not_fit(images):
+    with pytest.raises(DataError, match='Given: images'):
+        dataset_of(images, [0, 1, 1, 0])
+
+
+def test_images_that_are_there_twice(recwarn):
+    images = IMAGES.copy()
+    dataset_of(images, [0, 1, 1, 0])
+    assert not recwarn
+    images[3] = images[1]
+    with pytest.warns(UserWarning, match='Given: 1 image .*: 1 and 3$'):
+        dataset_of(images, [0, 1, 0, 1])
+    with pytest.warns(UserWarning, match='several classes: 1 and 3$'):
+        dataset_of(images, [0, 1, 0, 0])
+
+
+def test_indices(recwarn):
+    assert dataset_of(IMAGES, [0, 1, 1, 0], indices=2).labels[1] == 1 and not recwarn
+    with pytest.warns(UserWarning, match='1 of 2 classes: cat'):
+        assert dataset_of(IMAGES, [0, 1, 1, 0], indices=[1, 2])[1]['gt_label'] == 1
+    with pytest.raises(ConfigError, match='4 images'):
+        dataset_of(IMAGES, [0, 1, 1, 0], indices=[4])
+
+
+def test_padding():
+    images = np.full((1, 3, 4), 9, np.uint8)
+    padded = dataset_of(images, [0], ['one'], image_size=6).images[0, 0]
+    assert padded.shape == (6, 6) and padded.sum() == 12 * 9 and (padded[1:4, 1:5] == 9).all()
+    with pytest.raises(DataError, match='image_size=3'):
+        dataset_of(images, [0], ['one'], image_size=3)
+
+
+# ------------------------------------------------------------------------------------------------------------- MNIST and IDX
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -56,64 +133,157 @@ def test_fashion_mnist_of_debian():
 
 def test_fashion_mnist_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(FashionMNIST, 'debian_folder', str(tmp_path))
-    with pytest.raises(DataError, match='apt-get install dataset-fashion-mnist'):
+    with pytest.raises(DataError, match='train-images-idx3-ubyte'):
         FashionMNIST(data_root=str(tmp_path))
-
-
-def test_images_without_labels(fashion_root):
-    root, images, labels = fashion_root
-    (root / 't10k-labels-idx1-ubyte').write_bytes(idx_bytes(labels[:9]))
-    with pytest.raises(DataError, match='10 images but 9 labels'):
-        FashionMNIST(data_root=str(root), test_mode=True)
-
-
-@pytest.mark.parametrize(
-    'data, message',
-    [
-        (b'', 'not an IDX file'),
-        (b'\x00\x00\x0d\x01' + b'\x00' * 8, 'not an IDX file of unsigned bytes'),
-        (b'\x00\x00\x08\x03\x00\x00', 'truncated IDX header'),
-        (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], r'promises 6 bytes \(2x3\), the file has 5'),
-        (b'\x00\x00\x08\x03' + b'\xff' * 12 + b'\x00', 'promises .* more than the 1073741824 that are read'),
-        (b'\x00\x00\x08\x09' + bytes(40), '9 dimensions'),
-        (idx_bytes(np.zeros((2, 3), np.uint8)) + b'?', r'promises 6 bytes \(2x3\), the file has more'),
-    ],
-)
-def test_broken_idx_files(tmp_path, data, message):
-    path = tmp_path / 'images-idx3-ubyte'
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=message):
-        read_idx(path)
-    (tmp_path / 'images.gz').write_bytes(gzip.compress(data)[:-3])
-    with pytest.raises(DataError, match=r'images\.gz'):
-        read_idx(tmp_path / 'images.gz')
-
-
-def test_padding():
-    images = np.ones((1, 3, 4), np.uint8)
-    padded = pad_to(images, 6)[0]
-    assert padded.shape == (6, 6) and padded.sum() == 12 and padded[1:4, 1:5].all()
-    with pytest.raises(DataError, match='do not fit into image_size=3'):
-        pad_to(images, 3)
-
-
-def test_damaged_compression(tmp_path):
-    data = bytearray(gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8))))
-    data[5000:5100] = bytes(100)
-    (tmp_path / 'images.gz').write_bytes(bytes(data))
-    with pytest.raises(DataError, match=r'images\.gz'):
-        read_idx(tmp_path / 'images.gz')
 
 
 def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path, monkeypatch):
     """No more is unpacked than one byte over the promise: of 100 MB here, and as it might be of 100 GB."""
     (tmp_path / 'images.gz').write_bytes(gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)) + bytes(10**8), 1))
     tracemalloc.start()
-    with pytest.raises(DataError, match=r'images\.gz: the header promises 6 bytes \(2x3\), the file has more'):
+    with pytest.raises(DataError, match=r'images\.gz: 6 bytes'):
         read_idx(tmp_path / 'images.gz')
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 10**7
     monkeypatch.setattr(mnist, 'MAX_IDX', 5)
-    with pytest.raises(DataError, match='more than the 5 that are read'):
+    with pytest.raises(DataError, match='at most 5'):
         read_idx(tmp_path / 'images.gz')
+
+
+# ------------------------------------------------------------------------------------------------------------- whole batches
+
+PACK = dict(type='PackInputs')
+PIPELINES = [[PACK], [dict(type='RandomFlip', prob=0.5), PACK], [dict(type='RandomFlip', prob=0.3), PACK]]
+INDICES = [5, 0, 99, 5, -1, 42, 17, 63]
+
+
+@TRANSFORMS.register_module()
+class Darken:
+    """A transform that nobody else knows, and that works in place."""
+
+    def __call__(self, results: dict) -> dict:
+        results['img'] //= 2
+        return results
+
+
+class Grey(ArrayDataset):
+    def load_arrays(self):
+        images = np.random.default_rng(3).integers(0, 256, (100, 20, 24), dtype=np.uint8)
+        return images, np.arange(100) % 4, 'abcd'
+
+
+@pytest.fixture(params=['colour', 'grey'])
+def make(request, cifar_root):
+    """Makes a data set of 100 images with a pipeline."""
+    if request.param == 'colour':
+        return lambda pipeline, **kwargs: CIFAR10(data_root=str(cifar_root), pipeline=pipeline, **kwargs)
+    return lambda pipeline, **kwargs: Grey(pipeline=pipeline, image_size=32, **kwargs)
+
+
+def one_by_one(dataset, indices) -> dict:
+    return default_collate([dataset[index] for index in indices])
+
+
+def assert_equal(batch: dict, expected: dict) -> None:
+    assert set(batch) == {'inputs', 'labels'}
+    assert torch.equal(batch['inputs'], expected['inputs']) and batch['inputs'].dtype == torch.uint8
+    assert torch.equal(batch['labels'], expected['labels']) and batch['labels'].dtype == torch.int64
+
+
+@pytest.mark.parametrize('pipeline', PIPELINES)
+def test_whole_batches_are_the_samples_and_take_the_same_random_numbers(make, pipeline):
+    """So a training does not depend on the way its images come, with mmcv's RandomFlip as the reference."""
+    dataset = make(pipeline)
+    np.random.seed(7)
+    expected = [one_by_one(dataset, INDICES) for _ in range(5)]
+    np.random.seed(7)
+    for batch in expected:
+        ready = dataset.__getitems__(INDICES)
+        assert isinstance(ready, ReadyBatch)
+        assert_equal(collate_batch(ready), batch)
+    flips = sum(not torch.equal(batch['inputs'], expected[0]['inputs']) for batch in expected)
+    assert (flips > 0) == (len(pipeline) > 1), 'the test has seen flips'
+
+
+@pytest.mark.parametrize('collate', [default_collate, torch_collate, collate_batch, pseudo_collate])
+def test_any_collate_function_takes_them(make, collate):
+    dataset = make([PACK])
+    batch = collate(dataset.__getitems__(INDICES))
+    if collate is pseudo_collate:
+        batch = dict(inputs=torch.stack(batch['inputs']), labels=torch.tensor(batch['labels']))
+    assert_equal(batch, one_by_one(dataset, INDICES))
+
+
+@pytest.mark.parametrize(
+    'pipeline',
+    [
+        [dict(type='Darken'), PACK],
+        [dict(type='RandomFlip', prob=0.5, direction='vertical'), PACK],
+        [dict(type='RandomFlip', prob=[0.2, 0.3], direction=['horizontal', 'vertical']), PACK],
+        [dict(type='RandomFlip', prob=0.5), dict(type='RandomFlip', prob=0.5), PACK],
+        [],
+    ],
+)
+def test_other_transforms_work_on_samples(make, pipeline):
+    dataset = make(pipeline)
+    np.random.seed(1)
+    expected = [dataset[index] for index in INDICES]
+    np.random.seed(1)
+    samples = dataset.__getitems__(INDICES)
+    assert type(samples) is list and len(samples) == len(expected)
+    key = 'inputs' if pipeline else 'img'
+    assert all(np.array_equal(a[key], b[key]) for a, b in zip(samples, expected))
+
+
+def test_transforms_cannot_change_the_data_set(make):
+    """Neither in place nor through the tensors of a sample or a batch."""
+    dataset, plain = make([dict(type='Darken'), PACK]), make([PACK])
+    before = plain[3]['inputs'].clone()
+    assert torch.equal(dataset[3]['inputs'], before // 2) and torch.equal(dataset[3]['inputs'], before // 2)
+    plain[3]['inputs'].zero_()
+    plain.__getitems__([3, 4]).inputs.zero_()
+    assert torch.equal(plain[3]['inputs'], before) and before.any()
+
+
+def test_subsets_and_lazy_data_sets(make):
+    whole = make([PACK])
+    for subset, numbers in (
+        (make([PACK], indices=[7, 3, 9]), [7, 3, 9]),
+        (whole.get_subset(-5), range(95, 100)),
+        (make([PACK], lazy_init=True), range(100)),
+        (make([PACK], serialize_data=True), range(100)),
+        (Subset(whole, [4, 2]), [4, 2]),
+    ):
+        assert_equal(collate_batch(subset.__getitems__([0, 1, -1])), one_by_one(whole, [numbers[0], numbers[1], numbers[-1]]))
+        assert len(subset) == len(numbers)
+    with pytest.raises(IndexError):
+        whole.__getitems__([100])
+
+
+@pytest.mark.parametrize('base, flips', [('cifar10_nopad', True), ('cifar10_noaug', False), ('mnist', False)])
+def test_the_shipped_configs_load_whole_batches(cifar_root, base, flips):
+    """Each image flipped or not by its own chance, and nothing else done to it."""
+    config = complete_loader(load_config(f'configs/_base_/datasets/{base}.py'), 'train')
+    if base != 'mnist':
+        config['dataset']['data_root'] = str(cifar_root)
+    config = dict(config, num_workers=0, persistent_workers=False, pin_memory=False)
+    loader, other = (Runner.build_dataloader(config, seed=3) for _ in range(2))
+    assert loader.collate_fn.func is collate_batch
+    assert isinstance(loader.dataset.__getitems__([0, 1]), ReadyBatch)
+    plain = loader.dataset.read_images(range(len(loader.dataset)))
+    order, flipped = iter(other.sampler), []
+    for batch, _ in zip(loader, range(10)):
+        for image, label in zip(batch['inputs'].numpy(), batch['labels']):
+            index = next(order)
+            flipped.append(not np.array_equal(image, plain[index]))
+            assert np.array_equal(image, plain[index][..., ::-1] if flipped[-1] else plain[index])
+            assert label == loader.dataset.labels[index]
+    assert len(flipped) == 640 and (240 < sum(flipped) < 400 if flips else not any(flipped)), '6 standard deviations'
+
+
+def test_fashion_mnist_takes_them_too():
+    """Its images are not on every machine; its config inherits the loader and states the flips."""
+    config = complete_loader(load_config('configs/_base_/datasets/fashion_mnist.py'), 'train')
+    assert config['collate_fn'] == dict(type='mmsagan.collate_batch')
+    assert get_flip_probability(Compose(config['dataset']['pipeline']).transforms) == 0.5

@@ -1,17 +1,25 @@
-"""Packed data sets are read as the images they were made from; what is not whole is refused."""
+"""Packed data sets: the same bytes in one go, after any kill and by any number of processes; read as the images they came from."""
 
+import errno
 import json
+import multiprocessing
+import os
 import pickle
 import shutil
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmsagan.datasets import ImageFolder, PackedImages, collate_batch
-from mmsagan.datasets.packed import pack_dataset
+from mmsagan.datasets import CIFAR10, ImageFolder, ImageNet, PackedImages, collate_batch, packed
+from mmsagan.datasets.packed import INTERPOLATIONS, check_packed, pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import RealImages
@@ -19,21 +27,345 @@ from mmsagan.registry import DATASETS
 
 PACK = [dict(type='PackInputs')]
 BASES = 'configs/_base_/datasets'
+VERSION_1 = Path(__file__).parent.parent / 'data' / 'packed_v1'
+COUNT = 23
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_shards():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, 'MIN_SHARD_IMAGES', 5)
+        patch.setattr(os, 'fsync', lambda descriptor: None)  # takes most of the time
+        yield
 
 
 @pytest.fixture(scope='module')
-def packed(tmp_path_factory, imagenet_root):
-    """The ImageNet-like fixture, packed at 128 pixels in both layouts: packed / layout."""
+def source(tmp_path_factory) -> Path:
+    """23 images of 3 classes, of several shapes; number 4 is damaged."""
+    root = tmp_path_factory.mktemp('source') / 'animals'
+    random = np.random.default_rng(0)
+    for number in range(COUNT):
+        path = root / 'abc'[number // 8] / f'{number:02d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20 + number, 42 - number, 3), dtype=np.uint8)).save(path)
+    damaged = root / 'a' / '04.png'
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    return root
+
+
+def dataset_of(source, share=0.1, **options) -> ImageFolder:
+    return ImageFolder(data_root=str(source), max_unreadable_share=share, **options)
+
+
+def pack(source, out, layout='short-side', **options) -> dict:
+    with pytest.warns(UserWarning, match=r'04\.png'):
+        return pack_dataset(dataset_of(source), out, 16, layout, **options)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, source) -> dict[str, bytes]:
+    """Rectangles packed in one go."""
+    out = tmp_path_factory.mktemp('whole') / 'out'
+    pack(source, out)
+    return content(out)
+
+
+# ------------------------------------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize('layout', ['square', 'short-side'])
+def test_what_is_written(tmp_path, source, layout):
+    recipe = pack(source, tmp_path / 'out', layout)
+    shards = [f'images_{number:03d}.npy' for number in range(5)]
+    files = {*shards, 'labels.npy'} | ({'sizes.npy'} if layout == 'short-side' else set())
+    assert set(content(tmp_path / 'out')) == files | {'recipe.json'}, 'nothing is left over'
+    assert np.load(tmp_path / 'out' / 'labels.npy').tolist() == [0] * 7 + [1] * 8 + [2] * 7
+    assert json.loads((tmp_path / 'out' / 'recipe.json').read_text()) == recipe == check_packed(tmp_path / 'out')
+    assert recipe['classes'] == ['a', 'b', 'c'] and recipe['skipped'] == ['a/04.png'] and recipe['num_images'] == 22
+    job = recipe['job']
+    assert (job['source'], job['source_images'], job['layout'], job['size']) == ('animals', COUNT, layout, 16)
+    assert job['interpolation'] == 'bilinear' and job['mmsagan'] and job['pillow'] and set(recipe['files']) == files
+    images = [np.load(tmp_path / 'out' / name) for name in shards]
+    if layout == 'square':
+        assert [array.shape for array in images] == [(count, 3, 16, 16) for count in (4, 5, 5, 5, 3)]
+        assert images[0].dtype == np.uint8
+    else:
+        sizes = np.load(tmp_path / 'out' / 'sizes.npy')
+        assert images[0].shape == (3 * sizes[:4].prod(1).sum(),) and (sizes.min(1) == 16).all() and sizes.max() > 16
+
+
+def test_the_place_of_the_source_does_not_matter(tmp_path, source, whole, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    pack('animals', tmp_path / 'out')
+    assert content(tmp_path / 'out') == whole
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+KILLS = {
+    ('_npy_header', 0): 0,
+    ('_npy_header', 3): 1,
+    ('hash_image', 6): 1,
+    ('write_atomically', 0): 0,
+    ('write_atomically', 3): 2,
+    ('write_atomically', 6): 5,
+    ('write_atomically', 7): 5,
+    ('write_atomically', 8): 5,
+    ('_hash_files', 0): 5,
+}
+
+
+@pytest.mark.parametrize('function, calls', KILLS)
+def test_packing_continues_after_a_kill(tmp_path, source, whole, monkeypatch, function, calls):
+    """At each step of the work: finished shards are kept, a begun one is written anew."""
+    out, left = tmp_path / 'out', [calls]
+    original = getattr(packed, function)
+
+    def kill(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(packed, function, kill)
+        pack(source, out)
+    with pytest.raises(DataError, match=str(out)):
+        PackedImages(data_root=str(out))
+    assert len(list(out.glob('images_*.json'))) == KILLS[function, calls]
+    for path in (*out.glob('*.unfinished'), *(path for path in out.glob('*.npy') if not path.with_suffix('.json').exists())):
+        path.write_bytes(b'half a shard')
+    written, write_shard = [], packed._write_shard
+    monkeypatch.setattr(packed, '_write_shard', lambda *args: written.append(args[0]) or write_shard(*args))
+    pack(source, out)
+    assert len(written) == 5 - KILLS[function, calls] and content(out) == whole
+
+
+def die_in_the_third_shard(source, out, pids) -> None:
+    in_order = packed.in_order
+
+    def die(results):
+        yield from (next(results) for _ in range(2))
+        pids.put([process.pid for process in multiprocessing.active_children()])
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Dying:
+        def __init__(self, *args):
+            self.context = in_order(*args)
+
+        def __enter__(self):
+            return die(self.context.__enter__())
+
+        def __exit__(self, *error):
+            return self.context.__exit__(*error)
+
+    packed.in_order, packed.MIN_SHARD_IMAGES = Dying, 5
+    pack_dataset(dataset_of(source), out, 16, 'short-side', workers=2)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/stat').is_file(), reason='looks for processes in /proc')
+def test_a_kill_leaves_no_processes_behind(tmp_path, source, whole):
+    """And the number of processes does not change the result."""
+    context = multiprocessing.get_context('spawn')
+    pids = context.SimpleQueue()
+    process = context.Process(target=die_in_the_third_shard, args=(source, tmp_path / 'out', pids))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    workers, deadline = pids.get(), time.time() + 30
+    while any(map(is_running, workers)) and time.time() < deadline:
+        time.sleep(0.1)
+    assert len(workers) == 2 and not any(map(is_running, workers))
+    pack(source, tmp_path / 'out', workers=2)
+    assert content(tmp_path / 'out') == whole
+
+
+def test_too_many_unreadable_images(tmp_path, source):
+    """Also if they were found before an interruption."""
+    for _ in range(2):
+        with pytest.warns(UserWarning), pytest.raises(DataError, match=r'1 of 23 images.*04\.png'):
+            pack_dataset(dataset_of(source, 0.01), tmp_path / 'out', 16)
+        assert not (tmp_path / 'out' / 'recipe.json').exists() and (tmp_path / 'out' / 'images_000.json').exists()
+    pack(source, tmp_path / 'out', 'square')
+    (tmp_path / 'list.txt').write_text('\n'.join(f'a/gone_{i}.png 0' for i in range(1000)))
+    dataset = ImageFolder(data_root=str(tmp_path), ann_file='list.txt', max_unreadable_share=1.0)
+    with pytest.warns(UserWarning), pytest.raises(DataError, match='20 in a row'):
+        pack_dataset(dataset, tmp_path / 'gone', 16)
+
+
+def test_a_class_that_loses_all_its_images(tmp_path):
+    for name in 'ab':
+        (tmp_path / 'source' / name).mkdir(parents=True)
+        Image.new('RGB', (20, 20)).save(tmp_path / 'source' / name / 'image.png')
+    (tmp_path / 'source' / 'b' / 'image.png').write_bytes(b'')
+    with pytest.warns(UserWarning), pytest.raises(DataError, match='classes: b'):
+        pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16)
+
+
+def test_a_finished_folder_is_compared_with_its_checksums(tmp_path, source, whole, monkeypatch):
+    """By any version of the packages, which decode to the same images."""
+    out = tmp_path / 'out'
+    pack(source, out)
+    monkeypatch.setattr(packed, '_write_shard', None)
+    monkeypatch.setattr(packed.PIL, '__version__', '1.0')
+    assert pack_dataset(dataset_of(source), out, 16, 'short-side')['num_images'] == 22 and content(out) == whole
+    (out / 'images_002.npy').write_bytes(whole['images_002.npy'][:-1] + bytes([whole['images_002.npy'][-1] ^ 1]))
+    with pytest.raises(DataError, match=r'images_002\.npy'):
+        pack_dataset(dataset_of(source), out, 16, 'short-side')
+    (out / 'labels.npy').unlink()
+    with pytest.raises(DataError, match=r'labels\.npy'):
+        pack_dataset(dataset_of(source), out, 16, 'short-side')
+
+
+@pytest.mark.parametrize('finished', [True, False])
+def test_another_job_in_the_same_folder(tmp_path, source, monkeypatch, finished):
+    """What another version of Pillow has begun is not continued: it may decode to other pixels."""
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(packed, '_finish', lambda *args: 1 / 0)
+        with pytest.warns(UserWarning):
+            try:
+                pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
+            except ZeroDivisionError:
+                pass
+    paths = [f'{path.parent.name}/{path.name}' for path in sorted(source.rglob('*.png'))]
+    (tmp_path / 'list.txt').write_text('\n'.join(f'{path} {(number + 1) // 8 % 3}' for number, path in enumerate(paths)))
+    same = dict(size=16, layout='short-side')
+    for options, key, choice in (
+        (dict(same, size=32), 'size', {}),
+        (dict(same, layout='square'), 'layout', {}),
+        (dict(same, interpolation='bicubic'), 'interpolation', {}),
+        (same, 'source_images', dict(indices=20)),
+        (same, 'source_sha256', dict(ann_file=str(tmp_path / 'list.txt'))),
+    ):
+        with pytest.raises(ConfigError, match=f'{key}=.*--out'):
+            pack_dataset(dataset_of(source, **choice), tmp_path / 'out', **options)
+    if not finished:
+        monkeypatch.setattr(packed.PIL, '__version__', '1.0')
+        with pytest.raises(ConfigError, match='pillow='):
+            pack_dataset(dataset_of(source), tmp_path / 'out', **same)
+
+
+def test_folders_that_cannot_be_used(tmp_path, source, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'locked').mkdir()
+    root = shutil.copytree(source, tmp_path / 'animals')
+    for out in (tmp_path, tmp_path / 'file', tmp_path / 'file' / 'out', root, root / 'out', root / 'a' / '..' / 'out'):
+        with pytest.raises(ConfigError, match=str(out)):
+            pack_dataset(dataset_of(root), out, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['animals', 'file', 'locked']
+    assert sorted(path.name for path in root.iterdir()) == ['a', 'b', 'c'], 'nothing was written'
+    with FileLock(tmp_path / 'locked' / 'packing.lock'), pytest.raises(ConfigError, match='locked'):
+        pack_dataset(dataset_of(source), tmp_path / 'locked', 16)
+    monkeypatch.setattr(packed, 'disk_usage', lambda path: SimpleNamespace(free=COUNT * 3 * 16 * 16 - 1))
+    with pytest.raises(ConfigError, match='the disk has'):
+        pack_dataset(dataset_of(source), tmp_path / 'out', 16)
+    monkeypatch.setattr(packed, 'disk_usage', lambda path: SimpleNamespace(free=COUNT * 3 * 16 * 16))
+    pack(source, tmp_path / 'out', 'square')
+
+
+@pytest.mark.parametrize('cause, error', [(OSError(errno.ENOSPC, 'No space left'), ConfigError), (MemoryError(), DataError)])
+def test_a_full_disk_and_lack_of_memory(tmp_path, source, whole, monkeypatch, cause, error):
+    def fail(*args):
+        raise cause
+
+    with monkeypatch.context() as patch, pytest.raises(error, match='run the same command again'):
+        patch.setattr(packed, 'hash_image', fail)
+        pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
+    pack(source, tmp_path / 'out')
+    assert content(tmp_path / 'out') == whole
+
+
+@pytest.mark.parametrize('interpolation', INTERPOLATIONS)
+def test_a_data_set_in_memory_by_every_interpolation(tmp_path, cifar_root, cifar_arrays, interpolation):
+    pack_dataset(CIFAR10(data_root=str(cifar_root)), tmp_path / 'out', 24, interpolation=interpolation)
+    dataset = PackedImages(data_root=str(tmp_path / 'out'), pipeline=PACK)
+    resample = getattr(Image.Resampling, interpolation.upper())
+    for index in (0, 57, 99):
+        expected = Image.fromarray(cifar_arrays[0][index]).resize((24, 24), resample)
+        assert np.array_equal(dataset[index]['inputs'].permute(1, 2, 0), np.asarray(expected))
+    assert np.array_equal(np.load(tmp_path / 'out' / 'labels.npy'), cifar_arrays[1])
+
+
+def test_strips_are_skipped_where_they_would_be_too_long(tmp_path):
+    """Not as squares. A shard may lose all its images."""
+    (tmp_path / 'source' / 'x').mkdir(parents=True)
+    for number, size in enumerate([(8, 513)] * 5 + [(9, 8), (512, 8)]):
+        Image.new('RGB', size, (number, 0, 0)).save(tmp_path / 'source' / 'x' / f'{number}.png')
+    with pytest.warns(UserWarning, match='8x513'):
+        recipe = pack_dataset(dataset_of(tmp_path / 'source', 0.9), tmp_path / 'rectangles', 16, 'short-side')
+    assert recipe['skipped'] == [f'x/{number}.png' for number in range(5)]
+    assert np.load(tmp_path / 'rectangles' / 'sizes.npy').tolist() == [[16, 18], [16, 1024]]
+    dataset = PackedImages(data_root=str(tmp_path / 'rectangles'), pipeline=PACK)
+    assert [int(sample['inputs'].max()) for sample in dataset] == [5, 6]
+    assert pack_dataset(dataset_of(tmp_path / 'source', 0), tmp_path / 'squares', 16)['num_images'] == 7
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = os.fsencode(tmp_path / 'source') + b'/caf\xe9'
+    os.makedirs(folder)
+    for name in (b'a.png', b'\xff.png'):
+        with open(folder + b'/' + name, 'wb') as file:
+            Image.new('RGB', (20, 20), (len(name), 0, 0)).save(file, 'PNG')
+    with open(folder + b'/b\xe9.png', 'wb'):
+        pass
+    with pytest.warns(UserWarning, match='unreadable'):
+        recipe = pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16)
+    assert os.fsencode(recipe['classes'][0]) == b'caf\xe9' and os.fsencode(recipe['skipped'][0]) == b'caf\xe9/b\xe9.png'
+    dataset = PackedImages(data_root=str(tmp_path / 'out'))
+    assert dataset.metainfo['classes'] == tuple(recipe['classes']) and len(dataset) == 2
+
+
+def test_duplicates_are_reported_by_name(tmp_path):
+    for index, name in enumerate(['a/0', 'a/1', 'a/2', 'a/3', 'b/4', 'b/5', 'b/6']):
+        path = tmp_path / 'images' / f'{name}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 8), (index % 6, 0, 0)).save(path)
+    (tmp_path / 'images' / 'a' / '1.png').write_bytes(b'damaged')
+    with pytest.warns(UserWarning, match='1 of them in several classes: a/0.png and b/6.png'):
+        pack_dataset(dataset_of(tmp_path / 'images', 0.5), tmp_path / 'out', 8)
+
+
+def test_another_process_has_just_finished(tmp_path, source, whole, monkeypatch):
+    """Between the search for a recipe and the lock: its work is not started again."""
+
+    class LateLock(FileLock):
+        def __enter__(self):
+            monkeypatch.setattr(packed, 'FileLock', FileLock)
+            pack(source, tmp_path / 'out')
+            monkeypatch.setattr(packed, '_write_shard', None)
+            return super().__enter__()
+
+    monkeypatch.setattr(packed, 'FileLock', LateLock)
+    assert pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')['num_images'] == 22
+    assert content(tmp_path / 'out') == whole
+
+
+# ------------------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory, imagenet_root):
+    """The ImageNet-like fixture, packed at 128 pixels in both layouts: folders / layout."""
     out = tmp_path_factory.mktemp('packed')
     for layout in ('square', 'short-side'):
         pack_dataset(ImageFolder(data_root=str(imagenet_root / 'train')), out / layout, 128, layout)
     return out
-
-
-@pytest.fixture
-def copy(tmp_path, packed):
-    """A copy of the packed rectangles to be damaged."""
-    return shutil.copytree(packed / 'short-side', tmp_path / 'copy')
 
 
 @pytest.fixture
@@ -50,11 +382,26 @@ def strips(tmp_path):
     return tmp_path / 'out'
 
 
-def test_squares_are_the_unpacked_images_to_the_bit(packed, imagenet_root):
+@pytest.mark.parametrize('layout', ['square', 'short-side'])
+def test_sets_packed_by_version_1(layout):
+    """Written by mmsagan 0.1.0: all images in one file."""
+    recipe = check_packed(VERSION_1 / layout)
+    dataset = PackedImages(data_root=str(VERSION_1 / layout), pipeline=PACK)
+    pixels = np.load(VERSION_1 / layout / 'images.npy').reshape(-1)
+    sizes = np.load(VERSION_1 / layout / 'sizes.npy') if layout == 'short-side' else np.full((4, 2), 8)
+    assert len(dataset) == len(sizes) == recipe['num_images'] == 4 and dataset.labels.tolist() == [0, 0, 1, 1]
+    for sample, (height, width) in zip(dataset.__getitems__(range(4)), sizes):
+        image, pixels = pixels[: 3 * height * width].reshape(3, height, width), pixels[3 * height * width :]
+        top, left = (height - 8) // 2, (width - 8) // 2
+        assert np.array_equal(sample['inputs'], image[:, top : top + 8, left : left + 8])
+    assert not len(pixels)
+
+
+def test_squares_are_the_unpacked_images_to_the_bit(folders, imagenet_root):
     """Decoded, cropped and resized by the pipeline of the config without augmentation."""
     configs = [complete_loader(load_config(f'{BASES}/imagenet_noaug{name}_128.py'), 'train') for name in ('', '_packed')]
     configs[0]['dataset']['data_root'] = str(imagenet_root)
-    configs[1]['dataset']['data_root'] = str(packed / 'square')
+    configs[1]['dataset']['data_root'] = str(folders / 'square')
     unpacked, dataset = [DATASETS.build(config['dataset']) for config in configs]
     assert dataset.metainfo['classes'] == unpacked.metainfo['classes'] and len(dataset) == len(unpacked) == 18
     for index in range(18):
@@ -69,9 +416,9 @@ def test_squares_are_the_unpacked_images_to_the_bit(packed, imagenet_root):
         assert batch['inputs'].shape == (4, 3, 128, 128) and batch['labels'].dtype == torch.int64
 
 
-def test_rectangles_are_resized_whole_and_cropped_in_the_middle(packed, imagenet_root):
+def test_rectangles_are_resized_whole_and_cropped_in_the_middle(folders, imagenet_root):
     """By Pillow alone, at the sizes that keep the shape."""
-    dataset = PackedImages(data_root=str(packed / 'short-side'), pipeline=PACK)
+    dataset = PackedImages(data_root=str(folders / 'short-side'), pipeline=PACK)
     paths = sorted((imagenet_root / 'train').rglob('*.JPEG'))
     for index, path in enumerate(paths):
         image = Image.open(path).convert('RGB')
@@ -80,6 +427,17 @@ def test_rectangles_are_resized_whole_and_cropped_in_the_middle(packed, imagenet
         pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
         left, top = (width - 128) // 2, (height - 128) // 2
         assert np.array_equal(dataset[index]['inputs'], pixels[top : top + 128, left : left + 128].transpose(2, 0, 1))
+
+
+def test_the_order_and_labels_of_a_list(tmp_path, imagenet_root):
+    """As the data set has them, so that a sampler with the same seed draws the same images."""
+    names = [f'{path.parent.name}/{path.name}' for path in sorted((imagenet_root / 'train').rglob('*.JPEG'))]
+    lines = [f'{name} {2 - int(number) // 6}' for number, name in enumerate(names)]
+    (tmp_path / 'list.txt').write_text('\n'.join(lines[::-1]))
+    recipe = pack_dataset(ImageNet(data_root=str(imagenet_root), ann_file=str(tmp_path / 'list.txt')), tmp_path / 'out', 8)
+    labels = np.load(tmp_path / 'out' / 'labels.npy')
+    assert labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert recipe['classes'] == ['n01484850', 'n01443537', 'n01440764'] and recipe['job']['source'] == 'train'
 
 
 def test_random_crops_are_uniform_and_reach_both_ends(strips):
@@ -108,165 +466,65 @@ def test_random_crops_follow_the_seed_one_by_one_and_in_batches(strips):
     assert torch.equal(torch.stack(samples), batches[0])
 
 
-def test_processes_and_calls_draw_other_crops(strips):
-    """Of the same image, in two loader processes and one batch after the other; and the same again by the same seed."""
-    config = dict(
-        dataset=dict(type='PackedImages', data_root=str(strips), crop='random', pipeline=PACK, indices=[3]),
-        sampler=dict(type='InfiniteSampler', shuffle=False),
-        collate_fn=dict(type='mmsagan.collate_batch'),
-        batch_size=30,
-        num_workers=2,
-    )
-    draws = []
-    for seed in (5, 5, 7):  # a process takes the seed plus its number
-        loader = Runner.build_dataloader(config, seed=seed)
-        draws.append([tuple(batch['inputs'][:, 0, 0, 0].tolist()) for batch, _ in zip(loader, range(4))])
-    assert len(set(draws[0])) == 4 and draws[0] == draws[1] and not set(draws[0]) & set(draws[2][:1])
-    assert all(set(starts) == set(range(6)) for starts in draws[0])
-
-
 @pytest.mark.parametrize('context', ['fork', 'spawn'])
-def test_other_processes_map_the_file(packed, context):
-    dataset = PackedImages(data_root=str(packed / 'short-side'), pipeline=PACK)
+def test_other_processes_map_the_files(folders, context):
+    dataset = PackedImages(data_root=str(folders / 'short-side'), pipeline=PACK)
     loader = torch.utils.data.DataLoader(dataset, 6, num_workers=1, collate_fn=collate_batch, multiprocessing_context=context)
     images = torch.cat([batch['inputs'] for batch in loader])
     assert torch.equal(images, dataset.__getitems__(range(18)).inputs)
 
 
-def test_the_config_of_the_published_augmentation(packed):
+def test_the_config_of_the_published_augmentation(folders):
     """Random crops and flips, as whole batches; the evaluated images are cropped in the middle and not flipped."""
     cfg = load_config(f'{BASES}/imagenet_packed_128.py')
-    cfg.train_dataloader.dataset.data_root = str(packed / 'short-side')
+    cfg.train_dataloader.dataset.data_root = str(folders / 'short-side')
     train, val = [DATASETS.build(complete_loader(cfg, mode)['dataset']) for mode in ('train', 'val')]
     draws = torch.stack([train.__getitems__([0, 1]).inputs for _ in range(40)])
     assert len({draw.numpy().tobytes() for draw in draws[:, 0]}) > 20
     center = val.__getitems__([0, 1]).inputs
     assert torch.equal(center, val.__getitems__([0, 1]).inputs) and (val.crop, train.crop) == ('center', 'random')
-    assert torch.equal(center[0], PackedImages(data_root=str(packed / 'short-side'), pipeline=PACK)[0]['inputs'])
 
 
 @pytest.mark.parametrize('layout', ['square', 'short-side'])
-def test_copies_do_not_take_the_images_along(packed, layout):
+def test_copies_do_not_take_the_images_along(folders, layout):
     """As where a loader's processes are not forked, or a subset is taken: of a real data set that would be 63 GB."""
-    dataset = PackedImages(data_root=str(packed / layout), pipeline=PACK)
+    dataset = PackedImages(data_root=str(folders / layout), pipeline=PACK)
     data = pickle.dumps(dataset)
-    assert len(data) < 10_000 < dataset._mapped.array.nbytes / 50
+    assert len(data) < 10_000 < dataset._shards[0].array.nbytes / 10
     for copied in (pickle.loads(data), dataset.get_subset(10)):
-        assert isinstance(copied._mapped.array.base, np.memmap)
+        assert isinstance(copied._shards[0].array.base, np.memmap)
         assert torch.equal(copied[7]['inputs'], dataset[7]['inputs'])
     assert len(dataset.get_subset([3, 5])) == 2
 
 
-def test_as_real_images_of_an_evaluation(packed):
-    config = dict(type='PackedImages', data_root=str(packed / 'square'), pipeline=PACK)
-    images = RealImages(config, seed=4)
-    batches = list(images.batches(18, 5, torch.device('cpu')))
-    dataset = PackedImages(data_root=str(packed / 'square'), pipeline=PACK)
-    expected = collate_batch([dataset[int(index)] for index in images.order])
-    assert torch.equal(torch.cat([batch.images for batch in batches]), expected['inputs'])
-    assert torch.equal(torch.cat([batch.label for batch in batches]), expected['labels'])
-    assert images.classes == ('n01440764', 'n01443537', 'n01484850') and images.image_size == 128
-    assert 'PackedImages' in images.name and 'data_root' not in images.content and 'PackedImages' in images.content
-
-
-def test_statistics_of_other_packed_images_are_told_apart(tmp_path, packed, imagenet_root):
+def test_statistics_of_other_packed_images_are_told_apart(tmp_path, folders, imagenet_root):
     """By the recipe: configs of the same data set in two sizes differ in the folder only, which is not part of statistics."""
     pack_dataset(ImageFolder(data_root=str(imagenet_root / 'train')), tmp_path / 'small', 32)
-    folders = [packed / 'square', packed / 'short-side', tmp_path / 'small', shutil.copytree(packed / 'square', tmp_path / 'x')]
-    contents = [RealImages(dict(type='PackedImages', data_root=str(folder), pipeline=PACK)).content for folder in folders]
+    roots = [
+        folders / 'square',
+        folders / 'short-side',
+        tmp_path / 'small',
+        shutil.copytree(folders / 'square', tmp_path / 'x'),
+    ]
+    contents = [RealImages(dict(type='PackedImages', data_root=str(folder), pipeline=PACK)).content for folder in roots]
     assert len(set(contents)) == 3 and contents[0] == contents[3], 'the same ones in another place are the same'
     assert '"size": 32' in contents[2] and str(tmp_path) not in contents[2]
     gone = RealImages(dict(type=PackedImages, data_root=str(tmp_path / 'gone'), pipeline=PACK))
     assert gone.content == '', 'statistics from a file do without the images'
 
 
-def test_settings_that_cannot_be(packed):
-    with pytest.raises(ConfigError, match="crop='random' needs the whole images.*--layout short-side"):
-        PackedImages(data_root=str(packed / 'square'), crop='random')
-    with pytest.raises(ConfigError, match="crop must be 'random' or 'center', got 'left'"):
-        PackedImages(data_root=str(packed / 'square'), crop='left')
-    with pytest.raises(ConfigError, match='take LoadImageFromFile'):
-        PackedImages(data_root=str(packed / 'square'), pipeline=[dict(type='LoadImageFromFile'), *PACK])
-    with pytest.raises(ConfigError, match="RandomCropLongEdge has nothing to crop; set crop='random' in its place"):
-        PackedImages(data_root=str(packed / 'short-side'), pipeline=[dict(type='RandomCropLongEdge'), *PACK])
+def test_settings_that_cannot_be(folders):
+    for layout, options in (
+        ('square', dict(crop='random')),
+        ('square', dict(crop='left')),
+        ('square', dict(pipeline=[dict(type='LoadImageFromFile'), *PACK])),
+        ('short-side', dict(pipeline=[dict(type='RandomCropLongEdge'), *PACK])),
+    ):
+        with pytest.raises(ConfigError, match='crop|LoadImageFromFile'):
+            PackedImages(data_root=str(folders / layout), **options)
 
 
-def test_a_config_of_imagenet_becomes_one_of_a_packed_set(packed):
+def test_a_config_of_imagenet_becomes_one_of_a_packed_set(folders):
     """What names the list of images and their folder may stay."""
-    dataset = PackedImages(data_root=str(packed / 'square'), ann_file='meta/train.txt', data_prefix='train', pipeline=PACK)
+    dataset = PackedImages(data_root=str(folders / 'square'), ann_file='meta/train.txt', data_prefix='train', pipeline=PACK)
     assert len(dataset) == 18
-
-
-def test_folders_that_are_no_packed_data_set(tmp_path):
-    with pytest.raises(DataError, match='no packed data set .*mmsagan pack'):
-        PackedImages(data_root=str(tmp_path / 'gone'))
-    (tmp_path / 'packing.jsonl').write_text('')
-    with pytest.raises(DataError, match='packing was not finished; run the same command again'):
-        PackedImages(data_root=str(tmp_path))
-
-
-@pytest.mark.parametrize('name', ['images.npy', 'labels.npy', 'sizes.npy'])
-def test_truncated_and_missing_files(copy, name):
-    data = (copy / name).read_bytes()
-    (copy / name).write_bytes(data[:-1])
-    with pytest.raises(DataError, match=f'{name} has {len(data) - 1} bytes instead of {len(data)}; pack again'):
-        PackedImages(data_root=str(copy))
-    (copy / name).unlink()
-    with pytest.raises(DataError, match=f'{name}.*pack again'):
-        PackedImages(data_root=str(copy))
-
-
-@pytest.mark.parametrize('name', ['labels.npy', 'sizes.npy'])
-def test_a_changed_bit_in_the_small_files(copy, name):
-    data = bytearray((copy / name).read_bytes())
-    data[200] ^= 1
-    (copy / name).write_bytes(data)
-    with pytest.raises(DataError, match=f'{name} has another sha256'):
-        PackedImages(data_root=str(copy))
-
-
-def test_foreign_images_of_the_same_length(copy):
-    """Another type, another shape, no array at all."""
-    path = copy / 'images.npy'
-    length = path.stat().st_size
-    for array in (np.zeros(length - 128, np.int8), np.zeros((1, length - 128), np.uint8)):
-        np.save(path, array)
-        assert path.stat().st_size == length
-        with pytest.raises(DataError, match=r'images.npy is \(.*pack again'):
-            PackedImages(data_root=str(copy))
-    path.write_bytes(bytes(length))
-    with pytest.raises(DataError, match='damaged.*pack again'):
-        PackedImages(data_root=str(copy))
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (lambda recipe: recipe.update(version=2), 'version 2 of the format'),
-        (lambda recipe: recipe.update(format='something else'), 'not the recipe'),
-        (lambda recipe: recipe.pop('classes'), 'not the recipe'),
-        (lambda recipe: recipe['job'].update(layout='round'), 'not the recipe'),
-        (lambda recipe: recipe['job'].update(size=64), 'short side is not 64'),
-        (lambda recipe: recipe['files'].pop('sizes.npy'), 'not the recipe'),
-        (lambda recipe: recipe['files'].update({'../../x': {}}), 'not the recipe'),
-        (lambda recipe: recipe['files']['images.npy'].pop('bytes'), 'damaged'),
-        (lambda recipe: recipe.update(num_images=17), 'labels.npy is'),
-        (lambda recipe: recipe.update(num_images='18'), 'not the recipe'),
-        (lambda recipe: recipe.update(classes=5), 'not the recipe'),
-        (lambda recipe: recipe.update(classes=[0, 1, 2]), 'not the recipe'),
-        (lambda recipe: recipe.update(classes=['a', 'b']), 'label 2 is out of range'),
-    ],
-)
-def test_recipes_that_do_not_fit(copy, change, message):
-    recipe = json.loads((copy / 'recipe.json').read_text())
-    change(recipe)
-    (copy / 'recipe.json').write_text(json.dumps(recipe))
-    with pytest.raises(DataError, match=message):
-        PackedImages(data_root=str(copy))
-
-
-@pytest.mark.parametrize('data', [b'', b'{"format": ', b'[1]', b'\xff\xfe'])
-def test_a_recipe_that_is_no_json(copy, data):
-    (copy / 'recipe.json').write_bytes(data)
-    with pytest.raises(DataError, match='recipe.json is damaged or not the recipe'):
-        PackedImages(data_root=str(copy))

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from mmsagan.datasets import samplers
-from mmsagan.datasets.samplers import BatchStream, InfiniteSampler, NumberedBatch, SeededDataset
+from mmsagan.datasets.samplers import BatchStream, InfiniteSampler, SeededBatch, SeededDataset
 from mmsagan.errors import DataError
 
 
@@ -112,6 +112,7 @@ def test_random_transforms_follow_from_the_batch(read):
 def test_plain_indices_are_not_seeded():
     dataset = SeededDataset(_Random(np.random.rand))
     assert dataset.__getitems__([1, 2]) != dataset.__getitems__([1, 2])
-    seeded = NumberedBatch([1, 2], (0, 0, 0))
+    seeded = SeededBatch([1, 2])
+    seeded.seed = (0, 0, 0)
     assert dataset.__getitems__(seeded) == dataset.__getitems__(seeded)
     assert len(dataset) == 10 and dataset.read is np.random.rand

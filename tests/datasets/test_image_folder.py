@@ -1,0 +1,248 @@
+"""Folders of images: classes, lists, decoding of whatever file there is, and what happens without a readable one."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmsagan.datasets import ImageFolder, ImageNet, LoadImageFromFile, UnreadableImageError, image_folder
+from mmsagan.datasets.image_folder import find_classes, find_images, open_image, read_rgb, size_of
+from mmsagan.errors import ConfigError, DataError
+
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomCropLongEdge'),
+    dict(type='Resize', scale=(32, 32), backend='pillow'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+NAMES = ('cat/a.png', 'cat/b.JPG', 'cat/deep/c.webp', 'dog/d.png', 'dog/e.bmp', 'dog/f.png')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of three images, one in a folder of its own, among other files."""
+    for name in (*NAMES, '.hidden/a.png'):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (40, 30), (200, 30, 10)).save(path)
+    (tmp_path / 'cat' / 'notes.txt').write_text('no image')
+    (tmp_path / 'README').write_text('no class')
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_folders_are_classes(folder):
+    dataset = ImageFolder(data_root=str(folder), pipeline=PIPELINE)
+    assert dataset.metainfo['classes'] == ('cat', 'dog') and dataset.num_classes == 2
+    entries = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [entry['img_path'] for entry in entries] == [str(folder / name) for name in NAMES]
+    assert [entry['gt_label'] for entry in entries] == [0, 0, 0, 1, 1, 1]
+    assert find_classes(folder) == dict(cat=[folder / name for name in NAMES[:3]], dog=[folder / name for name in NAMES[3:]])
+    assert find_images(folder) == [folder / '.hidden/a.png', *(folder / name for name in NAMES)]
+    sample = ImageFolder(data_root=str(folder), pipeline=PIPELINE)[0]
+    assert sample['inputs'].shape == (3, 32, 32) and sample['labels'] == 0
+    assert np.array_equal(sample['inputs'][:, 5, 5], [200, 30, 10]), 'RGB'
+
+
+@pytest.mark.parametrize('with_list', [True, False])
+def test_imagenet_with_and_without_its_list(imagenet_root, with_list):
+    dataset = ImageNet(data_root=str(imagenet_root), ann_file='meta/train.txt' if with_list else 'meta/none.txt')
+    assert dataset.metainfo['classes'] == ('n01440764', 'n01443537', 'n01484850')
+    entries = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert [entry['gt_label'] for entry in entries] == [0] * 6 + [1] * 6 + [2] * 6
+    assert all(entry['img_path'].startswith(str(imagenet_root / 'train')) for entry in entries)
+
+
+def test_folders_without_images(folder):
+    with pytest.raises(DataError, match='nowhere'):
+        ImageFolder(data_root=str(folder / 'nowhere'))
+    with pytest.raises(DataError, match='deep'):
+        ImageFolder(data_root=str(folder / 'cat' / 'deep'))
+    (folder / 'bird').mkdir()
+    with pytest.raises(DataError, match='1 of 3 classes: bird'):
+        ImageFolder(data_root=str(folder))
+    assert len(ImageFolder(data_root=str(folder), allow_empty_classes=True)) == 6
+
+
+def test_a_list_may_order_the_classes_and_repeat_images(folder):
+    (folder / 'list.txt').write_text('dog/d.png 0\ncat/a.png 1\n\ncat/b.JPG 1\ncat/a.png 1\n')
+    with pytest.warns(UserWarning, match=r'list.txt: 1 .*cat/a.png'):
+        dataset = ImageFolder(data_root=str(folder), ann_file='list.txt')
+    assert dataset.metainfo['classes'] == ('dog', 'cat') and len(dataset) == 4
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('cat/a.png', 'line 2'),
+        ('cat/a.png -1', 'line 2'),
+        ('dog/d.png 7', 'label 7'),
+        ('cat/a.png 1', 'cat/a.png .* line 1 .* line 2'),
+        ('dog/d.png 9999999999', 'line 2'),
+        ('. 0', 'line 2'),
+    ],
+)
+def test_broken_lists(folder, line, message):
+    (folder / 'list.txt').write_text(f'cat/a.png 0\n{line}\n')
+    with pytest.raises(DataError, match=message):
+        ImageFolder(data_root=str(folder), ann_file='list.txt')
+    with pytest.raises(DataError, match='gone.txt'):
+        ImageFolder(data_root=str(folder), ann_file='gone.txt')
+
+
+@pytest.mark.parametrize('serialize', [True, False])
+def test_indices_leave_images_of_every_class_or_say_so(folder, serialize, recwarn):
+    options = dict(data_root=str(folder), serialize_data=serialize)
+    assert len(ImageFolder(indices=[0, 5], **options)) == 2 and not recwarn
+    with pytest.warns(UserWarning, match='1 of 2 classes: dog'):
+        assert len(ImageFolder(indices=2, **options)) == 2
+    for indices in ([6], ['cat'], 0, [], 1.5):
+        with pytest.raises(ConfigError, match='indices'):
+            ImageFolder(indices=indices, **options)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_unreadable_images_are_named_and_skipped_up_to_a_share(folder, num_workers):
+    path = folder / 'dog' / 'd.png'
+    path.write_bytes(path.read_bytes()[:40])
+    dataset = ImageFolder(data_root=str(folder), pipeline=PIPELINE, max_unreadable_share=0.2)
+    if num_workers == 0:
+        with pytest.warns(UserWarning, match=r'unreadable image skipped: .*d\.png'):
+            dataset[3]
+    loader = DataLoader(dataset, batch_size=6, num_workers=num_workers)
+    assert next(iter(loader))['inputs'].shape == (6, 3, 32, 32)
+    (folder / 'dog' / 'e.bmp').unlink()
+    with pytest.raises(DataError, match=r'2 of 6 images cannot be read.*max_unreadable_share=0\.2.*dog/e\.bmp'):
+        list(DataLoader(dataset, batch_size=6, num_workers=num_workers))
+
+
+def test_unreadable_images_are_an_error_in_evaluation_and_if_there_is_no_other(folder):
+    (folder / 'dog' / 'd.png').write_bytes(b'')
+    dataset = ImageFolder(data_root=str(folder), pipeline=PIPELINE, max_unreadable_share=1.0, test_mode=True)
+    with pytest.raises(DataError, match=r'd\.png'), pytest.warns(UserWarning):
+        dataset[3]
+    (folder / 'list.txt').write_text('\n'.join(f'cat/gone_{i}.png 0' for i in range(10_000)))
+    dataset = ImageFolder(data_root=str(folder), ann_file='list.txt', pipeline=PIPELINE)
+    with pytest.warns(UserWarning), pytest.raises(DataError, match='20 in a row.*gone_'):
+        dataset[0]
+
+
+# ------------------------------------------------------------------------------------------------------------------ decoding
+
+
+def load(path) -> np.ndarray:
+    return LoadImageFromFile()(dict(img_path=str(path)))['img']
+
+
+@pytest.mark.parametrize(
+    'mode, color, expected',
+    [
+        ('L', 77, (77, 77, 77)),
+        ('1', 1, (255, 255, 255)),
+        ('RGBA', (200, 100, 0, 255), (200, 100, 0)),
+        ('RGBA', (200, 100, 0, 0), (255, 255, 255)),
+        ('LA', (50, 255), (50, 50, 50)),
+        ('I;16', 256 * 77 + 5, (77, 77, 77)),
+    ],
+)
+def test_modes_become_rgb(tmp_path, mode, color, expected):
+    Image.new(mode, (6, 4), color).save(tmp_path / 'image.png')
+    image = load(tmp_path / 'image.png')
+    assert image.shape == (4, 6, 3) and image.dtype == np.uint8
+    assert (image == expected).all()
+
+
+def test_palette_and_cmyk(tmp_path):
+    image = Image.new('P', (6, 4), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30] + [0] * 762)
+    image.save(tmp_path / 'image.png')
+    assert (load(tmp_path / 'image.png') == (10, 200, 30)).all()
+    Image.new('CMYK', (16, 16), (0, 255, 255, 0)).save(tmp_path / 'image.jpg', quality=100)
+    red, green, blue = load(tmp_path / 'image.jpg')[8, 8]
+    assert red > 240 and green < 15 and blue < 15
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.tif', '.png'])
+def test_exif_rotation(tmp_path, suffix):
+    """Orientation 6: the picture is to be turned clockwise, so its left half comes out on top."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = (255, 255, 255)
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / f'image{suffix}', quality=100, exif=exif)
+    loaded = load(tmp_path / f'image{suffix}')
+    assert loaded.shape == (40, 20, 3) and size_of(tmp_path / f'image{suffix}') == (20, 40)
+    assert loaded[:18].min() > 240 and loaded[22:].max() < 15
+
+
+@pytest.mark.parametrize('suffix', ['.gif', '.tif', '.webp', '.png', '.jpg'])
+def test_of_several_frames_the_first(tmp_path, suffix):
+    """Some cameras write two JPEGs into one file (MPO)."""
+    frames = [Image.new('RGB', (16, 8), color) for color in ('red', 'blue')]
+    path = tmp_path / f'frames{suffix}'
+    options = {'.webp': dict(lossless=True), '.jpg': dict(format='MPO')}.get(suffix, {})
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    with open_image(path) as image:
+        assert image.n_frames == 2
+    assert abs(read_rgb(path).astype(int) - (255, 0, 0)).max() < 15 and size_of(path) == (16, 8)
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+    header = struct.pack('>2I5B', width, height, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
+
+
+def gif(width: int, height: int) -> bytes:
+    frame = b'\x2c' + struct.pack('<4HB', 0, 0, width, height, 0) + b'\x02\x02\x44\x01\x00'
+    return b'GIF89a' + struct.pack('<2H3B', width, height, 0x80, 0, 0) + bytes(6) + frame + b'\x3b'
+
+
+def bmp(width: int, height: int) -> bytes:
+    header = struct.pack('<IiiHHIIiiII', 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b'BM' + struct.pack('<IHHI', 54, 0, 0, 54) + header
+
+
+@pytest.mark.parametrize('make', [png, gif, bmp])
+def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch, make):
+    """Also where other code has lifted Pillow's limit."""
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(make(60_000, 60_000))
+    for _ in range(2):
+        for read in (read_rgb, size_of):
+            with pytest.raises(UnreadableImageError) as info:
+                read(path)
+            assert info.value.path == str(path)
+        monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+
+
+def test_damaged_exif(tmp_path):
+    """Pillow raises a struct.error when it turns an image whose width, by its Exif, is a text."""
+    image = Image.new('RGB', (8, 4))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F] = 6, 'maker'
+    image.save(tmp_path / 'image.jpg', exif=exif)
+    data = (tmp_path / 'image.jpg').read_bytes()
+    (tmp_path / 'image.jpg').write_bytes(data.replace(b'\x01\x0f\x00\x02', b'\x01\x00\x00\x02'))
+    with pytest.raises(UnreadableImageError, match='not an integer'):
+        load(tmp_path / 'image.jpg')
+
+
+def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    Image.new('RGB', (8, 4)).save(tmp_path / 'image.png')
+
+    def too_much(image):
+        raise MemoryError
+
+    monkeypatch.setattr(image_folder, 'to_rgb', too_much)
+    with pytest.raises(MemoryError):
+        load(tmp_path / 'image.png')
