@@ -29,7 +29,7 @@ from shutil import disk_usage
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from mmcv.transforms import Resize
 
 from mmsagan import __version__
@@ -55,11 +55,7 @@ _CROPS = {'random': RandomCropLongEdge, 'center': CenterCropLongEdge}
 
 
 def load_recipe(folder: Path) -> dict:
-    """Reads and validates the ``recipe.json`` of a packed data set, see :mod:`mmsagan.datasets.packed`.
-
-    Raises:
-        DataError: There is none, or it is damaged or of another version.
-    """
+    """Reads and validates the recipe of a packed data set. Raises a DataError if there is none, or a damaged one."""
     path = folder / RECIPE
     try:
         recipe = json.loads(path.read_bytes())
@@ -87,11 +83,7 @@ def _shards(recipe: dict) -> list[str]:
 
 
 class MappedArray:
-    """The array in an ``.npy`` file, mapped into memory. Copies and pickles map the file again instead of copying its content.
-
-    Args:
-        path: The file.
-    """
+    """The array in an ``.npy`` file, mapped into memory. Copies and pickles map the file again instead of copying its content."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -117,11 +109,6 @@ class PackedImages(StoredDataset):
     Raises:
         ConfigError: The crop is not possible, or the pipeline decodes files or crops at random.
         DataError: The folder is not finished, damaged, or something else.
-
-    Example:
-        >>> dataset = PackedImages(data_root='data/imagenet_packed_128', pipeline=[dict(type='PackInputs')])
-        >>> dataset[0]['inputs'].shape
-        torch.Size([3, 128, 128])
     """
 
     def __init__(self, data_root: str, crop: str = 'center', **kwargs):
@@ -138,14 +125,7 @@ class PackedImages(StoredDataset):
 
     @staticmethod
     def content_of(config: Mapping) -> dict:
-        """Returns what identifies the images of a packed data set, and is not in its config, for the statistics made from them.
-
-        Args:
-            config: Config of the data set.
-
-        Raises:
-            DataError: There is no recipe.
-        """
+        """Returns what tells the images of a packed data set apart from others, but is not in its config."""
         recipe = load_recipe(Path(config.get('data_root', '')))
         keys = ('source_sha256', 'layout', 'size', 'interpolation')
         return dict(images=recipe['num_images'], **{key: recipe['job'].get(key) for key in keys})
@@ -167,11 +147,10 @@ class PackedImages(StoredDataset):
         return range(len(self.labels))
 
     def _map(self, folder: Path, recipe: dict) -> None:
-        """Maps the shards and loads the other files, which are small enough to compare their hashes."""
+        """Maps the shards and loads the other files, which are small enough to compare their checksums."""
         for name, note in recipe['files'].items():
-            size = (folder / name).stat().st_size
-            if size != note['bytes']:
-                raise ValueError(f'{name} has {size} bytes instead of {note["bytes"]}')
+            if (folder / name).stat().st_size != note['bytes']:
+                raise ValueError(f'{name} does not have {note["bytes"]} bytes')
         count, size, is_square = recipe['num_images'], recipe['job']['size'], recipe['job']['layout'] == 'square'
         self.image_size = size
         self.labels = _load_checked(folder / LABELS, recipe, (count,))
@@ -183,15 +162,14 @@ class PackedImages(StoredDataset):
                 raise ValueError(f'{SIZES} has images whose short side is not {size}, or whose long side is too long')
         self._shards = [MappedArray(folder / name) for name in _shards(recipe)]
         for shard in self._shards:
-            array = shard.array
-            shape = (len(array), 3, size, size) if is_square else (array.size,)
-            if array.dtype != np.uint8 or array.shape != shape:
-                raise ValueError(f'{shard.path.name} is {array.shape} {array.dtype} instead of {shape} uint8')
+            shape = (len(shard.array), 3, size, size) if is_square else (shard.array.size,)
+            if shard.array.dtype != np.uint8 or shard.array.shape != shape:
+                raise ValueError(f'{shard.path.name} is {shard.array.shape} {shard.array.dtype} instead of {shape} uint8')
         # Where images and shards end, counted in bytes from the first image.
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
         self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
         if self._shard_ends[-1] != self._ends[-1] or not np.isin(self._shard_ends, np.append(self._ends, 0)).all():
-            raise ValueError(f'{self._shard_ends[-1]} bytes of images instead of {self._ends[-1]}')
+            raise ValueError('the sizes of the images and of the shards do not match')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         size, get_offset = self.image_size, _CROPS[self.crop]().get_offset
@@ -229,22 +207,21 @@ def pack_dataset(
     interpolation: str = 'bilinear',
     workers: int = 1,
 ) -> dict:
-    """Packs a data set. In a folder where it was interrupted, it packs the missing shards; a finished folder it verifies.
+    """Packs a data set. A folder in which it was interrupted is completed, and a finished folder is verified.
 
     Args:
         dataset: A data set without a pipeline. Its ``max_unreadable_share`` limits how many images are skipped.
         out: Folder of the packed data set.
         size: Side of the squares, or short side of the rectangles, in pixels.
         layout: One of :data:`LAYOUTS`.
-        interpolation: Pillow's, one of :data:`INTERPOLATIONS`.
+        interpolation: One of :data:`INTERPOLATIONS`.
         workers: Number of processes; 1 works in this process. The result does not depend on it.
 
     Returns:
         The content of ``recipe.json``.
 
     Raises:
-        ConfigError: The folder contains something else, is among the images, is being written by another process, or cannot be
-            written.
+        ConfigError: The folder cannot be written, contains something else, or is among the images.
         DataError: Too many images cannot be read, or a finished folder is damaged.
     """
     out, root = Path(out), _source_folder(dataset)
@@ -306,8 +283,8 @@ def _check_same_job(folder: Path, found: dict, job: dict) -> None:
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Creates and locks the folder, tells the user what to fix, and removes the temporary files in the end."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or (names and not names & {JOB, LOCK}):
+    names = {path.name for path in folder.glob('[!.]*')}
+    if folder.is_file() or (names - {LOCK} and JOB not in names):
         raise ConfigError(f'{folder} is a file, or contains something else; choose another --out')
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -316,82 +293,77 @@ def _writing(folder: Path) -> Iterator[None]:
             for path in [folder / JOB, folder / LOCK, *folder.glob('images_*.json')]:
                 path.unlink(missing_ok=True)
             remove_unfinished(folder)
-    except Timeout as error:
-        raise ConfigError(f'{folder} is being written by another process; wait for it, or choose another --out') from error
-    except OSError as error:
+    except OSError as error:  # a lock that another process holds is one, too
         raise ConfigError(
             f'{folder} cannot be written: {error.strerror or error}; fix that and run the same command again to continue'
         ) from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
-            'a process that decodes images has died, memory may have run out; run the same command again with fewer --workers '
-            'to continue'
+            f'{folder}: a process has died, memory may have run out; run the same command again with fewer --workers to continue'
         ) from error
 
 
-def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int) -> list[dict]:
-    """Writes the missing shards and returns the notes about all of them."""
+def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int) -> list:
+    """Writes the missing shards and returns the notes of :func:`_write_shard` about all images."""
     step = max(MIN_SHARD_IMAGES, -(-len(dataset) // MAX_SHARDS))
-    shards = {
-        out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step]
-        for start in range(0, len(dataset), step)
-    }
+    starts = range(0, len(dataset), step)
+    shards = {out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step] for start in starts}
     missing = [path for path in shards if not path.with_suffix('.json').is_file()]
     tasks = ((path, job, [dataset.get_data_info(index) for index in shards[path]]) for path in missing)
-    notes = []
+    all_notes = []
     with (
         progress_bar('packing', len(dataset)) as advance,
         in_order(_write_shard, tasks, min(workers, len(missing) or 1)) as results,
     ):
         for path, indices in shards.items():
-            note = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
-            skipped = dict(note['skipped'])
-            for place, index in enumerate(indices):
-                if place in skipped:
+            notes = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
+            for index, note in zip(indices, notes):
+                if isinstance(note, str):
                     name = dataset.get_data_info(index).get('img_path', str(index))
-                    dataset.report_unreadable(UnreadableImageError(name, skipped[place]))
+                    dataset.report_unreadable(UnreadableImageError(name, note))
                 else:
                     dataset.unreadable_in_a_row = 0
-            notes.append(dict(note, name=path.name, skipped=[indices[place] for place in skipped]))
+            all_notes += notes
             advance(len(indices))
-    return notes
+    return all_notes
 
 
-def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> dict:
-    """Decodes and resizes the images of a shard and writes them, and then a note about them, which marks it as finished."""
-    is_square, size = job['layout'] == 'square', job['size']
-    resize = Resize(
-        (size, size) if is_square else (np.inf, size),
-        keep_ratio=not is_square,
-        interpolation=job['interpolation'],
-        backend='pillow',
-    )
-    note: dict = dict(sizes=[], skipped=[], digests=[])
+def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> list:
+    """Decodes, resizes and writes the images of a shard, and then the notes about them, which mark it as finished.
+
+    Returns:
+        Height, width and hash of each image, or the reason why it cannot be read.
+    """
+    size, is_square = job['size'], job['layout'] == 'square'
+    scale = (size, size) if is_square else (np.inf, size)
+    resize = Resize(scale, keep_ratio=not is_square, interpolation=job['interpolation'], backend='pillow')
+    notes: list = []
     unfinished = path.with_suffix('.unfinished')
     with unfinished.open('wb') as file:
         header_size = file.write(_npy_header((0,)))
-        for place, entry in enumerate(entries):
+        for entry in entries:
             try:
                 image = entry['img'] if 'img' in entry else read_rgb(entry['img_path'])
-                if not is_square and max(image.shape[:2]) > MAX_RATIO * min(image.shape[:2]):
-                    reason = f'{image.shape[1]}x{image.shape[0]} pixels, one side more than {MAX_RATIO} times the other'
-                    raise UnreadableImageError(entry.get('img_path', ''), reason)
             except UnreadableImageError as error:
-                note['skipped'].append((place, error.reason))
+                notes.append(error.reason)
+                continue
+            height, width = image.shape[:2]
+            if not is_square and max(height, width) > MAX_RATIO * min(height, width):
+                notes.append(f'{width}x{height} pixels, one side more than {MAX_RATIO} times the other')
                 continue
             results = CenterCropLongEdge()(dict(img=image)) if is_square else dict(img=image)
             image = resize(results)['img']
-            note['sizes'].append(image.shape[:2])
-            note['digests'].append(hash_image(image).hex())
             file.write(image.transpose(2, 0, 1).tobytes())
-        shape = (len(note['sizes']), 3, size, size) if is_square else (file.tell() - header_size,)
+            notes.append([*image.shape[:2], hash_image(image).hex()])
+        count = sum(isinstance(note, list) for note in notes)
+        shape = (count, 3, size, size) if is_square else (file.tell() - header_size,)
         file.seek(0)
         file.write(_npy_header(shape))
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
-    write_atomically(path.with_suffix('.json'), json.dumps(note).encode())
-    return note
+    write_atomically(path.with_suffix('.json'), json.dumps(notes).encode())
+    return notes
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
@@ -400,29 +372,30 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     return np.lib.format.magic(1, 0) + len(content).to_bytes(2, 'little') + content.encode()
 
 
-def _finish(dataset: ClassImageDataset, out: Path, job: dict, notes: list[dict]) -> dict:
+def _finish(dataset: ClassImageDataset, out: Path, job: dict, notes: list) -> dict:
     """Writes the other files, ``recipe.json`` last."""
-    skipped = [index for note in notes for index in note['skipped']]
-    kept = sorted(set(range(len(dataset))).difference(skipped))
+    kept = [index for index, note in enumerate(notes) if isinstance(note, list)]
+    skipped = [_name_of(dataset, index) for index, note in enumerate(notes) if isinstance(note, str)]
     labels = [dataset.get_data_info(index)['gt_label'] for index in kept]
     dataset.set_classes(dataset.metainfo['classes'], labels)
-    groups = find_duplicates([digest for note in notes for digest in note['digests']])
+    groups = find_duplicates([notes[index][2] for index in kept])
     if groups:
         text = describe_duplicates(groups, labels, lambda number: _name_of(dataset, kept[number]))
         warnings.warn(f'{dataset.name}: {text}', stacklevel=2)
     arrays = {LABELS: labels}
     if job['layout'] == 'short-side':
-        arrays[SIZES] = [size for note in notes for size in note['sizes']]
+        arrays[SIZES] = [notes[index][:2] for index in kept]
     for name, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, np.array(array, np.int64))
         write_atomically(out / name, buffer.getvalue())
+    names = [path.name for path in sorted(out.glob('images_*.npy'))]
     recipe = dict(
         job=job,
-        num_images=len(labels),
+        num_images=len(kept),
         classes=list(dataset.metainfo['classes']),
-        skipped=[_name_of(dataset, index) for index in skipped],
-        files=_hash_files(out, [*(note['name'] for note in notes), *sorted(arrays)]),
+        skipped=skipped,
+        files=_hash_files(out, [*names, *sorted(arrays)]),
         format=FORMAT,
         version=VERSION,
     )
@@ -444,7 +417,7 @@ def _hash_files(folder: Path, names: Sequence[str]) -> dict[str, dict]:
 
 
 def check_packed(folder: Path, job: dict | None = None) -> dict:
-    """Compares all bytes of a finished folder with its recipe, which it returns, and the recipe with a job.
+    """Compares all bytes of a finished folder with its recipe, and the recipe, which it returns, with a job.
 
     Raises:
         ConfigError: The recipe is of another job.

@@ -1,4 +1,4 @@
-"""Packed data sets: the same bytes in one go, after any kill and by any number of processes; read as the images they came from."""
+"""Packed data sets: the same bytes in one go, after any kill and by any number of processes; the same images when read."""
 
 import errno
 import json
