@@ -83,7 +83,7 @@ def _shards(recipe: dict) -> list[str]:
 
 
 class MappedArray:
-    """The array in an ``.npy`` file, mapped into memory. Copies and pickles map the file again instead of copying its content."""
+    """The array in an ``.npy`` file, mapped into memory. Copies and pickles map the file again and do not copy its content."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -299,7 +299,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
-            f'{folder}: a process has died, memory may have run out; run the same command again with fewer --workers to continue'
+            f'{folder}: memory may have run out, a process has died; to continue, run the same command again with fewer --workers'
         ) from error
 
 

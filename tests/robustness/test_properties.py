@@ -58,7 +58,7 @@ def test_labels_of_any_type(labels):
         with pytest.warns(UserWarning, match='more than once') if len(labels) > 1 else io.BytesIO():
             Given()
     else:
-        with pytest.raises(DataError, match='whole number|out of range'):
+        with pytest.raises(DataError, match='integer|out of range'):
             Given()
 
 
