@@ -299,7 +299,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
-            f'{folder}: memory may have run out, a process has died; to continue, run the same command again with fewer --workers'
+            f'{folder}: a process has died, perhaps of a lack of memory; run the same command again with fewer --workers'
         ) from error
 
 

@@ -284,7 +284,7 @@ def test_a_full_disk_and_lack_of_memory(tmp_path, source, whole, monkeypatch, ca
     def fail(*args):
         raise cause
 
-    with monkeypatch.context() as patch, pytest.raises(error, match='the same command again'):
+    with monkeypatch.context() as patch, pytest.raises(error, match='same command again'):
         patch.setattr(packed, 'hash_image', fail)
         pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
     pack(source, tmp_path / 'out')
