@@ -39,7 +39,7 @@ class CollapseHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         hub = runner.message_hub
         if _REAL_DISTANCE not in hub.runtime_info:
-            hub.update_info(_REAL_DISTANCE, mean_distance(torch.stack(list(data_batch['inputs']))))
+            hub.update_info(_REAL_DISTANCE, mean_distance(torch.stack(list(data_batch['inputs'][:64]))))
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = unwrap(runner.model)

@@ -55,8 +55,8 @@ class LogProcessor(MMEngineLogProcessor):
         seconds = values.get('time')
         batch_size = getattr(runner.train_dataloader.batch_sampler, 'batch_size', None)
         if seconds and batch_size:
-            tag['images_per_second'] = batch_size * get_world_size() / seconds
-            parts.append(f'{tag["images_per_second"]:.3g} images/s')
+            speed = tag['images_per_second'] = batch_size * get_world_size() / seconds
+            parts.append(f'{speed:.0f} images/s' if speed >= 100 else f'{speed:.3g} images/s')
         parts.append(f'{values["memory"]:.0f} MB')
         if 'eta' in runner.message_hub.runtime_info:
             parts.append(f'eta {timedelta(seconds=int(runner.message_hub.get_info("eta")))}')

@@ -100,7 +100,7 @@ def test_the_log_and_the_page_of_a_training(run):
 
 
 def test_what_a_line_has_if_it_is_logged(quick_runner, monkeypatch):
-    monkeypatch.setattr(hooks, 'get_world_size', lambda: 8)
+    monkeypatch.setattr(hooks, 'get_world_size', lambda: 10_000)
 
     def note(runner, batch):
         for name, value in dict(skipped_steps=3, diversity=0.634, loss_perceptual=0.5, loss_gen_class=0.25, time=0.5).items():
@@ -109,7 +109,12 @@ def test_what_a_line_has_if_it_is_logged(quick_runner, monkeypatch):
     runner = quick_runner(1, noting=note, batch_size=4)
     runner.train()
     line = re.search(r'\[1/1\].*', log_of(runner.work_dir))[0]
-    assert 'perceptual 0.500  logits' in line and line.endswith('skipped updates 3  diversity 0.63') and 'class' not in line
+    assert (
+        10_000 < int(re.search(r'  (\d+) images/s', line)[1])
+        and 'perceptual 0.500  logits' in line
+        and line.endswith('skipped updates 3  diversity 0.63')
+        and 'class' not in line
+    )
 
 
 def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
