@@ -1,15 +1,18 @@
-"""The sampling tool as a user types it, within this process."""
+"""The tools that sample a checkpoint, called in this process: sample.py, visualize_attention.py, web_demo.py."""
+
+import socket
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mmsagan.apis.inference import init_model
+from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.sampling import SampleSet, sample, write_samples
 from mmsagan.datasets import ImageFolder
 from mmsagan.errors import ConfigError
-from mmsagan.visualization import image_grid
+from mmsagan.visualization import attention_figure, image_grid
 
 
 @pytest.fixture(scope='module')
@@ -24,13 +27,13 @@ def unconditional(tmp_path_factory, experiment_of):
 
 @pytest.fixture
 def run(run_here):
-    """Runs the tool: run(argument, ...) -> exit code, and the last line of what it said."""
+    """Runs a tool: run(argument, ...) -> exit code and last line of output."""
 
-    def tool(*arguments) -> tuple[int, str]:
-        code, out, err = run_here('sample.py', '--device', 'cpu', *arguments)
+    def call(*arguments, tool: str = 'sample.py') -> tuple[int, str]:
+        code, out, err = run_here(tool, *arguments, '--device', 'cpu')
         return code, (err if code else out).strip().splitlines()[-1]
 
-    return tool
+    return call
 
 
 def read(path) -> torch.Tensor:
@@ -97,29 +100,66 @@ def test_an_unconditional_model(tmp_path, unconditional, run):
     assert code == 2 and 'error: ' in said and '--num-samples' in said
 
 
+def test_attention_of_chosen_samples(tmp_path, experiment, run):
+    out = tmp_path / 'new' / 'figure.png'
+    arguments = ['--labels', '1,10-11', '--queries', '5,6;30,0', '--seed', 3, '--out', out]
+    code, said = run(*experiment, *arguments, tool='visualize_attention.py')
+    assert code == 0 and str(out) in said
+    result = attention_maps(init_model(*experiment), [(5, 6), (30, 0)], labels=[1, 10, 11], seed=3)
+    expected = attention_figure(result.images, result.queries, result.maps, ['1', '10', '11'])
+    assert np.array_equal(read(out).permute(1, 2, 0), expected)
+
+
+def test_attention_of_salient_pixels(tmp_path, unconditional, run):
+    for name in ('a.png', 'b.png'):
+        arguments = ['--num-samples', 2, '--layer', 'all', '--num-queries', 3, '--out', tmp_path / name]
+        assert run(*unconditional, *arguments, tool='visualize_attention.py')[0] == 0
+    assert torch.equal(read(tmp_path / 'a.png'), read(tmp_path / 'b.png')), 'the same points each time'
+    assert read(tmp_path / 'a.png').shape == (3, 28 + 2 * 212, 28 + 4 * 200)
+
+
 @pytest.mark.parametrize(
-    'arguments, key',
+    'tool, arguments, key',
     [
-        (['--labels', '9-7'], '9-7'),
-        (['--labels', '1', '--num-samples', '5'], '--num-samples'),
-        (['--device', 'cuda:99'], '--device cuda:99'),
-        (['--launcher', 'pytorch'], 'RANK'),
-        (['--out', '{tmp}/full'], 'old.png'),
-        (['--out', '{tmp}/full/old.png/x'], 'old.png'),
-        (['--out', '{tmp}/a.jpg'], 'a.jpg'),
-        (['--out', '{tmp}/a.png', '--npz'], 'a.png'),
+        ('sample.py', ['--labels', '9-7'], '9-7'),
+        ('sample.py', ['--labels', '1', '--num-samples', '5'], '--num-samples'),
+        ('sample.py', ['--launcher', 'pytorch'], 'RANK'),
+        ('sample.py', ['--out', '{tmp}/full'], 'old.png'),
+        ('sample.py', ['--out', '{tmp}/full/old.png/x'], 'old.png'),
+        ('sample.py', ['--out', '{tmp}/a.jpg'], 'a.jpg'),
+        ('sample.py', ['--out', '{tmp}/a.png', '--npz'], 'a.png'),
+        ('visualize_attention.py', ['--queries', '1-2'], 'queries'),
+        ('visualize_attention.py', ['--layer', 'feat64'], 'feat64'),
+        ('visualize_attention.py', ['--labels', '12'], 'label'),
+        ('visualize_attention.py', ['--num-samples', '310', '--queries', '0,0'], '65748'),  # pixels: too large a figure
+        ('visualize_attention.py', ['--out', 'figure.jpg'], 'figure.jpg'),
+        ('web_demo.py', ['--port', '70000'], '70000'),
+        ('web_demo.py', ['--compare-with', 'gone.pth'], 'gone.pth'),
+        ('web_demo.py', ['--compare-config', 'sagan_33'], '--compare-with'),
+        ('web_demo.py', ['--cfg-options', 'model.generator.base_channels=16'], 'generator'),
     ],
 )
-def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, monkeypatch, arguments, key):
+def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, monkeypatch, tool, arguments, key):
     for name in ('RANK', 'WORLD_SIZE'):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / 'full').mkdir()
     for name in ('old.png', 'samples.npz'):
         (tmp_path / 'full' / name).touch()
-    given = [argument.format(tmp=tmp_path) for argument in arguments]
-    code, said = run(*experiment, '--out', tmp_path / 'out', *given)
+    out = {'sample.py': ['--out', tmp_path / 'out'], 'visualize_attention.py': ['--out', tmp_path / 'a.png']}.get(tool, [])
+    code, said = run(*experiment, *out, *(argument.format(tmp=tmp_path) for argument in arguments), tool=tool)
     assert code == 2 and 'error: ' in said and key in said
     assert not [path for path in tmp_path.rglob('*.*') if path.parent.name != 'full' and path.is_file()]
+
+
+def test_the_web_demo_does_not_start(tmp_path, experiment, run, monkeypatch):
+    """Without a free port, a checkpoint, or Gradio."""
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f'127.0.0.1, port {port}' in run(*experiment, '--port', port, tool='web_demo.py')[1]
+    assert str(tmp_path) in run(experiment[0], tmp_path, '--port', 0, tool='web_demo.py')[1]
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    code, said = run(*experiment, '--port', 0, tool='web_demo.py')
+    assert code == 2 and 'mmsagan[demo]' in said
 
 
 def test_a_full_disk_leaves_no_scratch_files(tmp_path, experiment, monkeypatch):

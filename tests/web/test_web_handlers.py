@@ -4,7 +4,6 @@ import torch
 
 from mmsagan.apis import attention_maps, init_model, sample
 from mmsagan.apis.sampling import sample_inputs
-from mmsagan.errors import ConfigError
 from mmsagan.visualization.attention import overlay
 from mmsagan.web.handlers import (
     attention_panels,
@@ -35,15 +34,6 @@ def test_the_samples_are_those_of_sample(model, options):
     assert grid.layout.draw(images).shape == (70, 104, 3)
 
 
-def test_a_model_without_classes_and_attention(plain_experiment):
-    model = init_model(plain_experiment.config, plain_experiment.checkpoint)
-    images, grid = sample_grid(model, [], 4, 1)
-    assert grid.label is None and torch.equal(images, sample(model, 4, seed=1))
-    with pytest.raises(ConfigError, match='attention'):
-        attention_panels(model, grid, 0, 3, 3)
-    assert interpolation_frames(model, (0, 1), None).shape == (16, 3, 32, 32)
-
-
 @pytest.mark.parametrize('options', [{}, dict(truncation=0.4, sample_model='orig')])
 def test_attention_of_a_pixel_of_an_image(model, options):
     _, grid = sample_grid(model, [8, 1], 3, 3, **options)
@@ -70,8 +60,6 @@ def test_interpolation_between_two_samples(model, seeds, classes):
         noise = sample_inputs(model, seed).noise(0, 1)
         assert nearly_equal(frame, sample(model, noise=noise, labels=[label], truncation=0.7)[0])
     assert not any(torch.equal(frame, following) for frame, following in zip(frames, frames[1:]))
-    with pytest.raises(ConfigError, match='both ends'):
-        interpolation_frames(model, (3, 3), (1, 1))
 
 
 @pytest.mark.parametrize(

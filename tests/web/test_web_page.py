@@ -64,6 +64,7 @@ def test_a_plain_model_and_few_images(build, plain_experiment):
     pickers = [block for block in components if 'class' in str(getattr(block, 'label', None)).lower()]
     assert len(pickers) == 4 and not any(picker.visible for picker in pickers)
     assert any('no attention layer' in str(getattr(block, 'value', None)) for block in components)
+    assert handlers['interpolate'].fn(None, 0, None, 1, 3, None)[0].startswith('<div class="frame"')
     *_, download = handlers['sample'].fn([], 5, 3, 3, None)
     assert Path(download).name == 'iter_20_seed3.png'
 
