@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isqrt
@@ -27,7 +26,7 @@ class ModelSettings:
     """Settings of a model that its tensors do not show.
 
     Args:
-        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
+        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.DiscriminatorBlock`.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms, which matters in training only.
         init: Name of the init scheme, which also decides whether 1 is added to the scales of conditional norms.
@@ -58,19 +57,24 @@ class ModelSettings:
         stated = meta.get('behaviour')
         if not isinstance(stated, Mapping):
             model = read_model_config(meta.get('cfg'))
-            stated = asdict(cls.from_config(model)) if _has_usual_components(model) else None
+            networks = [_get_dict(model, 'generator'), _get_dict(model, 'discriminator')]
+            components = [_get_dict(network, key) for network in networks for key in ('act_cfg', 'attention_cfg')]
+            is_usual = (
+                networks[0].get('type') in ('SAGANGenerator', 'SNGANGenerator')
+                and networks[1].get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
+                and not any({'blocks_cfg', 'from_rgb_cfg'} & set(network) for network in networks)
+                and all(cfg.get('type', 'ReLU') in ('ReLU', 'SelfAttentionBlock') for cfg in components)
+                and all(cfg.get('pool', True) is True for cfg in components)
+            )
+            stated = asdict(cls.from_config(model)) if is_usual else {}
         defaults = asdict(cls())
-        if not isinstance(stated, Mapping) or set(stated) != set(defaults):
+        if set(stated) != set(defaults) or any(type(stated[key]) is not type(value) for key, value in defaults.items()):
             return None
-        is_valid = all(type(stated[key]) is type(default) for key, default in defaults.items())
-        return cls(**stated) if is_valid and stated['init'] in INIT_SCHEMES else None
+        return cls(**stated) if stated['init'] in INIT_SCHEMES else None
 
 
 def read_model_config(config) -> dict:
-    """Reads ``model`` from the text of a config without executing it.
-
-    Returns an empty dict if there is no such dict of plain values.
-    """
+    """Reads ``model`` from the text of a config without executing it; returns an empty dict if it is not of plain values."""
     try:
         for node in ast.parse(config).body:
             if isinstance(node, ast.Assign) and any(isinstance(name, ast.Name) and name.id == 'model' for name in node.targets):
@@ -96,21 +100,6 @@ def _evaluate(node: ast.expr):
 def _get_dict(cfg: Mapping, key: str) -> Mapping:
     value = cfg.get(key)
     return value if isinstance(value, Mapping) else {}
-
-
-def _has_usual_components(model: Mapping) -> bool:
-    """Returns whether :func:`infer_architecture` can describe the model of a config."""
-    g, d = _get_dict(model, 'generator'), _get_dict(model, 'discriminator')
-    return (
-        g.get('type') in ('SAGANGenerator', 'SNGANGenerator')
-        and d.get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
-        and not any(key in network for network in (g, d) for key in ('blocks_cfg', 'from_rgb_cfg'))
-        and all(_get_dict(network, 'act_cfg').get('type', 'ReLU') == 'ReLU' for network in (g, d))
-        and all(
-            _get_dict(network, 'attention_cfg').get('type', 'SelfAttentionBlock') == 'SelfAttentionBlock' for network in (g, d)
-        )
-        and all(_get_dict(network, 'attention_cfg').get('pool', True) is True for network in (g, d))
-    )
 
 
 def get_downsample_table(meta: Mapping) -> DownsampleTable:
@@ -153,11 +142,7 @@ class Architecture:
         )
 
     def options(self, base: Mapping | None = None) -> dict:
-        """Returns the ``cfg_options`` that turn a config's model into this one.
-
-        Args:
-            base: The config's model. Defaults to None, which returns all options.
-        """
+        """Returns the ``cfg_options`` that turn a config's model, ``base``, into this one; all options if it is None."""
         options = {'model.num_classes': self.num_classes}
         for name, arguments in (('generator', self.generator), ('discriminator', self.discriminator)):
             options.update({f'model.{name}.{key}': value for key, value in arguments.items()})
@@ -195,8 +180,17 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
         num_classes, scale = g.pop('num_classes'), g['output_scale']
         if discriminator:
             d, notes = _infer_discriminator(discriminator, downsample_table(scale))
-        else:
-            d = _default_discriminator(g)
+        else:  # the published one, or one that halves the size down to 4 pixels
+            halvings = range(1, scale.bit_length() - 3)
+            d = dict(
+                base_channels=128 if scale == 32 else 64,
+                channels_cfg=ProjDiscriminator.default_channels.get(scale, [2**number for number in halvings]),
+                downsample_cfg=ProjDiscriminator.default_downsample.get(scale, [True for _ in halvings]),
+                input_channels=g['out_channels'],
+                attention_cfg=g['attention_cfg'],
+                attention_after_nth_block=1,
+                with_spectral_norm=True,
+            )
     except KeyError as error:
         raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error.args[0]} is missing') from error
     except (ValueError, ArithmeticError, IndexError) as error:
@@ -235,11 +229,10 @@ def _infer_generator(state: State) -> dict:
         base_channels=base_channels,
         channels_cfg=_get_factors(widths, base_channels),
         out_channels=out_channels,
-        attention_cfg=_infer_attention(state, attention),
-        attention_after_nth_block=_count_blocks_before(blocks, attention),
         use_cbn=is_conditional,
         with_spectral_norm=is_normalized,
         with_embedding_spectral_norm=f'{embedding}.weight_orig' in state if is_conditional else is_normalized,
+        **_infer_attention(state, blocks, attention),
     )
 
 
@@ -267,25 +260,9 @@ def _infer_discriminator(state: State, default_downsample: list[bool] | None) ->
         channels_cfg=_get_factors(widths, base_channels),
         downsample_cfg=downsample,
         input_channels=input_channels,
-        attention_cfg=_infer_attention(state, attention),
-        attention_after_nth_block=_count_blocks_before([-1, *blocks], attention),
         with_spectral_norm='decision.weight_orig' in state,
+        **_infer_attention(state, [-1, *blocks], attention),
     ), notes
-
-
-def _default_discriminator(generator: dict) -> dict:
-    """Returns a discriminator for a generator that came alone: the published one, or one that halves down to 4 pixels."""
-    scale = generator['output_scale']
-    halvings = range(1, scale.bit_length() - 3)
-    return dict(
-        base_channels=128 if scale == 32 else 64,
-        channels_cfg=ProjDiscriminator.default_channels.get(scale, [2**number for number in halvings]),
-        downsample_cfg=ProjDiscriminator.default_downsample.get(scale, [True for _ in halvings]),
-        input_channels=generator['out_channels'],
-        attention_cfg=generator['attention_cfg'],
-        attention_after_nth_block=1,
-        with_spectral_norm=True,
-    )
 
 
 def _find_blocks(state: State) -> tuple[list[int], list[int]]:
@@ -313,34 +290,31 @@ def _get_factors(widths: list[int], base_channels: int) -> list[int]:
     return [width // base_channels for width in widths]
 
 
-def _count_blocks_before(blocks: list[int], attention: list[int]) -> int | list[int]:
-    """Returns ``attention_after_nth_block``: after how many blocks each attention follows; 0 for none."""
-    counts = [sum(block < index for block in blocks) for index in attention]
-    return counts[0] if len(counts) == 1 else counts or 0
-
-
-def _infer_attention(state: State, attention: list[int]) -> dict | None:
+def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> dict:
+    """Infers ``attention_cfg`` and ``attention_after_nth_block`` from the indices of blocks and attention."""
     if not attention:
-        return None
+        return dict(attention_cfg=None, attention_after_nth_block=0)
     layer = f'conv_blocks.{attention[0]}'
+    cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
     if any(key.startswith(f'{layer}.reduce.') for key in state):
         # Its width shows only the sum of the reductions.
+        cfg = dict(type='ResidualAttentionSubstitute')
         hidden, channels = _get_shape(state, f'{layer}.reduce')[:2]
         if channels != hidden * 8:
             raise ValueError(f'{layer} is a ResidualAttentionSubstitute of other than the default reductions, 8 and 2')
-        return dict(type='ResidualAttentionSubstitute')
-    query, channels = _get_shape(state, f'{layer}.theta')[:2]
-    value = _get_shape(state, f'{layer}.g')[0]
-    cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
-    if channels != query * 8:
-        cfg['query_key_reduction'] = channels // query
-    if channels != value * 2:
-        cfg['value_reduction'] = channels // value
-    return cfg
+    else:
+        query, channels = _get_shape(state, f'{layer}.theta')[:2]
+        value = _get_shape(state, f'{layer}.g')[0]
+        if channels != query * 8:
+            cfg['query_key_reduction'] = channels // query
+        if channels != value * 2:
+            cfg['value_reduction'] = channels // value
+    numbers = [sum(block < index for block in blocks) for index in attention]
+    return dict(attention_cfg=cfg, attention_after_nth_block=numbers[0] if len(numbers) == 1 else numbers)
 
 
 def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
-    """Compares a checkpoint with a model, and adds a moving average to it if the model has one and the checkpoint none.
+    """Compares a checkpoint with a model, and adds a moving average to it if only the model has one.
 
     The moving average, the iteration count and the discriminator may be missing; they start anew.
 
@@ -349,7 +323,7 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
         checkpoint: Content of a checkpoint, under our names. Its state dict is changed in place.
 
     Returns:
-        Warnings for the user, one sentence each.
+        Warnings for the user.
 
     Raises:
         CheckpointError: The checkpoint is of another architecture. The message names the first tensor that differs.
@@ -361,29 +335,24 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
     missing = [key for key in missing if key.partition('.')[0] not in may_be_missing]
     unknown = [key for key in unknown if key.partition('.')[0] != 'generator_ema' or 'generator_ema' in own_parts]
     if reshaped or missing or unknown:
-        if reshaped:
-            key = reshaped[0]
-            first = f'{key} has the shape {tuple(loaded[key].shape)} there and {tuple(own[key].shape)} in the model'
-        else:
-            first = f'{missing[0]} is missing' if missing else f'{unknown[0]} is unknown to the model'
+        key = [*reshaped, *missing, *unknown][0]
+        shapes = [f'of shape {tuple(state[key].shape)}' if key in state else 'missing' for state in (loaded, own)]
         raise CheckpointError(
-            f'the checkpoint is of another architecture: {first} ({len(reshaped)} tensors of another shape, {len(missing)} '
-            f'missing, {len(unknown)} unknown); use the config that it was trained with{_suggest_options(own, loaded)}'
+            f'the checkpoint is of another architecture: {key} is {shapes[0]} there and {shapes[1]} in the model '
+            f'({len(reshaped)} tensors of another shape, {len(missing)} missing, {len(unknown)} unknown); use the config that '
+            'it was trained with'
         )
-    warnings = []
     if 'iteration' in own:
         loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
+    warnings = []
     if 'generator_ema' in own_parts - loaded_parts:
         loaded.update({f'generator_ema.{key}': tensor.clone() for key, tensor in get_network(loaded, 'generator').items()})
         warnings.append('the checkpoint has no moving average, which starts as a copy of the generator')
     if 'generator_ema' in loaded_parts - own_parts:
-        warnings.append(
-            'the moving average in the checkpoint is ignored, since the config has none: set model.ema_config to use it'
-        )
+        warnings.append('the moving average in the checkpoint is ignored: set model.ema_config to use it')
     if 'discriminator' in own_parts - loaded_parts:
         warnings.append('the checkpoint has no discriminator: the one of the model is untrained')
-    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
-    settings = ModelSettings.from_meta(meta) if isinstance(meta, Mapping) else None
+    settings = ModelSettings.from_meta(_get_dict(checkpoint, 'meta')) if 'state_dict' in checkpoint else None
     return warnings + (_compare_settings(model, settings) if settings else [])
 
 
@@ -394,43 +363,15 @@ def compare_shapes(own: State, loaded: State) -> tuple[list[str], list[str], lis
     return missing, unknown, [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
 
 
-def _suggest_options(own: State, loaded: State) -> str:
-    """Returns the end of a sentence that names the options that make the model the checkpoint's, if both are SAGANs."""
-    try:
-        wanted, has = (
-            infer_architecture(state, ModelSettings(), ProjDiscriminator.default_downsample.get).options()
-            for state in (loaded, own)
-        )
-    except CheckpointError:
-        return ''
-    options = format_options({key: value for key, value in wanted.items() if has.get(key, value) != value})
-    return f', or set {options}' if options else ''
-
-
-def format_options(options: Mapping) -> str:
-    """Formats options as the arguments of ``--cfg-options`` in a shell."""
-    return ' '.join(shlex.quote(f'{key}={value!r}'.replace(' ', '')) for key, value in options.items())
-
-
 def _compare_settings(model: nn.Module, settings: ModelSettings) -> list[str]:
-    """Returns a warning for each setting that differs although all tensors fit."""
+    """Returns a warning for each setting in which a model differs from the one that the checkpoint is from."""
     warnings = []
     blocks = [module for module in model.modules() if isinstance(module, DiscriminatorBlock)]
     if any(block.shortcut_of_activation != settings.inplace for block in blocks):
-        warnings.append(
-            f'the checkpoint is from networks {"with" if settings.inplace else "without"} in-place ReLU, unlike the config: '
-            f'logits will differ; set model.discriminator.act_cfg.inplace={settings.inplace}'
-        )
+        warnings.append(('logits will differ', f'model.discriminator.act_cfg.inplace={settings.inplace}'))
     offsets = {norm.weight_offset for norm in model.modules() if isinstance(norm, ConditionalBatchNorm2d)}
     if offsets - {INIT_SCHEMES[settings.init].cbn_weight_offset}:
-        warnings.append(
-            f'the checkpoint is from a generator with the init scheme {settings.init}, whose class embeddings have another '
-            f'meaning than those of the config: images will be wrong; set model.generator.init_cfg.type={settings.init}'
-        )
-    epsilons = {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {settings.norm_eps}
-    if epsilons:
-        warnings.append(
-            f'the checkpoint is from a generator with a batch-norm epsilon of {settings.norm_eps:g}, and the config has '
-            f'{epsilons.pop():g}: images will differ slightly; set model.generator.norm_eps={settings.norm_eps:g}'
-        )
-    return warnings
+        warnings.append(('images will be wrong', f'model.generator.init_cfg.type={settings.init}'))
+    if {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {settings.norm_eps}:
+        warnings.append(('images will differ slightly', f'model.generator.norm_eps={settings.norm_eps:g}'))
+    return [f"the model differs from the checkpoint's, so {effect}; set {option}" for effect, option in warnings]

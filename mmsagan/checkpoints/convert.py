@@ -1,7 +1,7 @@
 """Checkpoints of other projects: recognized by their content and converted to ours, and written for StudioGAN."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,18 +38,7 @@ LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
 # The names of the networks in StudioGAN's files.
 STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
 # The training state that StudioGAN's loader expects in a discriminator's file.
-_STUDIOGAN_TRAINING = dict(
-    seed=0,
-    run_name='mmsagan',
-    step=0,
-    epoch=0,
-    topk=None,
-    aa_p=None,
-    best_step=0,
-    best_fid=None,
-    best_fid_ckpt='',
-    lecam_emas=None,
-)
+_STUDIOGAN_TRAINING = dict(seed=0, epoch=0, topk=None, aa_p=None, best_fid=None, best_fid_ckpt='', lecam_emas=None)
 
 
 @dataclass
@@ -92,13 +81,10 @@ class Conversion:
 def get_state_dict(content) -> dict[str, Tensor]:
     """Returns the tensors of a loaded file. Raises a CheckpointError if there are none."""
     state = content.get('state_dict', content) if isinstance(content, Mapping) else None
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
-    ):
+    state = dict(state) if isinstance(state, Mapping) else {}
+    if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
-    return dict(state)
+    return state
 
 
 def get_meta(content) -> Mapping:
@@ -123,9 +109,10 @@ def detect_format(state: Mapping[str, Tensor]) -> str | None:
         return OPENMMLAB
     if any(key.startswith(('generator.', 'generator_ema.')) for key in state):
         return OURS
-    if studiogan.is_generator(state):
-        return LEGACY_STUDIOGAN if studiogan.is_legacy(state) else STUDIOGAN
-    return STUDIOGAN if studiogan.is_discriminator(state) else None
+    network = studiogan.find_network(state)
+    if network is None:
+        return None
+    return LEGACY_STUDIOGAN if studiogan.get_table(network, state) is studiogan.LEGACY_GENERATOR else STUDIOGAN
 
 
 def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
@@ -139,12 +126,12 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     Raises:
         CheckpointError: A file is of something else, or the files are of different networks.
     """
-    contents = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
-    contents = {name: content for name, content in contents.items() if content is not None}
+    given = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
+    contents = {name: content for name, content in given.items() if content is not None}
     tables, state_dict = {}, {}
     for name, content in contents.items():
         state = get_state_dict(content)
-        if not (studiogan.is_discriminator if name == 'discriminator' else studiogan.is_generator)(state):
+        if studiogan.find_network(state) != name.removesuffix('_ema'):
             raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
         check_tensors(state)
         tables[name] = studiogan.get_table(name, state)
@@ -305,42 +292,39 @@ def check_networks(
     raise CheckpointError(f'it is no whole SAGAN or SNGAN: {name} {problem}')
 
 
-def convert_content(
-    content,
-    path: Path,
-    discriminator: str | Path | None = None,
-    generator_ema: str | Path | None = None,
-    channel_order: str | None = None,
-    inplace: bool | None = None,
-) -> Conversion | None:
-    """Converts the loaded content of another project's file; see :func:`convert_checkpoint` for the arguments and errors.
+def convert_content(content, path: Path, **options) -> Conversion | None:
+    """Converts the loaded content of another project's file; returns None for a checkpoint of ours or of an unknown project.
 
-    Returns:
-        The conversion, or None for a checkpoint of ours or of an unknown project.
+    Takes the options and raises the errors of :func:`convert_checkpoint`.
     """
     try:
         file_format = detect_format(get_state_dict(content))
         if file_format == OPENMMLAB:
-            options = {'discriminator': discriminator, 'averaged generator': generator_ema}
-            _refuse_options(f'{path} is of {file_format}, which have all networks in one file', options)
-            return from_openmmlab(content, path, channel_order, inplace)
+            options = _select(
+                options, ('channel_order', 'inplace'), f'{path} is of {file_format}, with all networks in one file'
+            )
+            return from_openmmlab(content, path, **options)
         if file_format in (STUDIOGAN, LEGACY_STUDIOGAN):
-            options = {'channel order': channel_order, 'in-place ReLU': inplace}
-            _refuse_options(f'{path} is of {file_format}: its images are RGB, and its activations work in place', options)
-            files = []
-            for network, file in (('D', discriminator), ('G_ema', generator_ema)):
-                sibling = path.with_name(path.name.replace('model=G-', f'model={network}-', 1))
-                files.append(file or (sibling if sibling != path and sibling.is_file() else None))
-            return from_studiogan(content, *(load_checkpoint_file(file) if file else None for file in files))
+            reason = f'{path} is of {file_format}: its images are RGB, and its activations work in place'
+            options = _select(options, ('discriminator', 'generator_ema'), reason)
+            for network in ('discriminator', 'generator_ema'):
+                sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
+                if sibling != path and sibling.is_file():
+                    options.setdefault(network, sibling)
+            return from_studiogan(content, **{name: load_checkpoint_file(file) for name, file in options.items()})
     except CheckpointError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
     return None
 
 
-def _refuse_options(reason: str, options: Mapping[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ConfigError(f'{reason}; give no {" and no ".join(given)}')
+def _select(options: Mapping, allowed: Sequence[str], reason: str) -> dict:
+    """Returns the options that are not None. Raises a ConfigError for those that a format does not have."""
+    names = dict(channel_order='channel order', inplace='in-place ReLU', generator_ema='averaged generator')
+    given = {key: value for key, value in options.items() if value is not None}
+    refused = [names.get(key, key) for key in given if key not in allowed]
+    if refused:
+        raise ConfigError(f'{reason}; give no {" and no ".join(refused)}')
+    return given
 
 
 def convert_checkpoint(
@@ -371,7 +355,9 @@ def convert_checkpoint(
     check_writable(out)
     path = Path(path).expanduser()
     content = load_checkpoint_file(path)
-    conversion = convert_content(content, path, discriminator, generator_ema, channel_order, inplace)
+    conversion = convert_content(
+        content, path, discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace
+    )
     if conversion is None:
         if detect_format(get_state_dict(content)) == OURS:
             raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already')
@@ -414,7 +400,8 @@ def export_studiogan(
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     iteration = int(state['iteration']) if 'iteration' in state and state['iteration'].numel() == 1 else 0
-    training = dict(_STUDIOGAN_TRAINING, step=iteration // dist_step, best_step=iteration // dist_step)
+    step = iteration // dist_step
+    training = dict(_STUDIOGAN_TRAINING, run_name='mmsagan', step=step, best_step=step)
     kept = meta.get('training')
     if isinstance(kept, Mapping):
         training.update({key: kept[key] for key in training if key in kept})
@@ -461,12 +448,7 @@ def load_from_https(filename: str, map_location=None) -> dict:
 
 
 def get_checksum(url: str) -> str | None:
-    """Returns the first digits of a file's sha256 if its name ends in them, as OpenMMLab and PyTorch name published files.
-
-    Example:
-        >>> get_checksum('https://example.org/sagan_20210730_125449-d50568a4.pth')
-        'd50568a4'
-    """
+    """Returns the first digits of a file's sha256 if its name ends in them, as in ``sagan_20210730_125449-d50568a4.pth``."""
     found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', url)[0])
     # Eight digits that form a date are no checksum.
     is_date = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])

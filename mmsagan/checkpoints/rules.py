@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -21,14 +21,8 @@ _PLACEHOLDERS = {
 }
 
 
-@dataclass(frozen=True)
-class Change:
-    """Conversion of a tensor's shape, exact to the bit in both directions.
-
-    Args:
-        ours: Converts the other project's tensor to ours.
-        foreign: Converts it back.
-    """
+class Change(NamedTuple):
+    """Conversion of a tensor's shape to ours and back, exact to the bit."""
 
     ours: Callable[[Tensor], Tensor]
     foreign: Callable[[Tensor], Tensor]
@@ -40,28 +34,20 @@ TRANSPOSED = Change(lambda tensor: tensor.t().contiguous(), lambda tensor: tenso
 SCALAR = Change(lambda tensor: tensor.reshape(()), lambda tensor: tensor.reshape(1))
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A line of a table.
-
-    Args:
-        foreign: The other project's name, with placeholders such as ``{block}``.
-        ours: Our name, with the same placeholders.
-        change: Conversion of the tensor. Defaults to none.
-    """
+class Rule(NamedTuple):
+    """A line of a table: the other project's name and ours, with placeholders such as ``{block}``, and the tensor's change."""
 
     foreign: str
     ours: str
     change: Change | None = None
 
 
-@dataclass(frozen=True)
-class KeyTable:
+class KeyTable(NamedTuple):
     """Translates the state dict of a network from another project's names to ours, and back.
 
     Args:
         rules: The lines. The first one that matches is used.
-        dropped: Regular expressions of foreign keys that have no counterpart here.
+        dropped: Foreign keys that have no counterpart here.
         block_offset: Difference between the other project's ``{block}`` and ours.
     """
 
@@ -82,9 +68,8 @@ class KeyTable:
         Raises:
             CheckpointError: A key is unknown, or occurs twice.
         """
-        dropped = [key for key in state if any(re.fullmatch(pattern, key) for pattern in self.dropped)]
-        kept = {key: tensor for key, tensor in state.items() if key not in dropped}
-        return self._translate(kept, 'ours', prefix), dropped
+        kept = {key: tensor for key, tensor in state.items() if key not in self.dropped}
+        return self._translate(kept, 'ours', prefix), [key for key in state if key in self.dropped]
 
     def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translates our names to the other project's. Raises a CheckpointError for a key that is not in the table."""
@@ -109,16 +94,14 @@ class KeyTable:
 
     def _find(self, key: str, target: str, prefix: str = '') -> tuple[str, Change | None]:
         """Returns a key's name on the side ``target``, ``'ours'`` or ``'foreign'``, and the change of its tensor."""
-        for rule in self.rules:
-            source, name = (rule.foreign, rule.ours) if target == 'ours' else (rule.ours, rule.foreign)
+        for foreign, ours, change in self.rules:
+            source, name, offset = (foreign, ours, -1) if target == 'ours' else (ours, foreign, 1)
             match = _compile(source).fullmatch(key)
-            if match is None:
-                continue
-            values: dict[str, str | int] = match.groupdict()
+            values: dict[str, str | int] = match.groupdict() if match else {}
             if 'block' in values:
-                values['block'] = int(values['block']) + (self.block_offset if target == 'foreign' else -self.block_offset)
-            if values.get('block') != -1:
-                return name.format(**values), rule.change
+                values['block'] = int(values['block']) + offset * self.block_offset
+            if match and values.get('block') != -1:
+                return name.format(**values), change
         raise CheckpointError(f'the key {(prefix + key)[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
 
 

@@ -60,26 +60,17 @@ DISCRIMINATOR = KeyTable(
 )
 
 
-def is_generator(keys: Iterable[str]) -> bool:
-    """Returns whether the keys look like a generator's."""
-    return any(re.match(r'(module\.)?linear0\.weight', key) for key in keys)
-
-
-def is_discriminator(keys: Iterable[str]) -> bool:
-    """Returns whether the keys look like a discriminator's."""
-    return any(re.match(r'(module\.)?linear1\.weight', key) for key in keys)
-
-
-def is_legacy(keys: Iterable[str]) -> bool:
-    """Returns whether a generator's keys are from before January 2022."""
-    return any('.embed0.' in key for key in keys)
+def find_network(keys: Iterable[str]) -> str | None:
+    """Returns whether keys look like those of a ``'generator'`` or a ``'discriminator'``; None for neither."""
+    first = next((match[1] for match in (re.match(r'(?:module\.)?linear([01])\.weight', key) for key in keys) if match), None)
+    return {'0': 'generator', '1': 'discriminator'}.get(first) if first else None
 
 
 def get_table(network: str, keys: Iterable[str]) -> KeyTable:
     """Returns the table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
     if network == 'discriminator':
         return DISCRIMINATOR
-    return LEGACY_GENERATOR if is_legacy(keys) else GENERATOR
+    return LEGACY_GENERATOR if any('.embed0.' in key for key in keys) else GENERATOR
 
 
 # By image size: input channels of G's blocks and output channels of D's later ones, as multiples of g_conv_dim and d_conv_dim.

@@ -1,13 +1,11 @@
 """The architecture is inferred from tensors alone, at any width, number of classes and size, and compared with a model's."""
 
-import shlex
-
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import check_compatibility, studiogan
-from mmsagan.checkpoints.architecture import ModelSettings, format_options, get_downsample_table, infer_architecture
+from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
 from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
@@ -247,7 +245,7 @@ def test_a_generator_alone(gan_config):
     state = {key: tensor for key, tensor in model.state_dict().items() if key.startswith('generator.')}
     assert ['no discriminator' in warning for warning in check_compatibility(model, state)] == [True]
     state['discriminator.decision.bias'] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match='discriminator.* is missing'):
+    with pytest.raises(CheckpointError, match='discriminator.*missing'):
         check_compatibility(model, state)
 
 
@@ -267,12 +265,9 @@ def test_differences_that_no_tensor_shows(gan_config, changes, expected):
     assert len(warnings) == len(expected) and all(text in warning for text, warning in zip(expected, warnings))
 
 
-def test_another_architecture_is_an_error_with_the_options_that_fit(gan_config):
+def test_another_architecture_is_an_error(gan_config):
     model, state = MODELS.build(gan_config(num_classes=3)), MODELS.build(gan_config(num_classes=5)).state_dict()
-    with pytest.raises(CheckpointError, match=r'weight_embedding.*\(5, .*\(3, .*model.num_classes=5$'):
+    with pytest.raises(CheckpointError, match=r'weight_embedding.*\(5, .*\(3, '):
         check_compatibility(model, state)
     with pytest.raises(CheckpointError, match='fc.weight'):
         check_compatibility(model, {**model.state_dict(), 'fc.weight': torch.ones(1)})
-    options = {'model.num_classes': 5, 'model.generator.act_cfg': dict(type='ReLU', inplace=True), 'a': [1, 2], 'b': None}
-    expected = ['model.num_classes=5', "model.generator.act_cfg={'type':'ReLU','inplace':True}", 'a=[1,2]', 'b=None']
-    assert shlex.split(format_options(options)) == expected

@@ -17,7 +17,6 @@ import yaml
 from mmengine.config import Config
 
 from mmsagan.apis.zoo import resolve_config
-from mmsagan.checkpoints.architecture import format_options
 from mmsagan.checkpoints.convert import Conversion, convert_checkpoint, export_studiogan
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 
@@ -77,10 +76,18 @@ def main() -> None:
     print(report(conversion))
     config = nearest_config(conversion)
     options = conversion.architecture.options(Config.fromfile(config).model)
-    cfg_options = f' --cfg-options {format_options(options)}' if options else ''
-    print(f'written to {args.out}')
+    arguments = ['--cfg-options', *(f'{key}={value!r}'.replace(' ', '') for key, value in options.items())] if options else []
     name = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config.stem
-    print(f'sample it: mmsagan sample {name} {shlex.quote(args.out)} --out samples.png{cfg_options}')
+    command = [
+        'mmsagan',
+        'sample',
+        str(name),
+        args.out,
+        '--out',
+        'samples.png',
+        *(['--cfg-options', *arguments] if options else []),
+    ]
+    print(f'written to {args.out}\nsample it: {shlex.join(command)}')
 
 
 def report(conversion: Conversion) -> str:
