@@ -57,15 +57,11 @@ def gan_config():
         return dict(
             type='SAGAN',
             num_classes=num_classes,
-            generator=dict(
-                type='SAGANGenerator',
-                output_scale=32,
-                base_channels=8,
-                noise_size=16,
-                attention_after_nth_block=2,
-                with_spectral_norm=True,
+            generator={
+                **dict(type='SAGANGenerator', output_scale=32, base_channels=8, noise_size=16),
+                **dict(attention_after_nth_block=2, with_spectral_norm=True),
                 **(generator or {}),
-            ),
+            },
             discriminator={
                 **dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1),
                 **(discriminator or {}),

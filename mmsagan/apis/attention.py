@@ -15,7 +15,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.attention_maps import AttentionMaps, sample_attention
-from mmsagan.utils.modules import unwrap
+from mmsagan.models.gan import unwrap
 from mmsagan.visualization import salient_queries
 
 Queries = int | Sequence[tuple[int, int]] | Tensor | ndarray

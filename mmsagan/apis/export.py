@@ -92,7 +92,7 @@ def export_generator(
     """
     path = Path(path)
     check_export_arguments(path, format, opset)
-    source = model.sampled_network(sample_model)
+    source = model.get_generator(sample_model)
     network = copy.deepcopy(source).cpu().float().eval().requires_grad_(False)
     inputs = [_make_inputs(model, size) for size in CHECKED_BATCH_SIZES]
     with torch.no_grad():

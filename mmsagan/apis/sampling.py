@@ -26,10 +26,10 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
 from mmsagan.evaluation.images import deterministic_float32, local_batches
 from mmsagan.models import ConditionalGAN, to_uint8
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import check_writable, write_atomically
-from mmsagan.utils.modules import unwrap
 from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization import image_grid
 from mmsagan.visualization.figures import encode_png
@@ -366,7 +366,7 @@ class SampleSet:
     def batches(self) -> Generator[tuple[range, Tensor], None, None]:
         """Generates this process's batches: sample numbers, and uint8 images (N, 3, H, W)."""
         ranges = local_batches(self.num_samples, self.batch_size)
-        with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.frozen(self.amp):
+        with progress_bar('samples', sum(map(len, ranges))) as advance, self.model.inference_copy(self.amp):
             for numbers in ranges:
                 labels = None if self.labels is None else self.labels[numbers.start : numbers.stop]
                 noise = self.inputs.noise(numbers.start, numbers.stop)

@@ -31,6 +31,11 @@ class SkipsNonFinite:
     largest_gradient: float | None = None
     _loss: Tensor | None = None  # of the update's parts so far
 
+    @property
+    def last_step_skipped(self) -> bool:
+        """Whether the last step was skipped."""
+        return self.skip_cause is not None
+
     def backward(self, loss: Tensor, **kwargs) -> None:
         """The gradients of a loss; it is remembered until the step."""
         part = loss.detach()

@@ -7,8 +7,8 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import Evaluator, RealImages
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import EVALUATOR, LOOPS
-from mmsagan.utils.modules import unwrap
 
 
 class EvaluationInterrupted(Exception):

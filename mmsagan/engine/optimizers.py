@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mmsagan.engine.finite_steps import OptimWrapper
 from mmsagan.errors import ConfigError
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
-from mmsagan.utils.modules import unwrap
 
 # Settings of PyTorch's optimizers that change how they compute and not what.
 _KERNEL_SETTINGS = ('fused', 'foreach', 'capturable')

@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmsagan.utils.modules import unwrap
+from mmsagan.models.gan import unwrap
 
 
 class Copier(Protocol):

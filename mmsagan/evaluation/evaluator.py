@@ -24,10 +24,10 @@ from mmsagan.evaluation.images import (
 )
 from mmsagan.evaluation.metrics import FeatureMetric, FrechetInceptionDistance
 from mmsagan.models import ConditionalGAN
+from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import EVALUATOR, METRICS
 from mmsagan.utils.distributed import from_main_process
-from mmsagan.utils.modules import unwrap
 from mmsagan.utils.progress import progress_bar
 
 HELD_OUT = 'held_out/'
@@ -136,7 +136,7 @@ class Evaluator(MMEngineEvaluator):
         probe = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8, device=device)
         for metric in self.metrics:
             if model is not None:
-                model.sampled_network(metric.sample_model)
+                model.get_generator(metric.sample_model)
             source = metric.source
             if source.config not in self._extractors:
                 self._extractors[source.config] = source.build().to(device)
@@ -217,7 +217,7 @@ class Evaluator(MMEngineEvaluator):
     def _metrics_by_network(self, model: ConditionalGAN) -> dict[nn.Module, list[FeatureMetric]]:
         groups: dict[nn.Module, list[FeatureMetric]] = {}
         for metric in self.metrics:
-            groups.setdefault(model.sampled_network(metric.sample_model), []).append(metric)
+            groups.setdefault(model.get_generator(metric.sample_model), []).append(metric)
         return groups
 
     def score(

@@ -71,7 +71,7 @@ def sample_attention(
         ConfigError: The generator has no attention layer, or a query lies outside the image.
         DataError: The model gives NaN or Inf.
     """
-    network = model.sampled_network(sample_model)
+    network = model.get_generator(sample_model)
     if not attention_layers(network):
         raise ConfigError(f'the generator {type(network).__name__} has no attention layer (SelfAttentionBlock) to look at')
     device = next(network.parameters()).device

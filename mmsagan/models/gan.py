@@ -1,56 +1,51 @@
-"""The conditional GAN: two networks, one moving average, and sampling."""
+"""The conditional GAN: its training step, and sampling."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar, cast
 
 import torch
 from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
-from mmsagan.models.frozen import FrozenGenerators
-from mmsagan.models.layers import set_fast
-from mmsagan.models.layers.blocks import check_configs
-from mmsagan.models.undo import BufferKeeper
-from mmsagan.models.updates import AlternatingUpdates
+from mmsagan.models.layers.blocks import check_configs, set_fast
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import MODELS
-from mmsagan.utils.modules import unwrap
+
+Network = TypeVar('Network', bound=nn.Module)
 
 
 @MODELS.register_module()
-class ConditionalGAN(AlternatingUpdates, BaseModel):
+class ConditionalGAN(BaseModel):
     """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
 
-    One iteration is one update of D on one batch. Every ``discriminator_steps``-th iteration ends with ``generator_steps``
-    updates of G. Fake labels are uniform. The networks are called as ``generator(noise, label=label)`` and
-    ``discriminator(images, label)``, and get ``num_classes`` where their configs do not state it.
-
-    Accumulation: with ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is done in k parts, whose
-    mean gradient is applied once, so iterations keep their meaning: 4 GPUs with 64 images each become one GPU with
-    ``batch_size=256`` and ``accumulative_counts=4``. Batch norms see one part at a time, as without SyncBN, and spectral norms
-    do a power iteration for every part.
+    The networks are called as ``generator(noise, label=label)`` and ``discriminator(images, label)``. They are built with the
+    argument ``num_classes`` unless their configs set it.
 
     Args:
         generator: Config of G.
         discriminator: Config of D.
         data_preprocessor: Config of the preprocessor.
-        num_classes: Number of classes; None takes it from the networks.
+        num_classes: Number of classes, 0 for an unconditional GAN; None takes it from the networks' configs.
         gan_loss: Config of the adversarial loss.
-        auxiliary_loss: Config of the loss on the classes that D sees, for a D that says them (AC-GAN); else None.
+        auxiliary_loss: Config of the class loss, for a discriminator with an auxiliary classifier (AC-GAN); else None.
         generator_steps: Updates of G in a row.
-        discriminator_steps: Updates of D for one such row (``dist_step``).
+        discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
         noise_size: Length of a noise vector; None takes the generator's.
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
-        fast: Compute the same functions the fast way: the networks' fast layers, weights and activations channels-last, and D
-            judging real and fake images in one pass, with one power iteration. False: the plain way, which is the reference.
-            Checkpoints are the same. Networks of another make stay as they are.
+        fast: Whether to compute the same functions faster: with the networks' fast layers, channels-last weights and
+            activations, and one pass of D over real and fake images together, with one power iteration. False is the
+            reference. Checkpoints are the same. Networks without an attribute ``fast`` are unaffected.
         compile_cfg: Arguments of ``torch.compile`` for both networks in training, ``{}`` for its defaults; None for no
             compilation.
 
     Raises:
-        ConfigError: The parts disagree on the number of classes, the image size, the noise size, or on whether D classifies.
+        ConfigError: The parts disagree on the number of classes, the image size, the noise size or the auxiliary classifier.
 
     Example:
         >>> gan = ConditionalGAN(
@@ -82,14 +77,13 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
                 f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
             )
         check_configs(generator=generator, discriminator=discriminator)
-        self.num_classes = agree_on_num_classes(num_classes, generator, discriminator)
+        self.num_classes = _get_num_classes(num_classes, generator, discriminator)
         self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
         self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
         self.noise_size = noise_size or self.generator.noise_size
-        self._check_networks_match()
         self.gan_loss = MODELS.build(gan_loss)
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
-        self._check_classifier()
+        self._check_networks()
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
         self.fast = fast
@@ -101,46 +95,48 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         if compile_cfg is not None:
             self.generator.compile(**compile_cfg)
             self.discriminator.compile(**compile_cfg)
-        # Iterations done. Part of the checkpoint, since the schedule and the EMA's start depend on it; mirrored in a Python
-        # number, so that reading it does not wait for a GPU.
+        # Iterations done. A buffer, so that checkpoints have it: the schedule and the start of the moving average depend on it.
+        # Mirrored in a Python number, since reading the buffer would wait for the GPU.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
-        self._frozen: FrozenGenerators | None = None
-        self._keepers: dict[str, BufferKeeper] = {}
+        self._modules_with_buffers: list[nn.Module] = []
+        self._snapshot: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        self._inference_copies: dict[nn.Module, nn.Module] | None = None
+        self._inference_amp = False
 
-    def memory_format(self, network: nn.Module) -> torch.memory_format:
-        """How a network's weights and images lie in memory; PyTorch's default for one that does not know the fast way."""
-        return torch.channels_last if self.fast and hasattr(unwrap(network), 'fast') else torch.contiguous_format
-
-    @property
-    def judges_together(self) -> bool:
-        """Whether D gets real and fake images in one batch: not if it may look at the batch, as batch norms do."""
-        discriminator = unwrap(self.discriminator)
-        looks_at_batch = any(isinstance(layer, _BatchNorm) for layer in discriminator.modules())
-        return self.fast and hasattr(discriminator, 'fast') and not looks_at_batch
-
-    def _check_networks_match(self) -> None:
+    def _check_networks(self) -> None:
+        """Raises a ConfigError if the networks do not fit together."""
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
         if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
-
-    def _check_classifier(self) -> None:
-        classifies = getattr(self.discriminator, 'has_aux_classifier', False)
-        if classifies != (self.auxiliary_loss is not None):
+        has_aux_classifier = getattr(self.discriminator, 'has_aux_classifier', False)
+        if has_aux_classifier and self.auxiliary_loss is None:
             raise ConfigError(
-                f'model.discriminator {type(self.discriminator).__name__} {"says" if classifies else "does not say"} classes: '
-                + (
-                    "set model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
-                    if classifies
-                    else 'remove model.auxiliary_loss'
-                )
+                f'model.discriminator {type(self.discriminator).__name__} has an auxiliary classifier: set '
+                "model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
+            )
+        if self.auxiliary_loss is not None and not has_aux_classifier:
+            raise ConfigError(
+                f'model.discriminator {type(self.discriminator).__name__} has no auxiliary classifier: remove '
+                'model.auxiliary_loss'
             )
 
+    def memory_format(self, network: nn.Module) -> torch.memory_format:
+        """Returns the memory format of a network's weights and images: channels-last if it has fast layers and uses them."""
+        return torch.channels_last if self.fast and hasattr(unwrap(network), 'fast') else torch.contiguous_format
+
+    @property
+    def uses_joint_discriminator_pass(self) -> bool:
+        """Whether D gets real and fake images in one batch; not if it has batch norms, which would mix their statistics."""
+        discriminator = unwrap(self.discriminator)
+        has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in discriminator.modules())
+        return self.fast and hasattr(discriminator, 'fast') and not has_batch_norm
+
     def init_weights(self) -> None:
-        """Fills both networks' weights by their init schemes."""
-        # The runner calls this after it has put both into DDP.
+        """Initializes both networks by their init schemes, and the moving average with G."""
+        # The runner calls this after it has wrapped both networks in DDP.
         for network in (unwrap(self.generator), unwrap(self.discriminator)):
             if hasattr(network, 'init_weights'):
                 network.init_weights()
@@ -148,10 +144,7 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
             self.generator_ema.load_state_dict(unwrap(self.generator).state_dict())
 
     def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
-        """The state, under the same keys whether or not the networks are in DDP wrappers.
-
-        MMEngine saves it as it is and loads into the networks inside their wrappers.
-        """
+        """Returns the state, under the same keys whether or not the networks are wrapped in DDP."""
         state = super().state_dict(*args, **kwargs)
         wrapped = tuple(f'{name}.module.' for name, child in self.named_children() if is_model_wrapper(child))
         for key in list(state):
@@ -170,19 +163,156 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
             self.generator_ema.eval()
         return self
 
-    # ------------------------------------------------------------------------------------------------------- sampling
+    # ------------------------------------------------------------------------------------------------------------ training
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
+        """Runs one iteration: an update of D and, in every ``discriminator_steps``-th one, the updates of G.
+
+        With ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is split into k parts, whose mean
+        gradient is applied once: 4 GPUs with 64 images each become one GPU with ``batch_size=256`` and
+        ``accumulative_counts=4``. Batch norms see one part at a time, and spectral norms run a power iteration per part.
+
+        An update that its optimizer wrapper skips, because the loss or a gradient is not finite, leaves the networks and the
+        moving average as they were; the iteration counts.
+
+        Args:
+            data: Batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
+            optim_wrapper: Optimizer wrappers ``generator`` and ``discriminator``.
+
+        Returns:
+            Losses and mean logits to log; only the finite ones if an update was skipped.
+        """
+        real = self.data_preprocessor(data, True)
+        logs = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
+
+        if self._iteration is None:
+            self._iteration = int(self.iteration)
+        self._iteration += 1
+        self.iteration.fill_(self._iteration)
+
+        if self._iteration % self.discriminator_steps == 0:
+            updates_before = (self._iteration // self.discriminator_steps - 1) * self.generator_steps
+            for step in range(1, self.generator_steps + 1):
+                logs.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
+                if self.ema is not None and not was_skipped(optim_wrapper['generator']):
+                    self.ema.update(self.generator_ema, unwrap(self.generator), self._iteration, updates_before + step)
+
+        if any(was_skipped(optim_wrapper[name]) for name in ('discriminator', 'generator')):
+            logs = {key: value for key, value in logs.items() if value.isfinite()}
+        return logs
+
+    def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Updates D once, on real images and on as many fake ones of uniform classes.
+
+        Args:
+            images: Real images (N, 3, S, S), float in [-1, 1].
+            label: Their classes (N,).
+            optim_wrapper: Optimizer wrapper of D.
+
+        Returns:
+            ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and with an auxiliary classifier
+            ``loss_disc_class``, the means ``logits_real`` and ``logits_fake``, and their difference ``logits_gap``.
+        """
+        num_parts = _num_parts(len(images), optim_wrapper)
+        images = images.contiguous(memory_format=self.memory_format(self.discriminator))
+        logs = []
+        with self._restore_buffers_if_skipped(optim_wrapper):
+            for real, real_label in zip(images.chunk(num_parts), label.chunk(num_parts)):
+                with optim_wrapper.optim_context(self.discriminator):
+                    with torch.no_grad():
+                        fake, fake_label = self._generate(unwrap(self.generator), len(real))
+                    if self.uses_joint_discriminator_pass:
+                        both_labels = None if fake_label is None else torch.cat([real_label, fake_label])
+                        logits, classes = _discriminate(self.discriminator, torch.cat([real, fake]), both_labels)
+                        real_logits, fake_logits = logits.split(len(real))
+                        real_classes, fake_classes = (None, None) if classes is None else classes.split(len(real))
+                    else:
+                        real_logits, real_classes = _discriminate(self.discriminator, real, real_label)
+                        fake_logits, fake_classes = _discriminate(self.discriminator, fake, fake_label)
+
+                    loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
+                    losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)
+                    if self.auxiliary_loss is not None:
+                        losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
+                            real_classes, real_label, fake_classes, fake_label
+                        )
+                    loss = sum(losses.values())
+                optim_wrapper.update_params(loss)
+                logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
+        mean = _mean_logs(logs)
+        return dict(mean, logits_gap=mean['logits_real'] - mean['logits_fake'])
+
+    def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Updates G once, on ``batch_size`` fake images of uniform classes.
+
+        Args:
+            batch_size: Number of images.
+            optim_wrapper: Optimizer wrapper of G.
+
+        Returns:
+            ``loss_gen``, and with an auxiliary classifier its part ``loss_gen_class``.
+        """
+        num_parts = _num_parts(batch_size, optim_wrapper)
+        # D only passes the gradient on. It is unwrapped, since DDP would wait for the gradients of its weights.
+        discriminator = unwrap(self.discriminator)
+        logs = []
+        with self._restore_buffers_if_skipped(optim_wrapper), _without_weight_gradients(discriminator):
+            for _ in range(num_parts):
+                with optim_wrapper.optim_context(self.generator):
+                    fake, label = self._generate(self.generator, batch_size // num_parts)
+                    logits, classes = _discriminate(discriminator, fake, label)
+                    loss, losses = self.gan_loss.generator_loss(logits), {}
+                    if self.auxiliary_loss is not None:
+                        losses['loss_gen_class'] = self.auxiliary_loss.generator_loss(classes, label)
+                        loss = loss + losses['loss_gen_class']
+                optim_wrapper.update_params(loss)
+                logs.append(dict(loss_gen=loss, **losses))
+        return _mean_logs(logs)
+
+    def _generate(self, generator: nn.Module, num_samples: int) -> tuple[Tensor, Tensor | None]:
+        label = self.draw_label(num_samples)
+        images = generator(self.draw_noise(num_samples), label=label)
+        return images.contiguous(memory_format=self.memory_format(self.discriminator)), label
+
+    @contextmanager
+    def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:
+        """Restores the buffers of both networks if the optimizer wrapper skips the update made within.
+
+        Forward passes in training mode change running statistics and singular vectors, where a NaN would stay forever.
+        """
+        if not hasattr(optim_wrapper, 'last_step_skipped'):  # MMEngine's own wrappers never skip
+            yield
+            return
+        if not self._modules_with_buffers:
+            modules = [*unwrap(self.generator).modules(), *unwrap(self.discriminator).modules()]
+            self._modules_with_buffers = [module for module in modules if module._buffers]
+        buffers: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for module in self._modules_with_buffers:
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    buffers.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+        for kind, tensors in buffers.items():  # one kernel per dtype
+            if kind not in self._snapshot:
+                self._snapshot[kind] = [torch.empty_like(buffer) for buffer in tensors]
+            torch._foreach_copy_(self._snapshot[kind], tensors)
+        yield
+        if was_skipped(optim_wrapper):
+            for kind, tensors in buffers.items():
+                torch._foreach_copy_(tensors, self._snapshot[kind])
+
+    # ------------------------------------------------------------------------------------------------------------ sampling
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return next(self.generator.parameters()).device
 
     def draw_noise(self, num_samples: int) -> Tensor:
-        """Standard normal noise (num_samples, noise_size)."""
+        """Draws standard normal noise (num_samples, noise_size)."""
         return torch.randn(num_samples, self.noise_size, device=self.device)
 
     def draw_label(self, num_samples: int) -> Tensor | None:
-        """Uniform classes (num_samples,); None for an unconditional GAN."""
+        """Draws uniform classes (num_samples,); None for an unconditional GAN."""
         if not self.num_classes:
             return None
         return torch.randint(self.num_classes, (num_samples,), device=self.device)
@@ -195,20 +325,20 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         num_samples: int = 1,
         sample_model: str | None = None,
     ) -> Tensor:
-        """Makes images in evaluation mode.
+        """Generates images in evaluation mode.
 
         Args:
-            noise: (N, noise_size); None draws it.
-            label: Classes (N,), or class weights (N, num_classes), floating point, which mix the classes' embeddings; None
-                draws classes.
-            num_samples: N, when neither noise nor label is given.
+            noise: (N, noise_size); drawn if None.
+            label: Classes (N,), or class weights (N, num_classes), floating point, by which the classes' embeddings are mixed;
+                drawn if None.
+            num_samples: N, if neither noise nor label is given.
             sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
 
         Returns:
             Images (N, 3, S, S), float in [-1, 1].
 
         Raises:
-            ConfigError: ``'ema'`` is asked for and there is none, or the labels are refused by :meth:`check_label`.
+            ConfigError: There is no such network, or :meth:`check_label` raises it.
         """
         if noise is None:
             noise = self.draw_noise(num_samples if label is None else len(label))
@@ -217,88 +347,142 @@ class ConditionalGAN(AlternatingUpdates, BaseModel):
         else:
             self.check_label(label, len(noise))
             label = label.to(self.device)
-        network = self.sampled_network(sample_model)
-        if self._frozen is not None:
-            return self._frozen(network, noise.to(self.device), label)
-        was_training = network.training
-        network.eval()
-        images = network(noise.to(self.device), label=label)
-        network.train(was_training)
-        return images
+        noise = noise.to(self.device)
+        network = self.get_generator(sample_model)
+        if self._inference_copies is None:
+            was_training = network.training
+            network.eval()
+            images = network(noise, label=label)
+            network.train(was_training)
+            return images
+        if network not in self._inference_copies:
+            self._inference_copies[network] = _make_inference_copy(network, self._inference_amp)
+        with torch.autocast(noise.device.type, dtype=torch.bfloat16, enabled=self._inference_amp):
+            return self._inference_copies[network](noise, label=label)
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        """Same as :meth:`sample`."""
+        return self.sample(*args, **kwargs)
 
     @contextmanager
-    def frozen(self, amp: bool = False) -> Iterator[None]:
-        """Within it, :meth:`sample` makes many batches faster, from copies of the generators as they are when first sampled.
+    def inference_copy(self, amp: bool = False) -> Iterator[None]:
+        """Within it, :meth:`sample` uses copies of the generators, made at their first use, which are faster for many batches.
 
-        The copies' spectral norms are divided out once instead of for every batch.
+        The copies' weights are divided by sigma once instead of in every forward pass.
 
         Args:
-            amp: Compute in bfloat16 where it is precise enough. Images then differ slightly from float32's.
+            amp: Whether to compute in bfloat16 under autocast. Images then differ slightly from those of float32.
 
         Example:
-            >>> with gan.frozen():
-            ...     batches = [gan.sample(num_samples=64) for _ in range(10)]
+            >>> gan = ConditionalGAN(dict(type='SAGANGenerator', output_scale=32, base_channels=8),
+            ...     dict(type='ProjDiscriminator', input_scale=32, base_channels=8), num_classes=10)
+            >>> with gan.inference_copy():
+            ...     batches = [gan.sample(num_samples=4) for _ in range(3)]
         """
-        outer, self._frozen = self._frozen, FrozenGenerators(amp)
+        outer = self._inference_copies, self._inference_amp
+        self._inference_copies, self._inference_amp = {}, amp
         try:
             yield
         finally:
-            self._frozen = outer
+            self._inference_copies, self._inference_amp = outer
+
+    def get_generator(self, sample_model: str | None = None) -> nn.Module:
+        """Returns the generator that ``sample_model`` selects: ``'ema'``, ``'orig'``, or None as in :meth:`sample`."""
+        if sample_model not in (None, 'ema', 'orig'):
+            raise ConfigError(f"sample_model must be 'ema' or 'orig', got {sample_model!r}")
+        if sample_model == 'ema' and self.generator_ema is None:
+            raise ConfigError("sample_model='ema', but the model has no moving average; set model.ema_config")
+        if self.generator_ema is not None and sample_model != 'orig':
+            return self.generator_ema
+        return unwrap(self.generator)
 
     def check_label(self, label: Tensor, num_samples: int) -> None:
-        """Refuses labels that do not fit the model.
+        """Checks labels given for sampling.
 
         Args:
             label: Classes (N,), or class weights (N, num_classes), floating point.
             num_samples: N.
 
         Raises:
-            ConfigError: There are not N of them, a class is out of range, or the weights are for another number of classes.
+            ConfigError: Their number is not N, a class is out of range, or the weights do not fit the number of classes.
         """
         if len(label) != num_samples:
             raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
-        known = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes: give no labels'
+        classes = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes'
         if label.is_floating_point():
             if not label.isfinite().all():
                 raise ConfigError('class weights must be finite')
             if label.shape[1:] != (self.num_classes,):
                 raise ConfigError(
-                    f'class weights must be of shape (N, num_classes), got {tuple(label.shape)}, and the model has {known}'
+                    f'class weights must be of shape (N, num_classes), got {tuple(label.shape)}; the model has {classes}'
                 )
         elif len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
-            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {known}')
-
-    def sampled_network(self, sample_model: str | None = None) -> nn.Module:
-        """The generator that ``sample_model`` (``'ema'``, ``'orig'`` or None) names."""
-        if sample_model not in (None, 'ema', 'orig'):
-            raise ConfigError(f"sample_model must be 'ema' or 'orig', got {sample_model!r}")
-        if sample_model == 'ema' and self.generator_ema is None:
-            raise ConfigError("sample_model='ema', but the model keeps no moving average; set model.ema_config")
-        if self.generator_ema is not None and sample_model != 'orig':
-            return self.generator_ema
-        return unwrap(self.generator)
-
-    def forward(self, *args, **kwargs) -> Tensor:
-        """The same as :meth:`sample`."""
-        return self.sample(*args, **kwargs)
+            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {classes}')
 
 
-def agree_on_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:
-    """The number of classes that the parts of a config state.
+def unwrap(network: Network) -> Network:
+    """Returns the network itself, without the DDP wrapper it may be in."""
+    return cast(Network, network.module) if is_model_wrapper(network) else network
 
-    Raises:
-        ConfigError: They differ, or none of them says it.
-    """
-    places = {
+
+def was_skipped(optim_wrapper: OptimWrapper) -> bool:
+    """Whether an optimizer wrapper skipped its last step; those of MMEngine never do."""
+    return getattr(optim_wrapper, 'last_step_skipped', False)
+
+
+def _get_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:
+    """Returns the number of classes that a config sets; raises a ConfigError if its parts set none or several."""
+    candidates = {
         'model.num_classes': num_classes,
         'model.generator.num_classes': generator.get('num_classes'),
         'model.discriminator.num_classes': discriminator.get('num_classes'),
     }
-    stated = {key: value for key, value in places.items() if value is not None}
-    if not stated:
+    found = {key: value for key, value in candidates.items() if value is not None}
+    if not found:
         raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
-    if len(set(stated.values())) > 1:
+    if len(set(found.values())) > 1:
+        raise ConfigError(f'different numbers of classes: {", ".join(f"{key}={value}" for key, value in found.items())}')
+    return next(iter(found.values()))
+
+
+def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
+    """Returns the number of parts that gradients are accumulated over."""
+    num_parts = optim_wrapper._accumulative_counts
+    if batch_size % num_parts:
         raise ConfigError(
-            'the parts disagree on the number of classes: ' + ', '.join(f'{key}={value}' for key, value in stated.items())
+            f'a batch of {batch_size} images cannot be split into accumulative_counts={num_parts} equal parts; set '
+            'train_dataloader.batch_size to a multiple of it'
         )
-    return next(iter(stated.values()))
+    return num_parts
+
+
+def _discriminate(discriminator: nn.Module, images: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Returns a discriminator's logits, and class logits if it has an auxiliary classifier."""
+    output = discriminator(images, label)
+    return output if isinstance(output, tuple) else (output, None)
+
+
+@contextmanager
+def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
+    """Computes no gradients of the network's weights, only of its inputs."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
+
+
+def _make_inference_copy(network: nn.Module, amp: bool) -> nn.Module:
+    network = fold_spectral_norm(copy.deepcopy(network)).eval().requires_grad_(False)
+    if amp:
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):  # which autocast would round in every call
+                module.weight.data = module.weight.data.bfloat16()
+    return network

@@ -42,7 +42,7 @@ def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 1
     """
     model = checkpoints.model()
     sample_grid(model, (), 1, 0)  # raises if the model does not work
-    has_attention = attention_layers(model.sampled_network())
+    has_attention = attention_layers(model.get_generator())
     layers = list(attention_maps(model, [(0, 0)], 1, seed=0).maps) if has_attention else []
     demo = Demo(checkpoints, controls.class_choices(model.cfg, model.num_classes), layers, Path(folder), max_images)
     facts = [

@@ -122,7 +122,7 @@ def reference(gan, network, real_images) -> dict:
 def test_all_metrics_equal_the_pure_functions(gan, real, sample_model):
     evaluator = Evaluator(all_metrics(sample_model=sample_model))
     results = evaluator.evaluate_model(gan, real, batch_size=16)
-    expected = reference(gan, gan.sampled_network(sample_model), real)
+    expected = reference(gan, gan.get_generator(sample_model), real)
     assert list(results) == list(expected) == evaluator.result_names
     assert results.pop('IntraFID-counting/per_class') == pytest.approx(expected.pop('IntraFID-counting/per_class'), rel=1e-3)
     assert results == pytest.approx(expected, rel=1e-3)

@@ -128,7 +128,7 @@ def test_within_frozen_sampling(make_gan, sampled_before):
     model = make_gan()
     noise, label = torch.randn(2, 16), torch.tensor([0, 2])
     expected = sample_attention(model, noise, label, QUERIES)
-    with model.frozen():
+    with model.inference_copy():
         if sampled_before:
             model.sample(noise, label)
         found = sample_attention(model, noise, label, QUERIES)

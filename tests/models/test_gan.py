@@ -1,4 +1,7 @@
+"""The training step, skipped updates, and sampling."""
+
 import copy
+import math
 
 import pytest
 import torch
@@ -7,26 +10,40 @@ from torch import nn
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
-from mmsagan.registry import MODELS
+from mmsagan.registry import MODELS, OPTIM_WRAPPERS
+
+NETWORKS = ('generator', 'discriminator')
+# One block each, with attention, spectral norms and conditional batch norms.
+GENERATOR = dict(output_scale=8, channels_cfg=[1], attention_after_nth_block=1)
+DISCRIMINATOR = dict(input_scale=8, channels_cfg=[1], downsample_cfg=[False])
 
 
-def build(gan_config, **kwargs) -> ConditionalGAN:
-    gan = MODELS.build(gan_config(**kwargs))
+def build(gan_config, discriminator=None, **kwargs) -> ConditionalGAN:
+    gan = MODELS.build(gan_config(generator=GENERATOR, discriminator={**DISCRIMINATOR, **(discriminator or {})}, **kwargs))
     gan.init_weights()
-    return gan
+    return gan.train()
 
 
-def optimizers(gan, lr=1e-3, optimizer=torch.optim.Adam, **kwargs) -> OptimWrapperDict:
-    return OptimWrapperDict(
-        **{
-            name: OptimWrapper(optimizer(getattr(gan, name).parameters(), lr=lr), **kwargs)
-            for name in ('generator', 'discriminator')
-        }
-    )
+def optimizers(gan, lr=1e-3, optimizer=torch.optim.Adam, kind=OptimWrapper, **kwargs) -> OptimWrapperDict:
+    wrappers = {name: kind(optimizer(getattr(gan, name).parameters(), lr=lr), **kwargs) for name in NETWORKS}
+    return OptimWrapperDict(**wrappers)
 
 
-def batch(size=4, scale=32):
-    return dict(inputs=torch.randint(0, 256, (size, 3, scale, scale), dtype=torch.uint8), labels=torch.arange(size) % 3)
+def batch(size=4):
+    return dict(inputs=torch.randint(0, 256, (size, 3, 8, 8), dtype=torch.uint8), labels=torch.arange(size) % 3)
+
+
+def update(gan, wrapper, network, data):
+    """One update of one network."""
+    if network == 'generator':
+        return gan.train_generator(len(data['labels']), wrapper)
+    real = gan.data_preprocessor(data)
+    return gan.train_discriminator(real['inputs'], real['labels'], wrapper)
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 class CountedSGD(torch.optim.SGD):
@@ -63,148 +80,69 @@ class TinyDiscriminator(nn.Module):
         return self.linear(image.flatten(1)) + self.embedding(label)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def tiny_networks():
-    MODELS.register_module(module=TinyGenerator, force=True)
-    MODELS.register_module(module=TinyDiscriminator, force=True)
-
-
 def tiny_gan(**kwargs) -> ConditionalGAN:
-    return ConditionalGAN(dict(type='TinyGenerator'), dict(type='TinyDiscriminator'), num_classes=3, **kwargs)
+    return ConditionalGAN(dict(type=TinyGenerator), dict(type=TinyDiscriminator), num_classes=3, **kwargs)
 
 
-@pytest.mark.parametrize('dist_step, gen_steps, expected', [(5, 1, 20), (1, 1, 100), (5, 2, 40), (3, 1, 33)])
+# --------------------------------------------------------------------------------------------------------- training step
+
+
+@pytest.mark.parametrize('dist_step, gen_steps, expected', [(5, 1, 4), (1, 1, 20), (5, 2, 8), (3, 1, 6)])
 def test_update_schedule(dist_step, gen_steps, expected):
     gan = tiny_gan(discriminator_steps=dist_step, generator_steps=gen_steps)
     wrappers = optimizers(gan, optimizer=CountedSGD)
-    for iteration in range(1, 101):
-        logs = gan.train_step(batch(scale=8), wrappers)
+    for iteration in range(1, 21):
+        logs = gan.train_step(batch(), wrappers)
         assert ('loss_gen' in logs) == (iteration % dist_step == 0)
-    assert wrappers['discriminator'].optimizer.steps == 100
-    assert wrappers['generator'].optimizer.steps == expected
-    assert int(gan.iteration) == 100
+    assert [wrappers[name].optimizer.steps for name in NETWORKS] == [expected, 20]
+    assert int(gan.iteration) == 20
 
 
 def test_schedule_goes_on_after_loading():
     gan, other = tiny_gan(discriminator_steps=5), tiny_gan(discriminator_steps=5)
-    for _ in range(3):
-        gan.train_step(batch(scale=8), optimizers(gan))
-    other.load_state_dict(gan.state_dict())
     wrappers = optimizers(other)
-    assert ['loss_gen' in other.train_step(batch(scale=8), wrappers) for _ in range(3)] == [False, True, False]
+    other.train_step(batch(), wrappers)
+    for _ in range(3):
+        gan.train_step(batch(), optimizers(gan))
+    other.load_state_dict(gan.state_dict())
+    assert ['loss_gen' in other.train_step(batch(), wrappers) for _ in range(3)] == [False, True, False]
 
 
-def test_each_step_changes_its_own_network_only(gan_config):
+@pytest.mark.parametrize('network', NETWORKS)
+def test_each_update_changes_its_own_network_only(gan_config, network):
     gan = build(gan_config)
-    wrappers = optimizers(gan)
     before = copy.deepcopy(dict(gan.named_parameters()))
-    real = gan.data_preprocessor(batch())
-    gan.train_discriminator(real['inputs'], real['labels'], wrappers['discriminator'])
-
-    def changed():
-        return {name.split('.')[0] for name, value in gan.named_parameters() if not torch.equal(value, before[name])}
-
-    assert changed() == {'discriminator'}
-    before = copy.deepcopy(dict(gan.named_parameters()))
-    gan.train_generator(4, wrappers['generator'])
-    assert changed() == {'generator'}
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in gan.discriminator.parameters())
+    update(gan, optimizers(gan)[network], network, batch())
+    assert {name.split('.')[0] for name in changed(before, dict(gan.named_parameters()))} == {network}
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in gan.parameters())
 
 
-@pytest.mark.parametrize('optimizer', ['discriminator', 'generator'])
-def test_accumulated_gradient_is_that_of_the_whole_batch(optimizer, monkeypatch):
+@pytest.mark.parametrize('network', NETWORKS)
+def test_accumulated_gradient_is_that_of_the_whole_batch(network, monkeypatch):
     """4 parts of 4 and one batch of 16, on the same noise and labels, move the weights alike."""
     noise, label = torch.randn(16, 4), torch.randint(3, (16,))
-    data = batch(16, scale=8)
+    data = batch(16)
     moved = []
     for parts in (1, 4):
         torch.manual_seed(1)
         gan = tiny_gan()
         before = copy.deepcopy(gan.state_dict())
-        drawn = dict(noise=list(noise.chunk(parts)), label=list(label.chunk(parts)))
-        monkeypatch.setattr(gan, 'draw_noise', lambda n, d=drawn: d['noise'].pop(0))
-        monkeypatch.setattr(gan, 'draw_label', lambda n, d=drawn: d['label'].pop(0))
-        wrapper = optimizers(gan, lr=1, optimizer=CountedSGD, accumulative_counts=parts)[optimizer]
-        if optimizer == 'generator':
-            gan.train_generator(16, wrapper)
-        else:
-            real = gan.data_preprocessor(data)
-            gan.train_discriminator(real['inputs'], real['labels'], wrapper)
-        assert wrapper.optimizer.steps == 1
+        for name, drawn in (('draw_noise', iter(noise.chunk(parts))), ('draw_label', iter(label.chunk(parts)))):
+            monkeypatch.setattr(gan, name, lambda n, drawn=drawn: torch.cat([next(drawn)] * 4)[:n])
+        wrapper = optimizers(gan, lr=1, optimizer=CountedSGD, accumulative_counts=parts)[network]
+        sizes = []
+        gan.discriminator.register_forward_pre_hook(lambda module, inputs, sizes=sizes: sizes.append(len(inputs[0])))
+        update(gan, wrapper, network, data)
+        assert wrapper.optimizer.steps == 1 and set(sizes) == {16 // parts}
         moved.append({key: value - before[key] for key, value in gan.state_dict().items()})
     for key, value in moved[0].items():
         torch.testing.assert_close(moved[1][key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_must_divide_into_the_parts(gan_config):
-    gan = build(gan_config)
-    with pytest.raises(ConfigError, match='accumulative_counts=3'):
-        gan.train_step(batch(4), optimizers(gan, accumulative_counts=3))
-
-
 def test_fake_labels_are_uniform():
-    gan = tiny_gan()
-    counts = torch.bincount(gan.draw_label(30_000), minlength=3)
+    counts = torch.bincount(tiny_gan().draw_label(30_000), minlength=3)
     # Five standard deviations of a binomial count.
     assert (counts - 10_000).abs().max() < 5 * (30_000 * 2 / 9) ** 0.5
-
-
-def test_ema_starts_after_start_iter_and_is_sampled(gan_config):
-    gan = build(gan_config, ema_config=dict(momentum=0.9, start_iter=2))
-    wrappers = optimizers(gan, lr=0.01)
-    gan.train()
-    label = torch.tensor([0, 1, 2])
-    noise = torch.randn(3, 16)
-    for iteration in range(1, 5):
-        gan.train_step(batch(), wrappers)
-        ema, orig = (gan.sample(noise, label, sample_model=name) for name in ('ema', 'orig'))
-        assert torch.equal(ema, orig) == (iteration <= 2)
-    assert torch.equal(gan.sample(noise, label), ema), 'the moving average is what is sampled by default'
-    assert not gan.generator_ema.training and gan.generator.training
-
-
-def test_sampling(gan_config):
-    gan = build(gan_config)
-    gan.train()
-    images = gan.sample(num_samples=5)
-    assert images.shape == (5, 3, 32, 32) and gan.generator.training
-    noise, label = torch.randn(2, 16), torch.tensor([1, 2])
-    assert torch.equal(gan.sample(noise, label), gan(noise, label))
-    for kwargs, message in (
-        (dict(label=torch.tensor([3])), r'label out of range: 3 to 3, but the model has 3 classes, 0 to 2'),
-        (dict(label=torch.tensor([-1])), 'out of range'),
-        (dict(noise=torch.randn(2, 16), label=torch.tensor([1])), '1 labels for 2 noise vectors'),
-        (dict(sample_model='ema'), 'no moving average'),
-        (dict(sample_model='best'), "'ema' or 'orig'"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            gan.sample(**kwargs)
-
-
-def test_sngan_is_the_same_class():
-    assert MODELS.get('SNGAN') is MODELS.get('SAGAN') is ConditionalGAN
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (dict(generator=dict(num_classes=4)), 'model.num_classes=3, model.generator.num_classes=4'),
-        (dict(discriminator=dict(num_classes=5)), 'model.discriminator.num_classes=5'),
-        (dict(num_classes=None), 'set model.num_classes'),
-        (dict(discriminator_steps=0), 'at least 1'),
-        (dict(noise_size=99), 'model.noise_size=99'),
-    ],
-)
-def test_parts_that_disagree(gan_config, change, message):
-    with pytest.raises(ConfigError, match=message):
-        MODELS.build(gan_config(**change))
-
-
-def test_sizes_that_disagree(gan_config):
-    cfg = gan_config()
-    cfg['discriminator']['input_scale'] = 64
-    with pytest.raises(ConfigError, match='output_scale=32 but model.discriminator.input_scale=64'):
-        MODELS.build(cfg)
 
 
 def test_every_update_of_the_generator_counts_for_the_average():
@@ -213,18 +151,8 @@ def test_every_update_of_the_generator_counts_for_the_average():
     gan.ema.update = lambda average, generator, iteration, num_updates: numbers.append((iteration, num_updates))
     wrappers = optimizers(gan)
     for _ in range(4):
-        gan.train_step(batch(scale=8), wrappers)
+        gan.train_step(batch(), wrappers)
     assert numbers == [(2, 1), (2, 2), (4, 3), (4, 4)]
-
-
-def test_unconditional_training():
-    gan = ConditionalGAN(
-        dict(type='SAGANGenerator', output_scale=32, base_channels=8, noise_size=4),
-        dict(type='ProjDiscriminator', input_scale=32, base_channels=8),
-        num_classes=0,
-    )
-    logs = gan.train_step(batch(), optimizers(gan))
-    assert {'loss_disc', 'loss_gen'} <= set(logs) and gan.sample(num_samples=2).shape == (2, 3, 32, 32)
 
 
 def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
@@ -232,7 +160,7 @@ def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
     gan = build(gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=dict(type='AuxiliaryClassificationLoss'))
     wrappers = optimizers(gan, lr=1e-2)
     data = batch(size=6)
-    data['inputs'] = (data['labels'] * 100)[:, None, None, None].expand(-1, 3, 32, 32).to(torch.uint8).contiguous()
+    data['inputs'] = (data['labels'] * 100)[:, None, None, None].expand(-1, 3, 8, 8).to(torch.uint8).contiguous()
     first = gan.train_step(data, wrappers)
     parts = first['loss_disc_real'] + first['loss_disc_fake'] + first['loss_disc_class']
     torch.testing.assert_close(first['loss_disc'], parts)
@@ -243,24 +171,179 @@ def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
     assert (gan.discriminator(images)[1].argmax(1) == data['labels']).all()
 
 
-def test_a_weight_of_zero_leaves_the_adversarial_loss(gan_config):
-    weights = dict(type='AuxiliaryClassificationLoss', discriminator_weight=0, generator_weight=0)
-    gan = build(gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=weights)
-    before = gan.discriminator.classifier.weight_orig.clone()
-    wrappers = optimizers(gan)
-    logs = gan.train_step(batch(), wrappers)
-    torch.testing.assert_close(logs['loss_disc'], logs['loss_disc_real'] + logs['loss_disc_fake'])
-    assert torch.equal(gan.discriminator.classifier.weight_orig, before)
+@pytest.mark.parametrize(
+    'change, key',
+    [
+        (dict(generator=dict(num_classes=4)), 'model.generator.num_classes=4'),
+        (dict(discriminator=dict(num_classes=5)), 'model.discriminator.num_classes=5'),
+        (dict(discriminator=dict(input_scale=64)), 'model.discriminator.input_scale=64'),
+        (dict(num_classes=None), 'model.num_classes'),
+        (dict(discriminator_steps=0), 'discriminator_steps'),
+        (dict(noise_size=99), 'model.noise_size=99'),
+        (dict(discriminator=dict(type='ACDiscriminator')), 'set model.auxiliary_loss'),
+        (dict(auxiliary_loss=dict(type='AuxiliaryClassificationLoss')), 'remove model.auxiliary_loss'),
+        (dict(num_classes=0, generator=dict(use_cbn=False), discriminator=dict(type='ACDiscriminator')), 'model.num_classes'),
+    ],
+)
+def test_parts_that_disagree(gan_config, change, key):
+    with pytest.raises(ConfigError, match=key):
+        MODELS.build(gan_config(**change))
+
+
+def test_batch_must_divide_into_the_parts():
+    gan = tiny_gan()
+    with pytest.raises(ConfigError, match='accumulative_counts=3'):
+        gan.train_step(batch(4), optimizers(gan, accumulative_counts=3))
+
+
+# ------------------------------------------------------------------------------------------------------- skipped updates
+
+
+def build_skipping(gan_config, kind='mmsagan.OptimWrapper', accumulative_counts=1, **kwargs):
+    torch.manual_seed(3)
+    gan = build(gan_config, ema_config=dict(momentum=0.5), **kwargs)
+    return gan, optimizers(gan, kind=OPTIM_WRAPPERS.get(kind), accumulative_counts=accumulative_counts)
+
+
+def state_of(gan, wrappers):
+    """Every tensor of the model and of the optimizers."""
+    state = dict(gan.state_dict())
+    for network, wrapper in wrappers.items():
+        for index, values in enumerate(wrapper.optimizer.state.values()):
+            state |= {f'optimizer.{network}.{index}.{name}': value for name, value in values.items()}
+    return copy.deepcopy(state)
+
+
+def spoil_loss(gan, network):
+    loss, name = gan.gan_loss, f'{network}_loss'
+    plain = getattr(loss, name)
+
+    def spoilt(*logits):
+        value = plain(*logits)
+        return tuple(part * math.nan for part in value) if isinstance(value, tuple) else value * math.nan
+
+    setattr(loss, name, spoilt)
+    return lambda: delattr(loss, name)
+
+
+def spoil_gradient(gan, network):
+    """A gradient that the loss does not show."""
+    parameter = list(getattr(gan, network).parameters())[3]
+    return parameter.register_hook(lambda gradient: gradient * math.inf).remove
+
+
+def spoil_activations(gan, network):
+    """The output of a convolution overflows, as in half precision, and reaches the running statistics after it."""
+    layer = next(layer for layer in getattr(gan, network).modules() if isinstance(layer, nn.Conv2d))
+    return layer.register_forward_hook(lambda layer, inputs, output: output * math.inf).remove
 
 
 @pytest.mark.parametrize(
-    'change, message',
-    [
-        (dict(discriminator=dict(type='ACDiscriminator')), 'says classes: set model.auxiliary_loss'),
-        (dict(auxiliary_loss=dict(type='AuxiliaryClassificationLoss')), 'remove model.auxiliary_loss'),
-        (dict(num_classes=0, generator=dict(use_cbn=False), discriminator=dict(type='ACDiscriminator')), 'needs classes'),
-    ],
+    'spoil, options', [(spoil_loss, dict(accumulative_counts=2)), (spoil_gradient, {}), (spoil_activations, dict(fast=False))]
 )
-def test_classifier_and_loss_go_together(gan_config, change, message):
-    with pytest.raises(ConfigError, match=message):
-        MODELS.build(gan_config(**change))
+@pytest.mark.parametrize('network', NETWORKS)
+def test_a_skipped_update_changes_nothing(gan_config, spoil, network, options):
+    gan, wrappers = build_skipping(gan_config, **options)
+    data = batch()
+    for name in NETWORKS:
+        update(gan, wrappers[name], name, data)
+    before = state_of(gan, wrappers)
+    mend = spoil(gan, network)
+    for number in (1, 2):
+        update(gan, wrappers[network], network, data)
+        assert wrappers[network].skipped == number
+        assert changed(before, state_of(gan, wrappers)) == set()
+    mend()
+    update(gan, wrappers[network], network, data)
+    assert wrappers[network].skipped_in_a_row == 0
+    assert network in {name.split('.')[0] for name in changed(before, state_of(gan, wrappers))}
+
+
+def test_the_spoilt_activations_do_reach_the_running_statistics(gan_config):
+    """What would stay without the snapshot."""
+    gan, _ = build_skipping(gan_config)
+    spoil_activations(gan, 'generator')
+    gan.generator(gan.draw_noise(4), gan.draw_label(4))
+    assert any(value.isnan().any() for name, value in gan.generator.named_buffers() if name.endswith('running_mean'))
+
+
+def test_a_skipped_iteration_counts_and_changes_nothing_else(gan_config):
+    gan, wrappers = build_skipping(gan_config, generator_steps=2)
+    gan.train_step(batch(), wrappers)
+    before = state_of(gan, wrappers)
+    mended = [spoil(gan, name) for name in NETWORKS for spoil in (spoil_gradient, spoil_activations)]
+    assert gan.train_step(batch(), wrappers) == {}, 'only finite values are logged'
+    assert [wrappers[name].skipped for name in NETWORKS] == [2, 1]
+    assert changed(before, state_of(gan, wrappers)) == {'iteration'} and int(gan.iteration) == 2
+    for mend in mended:
+        mend()
+    logs = gan.train_step(batch(), wrappers)
+    assert {'loss_gen', 'loss_disc', 'logits_gap'} <= set(logs) and int(gan.iteration) == 3
+    parts = {name.split('.')[0] for name in changed(before, state_of(gan, wrappers))}
+    assert parts == {*NETWORKS, 'generator_ema', 'optimizer', 'iteration'}
+
+
+def test_the_moving_average_takes_only_updates_that_were_made(gan_config):
+    gan, wrappers = build_skipping(gan_config, generator_steps=2)
+    numbers = []
+    gan.ema.update = lambda average, generator, iteration, num_updates: numbers.append(num_updates)
+    mend = spoil_loss(gan, 'generator')
+    gan.train_step(batch(), wrappers)
+    mend()
+    gan.train_step(batch(), wrappers)
+    assert numbers == [3, 4]
+
+
+def test_wrappers_of_mmengine_skip_nothing_and_compute_the_same(gan_config):
+    states = []
+    for kind in ('mmsagan.OptimWrapper', 'mmengine.OptimWrapper'):
+        gan, wrappers = build_skipping(gan_config, kind)
+        gan.train_step(batch(), wrappers)
+        states.append(state_of(gan, wrappers))
+    assert changed(*states) == set()
+    spoil_loss(gan, 'generator')
+    logs = gan.train_step(batch(), wrappers)
+    assert logs['loss_gen'].isnan() and logs['loss_disc'].isfinite()
+    torch.testing.assert_close(logs['logits_gap'], logs['logits_real'] - logs['logits_fake'], rtol=0, atol=0)
+    assert all(parameter.isnan().all() for parameter in gan.generator.parameters())
+
+
+# -------------------------------------------------------------------------------------------------------------- sampling
+
+
+def test_ema_starts_after_start_iter_and_is_sampled(gan_config):
+    gan = build(gan_config, ema_config=dict(momentum=0.9, start_iter=2))
+    wrappers = optimizers(gan, lr=0.01)
+    label = torch.tensor([0, 1, 2])
+    noise = torch.randn(3, 16)
+    for iteration in range(1, 4):
+        gan.train_step(batch(), wrappers)
+        ema, orig = (gan.sample(noise, label, sample_model=name) for name in ('ema', 'orig'))
+        assert torch.equal(ema, orig) == (iteration <= 2)
+    assert torch.equal(gan.sample(noise, label), ema), 'the moving average is what is sampled by default'
+    assert not gan.generator_ema.training and gan.generator.training
+
+
+def test_sampling(gan_config):
+    gan = build(gan_config)
+    images = gan.sample(num_samples=5)
+    assert images.shape == (5, 3, 8, 8) and gan.generator.training
+    noise, label = torch.randn(2, 16), torch.tensor([1, 2])
+    assert torch.equal(gan.sample(noise, label), gan(noise, label))
+    for kwargs, message in (
+        (dict(label=torch.tensor([3])), '3 to 3, but the model has 3 classes, 0 to 2'),
+        (dict(label=torch.tensor([-1])), 'label'),
+        (dict(label=torch.full((1, 3), math.nan)), 'class weights'),
+        (dict(label=torch.ones(1, 4)), 'class weights'),
+        (dict(noise=torch.randn(2, 16), label=torch.tensor([1])), '1 labels'),
+        (dict(sample_model='ema'), 'model.ema_config'),
+        (dict(sample_model='best'), "'best'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            gan.sample(**kwargs)
+
+
+def test_an_unconditional_gan(gan_config):
+    gan = build(gan_config, num_classes=0)
+    logs = gan.train_step(batch(), optimizers(gan))
+    assert {'loss_disc', 'loss_gen'} <= set(logs) and gan.sample(num_samples=2).shape == (2, 3, 8, 8)

@@ -59,7 +59,7 @@ def main() -> None:
     _, labels, seen = classify(load_real('test'))
     print(f'classifier on {len(labels)} held-out real digits: {(labels == seen).float().mean():.1%}')
     inputs = SampleInputs(model.noise_size, model.num_classes, args.seed)
-    generator = model.sampled_network(args.sample_model).eval()
+    generator = model.get_generator(args.sample_model).eval()
     samples, requested, seen = classify(GeneratedImages(generator, inputs, args.num_samples))
     share = (requested == seen).float().mean()
     print(f'classifier agrees with the requested digit on {share:.1%} of {args.num_samples} samples')

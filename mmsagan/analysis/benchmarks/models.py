@@ -16,7 +16,7 @@ from mmsagan.apis.running import config_mistakes
 from mmsagan.engine.config_check import accepted_arguments
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
-from mmsagan.models.frozen import FrozenGenerators
+from mmsagan.models.gan import _make_inference_copy
 
 WRAPPERS = dict(fp32='OptimWrapper', bf16='BFloat16OptimWrapper')
 _OF_PRECISION = ('type', 'dtype', 'loss_scale')
@@ -142,16 +142,17 @@ def sample_workload(cfg: Config, name: str, precision: str, batch_size: int | No
 
 
 def fast_sampler(gan: ConditionalGAN, precision: str) -> Callable[[int], Tensor]:
-    """Makes a function of the number of samples, which does what ``gan.sample`` does within ``gan.frozen``.
+    """Makes a function of the number of samples, which does what ``gan.sample`` does within ``gan.inference_copy``.
 
     Args:
         gan: The GAN; it stays as it is.
         precision: ``'fp32'`` or ``'bf16'``.
     """
-    frozen, network = FrozenGenerators(amp=precision == 'bf16'), gan.sampled_network()
+    network = _make_inference_copy(gan.get_generator(), amp=precision == 'bf16')
 
+    @torch.no_grad()
     def sample(num_samples: int) -> Tensor:
-        return frozen(network, gan.draw_noise(num_samples), gan.draw_label(num_samples))
+        with torch.autocast(gan.device.type, dtype=torch.bfloat16, enabled=precision == 'bf16'):
+            return network(gan.draw_noise(num_samples), label=gan.draw_label(num_samples))
 
-    sample(1)  # makes the copy
     return sample

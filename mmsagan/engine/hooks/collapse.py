@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mmsagan.evaluation import SampleInputs
 from mmsagan.models import to_uint8
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import HOOKS
-from mmsagan.utils.modules import unwrap
 
 _REAL_DISTANCE = 'real_distance'  # in the message hub, which is saved with checkpoints
 

@@ -10,8 +10,8 @@ from mmengine.runner import IterBasedTrainLoop
 from mmsagan.checkpoints.architecture import check_compatibility
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import HOOKS
-from mmsagan.utils.modules import unwrap
 
 
 @HOOKS.register_module()

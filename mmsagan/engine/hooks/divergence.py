@@ -8,7 +8,6 @@ from mmengine.optim import OptimWrapper
 
 from mmsagan.engine.rollback import good_checkpoint, roll_back, scale_learning_rates, wrappers_by_network
 from mmsagan.errors import ConfigError, DivergenceError
-from mmsagan.models.undo import skips_updates
 from mmsagan.registry import HOOKS
 
 _MOST_WARNINGS = 10
@@ -178,7 +177,7 @@ class DivergenceHook(Hook):
 
 def skipping_wrappers(runner) -> dict[str, OptimWrapper]:
     """Those of the runner's optimizer wrappers that skip updates that are not finite, by network."""
-    return {name: wrapper for name, wrapper in wrappers_by_network(runner).items() if skips_updates(wrapper)}
+    return {name: wrapper for name, wrapper in wrappers_by_network(runner).items() if hasattr(wrapper, 'skipped')}
 
 
 def _last_values(runner) -> str:

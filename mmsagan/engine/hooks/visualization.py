@@ -20,8 +20,8 @@ from mmsagan.evaluation import SampleInputs
 from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.attention_maps import attention_layers, sample_attention
+from mmsagan.models.gan import unwrap
 from mmsagan.registry import HOOKS, VISUALIZERS
-from mmsagan.utils.modules import unwrap
 from mmsagan.visualization import attention_figure, image_grid, salient_queries
 
 # The backends that ``track`` knows by the names of the packages that they need.
@@ -181,7 +181,7 @@ class VisualizationHook(PictureHook):
         self.get_classes(unwrap(runner.model))
         for grid in self.grids:
             for network in grid.pictures(unwrap(runner.model)).values():
-                unwrap(runner.model).sampled_network(network)
+                unwrap(runner.model).get_generator(network)
 
     @master_only
     def draw(self, runner) -> None:
@@ -237,7 +237,7 @@ class AttentionVisualizationHook(PictureHook):
     def draw(self, runner) -> None:
         """Samples and passes the figure to the visualizer."""
         model = unwrap(runner.model)
-        if not attention_layers(model.sampled_network()):
+        if not attention_layers(model.get_generator()):
             return
         classes = self.get_classes(model)
         # As in tools/visualize_attention.py; torch's random numbers would be missing in the training.
