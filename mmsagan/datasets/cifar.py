@@ -89,15 +89,7 @@ class CIFAR10(ArrayDataset):
 
 
 def _read_archive(path: Path, names: Mapping[str, str]) -> Mapping[str, bytes]:
-    """Reads members of a .tar.gz archive into memory. Nothing is written to the disk, and only plain files are read.
-
-    Args:
-        path: Path of the archive.
-        names: Key of each file in the result, by its name in the archive.
-
-    Raises:
-        DataError: The archive is damaged, or unpacks to more than :data:`MAX_ARCHIVE` bytes.
-    """
+    """Reads plain files of a .tar.gz archive into memory; ``names`` maps their names there to those in the result."""
     try:
         with gzip.open(path) as file:
             content = file.read(MAX_ARCHIVE + 1)
@@ -114,11 +106,7 @@ def _read_archive(path: Path, names: Mapping[str, str]) -> Mapping[str, bytes]:
 
 
 def parse_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a pickled batch: images (N, 32, 32, 3) uint8 RGB and labels (N,).
-
-    Raises:
-        DataError: It is damaged, contains code, or is not a CIFAR batch.
-    """
+    """Reads a pickled batch: images (N, 32, 32, 3) uint8 RGB and labels (N,). Raises a DataError if it is anything else."""
     try:
         batch = load_array_pickle(data)
     except pickle.UnpicklingError as error:

@@ -24,7 +24,7 @@ warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
 class UnreadableImageError(Exception):
-    """An image file cannot be decoded. The data set decides whether to continue without it."""
+    """An image file cannot be decoded."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(path, reason)
@@ -131,11 +131,7 @@ class ClassImageDataset(BaseDataset):
         super().__init__(data_root=data_root, data_prefix=prefix, pipeline=list(pipeline), **kwargs)
 
     def set_classes(self, classes: Sequence[str], labels: Sequence[int]) -> None:
-        """Sets the class names and checks the labels of all images. Subclasses call it in ``load_data_list``.
-
-        Raises:
-            DataError: A label is out of range or not an integer, or a class has no images.
-        """
+        """Sets the class names and checks the labels of all images, with a DataError. ``load_data_list`` calls it."""
         labels = np.asarray(labels) if len(labels) else np.zeros(0, np.int64)
         if labels.ndim != 1 or labels.dtype.kind not in 'iu':
             raise DataError(f'{self.name}: labels must be one integer per image, got {labels.shape} {labels.dtype}')
@@ -143,16 +139,13 @@ class ClassImageDataset(BaseDataset):
         if len(wrong):
             raise DataError(f'{self.name}: label {wrong[0]} is out of range, there are {len(classes)} classes')
         self._metainfo['classes'] = tuple(classes)
-        empty = self._describe_empty_classes(labels)
-        if empty and not self.allow_empty_classes:
-            raise DataError(f'{self.name}: {empty}; add images or remove the class')
+        counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+        if not counts.all() and not self.allow_empty_classes:
+            raise DataError(f'{self.name}: {self._describe_empty_classes(counts)}; add images or remove the class')
 
-    def _describe_empty_classes(self, labels: Sequence[int]) -> str:
-        classes, present = self.metainfo['classes'], set(np.asarray(labels).tolist())
-        empty = [str(name) for label, name in enumerate(classes) if label not in present]
-        if not empty:
-            return ''
-        return f'no images in {len(empty)} of {len(classes)} classes: {", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
+    def _describe_empty_classes(self, counts: np.ndarray) -> str:
+        empty = [str(name) for name, count in zip(self.metainfo['classes'], counts) if not count]
+        return f'no images in {len(empty)} of {len(counts)} classes: {", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence:
         # MMEngine calls this for the argument ``indices``.
@@ -162,8 +155,9 @@ class ClassImageDataset(BaseDataset):
             raise ConfigError(f'{self.name}: indices do not fit {len(self.data_list)} images ({error})') from error
         if not len(entries):
             raise ConfigError(f'{self.name}: indices={indices!r:.100} select no image')
-        empty = self._describe_empty_classes([self.get_label(entry) for entry in entries])
-        if empty:
+        counts = np.bincount([self.get_label(entry) for entry in entries], minlength=self.num_classes)
+        if not counts.all():
+            empty = self._describe_empty_classes(counts)
             warnings.warn(f'{self.name}: among the images selected by indices, {empty}', stacklevel=2)
         return entries
 
@@ -192,11 +186,7 @@ class ClassImageDataset(BaseDataset):
         return sample
 
     def report_unreadable(self, error: UnreadableImageError) -> None:
-        """Names an image that cannot be read in a warning.
-
-        Raises:
-            DataError: There are too many of them.
-        """
+        """Names an image that cannot be read in a warning. Raises a DataError if there are too many of them."""
         if error.path not in self.unreadable:
             self.unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)

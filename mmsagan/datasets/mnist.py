@@ -31,16 +31,13 @@ class StoredDataset(ClassImageDataset):
     samples. Both contain the same images and draw the same random numbers.
 
     Args:
-        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`. ``serialize_data`` is ignored.
+        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
 
     Attributes:
         labels: Class of every image (N,) int64.
     """
 
     labels: np.ndarray
-
-    def __init__(self, **kwargs):
-        super().__init__(**dict(kwargs, serialize_data=False))
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         """Returns a copy of the images with these numbers, (N, 3, H, W) uint8 RGB."""
@@ -87,7 +84,7 @@ class ArrayDataset(StoredDataset):
 
     def __init__(self, image_size: int | None = None, **kwargs):
         self.image_size = image_size
-        super().__init__(**kwargs)
+        super().__init__(**dict(kwargs, serialize_data=False))
 
     def load_arrays(self) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
         """Returns images (N, H, W) or (N, H, W, 3) uint8, labels (N,) and class names."""

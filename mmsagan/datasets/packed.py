@@ -21,7 +21,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +115,7 @@ class PackedImages(StoredDataset):
         if crop not in _CROPS:
             raise ConfigError(f"PackedImages: crop must be 'random' or 'center', got {crop!r}")
         self.crop = crop
-        super().__init__(data_root=data_root, **kwargs)
+        super().__init__(data_root=data_root, **dict(kwargs, serialize_data=False))
         for transform in self.pipeline.transforms:
             if isinstance(transform, (LoadImageFromFile, RandomCropLongEdge)):
                 raise ConfigError(
@@ -245,8 +245,6 @@ def pack_dataset(
     if (out / RECIPE).is_file():
         return check_packed(out, job)
     with _writing(out):
-        if (out / RECIPE).is_file():  # another process has finished in the meantime
-            return check_packed(out, job)
         if (out / JOB).is_file():
             _check_same_job(out, json.loads((out / JOB).read_bytes()), job)
         written = sum(path.stat().st_size for path in out.glob('images_*.npy'))
@@ -403,36 +401,26 @@ def _finish(dataset: ClassImageDataset, out: Path, job: dict, notes: list) -> di
     return recipe
 
 
-def _hash_files(folder: Path, names: Sequence[str]) -> dict[str, dict]:
-    files = {}
-    with progress_bar('sha256', len(names)) as advance:
-        for name in names:
+def _hash_files(folder: Path, names: Collection[str]) -> dict[str, dict]:
+    files: dict[str, dict] = dict.fromkeys(names, {})
+    with progress_bar('sha256', len(files)) as advance:
+        for path in (folder / name for name in names if (folder / name).is_file()):
             digest = hashlib.sha256()
-            with (folder / name).open('rb') as file:
+            with path.open('rb') as file:
                 while data := file.read(1 << 24):
                     digest.update(data)
-                files[name] = dict(bytes=file.tell(), sha256=digest.hexdigest())
+                files[path.name] = dict(bytes=file.tell(), sha256=digest.hexdigest())
             advance(1)
     return files
 
 
-def check_packed(folder: Path, job: dict | None = None) -> dict:
-    """Compares all bytes of a finished folder with its recipe, and the recipe, which it returns, with a job.
-
-    Raises:
-        ConfigError: The recipe is of another job.
-        DataError: A file is missing or damaged.
-    """
+def check_packed(folder: Path, job: dict) -> dict:
+    """Compares all bytes of a finished folder with its recipe, and the recipe, which it returns, with a job."""
     recipe = load_recipe(folder)
-    if job is not None:
-        # Other versions of the packages have packed the same images.
-        versions = {key: recipe['job'].get(key) for key in ('mmsagan', 'pillow')}
-        _check_same_job(folder, recipe['job'], job | versions)
-    try:
-        files = _hash_files(folder, list(recipe['files']))
-    except OSError as error:
-        raise DataError(f'{folder}: {error}; delete the folder and pack the images again') from error
-    for name, note in recipe['files'].items():
-        if files[name] != note:
-            raise DataError(f'{folder / name} is damaged: its size or sha256 has changed; delete {folder}, pack again')
+    # Other versions of the packages have packed the same images.
+    versions = {key: recipe['job'].get(key) for key in ('mmsagan', 'pillow')}
+    _check_same_job(folder, recipe['job'], job | versions)
+    for name, note in _hash_files(folder, recipe['files']).items():
+        if recipe['files'][name] != note:
+            raise DataError(f'{folder / name} is missing or damaged; delete {folder} and pack the images again')
     return recipe

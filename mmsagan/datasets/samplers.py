@@ -153,7 +153,7 @@ class SeededDataset(Dataset):
             return samples
 
     def describe_last_read(self, worker: int) -> str:
-        """Returns the file or the number of the image that a data loader process turned to last."""
+        """Returns which image a data loader process turned to last: its file or its number."""
         index = int(self._reading[worker])
         if index < 0:
             return 'its first image'

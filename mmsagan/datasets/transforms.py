@@ -20,11 +20,7 @@ from mmsagan.registry import FUNCTIONS, TRANSFORMS
 class LoadImageFromFile(BaseTransform):
     """Decodes ``img_path`` to RGB. Replaces mmcv's transform of the same name, which decodes to BGR.
 
-    Grey, palette, CMYK and 16-bit images are converted, transparency is composed on white, the Exif orientation is applied, and
-    the first frame of animations is used.
-
-    Raises:
-        UnreadableImageError: See :func:`~mmsagan.datasets.image_folder.open_image`. The data set handles it.
+    See :func:`~mmsagan.datasets.image_folder.read_rgb`. The data set handles an ``UnreadableImageError``.
     """
 
     def transform(self, results: dict) -> dict:

@@ -3,19 +3,17 @@
 import gzip
 import struct
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.runner import Runner
 from torch.utils.data import Subset
 from torch.utils.data import default_collate as torch_collate
 
 from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch, mnist
 from mmsagan.datasets.mnist import read_idx
-from mmsagan.datasets.transforms import get_flip_probability
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import TRANSFORMS
@@ -124,11 +122,6 @@ def test_fashion_mnist_from_its_files(fashion_root):
     info = dataset.get_data_info(13)
     assert info['gt_label'] == labels[13] and np.array_equal(info['img'][2:30, 2:30, 1], images[13])
     assert len(FashionMNIST(data_root=str(root), test_mode=True)) == 10
-
-
-@pytest.mark.skipif(not Path(FashionMNIST.debian_folder).is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_fashion_mnist_of_debian():
-    assert len(FashionMNIST(data_root='nowhere')) == 60_000
 
 
 def test_fashion_mnist_missing(tmp_path, monkeypatch):
@@ -280,10 +273,3 @@ def test_the_shipped_configs_load_whole_batches(cifar_root, base, flips):
             assert np.array_equal(image, plain[index][..., ::-1] if flipped[-1] else plain[index])
             assert label == loader.dataset.labels[index]
     assert len(flipped) == 640 and (240 < sum(flipped) < 400 if flips else not any(flipped)), '6 standard deviations'
-
-
-def test_fashion_mnist_takes_them_too():
-    """Its images are not on every machine; its config inherits the loader and states the flips."""
-    config = complete_loader(load_config('configs/_base_/datasets/fashion_mnist.py'), 'train')
-    assert config['collate_fn'] == dict(type='mmsagan.collate_batch')
-    assert get_flip_probability(Compose(config['dataset']['pipeline']).transforms) == 0.5

@@ -2,12 +2,9 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
-import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +16,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmsagan.datasets import CIFAR10, ImageFolder, ImageNet, PackedImages, collate_batch, packed
-from mmsagan.datasets.packed import INTERPOLATIONS, check_packed, pack_dataset
+from mmsagan.datasets.packed import INTERPOLATIONS, check_packed, load_recipe, pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import RealImages
@@ -84,7 +81,7 @@ def test_what_is_written(tmp_path, source, layout):
     files = {*shards, 'labels.npy'} | ({'sizes.npy'} if layout == 'short-side' else set())
     assert set(content(tmp_path / 'out')) == files | {'recipe.json'}, 'nothing is left over'
     assert np.load(tmp_path / 'out' / 'labels.npy').tolist() == [0] * 7 + [1] * 8 + [2] * 7
-    assert json.loads((tmp_path / 'out' / 'recipe.json').read_text()) == recipe == check_packed(tmp_path / 'out')
+    assert json.loads((tmp_path / 'out' / 'recipe.json').read_text()) == recipe
     assert recipe['classes'] == ['a', 'b', 'c'] and recipe['skipped'] == ['a/04.png'] and recipe['num_images'] == 22
     job = recipe['job']
     assert (job['source'], job['source_images'], job['layout'], job['size']) == ('animals', COUNT, layout, 16)
@@ -98,9 +95,9 @@ def test_what_is_written(tmp_path, source, layout):
         assert images[0].shape == (3 * sizes[:4].prod(1).sum(),) and (sizes.min(1) == 16).all() and sizes.max() > 16
 
 
-def test_the_place_of_the_source_does_not_matter(tmp_path, source, whole, monkeypatch):
+def test_processes_and_the_place_of_the_source_do_not_matter(tmp_path, source, whole, monkeypatch):
     monkeypatch.chdir(source.parent)
-    pack('animals', tmp_path / 'out')
+    pack('animals', tmp_path / 'out', workers=2)
     assert content(tmp_path / 'out') == whole
 
 
@@ -147,54 +144,6 @@ def test_packing_continues_after_a_kill(tmp_path, source, whole, monkeypatch, fu
     assert len(written) == 5 - KILLS[function, calls] and content(out) == whole
 
 
-def die_in_the_third_shard(source, out, pids) -> None:
-    in_order = packed.in_order
-
-    def die(results):
-        yield from (next(results) for _ in range(2))
-        pids.put([process.pid for process in multiprocessing.active_children()])
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    class Dying:
-        def __init__(self, *args):
-            self.context = in_order(*args)
-
-        def __enter__(self):
-            return die(self.context.__enter__())
-
-        def __exit__(self, *error):
-            return self.context.__exit__(*error)
-
-    packed.in_order, packed.MIN_SHARD_IMAGES = Dying, 5
-    pack_dataset(dataset_of(source), out, 16, 'short-side', workers=2)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path('/proc/self/stat').is_file(), reason='looks for processes in /proc')
-def test_a_kill_leaves_no_processes_behind(tmp_path, source, whole):
-    """And the number of processes does not change the result."""
-    context = multiprocessing.get_context('spawn')
-    pids = context.SimpleQueue()
-    process = context.Process(target=die_in_the_third_shard, args=(source, tmp_path / 'out', pids))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
-    workers, deadline = pids.get(), time.time() + 30
-    while any(map(is_running, workers)) and time.time() < deadline:
-        time.sleep(0.1)
-    assert len(workers) == 2 and not any(map(is_running, workers))
-    pack(source, tmp_path / 'out', workers=2)
-    assert content(tmp_path / 'out') == whole
-
-
 def test_too_many_unreadable_images(tmp_path, source):
     """Also if they were found before an interruption."""
     for _ in range(2):
@@ -227,6 +176,7 @@ def test_a_finished_folder_is_compared_with_its_checksums(tmp_path, source, whol
     (out / 'images_002.npy').write_bytes(whole['images_002.npy'][:-1] + bytes([whole['images_002.npy'][-1] ^ 1]))
     with pytest.raises(DataError, match=r'images_002\.npy'):
         pack_dataset(dataset_of(source), out, 16, 'short-side')
+    (out / 'images_002.npy').write_bytes(whole['images_002.npy'])
     (out / 'labels.npy').unlink()
     with pytest.raises(DataError, match=r'labels\.npy'):
         pack_dataset(dataset_of(source), out, 16, 'short-side')
@@ -341,21 +291,6 @@ def test_duplicates_are_reported_by_name(tmp_path):
         pack_dataset(dataset_of(tmp_path / 'images', 0.5), tmp_path / 'out', 8)
 
 
-def test_another_process_has_just_finished(tmp_path, source, whole, monkeypatch):
-    """Between the search for a recipe and the lock: its work is not started again."""
-
-    class LateLock(FileLock):
-        def __enter__(self):
-            monkeypatch.setattr(packed, 'FileLock', FileLock)
-            pack(source, tmp_path / 'out')
-            monkeypatch.setattr(packed, '_write_shard', None)
-            return super().__enter__()
-
-    monkeypatch.setattr(packed, 'FileLock', LateLock)
-    assert pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')['num_images'] == 22
-    assert content(tmp_path / 'out') == whole
-
-
 # ------------------------------------------------------------------------------------------------------------------- reading
 
 
@@ -385,7 +320,7 @@ def strips(tmp_path):
 @pytest.mark.parametrize('layout', ['square', 'short-side'])
 def test_sets_packed_by_version_1(layout):
     """Written by mmsagan 0.1.0: all images in one file."""
-    recipe = check_packed(VERSION_1 / layout)
+    recipe = check_packed(VERSION_1 / layout, load_recipe(VERSION_1 / layout)['job'])
     dataset = PackedImages(data_root=str(VERSION_1 / layout), pipeline=PACK)
     pixels = np.load(VERSION_1 / layout / 'images.npy').reshape(-1)
     sizes = np.load(VERSION_1 / layout / 'sizes.npy') if layout == 'short-side' else np.full((4, 2), 8)
@@ -466,10 +401,9 @@ def test_random_crops_follow_the_seed_one_by_one_and_in_batches(strips):
     assert torch.equal(torch.stack(samples), batches[0])
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
-def test_other_processes_map_the_files(folders, context):
+def test_other_processes_map_the_files(folders):
     dataset = PackedImages(data_root=str(folders / 'short-side'), pipeline=PACK)
-    loader = torch.utils.data.DataLoader(dataset, 6, num_workers=1, collate_fn=collate_batch, multiprocessing_context=context)
+    loader = torch.utils.data.DataLoader(dataset, 6, num_workers=1, collate_fn=collate_batch)
     images = torch.cat([batch['inputs'] for batch in loader])
     assert torch.equal(images, dataset.__getitems__(range(18)).inputs)
 
@@ -513,7 +447,9 @@ def test_statistics_of_other_packed_images_are_told_apart(tmp_path, folders, ima
     assert gone.content == '', 'statistics from a file do without the images'
 
 
-def test_settings_that_cannot_be(folders):
+def test_settings(folders):
+    """What names the list of images and their folder in a config of ImageNet may stay."""
+    assert len(PackedImages(data_root=str(folders / 'square'), ann_file='meta/train.txt', data_prefix='train')) == 18
     for layout, options in (
         ('square', dict(crop='random')),
         ('square', dict(crop='left')),
@@ -522,9 +458,3 @@ def test_settings_that_cannot_be(folders):
     ):
         with pytest.raises(ConfigError, match='crop|LoadImageFromFile'):
             PackedImages(data_root=str(folders / layout), **options)
-
-
-def test_a_config_of_imagenet_becomes_one_of_a_packed_set(folders):
-    """What names the list of images and their folder may stay."""
-    dataset = PackedImages(data_root=str(folders / 'square'), ann_file='meta/train.txt', data_prefix='train', pipeline=PACK)
-    assert len(dataset) == 18
