@@ -152,11 +152,10 @@ def interpolate(
             'noise vectors, two classes, or both'
         )
     weights = torch.linspace(0, 1, num_steps, dtype=torch.float64)[:, None]
-    if has_two_classes:
-        start, end = F.one_hot(label, model.num_classes).double()
-        label = torch.lerp(start, end, weights).float()
-    elif label is not None:
-        label = label.expand(num_steps)
+    if label is not None:
+        # Class weights (K, num_classes), or the one class for all steps.
+        classes = F.one_hot(label, model.num_classes).double()
+        label = torch.lerp(*classes, weights).float() if has_two_classes else label.expand(num_steps)
     ends = ends.double()
     mix = slerp if mode == 'slerp' else torch.lerp
     path = mix(ends[0], ends[1], weights) if len(ends) == 2 else ends.expand(num_steps, -1)
@@ -288,7 +287,8 @@ def class_names(cfg: Config, num_classes: int) -> list[str]:
     names: Sequence | None = None
     try:
         # Some data sets know their classes without their files.
-        names = getattr(DATASETS.get(datasets[0]['type']), 'classes', None)
+        kind = datasets[0]['type']
+        names = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'classes', None)
         if not isinstance(names, Sequence):
             names = DATASETS.build(datasets[0]).metainfo['classes']
     except Exception:  # names are optional, whatever is wrong with the data set

@@ -44,7 +44,7 @@ class SeriesRun:
         """Returns whether it has been evaluated at its last iteration."""
         try:
             curves = self.curves()
-        except DataError:
+        except DataError:  # no log yet
             return False
         return any(is_result(name) and self.cfg.train_cfg.max_iters in steps for name, (steps, _) in curves.items())
 
@@ -54,12 +54,7 @@ def plan_series(
 ) -> list[SeriesRun]:
     """Plans the trainings of a series, seed by seed, so that a series that is stopped early includes every config.
 
-    Args:
-        configs: Config files.
-        seeds: Seeds for each config.
-        folder: Folder of the series, with a subfolder for each training.
-        max_iters: Length of each training; defaults to that of the configs, which must agree.
-        options: Dotted config keys and their new values, for all configs.
+    The length defaults to that of the configs; ``options`` are dotted keys and values for all configs.
 
     Raises:
         ConfigError: A config is wrong, is repeated, is not evaluated at its last iteration, or differs from the one that the
@@ -96,12 +91,7 @@ def plan_series(
 
 
 def variant_names(names: Sequence[str]) -> list[str]:
-    """Returns the parts in which the names of configs differ.
-
-    Example:
-        >>> variant_names(['sagan_32_feat16_b64', 'sagan_32_no-attention_b64'])
-        ['feat16', 'no-attention']
-    """
+    """Returns the parts in which names of configs differ: 'feat16' and 'sn-D' of 'sagan_32_feat16_b64', 'sagan_32_sn-D_b64'."""
     fields = [name.split('_') for name in names]
     if len(names) == 1 or len(set(map(len, fields))) > 1:
         return list(names)

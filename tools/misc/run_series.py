@@ -21,16 +21,10 @@ def parse_args() -> argparse.Namespace:
         'sagan_32_feat16_fashion_b64x1 sagan_32_no-attention_fashion_b64x1 --work-dir work_dirs/fashion --seeds 1 2 --jobs 2',
     )
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files, or names of configs of this package')
-    parser.add_argument(
-        '--work-dir', type=Path, required=True, metavar='DIR', help='folder for the trainings, table.md and curves.png'
-    )
-    parser.add_argument(
-        '--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='for each config (default: 1 2)'
-    )
+    parser.add_argument('--work-dir', type=Path, required=True, metavar='DIR', help='gets the trainings, table.md, curves.png')
+    parser.add_argument('--seeds', nargs='+', type=at_least(0), default=[1, 2], metavar='SEED', help='default: 1 2')
     parser.add_argument('--max-iters', type=at_least(1), metavar='N', help="length of each training; default: the configs'")
-    parser.add_argument(
-        '--keys', nargs='+', default=['FID'], metavar='KEY', help='what to compare, as for plot_metrics.py (default: FID)'
-    )
+    parser.add_argument('--keys', nargs='+', default=['FID'], metavar='KEY', help='as for plot_metrics.py (default: FID)')
     parser.add_argument('--jobs', type=at_least(1), default=1, metavar='N', help='trainings at a time (default: 1)')
     add_cfg_options(parser, 'change config values of all')
     return parser.parse_args()
