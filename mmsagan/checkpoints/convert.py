@@ -1,5 +1,6 @@
 """Checkpoints of other projects: recognized by their content and converted to ours, and written for StudioGAN."""
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,6 @@ from mmsagan import __version__
 from mmsagan.checkpoints import openmmlab, studiogan
 from mmsagan.checkpoints.architecture import (
     Architecture,
-    DownsampleTable,
     ModelSettings,
     build_on_meta,
     compare_shapes,
@@ -128,28 +128,12 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     """
     given = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
     contents = {name: content for name, content in given.items() if content is not None}
-    tables, state_dict = {}, {}
-    for name, content in contents.items():
-        state = get_state_dict(content)
+    states = {name: get_state_dict(content) for name, content in contents.items()}
+    for name, state in states.items():
         if studiogan.find_network(state) != name.removesuffix('_ema'):
             raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
-        check_tensors(state)
-        tables[name] = studiogan.get_table(name, state)
-        try:
-            ours, _ = tables[name].to_ours(state)
-        except CheckpointError as error:
-            raise CheckpointError(f'{name}: {error}') from error
-        state_dict.update({f'{name}.{key}': tensor for key, tensor in ours.items()})
-    own_state = discriminator.get('mmsagan') if discriminator is not None else None
-    state_dict['iteration'] = torch.tensor(_get_iteration(own_state, 'iteration') or 0)
-    conversion = _make_conversion(
-        LEGACY_STUDIOGAN if tables['generator'] is studiogan.LEGACY_GENERATOR else STUDIOGAN,
-        state_dict,
-        ModelSettings(inplace=True),
-        studiogan.get_downsample_cfg,
-        lambda name, key: tables[name].foreign_name(key),
-        contents,
-    )
+    iteration = _get_iteration(discriminator.get('mmsagan') if discriminator is not None else None, 'iteration')
+    conversion = _convert(detect_format(states['generator']), states, contents, True, iteration)
     if discriminator is None:
         conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
         return conversion
@@ -176,12 +160,14 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
     Raises:
         CheckpointError: The file is of something else.
     """
-    path, foreign = Path(path), get_state_dict(content)
-    check_tensors(foreign)
-    state, dropped = openmmlab.to_ours(foreign)
-    notes = []
-    if not any(key.startswith('generator.') for key in state):
-        state = {key.replace('generator_ema.', 'generator.', 1): tensor for key, tensor in state.items()}
+    path, foreign, notes = Path(path), get_state_dict(content), []
+    states = {name: get_network(foreign, name) for name in STUDIOGAN_NETWORKS}
+    others = [key for key in foreign if key.partition('.')[0] not in states]
+    for key in others:
+        if not key.startswith('data_preprocessor.'):  # mean and standard deviation, which are settings here
+            raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
+    if not states['generator']:
+        states = dict(generator=states['generator_ema'], discriminator=states['discriminator'])
         notes.append('the file has only the moving average of the generator, which becomes the generator')
     is_from_studiogan = 'convert-studio-rgb' in path.name
     if channel_order is None:
@@ -194,23 +180,14 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
         inplace = is_from_studiogan or (named is not None and named[1] == 'w')
         reason = 'as in StudioGAN' if is_from_studiogan else 'the name says so' if named else 'assumed, the name does not say'
         notes.append(f'activations {"in place" if inplace else "not in place"}: {reason}; this concerns the discriminator only')
-    settings, guess = guess_settings(state, inplace)
     iteration = _get_iteration(get_meta(content), 'iter')
-    state['iteration'] = torch.tensor(iteration or 0)
-    conversion = _make_conversion(
-        OPENMMLAB,
-        state,
-        settings,
-        ProjDiscriminator.default_downsample.get,
-        lambda name, key: f'{name}.{openmmlab.get_table(name, foreign).foreign_name(key)}',
-        dict(model=content),
-    )
+    conversion = _convert(OPENMMLAB, states, dict(model=content), inplace, iteration)
     if iteration is not None:
         conversion.training['iter'] = iteration
-    conversion.dropped = dropped + conversion.dropped
-    conversion.notes = [*notes, *guess, *conversion.notes]
+    conversion.dropped = others + conversion.dropped
+    conversion.notes = notes + conversion.notes
     if channel_order == 'bgr':
-        conversion.state_dict = openmmlab.swap_red_and_blue(state)
+        conversion.state_dict = openmmlab.swap_red_and_blue(conversion.state_dict)
     return conversion
 
 
@@ -234,17 +211,34 @@ def _get_iteration(values, key: str) -> int | None:
     return iteration if type(iteration) is int and 0 <= iteration < 2**63 else None
 
 
-def _make_conversion(
-    file_format: str,
-    state: dict[str, Tensor],
-    settings: ModelSettings,
-    downsample_table: DownsampleTable,
-    foreign_name: Callable[[str, str], str],
+def _convert(
+    file_format: str | None,
+    states: Mapping[str, dict[str, Tensor]],
     contents: Mapping[str, Mapping],
+    inplace: bool,
+    iteration: int | None,
 ) -> Conversion:
+    """Converts the networks of a file, or of several, from the tensors of each and the contents of the files."""
+    is_openmmlab = file_format == OPENMMLAB
+    tables, state, dropped = {}, {}, []
+    for name, tensors in states.items():
+        prefix = f'{name}.' if is_openmmlab else ''
+        check_tensors(tensors)
+        tables[name] = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors)
+        translated, unused = tables[name].to_ours(tensors, prefix)
+        state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
+        dropped += [prefix + key for key in unused]
+
+    def get_foreign_name(key: str) -> str:
+        name, _, rest = key.partition('.')
+        return (f'{name}.' if is_openmmlab else '') + tables[name].foreign_name(rest)
+
+    state['iteration'] = torch.tensor(iteration or 0)
+    settings, notes = guess_settings(state, inplace) if is_openmmlab else (ModelSettings(inplace), [])
+    downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
     architecture = infer_architecture(state, settings, downsample_table)
-    check_networks(architecture, state, foreign_name)
-    training, dropped, notes = {}, [], list(architecture.notes)
+    check_networks(architecture, state, get_foreign_name)
+    training = {}
     for name, content in contents.items():
         for key, value in content.items() if 'state_dict' in content else ():
             value = value.item() if isinstance(value, np.generic) else value
@@ -252,24 +246,19 @@ def _make_conversion(
                 training[str(key)] = value
             elif key not in ('state_dict', 'meta', 'mmsagan'):
                 dropped.append(f'{key} ({name})')
+    notes += architecture.notes
     broken = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
     if broken:
         notes.append(f'{broken} holds NaN or Inf: the training has diverged')
-    return Conversion(file_format, state, settings, architecture, training, dropped, notes)
+    return Conversion(file_format or STUDIOGAN, state, settings, architecture, training, dropped, notes)
 
 
 def check_networks(
-    architecture: Architecture, state: Mapping[str, Tensor], foreign_name: Callable[[str, str], str] | None = None
+    architecture: Architecture, state: Mapping[str, Tensor], get_foreign_name: Callable[[str], str] = lambda key: key
 ) -> None:
-    """Checks that tensors are exactly those of the networks of an architecture.
+    """Raises a CheckpointError unless the tensors are exactly those of the architecture's networks, or of some of them.
 
-    Args:
-        architecture: The architecture.
-        state: Tensors under our names, of one or more networks.
-        foreign_name: Returns the other project's name of a network's tensor, for error messages.
-
-    Raises:
-        CheckpointError: There can be no such network, or a tensor is missing, unknown or of another shape.
+    ``get_foreign_name`` returns the other project's name of a tensor, for the message.
     """
     try:
         own = build_on_meta(architecture.model)
@@ -277,19 +266,11 @@ def check_networks(
         raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
     networks = {key.partition('.')[0] for key in state}
     own = {key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}
-    missing, unknown, reshaped = compare_shapes(own, state)
-    if not (missing or unknown or reshaped):
-        return
-    key = [*missing, *unknown, *reshaped][0]
-    network, _, rest = key.partition('.')
-    name = foreign_name(network, rest) if foreign_name else key
-    if missing:
-        problem = 'is missing'
-    elif unknown:
-        problem = 'does not belong to one'
-    else:
-        problem = f'does not fit: here, it is {tuple(state[key].shape)} and should be {tuple(own[key].shape)}'
-    raise CheckpointError(f'it is no whole SAGAN or SNGAN: {name} {problem}')
+    for key in itertools.chain(*compare_shapes(own, state)):
+        problem = 'is missing' if key in own else 'does not belong to one'
+        if key in own and key in state:
+            problem = f'has the shape {tuple(state[key].shape)}, which should be {tuple(own[key].shape)}'
+        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {get_foreign_name(key)} {problem}')
 
 
 def convert_content(content, path: Path, **options) -> Conversion | None:

@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from mmsagan.checkpoints.rules import KeyTable, Rule
-from mmsagan.errors import CheckpointError
-
-NETWORKS = ('generator', 'generator_ema', 'discriminator')
 
 _BLOCKS = (
     Rule('conv_blocks.{block}.{conv}.conv.{layer}', 'conv_blocks.{block}.{conv}.{layer}'),
@@ -48,7 +45,7 @@ _IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.sho
 
 def is_openmmlab(keys: Iterable[str]) -> bool:
     """Returns whether the keys look like those of MMGeneration's or MMagic's SAGAN or SNGAN."""
-    pattern = rf'({"|".join(NETWORKS)})\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
+    pattern = r'(generator|generator_ema|discriminator)\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
     return any(re.match(pattern, key) for key in keys)
 
 
@@ -57,35 +54,6 @@ def get_table(network: str, keys: Iterable[str]) -> KeyTable:
     if network == 'discriminator':
         return DISCRIMINATOR
     return GENERATOR if any('.weight_embedding.' in key for key in keys) else UNCONDITIONAL_GENERATOR
-
-
-def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Translates the state dict of a model.
-
-    Args:
-        state: Tensors of all networks.
-
-    Returns:
-        The tensors under our names, in the channel order of the file, and the keys that were dropped.
-
-    Raises:
-        CheckpointError: A key does not belong to these networks.
-    """
-    networks: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
-    ours, dropped = {}, []
-    for key, tensor in state.items():
-        name, _, rest = key.partition('.')
-        if name in networks:
-            networks[name][rest] = tensor
-        elif name == 'data_preprocessor':  # mean and standard deviation, which are settings here
-            dropped.append(key)
-        else:
-            raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
-    for name, tensors in networks.items():
-        translated, unused = get_table(name, tensors).to_ours(tensors, prefix=f'{name}.')
-        ours.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
-        dropped += [f'{name}.{key}' for key in unused]
-    return ours, dropped
 
 
 def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -74,19 +74,12 @@ def get_table(network: str, keys: Iterable[str]) -> KeyTable:
 
 
 # By image size: input channels of G's blocks and output channels of D's later ones, as multiples of g_conv_dim and d_conv_dim.
-_GENERATOR_WIDTHS = {
-    32: [4, 4, 4],
-    64: [16, 8, 4, 2],
-    128: [16, 16, 8, 4, 2],
-    256: [16, 16, 8, 8, 4, 2],
-    512: [16, 16, 8, 8, 4, 2, 1],
-}
-_DISCRIMINATOR_WIDTHS = {
-    32: [2, 2, 2],
-    64: [2, 4, 8, 16],
-    128: [2, 4, 8, 16, 16],
-    256: [2, 4, 8, 8, 16, 16],
-    512: [1, 2, 4, 8, 8, 16, 16],
+_WIDTHS = {
+    32: ([4, 4, 4], [2, 2, 2]),
+    64: ([16, 8, 4, 2], [2, 4, 8, 16]),
+    128: ([16, 16, 8, 4, 2], [2, 4, 8, 16, 16]),
+    256: ([16, 16, 8, 8, 4, 2], [2, 4, 8, 8, 16, 16]),
+    512: ([16, 16, 8, 8, 4, 2, 1], [1, 2, 4, 8, 8, 16, 16]),
 }
 
 
@@ -94,7 +87,7 @@ def get_downsample_cfg(scale: int) -> list[bool] | None:
     """Returns which of D's blocks after the first halve images of ``scale`` pixels; None for a size that StudioGAN lacks."""
     if scale == 32:
         return [True, False, False]
-    return [True] * (len(_DISCRIMINATOR_WIDTHS[scale]) - 1) + [False] if scale in _DISCRIMINATOR_WIDTHS else None
+    return [True] * (len(_WIDTHS[scale][1]) - 1) + [False] if scale in _WIDTHS else None
 
 
 def make_config(architecture: Architecture) -> dict:
@@ -105,23 +98,19 @@ def make_config(architecture: Architecture) -> dict:
     """
     g, d = architecture.generator, architecture.discriminator
     scale = g['output_scale']
-    g_conv_dim = g['base_channels'] // (4 if scale == 32 else 1)
-    d_conv_dim = d['base_channels'] // (2 if scale == 32 else 1)
-
-    def has_widths(network: dict, factors: list[int], width: int) -> bool:
-        widths = [factor * network['base_channels'] for factor in network['channels_cfg']]
-        return widths == [factor * width for factor in factors]
-
+    conv_dims = [g['base_channels'] // (4 if scale == 32 else 1), d['base_channels'] // (2 if scale == 32 else 1)]
+    has_widths = [
+        [factor * network['base_channels'] for factor in network['channels_cfg']] == [width * conv_dim for width in widths]
+        for network, widths, conv_dim in zip((g, d), _WIDTHS.get(scale, ([], [])), conv_dims)
+    ]
+    attention_cfgs = g['attention_cfg'], d['attention_cfg']
     requirements = [
-        (scale in _GENERATOR_WIDTHS and g['input_scale'] == 4, f'images of {scale} pixels that begin with {g["input_scale"]}'),
+        (scale in _WIDTHS and g['input_scale'] == 4, f'images of {scale} pixels that begin with {g["input_scale"]}'),
         (g['out_channels'] == 3, f'images of {g["out_channels"]} channels'),
-        (has_widths(g, _GENERATOR_WIDTHS.get(scale, []), g_conv_dim), 'generator with blocks of these widths'),
-        (has_widths(d, _DISCRIMINATOR_WIDTHS.get(scale, []), d_conv_dim), 'discriminator with blocks of these widths'),
+        (has_widths[0], 'generator with blocks of these widths'),
+        (has_widths[1], 'discriminator with blocks of these widths'),
         (d['downsample_cfg'] == get_downsample_cfg(scale), f'discriminator that halves the size by {d["downsample_cfg"]}'),
-        (
-            all(network['attention_cfg'] in (None, dict(type='SelfAttentionBlock')) for network in (g, d)),
-            'attention of these widths',
-        ),
+        (all(cfg in (None, dict(type='SelfAttentionBlock')) for cfg in attention_cfgs), 'attention of these widths'),
         (g['with_embedding_spectral_norm'] == g['with_spectral_norm'], 'spectral norm in some of the layers only'),
         (d['with_spectral_norm'], 'discriminator without spectral norm and without batch norm'),
         (g['init_cfg']['type'] in ('studio', 'BigGAN'), 'class embeddings that are used without adding 1'),
@@ -130,8 +119,8 @@ def make_config(architecture: Architecture) -> dict:
     for is_met, feature in requirements:
         if not is_met:
             raise CheckpointError(f'StudioGAN cannot express this model: it has no {feature}')
-    attention = [network['attention_after_nth_block'] for network in (g, d)]
-    g_location, d_location = ([blocks] if isinstance(blocks, int) and blocks else blocks or [] for blocks in attention)
+    locations = [network['attention_after_nth_block'] or [] for network in (g, d)]
+    g_location, d_location = ([blocks] if isinstance(blocks, int) else blocks for blocks in locations)
     return dict(
         DATA=dict(img_size=scale, num_classes=architecture.num_classes),
         MODEL=dict(
@@ -144,7 +133,7 @@ def make_config(architecture: Architecture) -> dict:
             attn_g_loc=g_location,
             attn_d_loc=d_location,
             z_dim=g['noise_size'],
-            g_conv_dim=g_conv_dim,
-            d_conv_dim=d_conv_dim,
+            g_conv_dim=conv_dims[0],
+            d_conv_dim=conv_dims[1],
         ),
     )
