@@ -127,10 +127,6 @@ def interpolate(
     Raises:
         ConfigError: An argument is out of range or does not match the model, or there is only one endpoint.
         DataError: The model generates NaN or Inf.
-
-    Example:
-        >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
-        >>> from_3_to_8 = interpolate(model, num_steps=5, labels=(3, 8), seed=0)
     """
     _check_integers(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):
@@ -209,10 +205,6 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
     Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
     BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
     versions resemble each other.
-
-    Args:
-        noise: Noise of any shape.
-        truncation: Largest magnitude of a component.
 
     Returns:
         Noise of the same shape and dtype.
@@ -325,11 +317,6 @@ class SampleSet:
         batch_size: Number of images per forward pass.
         amp: Whether to compute in bfloat16.
         **options: ``sample_model`` and ``truncation`` of :func:`sample`.
-
-    Attributes:
-        num_samples: Total number of samples.
-        labels: Classes (num_samples,); None for an unconditional model.
-        columns: Samples per row of a grid.
 
     Raises:
         ConfigError: The arguments do not match the model.
