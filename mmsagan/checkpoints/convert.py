@@ -116,16 +116,7 @@ def detect_format(state: Mapping[str, Tensor]) -> str | None:
 
 
 def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
-    """Converts the loaded content of StudioGAN's files.
-
-    Args:
-        generator: Content of the generator's file.
-        discriminator: Content of the discriminator's file.
-        generator_ema: Content of the averaged generator's file.
-
-    Raises:
-        CheckpointError: A file is of something else, or the files are of different networks.
-    """
+    """Converts the loaded contents of StudioGAN's files. Raises a CheckpointError if they do not belong together."""
     given = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
     contents = {name: content for name, content in given.items() if content is not None}
     states = {name: get_state_dict(content) for name, content in contents.items()}
@@ -281,12 +272,10 @@ def convert_content(content, path: Path, **options) -> Conversion | None:
     try:
         file_format = detect_format(get_state_dict(content))
         if file_format == OPENMMLAB:
-            options = _select(
-                options, ('channel_order', 'inplace'), f'{path} is of {file_format}, with all networks in one file'
-            )
+            options = _select(options, ('channel_order', 'inplace'), f'{path} is of {file_format}: all networks in one file')
             return from_openmmlab(content, path, **options)
         if file_format in (STUDIOGAN, LEGACY_STUDIOGAN):
-            reason = f'{path} is of {file_format}: its images are RGB, and its activations work in place'
+            reason = f'{path} is of {file_format}: RGB images, activations in place'
             options = _select(options, ('discriminator', 'generator_ema'), reason)
             for network in ('discriminator', 'generator_ema'):
                 sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
@@ -380,7 +369,7 @@ def export_studiogan(
         config = studiogan.make_config(architecture)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    iteration = int(state['iteration']) if 'iteration' in state and state['iteration'].numel() == 1 else 0
+    iteration = _get_iteration({key: tensor.item() for key, tensor in state.items() if key == 'iteration'}, 'iteration') or 0
     step = iteration // dist_step
     training = dict(_STUDIOGAN_TRAINING, run_name='mmsagan', step=step, best_step=step)
     kept = meta.get('training')
@@ -423,8 +412,7 @@ def load_from_https(filename: str, map_location=None) -> dict:
     try:
         path = cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints'))
     except DownloadError as error:
-        hint = f' ({checksum} in its name is taken for the start of its sha256; a file given by path is not checked)'
-        raise CheckpointError(f'{error}{hint if checksum else ""}') from error
+        raise CheckpointError(str(error)) from error
     return load_from_local(str(path), map_location)
 
 
