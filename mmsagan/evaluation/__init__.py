@@ -16,18 +16,11 @@ from mmsagan.evaluation.extractors import (
     StyleGANInception,
 )
 from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs
-from mmsagan.evaluation.metrics import (
-    FeatureMetric,
-    FrechetInceptionDistance,
-    InceptionScore,
-    IntraFID,
-    KernelInceptionDistance,
-    PrecisionRecall,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    precision_recall,
-)
+from mmsagan.evaluation.metrics.base import FeatureMetric
+from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, frechet_distance
+from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
+from mmsagan.evaluation.metrics.kid import KernelInceptionDistance, kernel_distance
+from mmsagan.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
 from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
 
 __all__ = [

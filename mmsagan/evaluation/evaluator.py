@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,15 @@ from mmsagan.errors import ConfigError
 from mmsagan.evaluation.extractors import FeatureExtractor, FeatureSource
 from mmsagan.evaluation.images import (
     GeneratedImages,
+    ImageSource,
     RealImages,
     SampleInputs,
     apply_standing_statistics,
     deterministic_float32,
     local_batches,
 )
-from mmsagan.evaluation.metrics import FeatureMetric, FrechetInceptionDistance
+from mmsagan.evaluation.metrics.base import FeatureMetric
+from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
@@ -31,6 +33,7 @@ from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.progress import progress_bar
 
 HELD_OUT = 'held_out/'
+Callback = Callable[[], None]
 
 
 @EVALUATOR.register_module()
@@ -41,13 +44,13 @@ class Evaluator(MMEngineEvaluator):
     processes are combined before a metric is computed.
 
     Args:
-        metrics: Configs of metrics, see :class:`~mmsagan.evaluation.metrics.FeatureMetric`.
+        metrics: Configs of metrics, see :class:`~mmsagan.evaluation.FeatureMetric`.
         seed: Seed of noise, labels and the choice of real images.
         standing_steps: Number of batches from which the generator's batch-norm statistics are recomputed before sampling; 0
             keeps the trained ones.
         standing_batch_size: Size of these batches.
         inception_pkl: File of real statistics for each FID that has none of its own, see
-            :class:`~mmsagan.evaluation.metrics.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
+            :class:`~mmsagan.evaluation.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
         held_out: Config of a data set of real images, scored like samples for comparison. Its results are called
             ``held_out/<prefix>/<result>``. It is ignored by metrics that compare class by class, such as IntraFID.
 
@@ -66,29 +69,20 @@ class Evaluator(MMEngineEvaluator):
     ):
         metrics = [metrics] if isinstance(metrics, dict) else metrics
         super().__init__([METRICS.build(metric) if isinstance(metric, dict) else metric for metric in metrics])
-        for name, value, least in (
-            ('number of metrics', len(self.metrics), 1),
-            ('seed', seed, 0),
-            ('standing_steps', standing_steps, 0),
-            ('standing_batch_size', standing_batch_size, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f'evaluator: {name} must be an integer of at least {least}, got {value!r}')
+        if not self.metrics or seed < 0 or standing_steps < 0 or standing_batch_size < 1:
+            raise ConfigError(
+                'evaluator: needs metrics, seed and standing_steps of at least 0 and standing_batch_size of at least 1, got '
+                f'{len(self.metrics)} metrics, {seed=}, {standing_steps=} and {standing_batch_size=}'
+            )
         prefixes = [metric.prefix for metric in self.metrics]
-        files: dict[str, tuple] = {}
+        statistics: dict[str, tuple] = {}
         for metric in self.metrics:
             if prefixes.count(metric.prefix) > 1:
                 raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
-            if not isinstance(metric, FrechetInceptionDistance):
-                continue
-            if inception_pkl is not None:
-                metric.set_default_statistics(inception_pkl)
-            wanted = metric.real_nums, metric.source
-            if metric.inception_pkl is not None and files.setdefault(metric.inception_pkl, wanted) != wanted:
-                raise ConfigError(
-                    f'evaluator: {metric.prefix} and another metric need different real statistics in the same file, '
-                    f'{metric.inception_pkl}; give them different values of inception_pkl'
-                )
+            if isinstance(metric, FrechetInceptionDistance):
+                path, kind = metric.set_default_statistics(inception_pkl), (metric.real_nums, metric.source)
+                if path is not None and statistics.setdefault(path, kind) != kind:
+                    raise ConfigError(f'{metric.prefix}: {path} is for other real statistics; use another inception_pkl')
         self.seed = seed
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size
@@ -118,22 +112,12 @@ class Evaluator(MMEngineEvaluator):
     ) -> None:
         """Builds the extractors and extracts the real images, so that mistakes are found before images are generated.
 
-        Only the first call has an effect.
-
-        Args:
-            device: Device of the extractors.
-            batch_size: Number of images at a time.
-            real_images: The real images; used if a metric needs them.
-            model: The GAN to be evaluated; None for images from elsewhere.
-            image_size: Size of the evaluated images in pixels. Defaults to that of the model.
-
-        Raises:
-            MMSAGANError: The evaluation would fail.
+        Only the first call has an effect. Without a model, ``image_size`` is that of the images, in pixels.
         """
         if self._is_prepared:
             return
-        image_size = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
-        probe = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8, device=device)
+        size: Any = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
+        probe = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
         for metric in self.metrics:
             if model is not None:
                 model.get_generator(metric.sample_model)
@@ -166,19 +150,17 @@ class Evaluator(MMEngineEvaluator):
                     f"{metric.prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
                 )
             counts[metric] = len(images) if metric.real_nums < 0 else metric.real_nums
-            if counts[metric] > len(images):
-                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {images.name} has {len(images)} images')
-            metric.check_real(counts[metric], images)
+            if not metric.min_real <= counts[metric] <= len(images):
+                raise ConfigError(
+                    f'{metric.prefix}: real_nums={metric.real_nums}, but {images.name} has {len(images)} images, and the metric '
+                    f'needs at least {metric.min_real}'
+                )
         if images is not None:
-            for metric, accumulator in self._accumulate(counts, images, batch_size, device).items():
+            for metric, accumulator in self._accumulate(counts, images, batch_size, device, lambda: None).items():
                 metric.take_real(accumulator, images)
 
     def evaluate_model(
-        self,
-        model: ConditionalGAN,
-        real_images: RealImages | None,
-        batch_size: int,
-        on_batch: Callable[[], None] = lambda: None,
+        self, model: ConditionalGAN, real_images: RealImages | None, batch_size: int, on_batch: Callback = lambda: None
     ) -> dict:
         """Scores a GAN's samples.
 
@@ -222,11 +204,11 @@ class Evaluator(MMEngineEvaluator):
 
     def score(
         self,
-        images: GeneratedImages | RealImages,
+        images: ImageSource,
         batch_size: int,
         device: torch.device,
-        metrics: Iterable[FeatureMetric] | None = None,
-        on_batch: Callable[[], None] = lambda: None,
+        metrics: Sequence[FeatureMetric] | None = None,
+        on_batch: Callback = lambda: None,
     ) -> dict:
         """Scores images from any source, at most ``fake_nums`` of them per metric. Call :meth:`prepare` first.
 
@@ -234,7 +216,7 @@ class Evaluator(MMEngineEvaluator):
             images: The images.
             batch_size: Number of images at a time.
             device: Device of the extractors.
-            metrics: The metrics to compute; None for all.
+            metrics: The metrics to compute. Defaults to all.
             on_batch: Callback after each batch.
 
         Returns:
@@ -250,12 +232,7 @@ class Evaluator(MMEngineEvaluator):
 
     @torch.no_grad()
     def _accumulate(
-        self,
-        counts: dict[FeatureMetric, int],
-        images: GeneratedImages | RealImages,
-        batch_size: int,
-        device: torch.device,
-        on_batch: Callable[[], None] = lambda: None,
+        self, counts: dict[FeatureMetric, int], images: ImageSource, batch_size: int, device: torch.device, on_batch: Callback
     ) -> dict[FeatureMetric, Any]:
         """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
 
@@ -288,7 +265,6 @@ class Evaluator(MMEngineEvaluator):
         for accumulator in accumulators.values():
             accumulator.finish()
         seconds = time.perf_counter() - started
-        print_log(
-            f'{num_images} images of {images.name} in {seconds:.1f} s ({num_images / seconds:.0f} images/s)', logger='current'
-        )
+        speed = f'{seconds:.1f} s ({num_images / seconds:.0f} images/s)'
+        print_log(f'{num_images} images of {images.name} in {speed}', logger='current')
         return {metric: accumulators[key] for metric, key in keys.items()}

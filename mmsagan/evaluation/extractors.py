@@ -1,18 +1,6 @@
 """Feature extractors: images (N, 3, H, W) uint8 -> features (N, D) and class probabilities (N, K).
 
-An extractor of your own is registered and named in a metric's config::
-
-    from mmsagan.evaluation import FeatureExtractor
-    from mmsagan.registry import EXTRACTORS
-
-    @EXTRACTORS.register_module()
-    class MyExtractor(FeatureExtractor):
-        name, suffix = 'my network', '-mine'
-
-        def forward(self, images, outputs=('features',)):
-            return dict(features=self.network(images.float() / 255))
-
-    dict(type='FrechetInceptionDistance', extractor=dict(type='MyExtractor'))
+Register a subclass of :class:`FeatureExtractor` and name it in a metric's config, ``extractor=dict(type='MyExtractor')``.
 """
 
 import json
@@ -36,10 +24,7 @@ from mmsagan.utils.download import URLS, cached_file
 
 # Values of MMagic's argument ``inception_style``.
 INCEPTION_STYLES = dict(
-    stylegan=dict(type='StyleGANInception'),
-    pytorch=dict(type='PyTorchFIDInception'),
-    digits=dict(type='DigitsExtractor'),
-    fashion=dict(type='FashionExtractor'),
+    stylegan='StyleGANInception', pytorch='PyTorchFIDInception', digits='DigitsExtractor', fashion='FashionExtractor'
 )
 
 
@@ -89,10 +74,7 @@ class Resize:
         torch_methods = ('bicubic', 'bilinear', 'nearest')
         methods = dict(torch=torch_methods, pillow=(*torch_methods, 'lanczos', 'box')).get(self.backend, ())
         if self.method not in methods or not isinstance(self.size, int) or self.size < 1:
-            raise ConfigError(
-                f'images cannot be resized to size={self.size!r} by method={self.method!r} of {self.backend!r}; there are '
-                f'bicubic, bilinear and nearest, with Pillow also lanczos and box'
-            )
+            raise ConfigError(f'cannot resize images to size={self.size!r} by method={self.method!r} of {self.backend!r}')
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.backend == 'torch':
@@ -109,9 +91,6 @@ class Resize:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
             list(pool.map(resize_one, range(len(arrays))))
         return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
-
-    def __str__(self) -> str:
-        return f'{self.method} to {self.size} by {self.backend}'
 
 
 @dataclass(frozen=True)
@@ -163,7 +142,7 @@ def extractor_config(style: str, path: str | None = None) -> dict:
     """
     if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
         raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
-    return dict(INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
+    return dict(type=INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
 
 
 @EXTRACTORS.register_module()

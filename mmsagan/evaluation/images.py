@@ -47,8 +47,7 @@ def local_batches(num_images: int, batch_size: int) -> list[range]:
 class SampleInputs:
     """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone.
 
-    They do not depend on batch size, number of processes, device or library versions: the stream of numpy's ``RandomState``
-    is frozen.
+    They do not change with batch size, number of processes, device or versions: numpy's ``RandomState`` has a frozen stream.
 
     Args:
         noise_size: Length of a noise vector.
@@ -86,8 +85,7 @@ class SampleInputs:
 def deterministic_float32() -> Iterator[None]:
     """Context in which GPUs compute in full float32, by algorithms that do not depend on the batch size.
 
-    TF32 and algorithms that cuDNN chooses by trial would change rounded pixels, and with them the scores, from one batch size
-    to another.
+    TF32, and algorithms that cuDNN chooses by trial, would change pixels, and so scores, from one batch size to another.
     """
     matmul = torch.backends.cuda.matmul
     allowed, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -102,17 +100,14 @@ def deterministic_float32() -> Iterator[None]:
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
 
-    Training's running statistics lag behind the weights, and an averaged generator has none of its own. Every process
-    computes all batches, so the result does not depend on the number of processes.
+    Training's running statistics lag behind the weights, and an averaged generator has none of its own. Each process computes
+    all batches, so that the result does not depend on the number of processes.
 
     Args:
-        generator: The generator, which is changed.
+        generator: The generator, which is changed and returned in evaluation mode.
         inputs: Noise and labels, other ones than those of the evaluated samples.
         steps: Number of batches.
         batch_size: Samples per batch.
-
-    Returns:
-        The generator, in evaluation mode.
     """
     generator = revert_sync_batchnorm(generator).eval()
     for module in generator.modules():
@@ -209,11 +204,6 @@ class RealImages:
     def __len__(self) -> int:
         return len(self.order)
 
-    @property
-    def image_size(self) -> int:
-        """Width of the first image, in pixels."""
-        return self.dataset[0]['inputs'].shape[-1]
-
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
         ranges = local_batches(num_images, batch_size)
         loader = DataLoader(
@@ -292,3 +282,6 @@ class FlatImageFolder(Dataset):
         except UnreadableImageError as error:
             raise DataError(f'{error.path}: cannot be read ({error.reason})') from error
         return results
+
+
+ImageSource = GeneratedImages | RealImages

@@ -126,13 +126,13 @@ class InceptionV3(nn.Module):
         self.Mixed_5b = _block_a(192, 32)
         self.Mixed_5c = _block_a(256, 64)
         self.Mixed_5d = _block_a(288, 64)
-        double = [(64, 1), (96, 3), (96, 3)]
+        double: list[_Convolution] = [(64, 1), (96, 3), (96, 3)]
         self.Mixed_6a = _MixedBlock(288, _HalvingMaxPool, branch3x3=[(384, 3)], branch3x3dbl=double, branch_pool=[])
         self.Mixed_6b = _block_c(128)
         self.Mixed_6c = _block_c(160)
         self.Mixed_6d = _block_c(160)
         self.Mixed_6e = _block_c(192)
-        triple = [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]
+        triple: list[_Convolution] = [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]
         self.Mixed_7a = _MixedBlock(768, _HalvingMaxPool, branch3x3=[(192, 1), (320, 3)], branch7x7x3=triple, branch_pool=[])
         self.Mixed_7b = _block_e(1280, _AveragePool)
         # The maximum, where the paper averages, is probably a slip, but published FIDs rest on it.

@@ -23,6 +23,7 @@ from mmsagan.utils.pickles import load_array_pickle
 _MODULE_NAMES = (b'cnumpy._core.multiarray\n_reconstruct\n', b'cnumpy.core.multiarray\n_reconstruct\n')
 # What MMGeneration, MMagic, and pytorch-fid and ADM call the two arrays.
 _KEYS = (('mean', 'cov'), ('real_mean', 'real_cov'), ('mu', 'sigma'))
+SUFFIXES = ('.pkl', '.npz')
 _MAX_BYTES = 1 << 31  # the covariance of 16 000 features; Inception has 2 048
 
 
@@ -148,7 +149,7 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         path: Path of the file; its suffix decides the format.
     """
     path = Path(path)
-    check_statistics_path(path)
+    check_writable(path, SUFFIXES)
     content = dict(vars(statistics))
     if path.suffix == '.npz':
         buffer = io.BytesIO()
@@ -158,13 +159,6 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         content.update(real_mean=statistics.mean, real_cov=statistics.cov)
         # Protocol 3 writes globals as lines of text. MMGeneration's numpy knows only the older module name.
         write_atomically(path, pickle.dumps(content, protocol=3).replace(*_MODULE_NAMES))
-
-
-def check_statistics_path(path: Path) -> None:
-    """Raises an error if statistics cannot be written to a path."""
-    if path.suffix not in ('.pkl', '.npz'):
-        raise DataError(f'{path}: statistics are written as .pkl or .npz')
-    check_writable(path)
 
 
 def load_statistics(path: str | Path) -> Statistics:
@@ -200,7 +194,7 @@ def _read(path: Path) -> dict:
         return content if isinstance(content, dict) else {}
     names = {*(name for pair in _KEYS for name in pair), *(field.name for field in fields(Statistics))}
     with np.load(path, allow_pickle=False) as archive:
-        # Before anything is unpacked: zeros are compressed to a thousandth of their size.
+        # Checked before anything is unpacked: zeros are compressed to a thousandth of their size.
         for member in archive.zip.infolist():
             if member.filename.removesuffix('.npy') in names and member.file_size > _MAX_BYTES:
                 raise ValueError(f'{member.filename} in it has more than {_MAX_BYTES} bytes')

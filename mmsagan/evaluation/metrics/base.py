@@ -11,6 +11,7 @@ from torch import Tensor
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.extractors import FeatureSource, extractor_config
 from mmsagan.evaluation.images import RealImages, SampleInputs
+from mmsagan.evaluation.moments import FeatureBank
 
 
 class FeatureMetric(ABC):
@@ -27,10 +28,7 @@ class FeatureMetric(ABC):
         extractor: Config of an extractor; replaces the two above.
         sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
         prefix: Prefix of the results' names. Defaults to the metric's short name and the extractor, such as ``FID-digits``.
-        need_cond_input: Ignored, as are the arguments below; they are MMagic's.
-        fake_key: Ignored.
-        real_key: Ignored.
-        collect_device: Ignored.
+        need_cond_input, fake_key, real_key, collect_device: Arguments of MMagic, which are ignored.
 
     Attributes:
         short_name: Name of the metric.
@@ -38,6 +36,7 @@ class FeatureMetric(ABC):
         output: 'features' or 'probabilities'.
         accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
         needs_real: Whether it compares with real images.
+        min_real: Smallest number of real images.
         best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
         collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
 
@@ -48,8 +47,9 @@ class FeatureMetric(ABC):
     short_name: str
     results: Sequence[str]
     output = 'features'
-    accumulator_key: tuple
+    accumulator_key: tuple = (FeatureBank,)
     needs_real = True
+    min_real = 1
     best: Mapping[str, str] = {}
     collective = False
 
@@ -99,17 +99,14 @@ class FeatureMetric(ABC):
             real_images: The real images.
         """
 
-    @abstractmethod
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Any:
-        """Creates an accumulator of samples or real images."""
+        """Creates an accumulator of samples or real images; by default one that keeps their features."""
+        return FeatureBank(width, device)
 
     @property
     def lacks_real(self) -> bool:
         """Whether real images have to be extracted before the metric can be computed."""
         return self.needs_real and self.real is None
-
-    def check_real(self, count: int, images: RealImages) -> None:  # noqa: B027
-        """Raises an MMSAGANError if ``count`` of these real images are too few."""
 
     def take_real(self, accumulator: Any, images: RealImages) -> None:
         """Receives the accumulator of the real images, which is kept for later evaluations."""
@@ -121,10 +118,8 @@ class FeatureMetric(ABC):
 
 
 def as_float64(values) -> Tensor:
-    """A float64 tensor of a tensor or of anything that numpy takes for an array."""
-    if isinstance(values, Tensor):
-        return values.double()
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+    """A float64 tensor of a tensor, or of anything that numpy takes for an array."""
+    return values.double() if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
 
 
 def as_features(*sets) -> list[Tensor]:

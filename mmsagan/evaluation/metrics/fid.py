@@ -12,17 +12,11 @@ from mmengine.logging import print_log
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.images import RealImages, SampleInputs
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
-from mmsagan.evaluation.moments import (
-    FeatureBank,
-    Moments,
-    Statistics,
-    check_statistics_path,
-    load_statistics,
-    save_statistics,
-)
+from mmsagan.evaluation.moments import SUFFIXES, FeatureBank, Moments, Statistics, load_statistics, save_statistics
 from mmsagan.registry import METRICS
 from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.download import URLS, cached_file
+from mmsagan.utils.files import check_writable
 from mmsagan.utils.progress import progress_bar
 
 
@@ -33,10 +27,8 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     Covariances may be singular.
 
     Args:
-        mean1: Mean of the first distribution (D,), array or tensor.
-        cov1: Covariance of the first distribution (D, D).
-        mean2: Mean of the second distribution.
-        cov2: Covariance of the second distribution.
+        mean1, cov1: Mean (D,) and covariance (D, D) of the first distribution, arrays or tensors.
+        mean2, cov2: Those of the second distribution.
 
     Raises:
         DataError: The shapes do not match, or a value is NaN or Inf.
@@ -89,11 +81,12 @@ class FrechetInceptionDistance(FeatureMetric):
         self.inception_pkl = inception_pkl
         self.statistics: Statistics | None = None
 
-    def set_default_statistics(self, path: str) -> None:
-        """Sets ``inception_pkl`` if it is None; the extractor's suffix is added to a local file's name."""
-        if self.inception_pkl is None:
+    def set_default_statistics(self, path: str | None) -> str | None:
+        """Sets ``inception_pkl`` if it is None, and returns it; the extractor's suffix is added to a local file's name."""
+        if self.inception_pkl is None and path is not None:
             is_url = path.startswith(URLS)
             self.inception_pkl = path if is_url else str(Path(path).with_stem(Path(path).stem + self.source.suffix))
+        return self.inception_pkl
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         self._check_count(self.fake_nums, width, 'fake_nums')
@@ -102,8 +95,8 @@ class FrechetInceptionDistance(FeatureMetric):
         # The first process decides whether there are statistics: on another node the file may be missing.
         self.statistics = from_main_process(partial(self._load, width, real_images))
         if self.statistics is not None:
-            found = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
-            print_log(f'{self.prefix}: real statistics, {found}, from {self.inception_pkl}', logger='current')
+            name = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
+            print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}', logger='current')
 
     def _check_count(self, count: int, width: int, name: str) -> None:
         if count <= width:
@@ -117,7 +110,7 @@ class FrechetInceptionDistance(FeatureMetric):
         if path is None:
             return None
         if not path.is_file():
-            check_statistics_path(path)
+            check_writable(path, SUFFIXES)
             return None
         found = load_statistics(path)
         if found.extractor not in ('', self.source.name):
@@ -126,16 +119,14 @@ class FrechetInceptionDistance(FeatureMetric):
             raise DataError(f'{path}: has {len(found.mean)} features, but {self.source.name!r} gives {width}')
         if found.size:
             self._check_count(found.size, width, f'{path}: size')
-        difference = None
-        if self.real_nums >= 0 and found.size not in (0, self.real_nums):
+        wanted = real_images.content if real_images is not None else ''
+        if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and found.size not in (0, self.real_nums)):
             difference = f'{found.size} images, but real_nums={self.real_nums}'
-        elif self.real_nums < 0 and not found.whole:
-            difference = f'{found.size} random images, but real_nums=-1 means all'
-        elif real_images is not None and found.content and real_images.content not in ('', found.content):
-            difference = f'another data set, {found.content}, and not of {real_images.content}'
-        if difference is not None:
-            raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
-        return found
+        elif found.content and wanted and found.content != wanted:
+            difference = f'another data set, {found.content}, and not of {wanted}'
+        else:
+            return found
+        raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
 
     def _statistics_path(self) -> Path | None:
         if self.inception_pkl is None:
@@ -152,15 +143,8 @@ class FrechetInceptionDistance(FeatureMetric):
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
-        self.statistics = Statistics(
-            accumulator.mean.cpu().numpy(),
-            accumulator.cov.cpu().numpy(),
-            accumulator.size,
-            self.source.name,
-            images.name,
-            images.content,
-            whole=accumulator.size == len(images),
-        )
+        mean, cov, size = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy(), accumulator.size
+        self.statistics = Statistics(mean, cov, size, self.source.name, images.name, images.content, size == len(images))
         path = self._statistics_path() if is_main_process() else None
         if path is not None:
             save_statistics(self.statistics, path)
@@ -175,11 +159,9 @@ class FrechetInceptionDistance(FeatureMetric):
 class IntraFID(FeatureMetric):
     """FID within each class: the mean over classes, ``intra_fid``, and ``per_class``, a dict by class name.
 
-    The samples are those of the other metrics, and each class needs more of them than there are features. Real classes may
-    have fewer images (ImageNet's have at most 1 300), as in the paper: their covariances are then singular, of which the log
-    warns. Each process keeps all features of its samples and real images: 8 KiB per image with Inception.
-
-    Source: Miyato & Koyama 2018; section 5 of the paper.
+    Each class needs more samples than there are features. Real classes may have fewer images (ImageNet's have at most 1 300),
+    as in the paper: their covariances are then singular, and a warning is logged. Each process keeps the features of its
+    images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the paper.
 
     Args:
         fake_nums: Number of samples of all classes together.
@@ -228,12 +210,9 @@ class IntraFID(FeatureMetric):
         width = accumulator.features.shape[1]
         num_small = int((counts <= width).sum())
         if num_small:
-            print_log(
-                f'{self.prefix}: {num_small} of {len(classes)} classes have no more real images than features ({width}), so '
-                'their covariances are singular; compare only with values from as many images',
-                logger='current',
-                level=logging.WARNING,
-            )
+            message = f'{num_small} of {len(classes)} classes have no more real images than features ({width}), so their'
+            message += ' covariances are singular; compare only with values from as many images'
+            print_log(f'{self.prefix}: {message}', logger='current', level=logging.WARNING)
         self.real, self.classes = accumulator, classes
 
     def compute(self, fake: FeatureBank) -> dict:

@@ -39,15 +39,9 @@ def inception_score(probs, splits: int = 10) -> tuple[float, float]:
 
 
 class SplitSums:
-    """Accumulates the sums of class probabilities that determine the Inception score of each split, in float64.
+    """Accumulates the sums of class probabilities (N, K) from which the Inception score of each split follows, in float64.
 
-    Sample ``i`` of ``N`` is in split ``s`` if ``s N // splits <= i < (s + 1) N // splits``, so that every sample is in one.
-
-    Args:
-        num_samples: N.
-        num_classes: Length of a probability vector.
-        splits: Number of splits.
-        device: Device of the sums.
+    Sample ``i`` of ``num_samples`` N is in split ``s`` if ``s N // splits <= i < (s + 1) N // splits``: each sample is in one.
     """
 
     def __init__(self, num_samples: int, num_classes: int, splits: int, device: torch.device | str = 'cpu'):

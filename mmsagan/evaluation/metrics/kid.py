@@ -5,7 +5,6 @@ from numpy.random import RandomState
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
 from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
@@ -71,7 +70,7 @@ class KernelInceptionDistance(FeatureMetric):
 
     short_name = 'KID'
     results = ('kid', 'kid_std')
-    accumulator_key = (FeatureBank,)
+    min_real = 2  # for the unbiased estimate
 
     def __init__(self, fake_nums: int = 50000, num_subsets: int = 100, subset_size: int = 1000, **kwargs):
         super().__init__(fake_nums, **kwargs)
@@ -80,14 +79,6 @@ class KernelInceptionDistance(FeatureMetric):
         self.num_subsets = num_subsets
         self.subset_size = subset_size
 
-    def check_real(self, count: int, images: RealImages) -> None:
-        if count < 2:
-            raise ConfigError(f'{self.prefix}: real_nums={count}; the unbiased estimate needs at least 2')
-
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
-        return FeatureBank(width, device)
-
     def compute(self, fake: FeatureBank) -> dict[str, float]:
         real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
-        mean, std = kernel_distance(real, generated, self.num_subsets, self.subset_size)
-        return dict(kid=mean, kid_std=std)
+        return dict(zip(self.results, kernel_distance(real, generated, self.num_subsets, self.subset_size)))

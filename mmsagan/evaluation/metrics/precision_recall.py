@@ -1,16 +1,12 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.images import RealImages
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
 from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
-from mmsagan.utils.progress import progress_bar
 
 _ROWS = 1024  # samples whose distances are computed at a time
 
@@ -38,10 +34,8 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
         raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
     # Computed distances of equal points are not quite 0; nor are radii if many points are equal.
     tolerance = 1e-7 * max(real.norm(dim=1).max(), fake.norm(dim=1).max())
-    with progress_bar('precision and recall', 2 * (len(real) + len(fake))) as advance:
-        real_radius, fake_radius = _radii(real, k, advance) + tolerance, _radii(fake, k, advance) + tolerance
-        in_real, covered = _memberships(fake, real, real_radius, advance)
-        in_fake, _ = _memberships(real, fake, fake_radius, advance)
+    in_real, covered = _memberships(fake, real, _radii(real, k) + tolerance)
+    in_fake, _ = _memberships(real, fake, _radii(fake, k) + tolerance)
     return dict(
         precision=float((in_real > 0).double().mean()),
         recall=float((in_fake > 0).double().mean()),
@@ -50,23 +44,18 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     )
 
 
-def _radii(features: Tensor, k: int, advance: Callable[[int], None]) -> Tensor:
+def _radii(features: Tensor, k: int) -> Tensor:
     """Distance of each sample to its k-th neighbour (N,); the first is the sample itself."""
-    radii = []
-    for rows in features.split(_ROWS):
-        radii.append(torch.cdist(rows, features).kthvalue(k + 1, dim=1).values)
-        advance(len(rows))
-    return torch.cat(radii)
+    return torch.cat([torch.cdist(rows, features).kthvalue(k + 1, dim=1).values for rows in features.split(_ROWS)])
 
 
-def _memberships(points: Tensor, centres: Tensor, radius: Tensor, advance: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+def _memberships(points: Tensor, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     """Number of balls that contain each point (N,), and which balls contain a point (M,)."""
     counts, occupied = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     for rows in points.split(_ROWS):
         inside = torch.cdist(rows, centres) <= radius
         counts.append(inside.sum(1))
         occupied |= inside.any(0)
-        advance(len(rows))
     return torch.cat(counts), occupied
 
 
@@ -85,20 +74,13 @@ class PrecisionRecall(FeatureMetric):
 
     short_name = 'PR'
     results = ('precision', 'recall', 'density', 'coverage')
-    accumulator_key = (FeatureBank,)
 
     def __init__(self, fake_nums: int = 50000, real_nums: int = 50000, k: int = 3, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         if not 1 <= k < fake_nums:
             raise ConfigError(f'{self.prefix}: k={k} must be at least 1 and below fake_nums={fake_nums}')
         self.k = k
-
-    def check_real(self, count: int, images: RealImages) -> None:
-        if count <= self.k:
-            raise ConfigError(f'{self.prefix}: {count} real images have no neighbours k={self.k}')
-
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
-        return FeatureBank(width, device)
+        self.min_real = k + 1
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
         real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
