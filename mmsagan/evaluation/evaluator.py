@@ -151,10 +151,8 @@ class Evaluator(MMEngineEvaluator):
                 )
             counts[metric] = len(images) if metric.real_nums < 0 else metric.real_nums
             if not metric.min_real <= counts[metric] <= len(images):
-                raise ConfigError(
-                    f'{metric.prefix}: real_nums={metric.real_nums}, but {images.name} has {len(images)} images, and the metric '
-                    f'needs at least {metric.min_real}'
-                )
+                available = f'{images.name} has {len(images)} images, and the metric needs at least {metric.min_real}'
+                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
         if images is not None:
             for metric, accumulator in self._accumulate(counts, images, batch_size, device, lambda: None).items():
                 metric.take_real(accumulator, images)

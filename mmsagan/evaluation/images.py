@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform, Resize
 from mmengine.dist import get_dist_info
 from mmengine.model import revert_sync_batchnorm
 from numpy.random import MT19937, RandomState, SeedSequence
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
-from mmsagan.datasets import CenterCropLongEdge, LoadImageFromFile, PackInputs, UnreadableImageError
-from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, size_of
+from mmsagan.datasets import ClassImageDataset, UnreadableImageError
+from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
@@ -185,12 +184,6 @@ class RealImages:
             dataset.max_unreadable_share = 0
         return dataset
 
-    @functools.cached_property
-    def order(self) -> np.ndarray:
-        """Index of each image in the data set."""
-        size = len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length
-        return np.arange(size) if self.seed is None else np.random.RandomState(self.seed).permutation(size)
-
     @property
     def name(self) -> str:
         """Name for messages."""
@@ -202,13 +195,14 @@ class RealImages:
         return getattr(self.dataset, 'metainfo', {}).get('classes')
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length
 
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
         ranges = local_batches(num_images, batch_size)
+        order = np.arange(len(self)) if self.seed is None else np.random.RandomState(self.seed).permutation(len(self))
         loader = DataLoader(
             self.dataset,
-            batch_sampler=[self.order[numbers.start : numbers.stop].tolist() for numbers in ranges],
+            batch_sampler=[order[numbers.start : numbers.stop].tolist() for numbers in ranges],
             num_workers=self.num_workers,
             collate_fn=_collate,
             # Its own generator: starting the workers must not draw from the training's random numbers.
@@ -237,7 +231,7 @@ def _collate(samples: list[dict]) -> tuple[Tensor, Tensor]:
     return torch.stack([sample['inputs'] for sample in samples]), torch.tensor([int(sample['labels']) for sample in samples])
 
 
-class FlatImageFolder(Dataset):
+class FlatImageFolder(ClassImageDataset):
     """All images below a folder, without classes.
 
     Args:
@@ -249,20 +243,20 @@ class FlatImageFolder(Dataset):
     """
 
     def __init__(self, folder: str | Path, size: int | None = None):
-        self.name = str(folder)
-        if not Path(folder).is_dir():
-            raise DataError(f'{folder} is not a folder of images')
-        self.paths = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not self.paths:
-            raise DataError(f'no images ({", ".join(IMAGE_SUFFIXES)}) in {folder}')
-        self.pipeline: list[BaseTransform] = [LoadImageFromFile(), PackInputs()]
+        self.size = size
+        pipeline: list[dict] = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
         if size is not None:
-            resize = Resize((size, size), interpolation='bicubic', backend='pillow')
-            self.pipeline[1:1] = [CenterCropLongEdge(), resize]
-            return
-        # Reads only the headers, so that mixed sizes are found at once and not after an hour.
+            resize = dict(type='Resize', scale=(size, size), interpolation='bicubic', backend='pillow')
+            pipeline[1:1] = [dict(type='CenterCropLongEdge'), resize]
+        super().__init__(str(folder), pipeline=pipeline, test_mode=True)
+
+    def load_data_list(self) -> list[dict]:
+        """Finds the images, and mixed sizes by the files' headers: at once, and not after an hour."""
+        paths = find_images(self.data_root)
         sizes: dict[tuple[int, int], Path] = {}
-        for path in self.paths:
+        if not paths:
+            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)})')
+        for path in paths if self.size is None else ():
             try:
                 sizes.setdefault(size_of(path), path)
             except UnreadableImageError as error:
@@ -270,18 +264,12 @@ class FlatImageFolder(Dataset):
             if len(sizes) > 1:
                 found = ', '.join(f'{path} has {width}x{height} pixels' for (width, height), path in sizes.items())
                 raise DataError(f'images of mixed sizes: {found}; resize all of them with --size')
+        return [dict(img_path=str(path), gt_label=0) for path in paths]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict:
-        results = dict(img_path=str(self.paths[index]), gt_label=0)
-        try:
-            for transform in self.pipeline:
-                results = transform(results)
-        except UnreadableImageError as error:
-            raise DataError(f'{error.path}: cannot be read ({error.reason})') from error
-        return results
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return self.data_root
 
 
 ImageSource = GeneratedImages | RealImages
