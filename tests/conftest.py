@@ -135,12 +135,46 @@ def cifar_root(tmp_path_factory, cifar_arrays) -> Path:
     return root
 
 
+@MODELS.register_module()
+class LinearGeneratorWithNorm(nn.Module):
+    """Noise (N, 4) -> images (N, 3, 32, 32), by one matrix; batch normalized, so that it has buffers."""
+
+    noise_size = 4
+    output_scale = 32
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.linear = nn.Linear(4, 3 * 32 * 32)
+
+    def forward(self, noise, label=None):
+        return torch.tanh(self.linear(self.norm(noise))).view(-1, 3, 32, 32)
+
+
+@MODELS.register_module()
+class LinearDiscriminator(nn.Module):
+    """Images -> logits (N, 1)."""
+
+    input_scale = 32
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.linear = nn.Linear(3 * 32 * 32, 1)
+
+    def forward(self, image, label=None):
+        return self.linear(image.flatten(1))
+
+
 @pytest.fixture
 def tiny_run(tmp_path, cifar_root):
-    """Makes the config of a short training run on tiny networks: tiny_run(max_iters=4, **options)."""
+    """Makes the config of a short training run on tiny networks, or one-layer ones: tiny_run(max_iters=4, **options)."""
 
     def make(
-        config: str = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py', max_iters: int = 4, summary: bool = False, **options
+        config: str = 'sagan/sagan_32_woReLUinplace_cifar10_b64x1.py',
+        max_iters: int = 4,
+        summary: bool = False,
+        linear: bool = False,
+        **options,
     ) -> Config:
         options = {
             'model.generator.base_channels': 8,
@@ -157,6 +191,9 @@ def tiny_run(tmp_path, cifar_root):
         cfg = load_config(ROOT / 'configs' / config, options)
         if not summary:  # drawing its curves takes longer than the training
             cfg.default_hooks.pop('summary')
+        if linear:
+            cfg.model.generator = dict(type='LinearGeneratorWithNorm')
+            cfg.model.discriminator = dict(type='LinearDiscriminator')
         cfg.launcher = 'none'
         cfg.work_dir = str(tmp_path / 'run')
         # MMEngine keeps loggers and message hubs by experiment name, to the second.

@@ -16,15 +16,11 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
-from torch.distributed import TCPStore
 
 ROOT = Path(__file__).parent.parent
-_PRELOADED = ['pytest', 'mmsagan.apis.train', 'mmsagan.apis.test', 'mmsagan.apis.export', 'mmsagan.apis.series']
-_PRELOADED += [
-    'mmsagan.visualization',
-    'tensorboard',
-    'torch.utils.tensorboard',
-    'yapf.yapflib.yapf_api',
+_PRELOADED = [
+    *('pytest', 'mmsagan.apis.experiment', 'mmsagan.apis.export', 'mmsagan.apis.series', 'mmsagan.visualization'),
+    *('tensorboard', 'torch.utils.tensorboard', 'yapf.yapflib.yapf_api'),
 ]
 
 
@@ -34,7 +30,7 @@ def run_tool(script: str | Path, *arguments, cwd: Path = ROOT, timeout: float = 
 
 
 def run_tools(
-    script: str | Path, *arguments, processes: int, hosted: bool = False, cwd: Path = ROOT, timeout: float = 300, **env
+    script: str | Path, *arguments, processes: int, cwd: Path = ROOT, timeout: float = 300, **env
 ) -> list[subprocess.CompletedProcess]:
     """Runs a script in several processes that are to join, with the environment that torchrun sets; gives their ends by rank.
 
@@ -42,15 +38,11 @@ def run_tools(
         script: The script.
         *arguments: Of the script.
         processes: Number of processes.
-        hosted: Whether rank 0 has to host their store, as without torchrun; otherwise it is here, as torchrun's would be.
         cwd: Their working directory.
         timeout: In seconds; then they are killed.
         **env: Further variables.
     """
-    port = free_port()
-    store = None if hosted else TCPStore('127.0.0.1', int(port), None, True, wait_for_workers=False)
-    env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(processes))
-    env.update(TORCHELASTIC_USE_AGENT_STORE=str(store is not None))
+    env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=str(processes))
     ranks = [dict(env, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(processes)]
     return _run(script, arguments, ranks, cwd, timeout)
 

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 
 from mmsagan import registry
-from mmsagan.engine.config_check import find_component
+from mmsagan.engine.config import find_component
 from mmsagan.errors import ConfigError
 from mmsagan.registry import ALIASES, METRICS, MODELS, AliasedRegistry
 

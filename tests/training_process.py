@@ -99,7 +99,7 @@ def _train(
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    from mmsagan.apis.train import train_from_config
+    from mmsagan.apis.experiment import train_from_config
     from mmsagan.cli.tool import run_tool
     from mmsagan.engine import GANTrainLoop
     from mmsagan.engine.config import load_config

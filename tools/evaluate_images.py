@@ -4,7 +4,7 @@
 import argparse
 import json
 
-from mmsagan.apis.report import results_table
+from mmsagan.apis.experiment import results_table
 from mmsagan.apis.statistics import METRIC_TYPES, score_images
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.evaluation import FlatImageFolder, RealImages

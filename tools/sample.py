@@ -10,11 +10,11 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.inference import init_model
-from mmsagan.apis.processes import find_device, join_processes, watch_processes
 from mmsagan.apis.sampling import SampleSet, check_output, parse_classes, write_samples
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_launcher, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
+from mmsagan.engine.distributed import find_device, join_processes
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +58,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    watch_processes(args.launcher)
     check_output(args.out, args.npz)
     join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)

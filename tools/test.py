@@ -7,9 +7,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.processes import watch_processes
-from mmsagan.apis.report import results_table
-from mmsagan.apis.test import evaluate_from_config
+from mmsagan.apis.experiment import evaluate_from_config, results_table
 from mmsagan.apis.zoo import resolve_config, resolve_weights
 from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
@@ -35,7 +33,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    watch_processes(args.launcher)
     if args.out:
         check_writable(args.out)
     config = resolve_config(args.config)

@@ -1,28 +1,20 @@
 #!/usr/bin/env python
 """Trains the experiment that a config describes.
 
-Checkpoints, sample grids, scores and logs go to the work dir. Ctrl-C and SIGTERM end the training after its iteration, with a
-checkpoint and exit code 75; --resume goes on from there, to the bit.
+Checkpoints, sample grids, scores and logs go to the work dir. Ctrl-C and SIGTERM end the training after the current iteration,
+with a checkpoint and exit code 75; --resume continues from there, bit for bit.
 """
 
 import argparse
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.processes import watch_processes
-from mmsagan.apis.train import (
-    allow_tf32,
-    enable_auto_scale_lr,
-    summary,
-    train_from_config,
-    use_mixed_precision,
-    without_evaluation,
-)
+from mmsagan.apis.experiment import enable_auto_scale_lr, train_from_config, training_summary, use_mixed_precision
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
-from mmsagan.engine.runner import AUTO
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='FILE',
-        help='go on from a checkpoint; without a value, from the newest one in the work dir',
+        help='resume from a checkpoint; without a value, from the newest one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument(
@@ -48,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         choices=['on', 'off'],
         help="whether GPUs may round float32 factors to TF32; default: PyTorch's, in convolutions only",
     )
-    parser.add_argument('--no-validate', action='store_true', help='train without evaluating in between')
+    parser.add_argument('--no-validate', action='store_true', help='train without evaluations')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rates with the total batch size')
     add_cfg_options(parser, 'change config values, e.g. train_cfg.max_iters=1000 model.generator.base_channels=32')
     add_launcher(parser, 'tools/dist_train.sh and slurm_train.sh')
@@ -57,26 +49,25 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    watch_processes(args.launcher)
     config = resolve_config(args.config)
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / config.stem)
     if args.resume == 'auto':
-        cfg.resume = AUTO
+        cfg.resume = 'auto'
     elif args.resume:
         cfg.update(resume=True, load_from=args.resume)
     if args.amp:
         use_mixed_precision(cfg)
     if args.tf32:
-        allow_tf32(args.tf32 == 'on')
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32 == 'on'
     if args.no_validate:
-        without_evaluation(cfg)
+        cfg.val_evaluator = None
     if args.auto_scale_lr:
         enable_auto_scale_lr(cfg)
     runner = train_from_config(cfg)
     if is_main_process():
-        print(summary(runner))
+        print(training_summary(runner))
 
 
 if __name__ == '__main__':

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
-from mmsagan.apis.processes import find_device
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
+from mmsagan.engine.distributed import find_device
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import attention_figure, check_attention_figure
 from mmsagan.visualization.figures import encode_png

@@ -7,9 +7,9 @@ page offers those that training left in the folder of the first one.
 
 import argparse
 
-from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.engine.distributed import find_device
 from mmsagan.web.app import open_port, serve
 from mmsagan.web.checkpoints import Checkpoints
 

@@ -18,7 +18,7 @@ optim_wrapper = dict(constructor='MultiOptimWrapperConstructor')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     consistency=dict(type='ConsistencyHook'),
-    divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20, rollbacks=0),
+    divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20),
     collapse=dict(type='CollapseHook', interval=1000),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),

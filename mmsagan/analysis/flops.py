@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsagan.apis.running import config_mistakes
-from mmsagan.engine.config_check import find_component
+from mmsagan.engine.config import config_errors, find_component
 from mmsagan.errors import ConfigError
 from mmsagan.models.layers import set_fast
 from mmsagan.registry import MODELS
@@ -233,7 +232,7 @@ def build_counted(model: Mapping, fast: bool | None = None) -> nn.Module:
     """
     options = {key: value for key, value in model.items() if key not in ('ema_config', 'compile_cfg')}
     check_networks(model)
-    with config_mistakes():
+    with config_errors():
         gan = MODELS.build(options).train()
     return gan if fast is None else set_fast(gan, fast)
 

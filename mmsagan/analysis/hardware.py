@@ -12,7 +12,7 @@ import torch
 from torch.utils import benchmark
 
 from mmsagan.errors import ConfigError
-from mmsagan.utils.workers import available_cores
+from mmsagan.utils.processes import available_cores
 
 GIB = 2**30
 # By the names that the command line uses.

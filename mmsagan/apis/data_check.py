@@ -5,11 +5,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmsagan.apis.running import config_mistakes
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.datasets import ClassImageDataset, ImageFolder
-from mmsagan.engine.config import complete_loader, load_config
-from mmsagan.engine.config_check import find_component
+from mmsagan.engine.config import complete_loader, config_errors, find_component, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import DATASETS
 from mmsagan.utils import register_all_modules
@@ -42,5 +40,5 @@ def build_training_dataset(
     kind = find_component(config['type'], 'train_dataloader.dataset.type')
     if not (isinstance(kind, type) and issubclass(kind, ClassImageDataset)):
         raise ConfigError(f'{source}: {config["type"]} is not a ClassImageDataset')
-    with config_mistakes():
+    with config_errors():
         return DATASETS.build(dict(config, pipeline=[], **options)), cfg

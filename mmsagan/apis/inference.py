@@ -9,12 +9,11 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
-from mmsagan.apis.running import config_mistakes
 from mmsagan.apis.zoo import resolve_config, resolve_weights
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
 from mmsagan.checkpoints.convert import get_meta, get_state_dict
-from mmsagan.engine.config import load_config
+from mmsagan.engine.config import config_errors, load_config
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
@@ -62,7 +61,7 @@ def init_model(
         cfg.merge_from_dict(options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')
-    with config_mistakes():
+    with config_errors():
         model = MODELS.build(cfg.model)
     if loaded is None:
         model.init_weights()

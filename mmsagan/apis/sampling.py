@@ -28,8 +28,8 @@ from mmsagan.evaluation.images import deterministic_float32, local_batches
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
-from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization import image_grid
 from mmsagan.visualization.figures import encode_png

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from mmsagan.engine.config import complete_evaluation, load_config
-from mmsagan.engine.config_check import check_config
+from mmsagan.engine.config import check_config, complete_evaluation, load_config
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.files import shipped_root, write_output
 from mmsagan.visualization.curves import Curve, find_names, is_result, read_curves

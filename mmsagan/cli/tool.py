@@ -8,16 +8,16 @@ import io
 import os
 import re
 import sys
-import traceback
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, is_main_process
+from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmsagan.engine.distributed import leave_processes
-from mmsagan.engine.failures import current_watch, guess_at, is_lost_connection
+from mmsagan.engine.distributed import is_lost_connection, leave_processes
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
@@ -120,45 +120,40 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a tool's main function and exits with its result, or with one message and the code of a user's error."""
+    """Runs a tool's main function and exits.
+
+    The exit code is 0 or what ``main`` returns; the error's code, after one message, for errors that the user can fix; 130 for
+    Ctrl-C; and 1, after a traceback, for a bug. If one of several processes fails, torchrun or srun ends the others.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
+    sys.exit(_run(main))
+
+
+@record  # for torchrun's report
+def _run(main: Callable[[], int | None]) -> int | None:
     try:
         code = main()
-    except TrainingInterrupted as error:  # on all processes, and no failure: the first one may still have to save
+    except TrainingInterrupted as error:  # in all processes
         if is_main_process():
             print(message_of(error), file=sys.stderr)
         code = error.exit_code
-    except (Exception, KeyboardInterrupt) as error:
-        _fail_together(error)
-        if isinstance(error, KeyboardInterrupt):
-            print('interrupted', file=sys.stderr)
-            sys.exit(INTERRUPTED)
-        if not isinstance(error, MMSAGANError):
-            raise
+    except MMSAGANError as error:
         print(f'error: {message_of(error)}', file=sys.stderr)
-        sys.exit(error.exit_code)
-    # At the interpreter's end and not here: a process may run several tools, and cannot join its group a second time.
+        return error.exit_code
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if is_lost_connection(error):
+            print(f'rank {get_rank()} ends: another process has failed (see its message) or does not answer', file=sys.stderr)
+            time.sleep(5)  # torchrun ends this process meanwhile, and reports the other one's failure
+        raise
+    # Not here: a process may run several tools, and cannot join its group a second time.
     atexit.register(leave_processes)
-    sys.exit(code)
-
-
-def _fail_together(error: BaseException) -> None:
-    """Ends all processes of a distributed run with this one's message."""
-    watch = current_watch()
-    if watch is None:
-        return
-    if isinstance(error, MMSAGANError):
-        message = f'error: {message_of(error)}'
-        watch.fail(message, message, error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        watch.fail('interrupted', 'interrupted', INTERRUPTED)
-    is_lost = is_lost_connection(error)
-    summary = guess_at(error) if is_lost else f'{type(error).__name__}: {error}'.splitlines()[0]
-    report = ''.join(traceback.format_exception(error))
-    watch.fail(f'rank {watch.rank} has failed{": " + summary if is_lost else ""}\n{report}', summary, 1, is_secondary=is_lost)
+    return code
 
 
 def message_of(error: MMSAGANError) -> str:

@@ -11,8 +11,8 @@ from PIL import ImageOps
 
 from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, open_image, to_rgb
 from mmsagan.errors import DataError
+from mmsagan.utils.processes import in_order
 from mmsagan.utils.progress import progress_bar
-from mmsagan.utils.workers import in_order
 
 _CHUNK = 32  # images per task of a worker process
 _MAX_LISTED = 100

@@ -40,8 +40,8 @@ from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, R
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.files import remove_unfinished, write_atomically
+from mmsagan.utils.processes import in_order
 from mmsagan.utils.progress import progress_bar
-from mmsagan.utils.workers import in_order
 
 SIZES, LABELS, RECIPE = 'sizes.npy', 'labels.npy', 'recipe.json'
 JOB, LOCK = 'packing.json', 'packing.lock'  # exist only while the folder is not finished

@@ -1,6 +1,5 @@
 """The glue to MMEngine: hooks, optimizers, processes."""
 
-from mmsagan.engine.finite_steps import AmpOptimWrapper, OptimWrapper
 from mmsagan.engine.hooks import (
     CheckpointHook,
     CollapseHook,
@@ -12,10 +11,9 @@ from mmsagan.engine.hooks import (
     SummaryHook,
     VisualizationHook,
 )
-from mmsagan.engine.loops import GANTestLoop, GANValLoop
-from mmsagan.engine.optimizers import BFloat16OptimWrapper, MultiOptimWrapperConstructor
+from mmsagan.engine.loops import GANTestLoop, GANTrainLoop, GANValLoop
+from mmsagan.engine.optim import AmpOptimWrapper, BFloat16OptimWrapper, MultiOptimWrapperConstructor, OptimWrapper
 from mmsagan.engine.runner import GANRunner
-from mmsagan.engine.train_loop import GANTrainLoop
 
 __all__ = [
     'AmpOptimWrapper',

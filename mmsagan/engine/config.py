@@ -1,28 +1,60 @@
-"""Loading a config file."""
+"""Loading, completing, checking and comparing configs."""
 
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
+from mmsagan import registry as mmsagan_registry
 from mmsagan.errors import ConfigError
-from mmsagan.registry import SCOPE
+from mmsagan.models import GeneratorEMA
 from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_LOOPS = dict(val='GANValLoop', test='GANTestLoop')
+_TOP_LEVEL_KEYS = {*inspect.signature(Runner.__init__).parameters, 'model_wrapper_cfg', 'custom_imports'}
+_REGISTRIES = [
+    value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
+]
+# The parts of a config from which the runner builds components; any other key is a variable of the config.
+_SECTIONS = (
+    'model',
+    *LOADERS,
+    *('train_cfg', 'val_cfg', 'test_cfg'),
+    *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
+    *('default_hooks', 'custom_hooks', 'visualizer', 'log_processor', 'model_wrapper_cfg', 'randomness'),
+)
+# Dicts without a ``type``, and the callables that take their keys as arguments.
+_UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **{key: DataLoader for key in LOADERS}}
+# Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
+_NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
+_ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}
+_LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch'}
+_WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
+
+
+# ------------------------------------------------------------------------------------------------- loading and completing
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
     """Reads a config file, applies ``--cfg-options``, and registers all components.
 
-    ``num_workers=0`` takes ``persistent_workers=True`` back, which a base may have set and PyTorch refuses without workers.
+    ``num_workers=0`` also turns off ``persistent_workers``, which PyTorch refuses without workers.
 
     Args:
-        path: The file.
+        path: The config file.
         options: Dotted keys and their new values.
 
     Raises:
-        ConfigError: The file or one of its bases is missing or fails when it is run, or an option does not fit in.
+        ConfigError: The file or one of its bases is missing or raises an error, or an option cannot be applied.
     """
     register_all_modules()
     try:
@@ -33,47 +65,55 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise ConfigError(f'--cfg-options {options}: {error}') from error
-    if cfg.get('default_scope') == SCOPE:
-        _forget_own_scope(list(cfg.values()))
+    if cfg.get('default_scope') == mmsagan_registry.SCOPE:
+        _remove_default_scope(list(cfg.values()))
     for key in LOADERS:
         if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
             cfg[key]['persistent_workers'] = False
     return cfg
 
 
-def _forget_own_scope(node) -> None:
-    """Removes the ``_scope_`` that MMEngine adds to what is inherited by ``mmsagan::``.
+def _remove_default_scope(node: Any) -> None:
+    """Removes the ``_scope_`` that MMEngine adds to everything inherited from ``mmsagan::...``.
 
-    It is the default scope anyway, and MMEngine itself takes the key for an argument of a ``collate_fn``.
+    It is the default scope anyway, and MMEngine passes the key to a ``collate_fn`` as an argument.
     """
-    if isinstance(node, dict) and node.get('_scope_') == SCOPE:
+    if isinstance(node, dict) and node.get('_scope_') == mmsagan_registry.SCOPE:
         del node['_scope_']
     if isinstance(node, (dict, list, tuple)):
         for child in node.values() if isinstance(node, dict) else node:
-            _forget_own_scope(child)
+            _remove_default_scope(child)
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
-    """The config of a mode's data loader; a data set without a ``type`` is the training's, but for what is stated.
+    """Returns the data loader config of a mode; a ``dataset`` without a ``type`` inherits from the training's data set.
 
-    Where a config takes the training out (``train_dataloader=None``), its ``dataset`` stands for the training's.
+    With ``train_dataloader=None``, as in configs for evaluation only, it inherits from the config's own variable ``dataset``
+    instead, which all files in ``configs/_base_/datasets`` set. The log says so.
+
+    Args:
+        cfg: The config.
+        mode: ``'train'``, ``'val'`` or ``'test'``.
     """
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
-    trained_on = (cfg.get('train_dataloader') or cfg).get('dataset')
-    if trained_on and 'type' not in loader.get('dataset', {}):
-        loader['dataset'] = dict(trained_on, **loader.get('dataset', {}))
+    if 'type' not in loader.get('dataset', {}):
+        inherited = (cfg.get('train_dataloader') or cfg).get('dataset')
+        if inherited and not cfg.get('train_dataloader'):
+            print_log(f"{mode}_dataloader takes its data from the config's variable 'dataset'", logger='current')
+        if inherited:
+            loader['dataset'] = dict(inherited, **loader.get('dataset', {}))
     return loader
 
 
 def complete_evaluation(cfg: Config, mode: str) -> bool:
-    """Makes a mode's loader, loop and evaluator either complete or absent, which is what MMEngine's runner asks for.
+    """Makes a mode's data loader, loop and evaluator either complete or None, as MMEngine's runner requires.
 
     Args:
-        cfg: The experiment; is changed.
-        mode: 'val' or 'test'. Testing takes the validation's loader and evaluator if it has none of its own.
+        cfg: The config; it is modified. For the data of the real images see :func:`complete_loader`.
+        mode: ``'val'`` or ``'test'``. The test's loader and evaluator default to those of the validation.
 
     Returns:
-        Whether there is anything to evaluate.
+        Whether there is an evaluator.
     """
     if mode == 'test':
         for part in ('dataloader', 'evaluator'):
@@ -84,11 +124,180 @@ def complete_evaluation(cfg: Config, mode: str) -> bool:
             cfg[f'{mode}_{part}'] = None
         return False
     cfg[f'{mode}_dataloader'] = complete_loader(cfg, mode)
-    cfg[f'{mode}_cfg'] = dict(dict(type=_LOOPS[mode]), **(cfg.get(f'{mode}_cfg') or {}))
+    cfg[f'{mode}_cfg'] = dict(dict(type='GANValLoop' if mode == 'val' else 'GANTestLoop'), **(cfg.get(f'{mode}_cfg') or {}))
     return True
 
 
-def complete_training(cfg: Config) -> None:
-    """Has a training that counts iterations done by our loop, unless the config names another one."""
-    if 'type' not in cfg.train_cfg and not cfg.train_cfg.get('by_epoch'):
-        cfg.train_cfg = dict({key: value for key, value in cfg.train_cfg.items() if key != 'by_epoch'}, type='GANTrainLoop')
+# ---------------------------------------------------------------------------------------------------------------- checking
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """Turns errors about wrong arguments, raised while components are built, into a ConfigError."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise ConfigError(f'the experiment cannot be built: {type(error).__name__}: {error}') from error
+
+
+def check_config(cfg: Config, training: bool = True) -> None:
+    """Checks all type names and arguments in a config before anything is built.
+
+    Args:
+        cfg: The config.
+        training: Whether it has to describe a training; an evaluation otherwise.
+
+    Raises:
+        ConfigError: A key is missing, misspelt or not accepted, or a type is not registered.
+    """
+    if training and is_evaluation_only(cfg):
+        raise ConfigError(
+            'the config is for evaluation only (mmsagan test): it sets neither an optimizer nor a number of iterations; to '
+            'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
+        )
+    for key, value in cfg.items():
+        close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.92)
+        if isinstance(value, dict) and key not in _TOP_LEVEL_KEYS and close:
+            raise ConfigError(f'unknown key {key!r}; did you mean {close[0]!r}?')
+    for key in ('model', *(('train_dataloader', 'train_cfg', 'optim_wrapper') if training else ('test_evaluator',))):
+        if not cfg.get(key):
+            raise ConfigError(f'the config has no {key}; inherit it from a file in configs/_base_ or set it')
+    if training and not {'type', 'max_iters'} & set(cfg.train_cfg) and not cfg.train_cfg.get('by_epoch'):
+        raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
+    if training and cfg.train_dataloader.get('batch_size', 1) < 1:
+        raise ConfigError(f'train_dataloader.batch_size={cfg.train_dataloader.batch_size}; it must be at least 1')
+    for section in _SECTIONS:
+        for path, node in _walk(cfg.get(section), section):
+            _check_component(path, node, cfg)
+
+
+def is_evaluation_only(cfg: Config) -> bool:
+    """Whether a config has an evaluator, and neither an optimizer nor a length of the training."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
+    has_length = {'type', 'max_iters', 'max_epochs'} & set(cfg.get('train_cfg') or {})
+    return bool(cfg.get('test_evaluator')) and not has_optimizer and not has_length
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yields all dicts of a config's section with their keys, as in ``model.generator`` or ``custom_hooks[0]``."""
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
+                yield from _walk(value, f'{path}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _walk(value, f'{path}[{index}]')
+
+
+def _check_component(path: str, node: dict, cfg: Config) -> None:
+    """Checks a dict's type and arguments, if a component is to be built from it."""
+    kind, extra = node.get('type'), set()
+    if path in _UNTYPED:
+        kind, extra = _UNTYPED[path], _LOADER_KEYS if path in LOADERS else set()
+    elif path == 'train_cfg' and kind is None:
+        kind, extra = 'EpochBasedTrainLoop' if node.get('by_epoch') else 'IterBasedTrainLoop', {'by_epoch'}
+    elif path == 'optim_wrapper':
+        for key in ('type', 'constructor'):
+            if isinstance(node.get(key), str):
+                find_component(node[key], f'{path}.{key}')
+        return
+    elif path.startswith('optim_wrapper.') and 'optimizer' in node:
+        kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
+    if kind is None:
+        return
+    component = find_component(kind, f'{path}.type')
+    accepted, takes_any = accepted_arguments(component)
+    for key in node.keys() - accepted - extra - _ALWAYS_ALLOWED:
+        # Where any keyword is accepted, only one that resembles a known one is an error.
+        close = difflib.get_close_matches(key, accepted | extra | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
+        if close or not takes_any:
+            remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(accepted | extra))}'
+            raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
+
+
+def find_component(kind: str | Callable, path: str) -> Callable:
+    """Returns the component that is registered under a name in any registry; a class is returned as it is.
+
+    Args:
+        kind: Registered name or class.
+        path: Config key, for the error message.
+
+    Raises:
+        ConfigError: Nothing is registered under that name.
+    """
+    if not isinstance(kind, str):
+        return kind
+    for registry in _REGISTRIES:
+        component = registry.get(kind)
+        if component is not None:
+            return component
+    names = {known for registry in _REGISTRIES for known in registry.module_dict} | set(mmsagan_registry.ALIASES)
+    close = difflib.get_close_matches(kind, names, n=1)
+    remedy = f'did you mean {close[0]!r}?' if close else 'name the module of a component of your own in custom_imports'
+    raise ConfigError(f'{path}={kind!r} is not registered; {remedy}')
+
+
+def accepted_arguments(component: Callable) -> tuple[set[str], bool]:
+    """Returns the names of a component's arguments, with those passed on to base classes, and whether it takes any other."""
+    functions = [component]
+    if inspect.isclass(component):
+        functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
+    names: set[str] = set()
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names, False
+    return names, bool(functions)
+
+
+# --------------------------------------------------------------------------------------------------------------- comparing
+
+# By dotted key, as ``--cfg-options`` takes it: the old and the new value as Python code, '' where there is none.
+Changes = dict[str, tuple[str, str]]
+
+
+def config_changes(cfg: Config) -> tuple[list[str], Changes, Changes]:
+    """Compares a config with its file, and the file with the files that it inherits.
+
+    Args:
+        cfg: Returned by :func:`load_config`, and maybe modified since.
+
+    Returns:
+        The inherited files as the config names them, what the file changes in them, and what was changed after loading the
+        file. Variables of the config and keys that do not affect the result, such as ``work_dir``, are left out.
+    """
+    if cfg.filename is None or not Path(cfg.filename).is_file():
+        return [], {}, {}
+    bases = [] if Config._is_lazy_import(cfg.filename) else list(Config._get_base_files(cfg.filename))
+    inherited = {}
+    for name in bases:
+        inherited.update(load_config(Config._get_cfg_path(name, cfg.filename)[0]).items())
+    file = load_config(cfg.filename)
+    return bases, _differences(inherited, file) if bases else {}, _differences(file, cfg)
+
+
+def _differences(old: dict | Config, new: dict | Config) -> Changes:
+    keys = _TOP_LEVEL_KEYS - {'work_dir', 'launcher', 'resume', 'experiment_name'}
+    before, after = (dict(_leaves({key: value for key, value in config.items() if key in keys})) for config in (old, new))
+    changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
+    changes = {key: change for key, change in changes.items() if change[0] != change[1]}
+    # A test that is changed like the validation is not listed again.
+    return {
+        key: change
+        for key, change in changes.items()
+        if not (key.startswith('test_') and changes.get(key.replace('test_', 'val_', 1)) == change)
+    }
+
+
+def _leaves(node: Any, path: str = '') -> Iterator[tuple[str, str]]:
+    if isinstance(node, list) and any(isinstance(item, dict) for item in node):
+        node = dict(enumerate(node))
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            if key != '_scope_':
+                yield from _leaves(value, f'{path}.{key}' if path else str(key))
+    else:
+        yield path, repr(node)

@@ -1,102 +1,104 @@
-"""Joining the processes of a distributed run, also where there are no GPUs."""
+"""Processes and devices: joining and leaving a process group, on GPUs over NCCL and on CPUs over gloo."""
 
 import os
 import subprocess
 from datetime import timedelta
 
 import torch
-from mmengine.device import is_cuda_available
-from mmengine.dist import is_distributed
+from mmengine.config import Config
+from mmengine.device import get_device, is_cuda_available
+from mmengine.dist import init_dist, is_distributed
+from torch.distributed import DistError
 
-from mmsagan.engine.failures import current_watch
 from mmsagan.errors import ConfigError
 
-_NEEDED = {
+_REQUIRED = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'),
 }
 DEFAULT_TIMEOUT = 1800  # seconds
 
 
-def prepare_environment(launcher: str) -> None:
-    """Checks that a launcher started this process; of SLURM's variables it makes those that PyTorch reads.
+def prepare_distributed(cfg: Config, launcher: str) -> None:
+    """Checks the launcher's environment, and joins the process group if there are no GPUs.
+
+    With GPUs, MMEngine's runner joins the group over NCCL. Without them it would fail, because it always sets a CUDA device; so
+    the group is initialized here, over gloo, and DDP is told to stay on the CPU.
 
     Args:
+        cfg: The experiment; ``model_wrapper_cfg`` and ``env_cfg.dist_cfg.timeout`` (seconds, defaults to 1800) are modified.
         launcher: ``'pytorch'`` (torchrun) or ``'slurm'``.
 
     Raises:
-        ConfigError: The launcher is another one, or did not start this process.
+        ConfigError: The process was not started by that launcher, or the timeout is not a positive number.
     """
-    if launcher not in _NEEDED:
+    if launcher not in _REQUIRED:
         raise ConfigError(f'launcher {launcher!r} is not supported; choose pytorch or slurm')
-    missing = [name for name in _NEEDED[launcher] if name not in os.environ]
+    missing = [name for name in _REQUIRED[launcher] if name not in os.environ]
     if missing:
-        raise ConfigError(
-            f'--launcher {launcher}, but {", ".join(missing)} is not set: start with '
-            + ('torchrun, as tools/dist_train.sh does' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does')
-        )
+        script = 'torchrun, as tools/dist_train.sh does' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does'
+        raise ConfigError(f'--launcher {launcher}, but {", ".join(missing)} is not set: start with {script}')
     if launcher == 'slurm':
         _set_environment_from_slurm()
-
-
-def prepare_distributed(cfg, launcher: str) -> None:
-    """Prepares the process group that the runner will find.
-
-    With GPUs nothing is left to do: MMEngine's runner starts NCCL. MMEngine sets a CUDA device unconditionally, so on a machine
-    without one the group is started here, over gloo, and DDP is told to stay on the CPU.
-
-    Args:
-        cfg: The experiment's config; its ``model_wrapper_cfg`` and ``env_cfg.dist_cfg`` may be changed.
-        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``.
-
-    Raises:
-        ConfigError: The launcher is another one, or did not start this process; or the timeout is not one.
-    """
-    prepare_environment(launcher)
-    timeout = timeout_of(cfg)
     env_cfg = cfg.get('env_cfg') or {}
-    cfg['env_cfg'] = dict(env_cfg, dist_cfg=dict(env_cfg.get('dist_cfg') or {}, timeout=timeout))  # MMEngine starts NCCL by it
+    dist_cfg = env_cfg.get('dist_cfg') or {}
+    timeout = dist_cfg.get('timeout', DEFAULT_TIMEOUT)
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9:
+        raise ConfigError(f'env_cfg.dist_cfg.timeout={timeout!r}; it must be a number of seconds above 0')
+    cfg['env_cfg'] = dict(env_cfg, dist_cfg=dict(dist_cfg, timeout=timeout))
     if is_cuda_available() or is_distributed():
         return
     torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
-    wrapper = cfg.get('model_wrapper_cfg')
-    if wrapper is not None:
-        wrapper['device_ids'] = None
+    if cfg.get('model_wrapper_cfg') is not None:
+        cfg['model_wrapper_cfg']['device_ids'] = None
 
 
-def timeout_of(cfg) -> float:
-    """How many seconds a process waits for the others: ``env_cfg.dist_cfg.timeout``.
+def _set_environment_from_slurm() -> None:
+    """Sets the variables that PyTorch reads from those of SLURM."""
+    environ = os.environ
+    environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in environ:
+        command = ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']]
+        environ['MASTER_ADDR'] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    environ.update(RANK=environ['SLURM_PROCID'], WORLD_SIZE=environ['SLURM_NTASKS'], LOCAL_RANK=environ['SLURM_LOCALID'])
+
+
+def join_processes(launcher: str, cfg: Config) -> None:
+    """Joins the process group in a tool that works without a runner; does nothing with the launcher ``'none'``.
 
     Args:
-        cfg: The experiment's config.
+        launcher: ``'none'``, ``'pytorch'`` or ``'slurm'``.
+        cfg: The experiment, see :func:`prepare_distributed`.
 
     Raises:
-        ConfigError: It is not a number of seconds.
+        ConfigError: See :func:`prepare_distributed`.
     """
-    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', DEFAULT_TIMEOUT)
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9:
-        raise ConfigError(f'env_cfg.dist_cfg.timeout={timeout!r}; it must be a number of seconds above 0')
-    return timeout
+    if launcher == 'none':
+        return
+    prepare_distributed(cfg, launcher)
+    if not is_distributed():
+        init_dist(launcher, timeout=cfg['env_cfg']['dist_cfg']['timeout'])
 
 
 def leave_processes() -> None:
-    """Leaves the other processes when they are done, too.
-
-    The threads of a process group would otherwise outlive the interpreter, which may abort then.
-    """
-    watch = current_watch()
-    if watch is not None:
-        watch.finish()
+    """Destroys the process group, whose threads would otherwise outlive the interpreter, which may abort then."""
     if is_distributed():
         torch.distributed.destroy_process_group()
 
 
-def _set_environment_from_slurm() -> None:
-    environ = os.environ
-    environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in environ:
-        hosts = subprocess.run(
-            ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
-        )
-        environ['MASTER_ADDR'] = hosts.stdout.split()[0]
-    environ.update(RANK=environ['SLURM_PROCID'], WORLD_SIZE=environ['SLURM_NTASKS'], LOCAL_RANK=environ['SLURM_LOCALID'])
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether a collective failed because another process has ended or does not answer."""
+    # gloo's errors have no class of their own, but name the source file they come from.
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
+
+
+def find_device(name: str | None) -> torch.device:
+    """Returns the device of that name; None selects a GPU if there is one.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    try:
+        return torch.empty(0, device=name or get_device()).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from error

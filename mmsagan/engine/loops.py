@@ -1,35 +1,235 @@
-"""The loops that evaluate a GAN while it trains, and afterwards."""
+"""The loops that train, validate and test a GAN under MMEngine's runner."""
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 
+import rich
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.loops import IterBasedTrainLoop
+from torch import nn
 
-from mmsagan.errors import ConfigError
+from mmsagan.engine.data import TrainingBatches, seeded_loader
+from mmsagan.errors import CheckpointError, ConfigError, StorageError, TrainingInterrupted
 from mmsagan.evaluation import Evaluator, RealImages
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import EVALUATOR, LOOPS
+from mmsagan.utils.processes import from_main_process
+from mmsagan.utils.random_states import get_rng_states, set_rng_states
+
+LOG_LENGTH = 10_000  # number of values kept of each logged quantity
+EVALUATED = 'evaluated_iter'  # key in the message hub: the last iteration after which an evaluation was completed
+_WORKER_TIMEOUT = 5  # seconds to wait for the exit code of a data loader worker
+
+
+@LOOPS.register_module()
+class GANTrainLoop(IterBasedTrainLoop):
+    """Trains iteration by iteration with evaluations in between, stops on signals, and resumes exactly.
+
+    It replaces MMEngine's ``IterBasedTrainLoop``, which replays all batches when it resumes, and does not restore the random
+    number generators. On the same machine and with the same number of processes, a resumed training sees the same images,
+    draws the same random numbers and computes the same weights, bit for bit, as one that was not interrupted.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the training's data loader.
+        **kwargs: Arguments of ``IterBasedTrainLoop``: ``max_iters``, ``val_begin``, ``val_interval``, ``dynamic_intervals``.
+    """
+
+    def __init__(self, runner: Runner, dataloader: dict, **kwargs):
+        seed = from_main_process(lambda: runner.seed)  # the same one on all ranks, so that one checkpoint serves them all
+        super().__init__(runner, seeded_loader(dataloader, seed), **kwargs)
+        # Some versions of MMEngine have started the workers already, at the wrong position.
+        self.dataloader_iterator._iterator = self.dataloader._iterator = None
+        self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader, seed)
+        self.signals = StopSignals()
+        self.has_trained = False  # in this process
+        self._loaded_state: dict | None = None
+
+    def run(self) -> nn.Module:
+        """Trains up to ``max_iters``.
+
+        Returns:
+            The model.
+
+        Raises:
+            TrainingInterrupted: SIGTERM or SIGINT was received; the state is saved.
+            DataError: A data loader worker has died.
+        """
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        is_resumed = self._restore_state()
+        with self.signals:
+            try:
+                self._train(evaluate_first=is_resumed and self._is_evaluation_due())
+            # PyTorch may notice a dead worker anywhere; one that dies while it sends a batch breaks a connection.
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                timeout = 0 if isinstance(error, RuntimeError) else _WORKER_TIMEOUT
+                worker_error = self.batches.worker_error(timeout)
+                if worker_error is None:
+                    raise
+                raise worker_error from error
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _train(self, evaluate_first: bool) -> None:
+        processor = self.runner.log_processor
+        windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
+        # MMEngine keeps a million values of each quantity, and copies them all for each new one.
+        length = 1_000_000 if 'global' in windows else max([LOG_LENGTH, *(w for w in windows if isinstance(w, int))])
+        if evaluate_first:
+            self._evaluate()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self.has_trained = True
+            self._decide_current_val_interval()
+            for buffer in self.runner.message_hub.log_scalars.values():
+                buffer.max_length = length
+            if self._is_evaluation_due():
+                self._evaluate()
+            if self.signals.received_by_any_process() and self._iter < self._max_iters:
+                self._save_and_stop()
+
+    def _is_evaluation_due(self) -> bool:
+        if self.runner.val_loop is None or self._iter < self.val_begin:
+            return False
+        if self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter:
+            return False  # before the training was resumed
+        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+    def _evaluate(self) -> None:
+        loop = self.runner.val_loop
+        if isinstance(loop, GANValLoop) and get_world_size() == 1:
+            loop.should_stop = lambda: self.signals.received is not None
+        try:
+            loop.run()
+        except EvaluationInterrupted:
+            self.runner.logger.info('the evaluation is interrupted; a resumed training repeats it')
+            self._save_and_stop()
+
+    def _save_and_stop(self) -> None:
+        stopped = f'stopped by {self.signals.received or "a signal to another process"} after iteration {self._iter}'
+        hook = next((hook for hook in self.runner.hooks if hasattr(hook, 'save_now')), None)
+        if hook is None:
+            raise TrainingInterrupted(f'{stopped}; nothing is saved, because the config has no CheckpointHook')
+        saved = hook.save_now(self.runner)
+        if saved is None:
+            raise StorageError(f'{stopped}, which cannot be saved (see above); the last good checkpoint is {hook.last_ckpt}')
+        raise TrainingInterrupted(f'{stopped}, saved to {saved}; continue with --resume')
+
+    # ---------------------------------------------------------------------------------------------------------- resuming
+
+    def state_dict(self) -> dict:
+        """Returns what exact resuming needs besides weights and optimizers; a collective call."""
+        return dict(random_states=all_gather_object(get_rng_states()), data=self.batches.state_dict())
+
+    def load_state_dict(self, state: dict | None) -> None:
+        """Takes the :meth:`state_dict` of a checkpoint, or None if it has none; it is restored when the training starts."""
+        self._loaded_state = state or {}
+
+    def _restore_state(self) -> bool:
+        """Restores the position in the data and the random number generators; returns whether there was a state."""
+        state, self._loaded_state = self._loaded_state, None
+        if state is None:
+            return False
+        reasons = []
+        try:
+            # MMEngine's own checkpoints have no position; its loop takes one batch per iteration.
+            self.batches.num_batches = self._iter
+            reasons.append(self.batches.load_state_dict(state.get('data') or self.batches.state_dict()))
+            rng_states = state.get('random_states') or []
+            if len(rng_states) == get_world_size():
+                set_rng_states(rng_states[get_rank()])
+            elif rng_states:
+                reasons.append(f'it ran on {len(rng_states)} processes, and this one runs on {get_world_size()}')
+            else:
+                reasons.append('the checkpoint has no states of random number generators')
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, CheckpointError) as error:
+            raise CheckpointError(f'{self.runner._load_from}: the training state in it is damaged ({error})') from error
+        if any(reasons):
+            self.runner.logger.warning(
+                'the resumed training is not, to the bit, the one that was interrupted: ' + '; '.join(filter(None, reasons))
+            )
+        self._decide_current_val_interval()
+        return bool(state)
+
+
+class StopSignals:
+    """Context that notes a first SIGTERM or SIGINT, so that the iteration can be finished; a second one ends the process.
+
+    SLURM sends SIGTERM before it takes a job's machine away; Ctrl-C sends SIGINT. Signals within a second count as one, because
+    torchrun forwards those that the system has already sent to all processes. Outside the main thread, which receives all
+    signals, the context does nothing.
+
+    Attributes:
+        received: Name of the signal; None if none was received.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self):
+        self.received: str | None = None
+        self._time = 0.0
+        self._previous_handlers: dict = {}
+
+    def __enter__(self) -> 'StopSignals':
+        if threading.current_thread() is threading.main_thread():
+            self._previous_handlers = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
+        self._previous_handlers = {}
+
+    def _handle(self, number: int, frame) -> None:
+        if self.received is not None and time.monotonic() < self._time + 1:
+            return
+        if self.received is not None:
+            rich.get_console().show_cursor()  # a progress bar may have hidden it
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received, self._time = signal.Signals(number).name, time.monotonic()
+        # Not through the logger, which the signal may have interrupted. On a terminal, a progress display overwrites 3 lines.
+        message = f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'
+        os.write(2, (message + ('\n' * 3 if os.isatty(2) else '')).encode())
+
+    def received_by_any_process(self) -> bool:
+        """Whether any process has received a signal; a collective call."""
+        if get_world_size() == 1:
+            return self.received is not None
+        flag = torch.tensor(float(self.received is not None))
+        all_reduce(flag, 'max')
+        return bool(flag)
 
 
 class EvaluationInterrupted(Exception):
-    """An evaluation was broken off, see :attr:`GANValLoop.is_interrupted`."""
+    """An evaluation was stopped by :attr:`GANValLoop.should_stop`."""
 
 
 @LOOPS.register_module()
 class GANValLoop(BaseLoop):
-    """Evaluates the runner's model by an :class:`~mmsagan.evaluation.Evaluator`.
+    """Evaluates the runner's model with an :class:`~mmsagan.evaluation.Evaluator`.
 
-    The data loader's data set are the real images. It is built when a metric needs them, so that published statistics can be
-    used without the data.
+    The data set of the data loader provides the real images. It is not built unless a metric needs it, so that published
+    statistics can be used without the data.
 
     Args:
         runner: The runner.
-        dataloader: Config: ``batch_size`` of sampling and extracting, ``num_workers`` and ``dataset`` of the real images.
+        dataloader: Config with the ``batch_size`` of sampling and extraction, and ``num_workers`` and ``dataset`` of the real
+            images.
         evaluator: The evaluator, its config, or the configs of its metrics.
 
     Attributes:
-        is_interrupted: Asked after each batch whether to break the evaluation off, which raises
-            :class:`EvaluationInterrupted`.
+        results: Results of the most recent evaluation by name.
+        should_stop: Called after each batch; if it returns True, :class:`EvaluationInterrupted` is raised.
     """
 
     mode = 'val'
@@ -38,70 +238,61 @@ class GANValLoop(BaseLoop):
         self._runner = runner
         self.evaluator = build_evaluator(evaluator)
         dataset = dataloader.get('dataset')
-        num_workers = dataloader.get('num_workers', 0)
-        self.real_images = RealImages(dataset, num_workers, self.evaluator.seed) if dataset else None
-        self.results: dict = {}  # of the newest evaluation
-        self.is_interrupted: Callable[[], bool] = lambda: False
+        self.real_images = RealImages(dataset, dataloader.get('num_workers', 0), self.evaluator.seed) if dataset else None
+        self.results: dict = {}
+        self.should_stop: Callable[[], bool] = lambda: False
         self.batch_size = dataloader.get('batch_size', 1)
         if self.batch_size < 1:
             raise ConfigError(f'{self.mode}_dataloader.batch_size={self.batch_size}; it must be at least 1')
 
     @property
     def dataloader(self) -> range:
-        """Stands for the batches of samples: MMEngine's hooks ask for their number."""
+        """Stands for the batches of samples; MMEngine's hooks read its length."""
         return range(self.evaluator.num_batches(unwrap(self.runner.model), self.batch_size))
 
     def prepare(self) -> None:
-        """Extracts the real images and finds what an evaluation would fail on, see :meth:`Evaluator.prepare`."""
+        """Extracts the features of the real images, and raises the errors that an evaluation would, see Evaluator.prepare."""
         model = unwrap(self.runner.model)
         self.evaluator.prepare(model.device, self.batch_size, self.real_images, model)
 
     def run(self) -> dict:
-        """Evaluates.
+        """Evaluates the model.
 
         Returns:
             Results by name.
         """
-        self._call('before_{}')
-        self._call('before_{}_epoch')
-        model = unwrap(self.runner.model)
-        results = self.evaluator.evaluate_model(model, self.real_images, self.batch_size, self._batch_hook())
-        self.results = results
-        self._call('after_{}_epoch', metrics=results)
-        self._call('after_{}')
-        return results
-
-    def _batch_hook(self) -> Callable[[], None]:
-        """Tells the hooks of every batch; they time and log it."""
-        batch_idx = 0
-        self._call('before_{}_iter', batch_idx=0, data_batch=None)
+        mode, call_hook, batch_idx = self.mode, self.runner.call_hook, 0
 
         def after_batch() -> None:
             nonlocal batch_idx
-            self._call('after_{}_iter', batch_idx=batch_idx, data_batch=None, outputs=None)
-            if self.is_interrupted():
+            call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=None, outputs=None)
+            if self.should_stop():
                 raise EvaluationInterrupted
             batch_idx += 1
-            self._call('before_{}_iter', batch_idx=batch_idx, data_batch=None)
+            call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=None)
 
-        return after_batch
-
-    def _call(self, hook: str, **kwargs) -> None:
-        self.runner.call_hook(hook.format(self.mode), **kwargs)
+        call_hook(f'before_{mode}')
+        call_hook(f'before_{mode}_epoch')
+        call_hook(f'before_{mode}_iter', batch_idx=0, data_batch=None)
+        model = unwrap(self.runner.model)
+        self.results = self.evaluator.evaluate_model(model, self.real_images, self.batch_size, after_batch)
+        call_hook(f'after_{mode}_epoch', metrics=self.results)
+        call_hook(f'after_{mode}')
+        return self.results
 
 
 @LOOPS.register_module()
 class GANTestLoop(GANValLoop):
-    """The same under the runner's ``test``."""
+    """The loop of the runner's ``test``."""
 
     mode = 'test'
 
 
 def build_evaluator(evaluator: Evaluator | dict | list) -> Evaluator:
-    """The evaluator that a config describes: its arguments, or its metrics alone.
+    """Builds an evaluator from its config, or from the configs of its metrics alone.
 
     Raises:
-        ConfigError: It describes none.
+        ConfigError: The config is that of something else.
     """
     if isinstance(evaluator, Evaluator):
         return evaluator

@@ -1,4 +1,4 @@
-"""MMEngine's runner, resuming with care."""
+"""MMEngine's runner, which resumes from intact checkpoints only."""
 
 import logging
 from pathlib import Path
@@ -10,82 +10,68 @@ from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.errors import CheckpointError, MMSAGANError
 from mmsagan.registry import RUNNERS
-from mmsagan.utils.distributed import from_main_process
-
-AUTO = 'auto'
-_MOST_LINES = 10  # of a message that is worth showing
-# What MMEngine says about its own code.
-_NOT_FOR_USERS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+from mmsagan.utils.processes import from_main_process
 
 
 @RUNNERS.register_module()
 class GANRunner(Runner):
-    """MMEngine's runner, which resumes from the newest checkpoint that is whole.
+    """MMEngine's runner, which passes over damaged checkpoints when it resumes, and prints less.
 
-    With ``resume='auto'`` in the config, or ``resume=True`` without ``load_from``, it looks for one in the work dir. Without
-    any there, the training begins anew, from the weights in ``load_from`` if that is given.
+    With ``resume='auto'``, or ``resume=True`` without ``load_from``, it resumes from the newest intact checkpoint in the work
+    dir. Without any, the training starts from the beginning, from the weights in ``load_from`` if it is set.
 
-    A checkpoint that cannot be resumed from is the user's to mend, and no bug: the error names the file.
-
-    The log's file has everything. What the output shows leaves out the hundreds of lines of the environment, the config and the
-    hooks.
+    Messages of many lines (the environment, the config, the hooks) are written to the log file and not to the terminal.
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Builds the logger, see ``mmengine.runner.Runner.build_logger``."""
+        """Builds the logger; see ``mmengine.runner.Runner.build_logger``."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_worth_showing)
+                handler.addFilter(_is_for_terminal)
         logger.info(f'the environment, the config and the hooks are in {Path(self.log_dir, f"{self.timestamp}.log")}')
         return logger
 
     def load_or_resume(self) -> None:
-        """Loads or resumes, as the config says.
+        """Loads or resumes as the config says.
 
         Raises:
-            CheckpointError: There are checkpoints to resume from, and none is whole; or the one that is named does not fit.
+            CheckpointError: All checkpoints are damaged, or the given one does not fit.
         """
         hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
-        is_auto = self._resume == AUTO or (self._resume and self._load_from is None)
+        is_auto = self._resume == 'auto' or (self._resume and self._load_from is None)
         if is_auto and not self._has_loaded and hook is not None:
-            self._find_newest(hook)
+            folder, pointer = hook.folder(self), Path(self.work_dir, LAST_CHECKPOINT)
+            path, damaged = from_main_process(lambda: find_latest_checkpoint(folder, hook.filename_tmpl, pointer))
+            for error in damaged:
+                self.logger.warning(f'{error}; resuming from an older one, {path}')
+            self._resume = path is not None
+            if path is not None:
+                self._load_from = str(path)
+            else:
+                start = f'from the weights of {self._load_from}' if self._load_from else 'with new weights'
+                self.logger.warning(f'nothing to resume from in {folder}: the training starts from the beginning, {start}')
         super().load_or_resume()
-
-    def _find_newest(self, hook: CheckpointHook) -> None:
-        folder = hook.folder(self)
-        pointer = Path(self.work_dir, LAST_CHECKPOINT)
-        path, damaged = from_main_process(lambda: find_latest_checkpoint(folder, hook.filename_tmpl, pointer))
-        for error in damaged:
-            self.logger.warning(f'{error}; resuming from an older one, {path}')
-        self._resume = path is not None
-        if path is not None:
-            self._load_from = str(path)
-            return
-        start = f'from the weights of {self._load_from}' if self._load_from else 'with new weights'
-        self.logger.warning(f'nothing to resume from in {folder}: the training begins anew, {start}')
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Loads weights, optimizers, schedules and log of a checkpoint; see ``mmengine.runner.Runner.resume``.
 
         Raises:
-            CheckpointError: It is damaged, or of another training.
+            CheckpointError: The checkpoint is damaged, or of another training.
         """
         try:
             super().resume(filename, *args, **kwargs)
-            self._check_iteration()
+            for count in (self.train_loop.iter, self.train_loop.epoch):
+                if type(count) is not int or count < 0:
+                    raise ValueError(f'it was saved at iteration {self.train_loop.iter!r}, epoch {self.train_loop.epoch!r}')
         except MMSAGANError:
             raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f'{filename} cannot be resumed from: {type(error).__name__}: {error}') from error
 
-    def _check_iteration(self) -> None:
-        loop = self.train_loop
-        if type(loop.iter) is not int or type(loop.epoch) is not int or min(loop.iter, loop.epoch) < 0:
-            raise ValueError(f'it was saved at iteration {loop.iter!r}, epoch {loop.epoch!r}')
 
-
-def _is_worth_showing(record: logging.LogRecord) -> bool:
+def _is_for_terminal(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    is_long = record.levelno <= logging.INFO and message.count('\n') >= _MOST_LINES
-    return not is_long and not message.startswith(_NOT_FOR_USERS)
+    is_long = record.levelno <= logging.INFO and message.count('\n') >= 10
+    # MMEngine warns of its own use of these.
+    return not is_long and not message.startswith(('"FileClient" will be deprecated', '"HardDiskBackend" is the alias'))

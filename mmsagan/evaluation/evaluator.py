@@ -29,7 +29,7 @@ from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import EVALUATOR, METRICS
-from mmsagan.utils.distributed import from_main_process
+from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
 HELD_OUT = 'held_out/'

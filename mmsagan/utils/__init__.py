@@ -1,5 +1,29 @@
-"""Small helpers without a home of their own."""
+"""Helpers that any part of the package may use."""
 
-from mmsagan.utils.setup import register_all_modules
+import importlib
 
-__all__ = ['register_all_modules']
+from mmengine import DefaultScope
+
+from mmsagan.registry import SCOPE
+
+_COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.evaluation', 'mmsagan.engine')
+
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Imports all modules that register components, and makes MMEngine load checkpoints without running code from them.
+
+    Args:
+        init_default_scope: Whether to make ``mmsagan`` the scope of type names without a prefix.
+
+    Example:
+        >>> register_all_modules()
+        >>> from mmsagan.registry import MODELS
+        >>> generator = MODELS.build(dict(type='SAGANGenerator', output_scale=32, num_classes=10))
+    """
+    for module in _COMPONENT_MODULES:
+        importlib.import_module(module)
+    importlib.import_module('mmsagan.checkpoints').register_checkpoint_loaders()
+    if init_default_scope:
+        current = DefaultScope.get_current_instance()
+        if current is None or current.scope_name != SCOPE:
+            DefaultScope.get_instance(f'{SCOPE}-{id(current)}', scope_name=SCOPE)

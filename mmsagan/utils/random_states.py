@@ -1,4 +1,4 @@
-"""The states of the random number generators that a training draws from: Python's, numpy's and torch's."""
+"""The random number generators that a training draws from: those of Python, numpy and torch."""
 
 import random
 from collections.abc import Iterator
@@ -7,19 +7,17 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-RandomStates = dict
 
-
-def random_states() -> RandomStates:
-    """The states of this process's generators, as plain values and arrays that a checkpoint can hold."""
+def get_rng_states() -> dict:
+    """Returns the states of this process's generators, as plain values and arrays that a checkpoint can hold."""
     states = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
     if torch.cuda.is_available():
         states['cuda'] = torch.cuda.get_rng_state()  # of the current device, the only one that a process uses
     return states
 
 
-def set_random_states(states: RandomStates) -> None:
-    """Puts the generators into these states; one on a device that is not there is left out."""
+def set_rng_states(states: dict) -> None:
+    """Restores the states of the generators; that of a device that is not there is ignored."""
     version, numbers, gauss = states['python']
     random.setstate((version, tuple(numbers), gauss))
     np.random.set_state(tuple(states['numpy']))
@@ -30,7 +28,7 @@ def set_random_states(states: RandomStates) -> None:
 
 @contextmanager
 def fork_rng(*seed: int) -> Iterator[None]:
-    """Within it, what is drawn on the CPU follows from the numbers given; afterwards, all generators are as they were before.
+    """Seeds the CPU's generators within the context, and restores their states afterwards.
 
     Args:
         *seed: Any number of non-negative integers.
@@ -42,15 +40,15 @@ def fork_rng(*seed: int) -> Iterator[None]:
         ...     first == np.random.rand()
         True
     """
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    mixed = np.random.SeedSequence(seed).generate_state(4, np.uint64)
-    random.seed(int(mixed[0]))
-    np.random.seed(mixed[1:3].view(np.uint32))
-    # Not torch.manual_seed, which would seed the GPUs, too.
-    torch.default_generator.manual_seed(int(mixed[3] >> np.uint64(1)))
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        torch.set_rng_state(kept[2])
+    python, numpy = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence(seed).generate_state(4, np.uint64)
+    with torch.random.fork_rng(devices=[]):
+        random.seed(int(words[0]))
+        np.random.seed(words[1:3].view(np.uint32))
+        # torch.manual_seed would seed the GPUs as well.
+        torch.default_generator.manual_seed(int(words[3] >> np.uint64(1)))
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

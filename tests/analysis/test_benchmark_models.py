@@ -13,7 +13,7 @@ from mmsagan.analysis.benchmarks.models import build_optimizers, fast_sampler, s
 from mmsagan.analysis.benchmarks.sides import Setup, build_sides, default_batch_size, switch_fast
 from mmsagan.analysis.flops import training_flops
 from mmsagan.engine.config import load_config
-from mmsagan.engine.optimizers import BFloat16OptimWrapper
+from mmsagan.engine.optim import BFloat16OptimWrapper
 from mmsagan.errors import ConfigError
 from mmsagan.utils.memory import keep_freed_memory, return_freed_memory
 

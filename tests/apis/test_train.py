@@ -1,3 +1,5 @@
+"""Trainings from Python: what they leave behind, and what they refuse."""
+
 import json
 import shutil
 from pathlib import Path
@@ -6,9 +8,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmsagan.apis.train import enable_auto_scale_lr, summary, train_from_config, use_mixed_precision
+from mmsagan.apis.experiment import enable_auto_scale_lr, train_from_config, training_summary, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.engine.hooks import ConsistencyHook
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
 
@@ -17,13 +18,15 @@ INTERVALS = {'default_hooks.checkpoint.interval': 2, 'custom_hooks': []}
 
 @HOOKS.register_module()
 class FailingHook(Hook):
-    """Fails in a chosen iteration."""
+    """Fails in a chosen iteration; before the first one, writes what another run in the same folder would write."""
 
     def __init__(self, iteration: int):
         self.iteration = iteration
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.iteration:
+            if runner.iter == 0:
+                (Path(runner.work_dir) / 'iter_7.pth').write_text('of another run')
             raise RuntimeError('made to fail')
 
 
@@ -32,7 +35,7 @@ def test_a_run_leaves_checkpoints_samples_and_logs(tiny_run):
     runner = train_from_config(cfg)
     work_dir = Path(cfg.work_dir)
     assert sorted(path.name for path in work_dir.glob('*.pth')) == ['iter_4.pth', 'iter_5.pth']
-    text = summary(runner)
+    text = training_summary(runner)
     for path in ('iter_5.pth', 'samples/fake_img_5.png', f'{runner.timestamp}.log'):
         assert str(work_dir) in text and path in text
     lines = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()]
@@ -42,10 +45,13 @@ def test_a_run_leaves_checkpoints_samples_and_logs(tiny_run):
     assert load_checkpoint_file(work_dir / 'iter_5.pth')['state_dict']['iteration'] == 5
 
 
-def test_resuming_goes_on_where_it_was(tiny_run):
-    """4 + 2 iterations leave the optimizer's and the schedule's counters where 6 iterations do."""
+def test_resuming_continues_where_it_was(tiny_run):
+    """4 + 2 iterations leave the optimizers' counters where 6 iterations do; from a named checkpoint, 2 + 1 do."""
     cfg = tiny_run(max_iters=4, **INTERVALS, model__discriminator_steps=3)
     train_from_config(cfg)
+    named = tiny_run(max_iters=3, **INTERVALS)
+    named.update(resume=True, load_from=str(Path(cfg.work_dir) / 'iter_2.pth'), work_dir=cfg.work_dir + '_named')
+    assert train_from_config(named).iter == 3
     cfg = tiny_run(max_iters=6, **INTERVALS, model__discriminator_steps=3)
     cfg.resume = True
     runner = train_from_config(cfg)
@@ -57,26 +63,16 @@ def test_resuming_goes_on_where_it_was(tiny_run):
     assert steps == {'generator': {2}, 'discriminator': {6}}
 
 
-def test_resuming_from_a_named_checkpoint(tiny_run):
-    cfg = tiny_run(max_iters=4, **INTERVALS)
-    train_from_config(cfg)
-    cfg = tiny_run(max_iters=3, **INTERVALS)
-    cfg.resume, cfg.load_from = True, str(Path(cfg.work_dir) / 'iter_2.pth')
-    assert train_from_config(cfg).iter == 3
-
-
-def test_mixed_precision(tiny_run):
-    cfg = tiny_run(max_iters=1)
+def test_options_of_the_command_line(tiny_run):
+    cfg = tiny_run(max_iters=1, **INTERVALS)
+    clipping = dict(type='value', clip_value=1.0)
+    cfg.merge_from_dict({'optim_wrapper.clip_grad': dict(clipping), 'optim_wrapper.generator.type': 'OptimWrapper'})
     use_mixed_precision(cfg)
+    enable_auto_scale_lr(cfg)
+    assert 'type' not in cfg.optim_wrapper.generator and cfg.optim_wrapper.clip_grad == clipping
     runner = train_from_config(cfg)
     assert {type(wrapper).__name__ for wrapper in runner.optim_wrapper.values()} == {'BFloat16OptimWrapper'}
     assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
-
-
-def test_auto_scale_lr(tiny_run):
-    cfg = tiny_run(max_iters=1)
-    enable_auto_scale_lr(cfg)
-    runner = train_from_config(cfg)
     # Batch 4 instead of 64.
     assert runner.optim_wrapper['generator'].optimizer.param_groups[0]['lr'] == pytest.approx(2e-4 / 16)
     cfg.pop('auto_scale_lr')
@@ -85,46 +81,42 @@ def test_auto_scale_lr(tiny_run):
 
 
 @pytest.mark.parametrize(
-    'options, error',
+    'options, error, key',
     [
-        ({'train_dataloader.dataset.data_root': 'gone'}, DataError),
-        ({'model.num_classes': 7}, DataError),
-        ({'model.generator.output_scale': 33}, ConfigError),
-        ({'model.generator.typo': 1}, ConfigError),
-        ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError),
-        ({'custom_hooks': [dict(type='FailingHook', iteration=0)]}, RuntimeError),
+        ({'train_dataloader.dataset.data_root': 'gone'}, DataError, 'gone'),
+        ({'model.num_classes': 7}, DataError, 'num_classes'),
+        ({'model.generator.output_scale': 33}, ConfigError, '33'),
+        ({'optim_wrapper.generator.optimizer.betas': (0, 0.9)}, ConfigError, 'betas'),
+        ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError, 'accumulative_counts'),
     ],
 )
-def test_a_run_that_does_not_start_leaves_nothing(tiny_run, options, error):
+def test_a_run_that_does_not_start_leaves_nothing(tiny_run, options, error, key):
     cfg = tiny_run(**options)
-    with pytest.raises(error):
+    with pytest.raises(error, match=key):
         train_from_config(cfg)
     assert not Path(cfg.work_dir).exists()
 
 
-def test_a_run_that_does_not_start_leaves_older_files_alone(tiny_run):
-    train_from_config(tiny_run(max_iters=1, **INTERVALS))
-    cfg = tiny_run(max_iters=1, **{'custom_hooks': [dict(type='FailingHook', iteration=0)]})
-    before = {path.name for path in Path(cfg.work_dir).iterdir()}
-    with pytest.raises(RuntimeError):
-        train_from_config(cfg)
-    assert {path.name for path in Path(cfg.work_dir).iterdir()} == before
-
-
-def test_a_run_that_fails_later_keeps_what_it_has(tiny_run):
-    cfg = tiny_run(
-        max_iters=4, **{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [dict(type='FailingHook', iteration=3)]}
-    )
+def test_a_failed_run_removes_its_own_files_only(tiny_run):
+    """And nothing once it has trained."""
+    cfg = tiny_run(max_iters=4, **{**INTERVALS, 'custom_hooks': [dict(type='FailingHook', iteration=3)]})
     with pytest.raises(RuntimeError, match='made to fail'):
         train_from_config(cfg)
-    assert (Path(cfg.work_dir) / 'iter_2.pth').is_file()
-
-
-def test_the_data_is_checked_whatever_the_config_leaves_out(tiny_run):
-    cfg = tiny_run(max_iters=1)
-    cfg.default_hooks.pop('consistency')
-    runner = train_from_config(cfg)
-    assert sum(isinstance(hook, ConsistencyHook) for hook in runner.hooks) == 1
+    before = {path.name for path in Path(cfg.work_dir).iterdir()}
+    assert 'iter_2.pth' in before and len(before) >= 4
+    again = tiny_run(max_iters=1, **{'custom_hooks': [dict(type='FailingHook', iteration=0)]})
+    with pytest.raises(RuntimeError):
+        train_from_config(again)
+    assert {path.name for path in Path(cfg.work_dir).iterdir()} == before | {'iter_7.pth'}
+    other = tiny_run(max_iters=1, **{'custom_hooks': [dict(type='FailingHook', iteration=0)]})
+    other.work_dir += '_other'
+    with pytest.raises(RuntimeError):
+        train_from_config(other)
+    assert [path.name for path in Path(other.work_dir).iterdir()] == ['iter_7.pth']
+    Path(other.work_dir + '_file').write_text('')
+    other.work_dir += '_file'
+    with pytest.raises(ConfigError, match='is a file'):
+        train_from_config(other)
 
 
 def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
@@ -150,56 +142,14 @@ def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
         assert train_from_config(cfg).iter == 3
 
 
-@pytest.mark.parametrize('resume', [True, False])
-def test_a_checkpoint_of_another_architecture(tiny_run, resume):
+def test_checkpoints_of_another_architecture(tiny_run):
+    """A missing moving average is none."""
     train_from_config(tiny_run(max_iters=1, **INTERVALS))
-    cfg = tiny_run(max_iters=2, model__generator__base_channels=16, **INTERVALS)
-    cfg.resume, cfg.load_from = resume, str(Path(cfg.work_dir) / 'iter_1.pth')
-    with pytest.raises(CheckpointError, match=r'noise2feat.* is \(128,\) there and \(256,\) in the model'):
-        train_from_config(cfg)
-
-
-def test_weights_of_a_run_without_a_moving_average(tiny_run):
-    train_from_config(tiny_run(max_iters=1, **INTERVALS))
+    for resume in (True, False):
+        cfg = tiny_run(max_iters=2, model__generator__base_channels=16, **INTERVALS)
+        cfg.resume, cfg.load_from = resume, str(Path(cfg.work_dir) / 'iter_1.pth')
+        with pytest.raises(CheckpointError, match=r'noise2feat.*\(128,\).*\(256,\)'):
+            train_from_config(cfg)
     cfg = tiny_run(max_iters=1, model__ema_config=dict(momentum=0.9), **INTERVALS)
     cfg.load_from = str(Path(cfg.work_dir) / 'iter_1.pth')
     assert train_from_config(cfg).iter == 1
-
-
-def test_a_failed_run_takes_only_its_own_files_away(tiny_run):
-    """Another run may be writing checkpoints into the same folder meanwhile."""
-    cfg = tiny_run(max_iters=1)
-    cfg.custom_hooks = [dict(type='NeighbourHook')]
-    with pytest.raises(RuntimeError):
-        train_from_config(cfg)
-    assert [path.name for path in Path(cfg.work_dir).iterdir()] == ['iter_7.pth']
-
-
-@HOOKS.register_module()
-class NeighbourHook(Hook):
-    """Writes what another run would write, then fails."""
-
-    def before_train(self, runner):
-        (Path(runner.work_dir) / 'iter_7.pth').write_text('of another run')
-        raise RuntimeError('made to fail')
-
-
-def test_a_file_for_a_work_dir(tiny_run, tmp_path):
-    cfg = tiny_run()
-    (tmp_path / 'run').write_text('')
-    with pytest.raises(ConfigError, match='is a file'):
-        train_from_config(cfg)
-
-
-def test_what_cannot_be_built_is_the_configs_mistake(tiny_run):
-    with pytest.raises(ConfigError, match='the experiment cannot be built: .*betas'):
-        train_from_config(tiny_run(**{'optim_wrapper.generator.optimizer.betas': (0, 0.9)}))
-
-
-def test_mixed_precision_leaves_the_other_settings_of_the_wrappers(tiny_run):
-    cfg = tiny_run()
-    clipping = dict(type='value', clip_value=1.0)
-    cfg.merge_from_dict({'optim_wrapper.clip_grad': clipping, 'optim_wrapper.generator.type': 'OptimWrapper'})
-    use_mixed_precision(cfg)
-    assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper' and 'type' not in cfg.optim_wrapper.generator
-    assert cfg.optim_wrapper.clip_grad == clipping and cfg.optim_wrapper.generator.optimizer.type == 'Adam'

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsagan.apis.train import train_from_config
-from mmsagan.engine.config import complete_evaluation, load_config
-from mmsagan.engine.config_check import check_config
+from mmsagan.apis.experiment import train_from_config
+from mmsagan.engine.config import check_config, complete_evaluation, load_config
 
 CONFIGS = Path(__file__).parent.parent.parent / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')

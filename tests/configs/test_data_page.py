@@ -8,8 +8,7 @@ import pytest
 
 from mmsagan.datasets import ImageFolder, ReadyBatch
 from mmsagan.datasets.packed import pack_dataset
-from mmsagan.engine.config import complete_loader, load_config
-from mmsagan.engine.config_check import check_config
+from mmsagan.engine.config import check_config, complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import RealImages
 from mmsagan.registry import DATASETS

@@ -8,9 +8,8 @@ import torch
 import yaml
 
 from mmsagan.apis import evaluate_from_config, train_from_config
-from mmsagan.apis.train import use_mixed_precision
-from mmsagan.engine.config import complete_evaluation, load_config
-from mmsagan.engine.config_check import check_config, is_for_evaluation_only
+from mmsagan.apis.experiment import use_mixed_precision
+from mmsagan.engine.config import check_config, complete_evaluation, is_evaluation_only, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 
@@ -129,7 +128,7 @@ def row_scores(entry: dict) -> list[float]:
 @pytest.mark.parametrize('name', [row[0] for row in CONVERTED])
 def test_converted_weights_are_evaluated_by_both_pipelines(name):
     cfg = load_config(ROOT / f'configs/sagan/{name}.py')
-    assert is_for_evaluation_only(cfg)
+    assert is_evaluation_only(cfg)
     assert complete_evaluation(cfg, 'test')
     check_config(cfg, training=False)
     pipelines = [load_config(ROOT / f'configs/_base_/metrics/{base}_50k.py') for base in ('our', 'studiogan')]
@@ -166,4 +165,4 @@ def test_half_a_training_is_not_taken_for_an_evaluation(key):
     """Who has forgotten the optimizers or the number of iterations is told so."""
     cfg = load_config(ROOT / 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py')
     cfg[key] = load_config(ROOT / 'configs/_base_/gen_default_runtime.py')[key]
-    assert not is_for_evaluation_only(cfg)
+    assert not is_evaluation_only(cfg)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mmsagan.apis import evaluate_from_config, init_model, train_from_config
-from mmsagan.apis.train import use_mixed_precision
+from mmsagan.apis.experiment import use_mixed_precision
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.models import to_uint8

@@ -1,12 +1,11 @@
 """Sampling on several processes: the files must be those of one."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from launching import ROOT, run_tools
+from launching import run_tools
 from sample_thrice import sample_thrice
 
 
@@ -47,8 +46,3 @@ def test_dist_sample_starts_the_tool(started_by):
     said = started_by('dist_sample.sh', 'config.py', 'model.pth', '3', '--out', 'a folder')
     assert '--nproc_per_node=3' in said
     assert said.endswith('/tools/sample.py config.py model.pth --out a folder --launcher pytorch')
-
-
-def test_usage():
-    result = subprocess.run(['bash', str(ROOT / 'tools' / 'dist_sample.sh'), 'a', 'b'], capture_output=True, text=True)
-    assert result.returncode == 2 and 'usage' in result.stderr

@@ -11,8 +11,7 @@ import sys
 import pytest
 from documentation import PAGES, ROOT, Block, Command, blocks_of
 
-from mmsagan.engine.config import load_config
-from mmsagan.engine.config_check import check_config, is_for_evaluation_only
+from mmsagan.engine.config import check_config, is_evaluation_only, load_config
 from mmsagan.registry import ALIASES
 
 # What a reader puts something else for.
@@ -122,7 +121,7 @@ def test_configs_of_the_pages(tmp_path, monkeypatch, block: Block):
     path = tmp_path / (block.file or 'configs/sagan/unnamed_of_a_page.py')
     path.write_text(block.text)
     config = load_config(path)
-    check_config(config, training=not is_for_evaluation_only(config))
+    check_config(config, training=not is_evaluation_only(config))
 
 
 def test_the_names_of_the_migration_page():

@@ -3,44 +3,12 @@
 import itertools
 
 import pytest
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, runner
-from torch import nn
 
-from mmsagan.registry import HOOKS, MODELS
+from mmsagan.registry import HOOKS
 
 _numbers = itertools.count()
-
-
-@MODELS.register_module()
-class LinearGeneratorWithNorm(nn.Module):
-    """Noise (N, 4) -> images (N, 3, 32, 32), by one matrix; batch normalized, so that it has buffers."""
-
-    noise_size = 4
-    output_scale = 32
-
-    def __init__(self, num_classes=10):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(4)
-        self.linear = nn.Linear(4, 3 * 32 * 32)
-
-    def forward(self, noise, label=None):
-        return torch.tanh(self.linear(self.norm(noise))).view(-1, 3, 32, 32)
-
-
-@MODELS.register_module()
-class LinearDiscriminator(nn.Module):
-    """Images -> logits (N, 1)."""
-
-    input_scale = 32
-
-    def __init__(self, num_classes=10):
-        super().__init__()
-        self.linear = nn.Linear(3 * 32 * 32, 1)
-
-    def forward(self, image, label=None):
-        return self.linear(image.flatten(1))
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""Going on with a training, step by step; whole trainings are interrupted in tests/robustness."""
+"""Resuming and stopping, step by step; whole trainings are interrupted in tests/robustness."""
 
 import errno
 import json
@@ -11,28 +11,28 @@ from pathlib import Path
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from PIL import Image
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.datasets.samplers import BatchStream, SeededDataset
-from mmsagan.engine import GANTrainLoop, training_batches
-from mmsagan.engine.runner import AUTO
-from mmsagan.engine.training_batches import TrainingBatches, seeded_loader
+from mmsagan.datasets.samplers import SeededDataset
+from mmsagan.engine import data
+from mmsagan.engine.data import TrainingBatches, init_loader_process
+from mmsagan.engine.loops import StopSignals
 from mmsagan.errors import CheckpointError, DataError, StorageError, TrainingInterrupted
-from mmsagan.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS, TRANSFORMS
+from mmsagan.registry import DATA_SAMPLERS, HOOKS, TRANSFORMS
 
 METRICS = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
 
 
 @pytest.fixture
 def run(tiny_run):
-    """Makes the config of a short training: run(max_iters=4, **options)."""
+    """Makes the config of a short training of one-layer networks: run(max_iters=4, linear=True, **options)."""
 
-    def make(**options):
-        return tiny_run(**{'default_hooks.checkpoint.interval': 2, 'custom_hooks': [], 'val_evaluator': None, **options})
+    def make(linear=True, **options):
+        options = {'default_hooks.checkpoint.interval': 2, 'custom_hooks': [], 'val_evaluator': None, **options}
+        return tiny_run(linear=linear, **options)
 
     return make
 
@@ -125,11 +125,11 @@ def test_another_batch_size_goes_on_behind_the_same_images(run):
     train_from_config(cfg)
     runner = train_from_config(resumed(run(max_iters=5), train_dataloader__batch_size=6))
     # 16 images are two whole batches of 6 and a part of the third.
-    assert runner.train_loop.state()['data']['samples'] == 6 * 4
-    assert 'its batches were of 4 images, and these are of 6' in log_of(cfg)
+    assert runner.train_loop.state_dict()['data']['samples'] == 6 * 4
+    assert 'it had batches of 4 images, and now they are of 6' in log_of(cfg)
     # One that divides the number of images is no exact continuation either.
     train_from_config(resumed(run(max_iters=6), train_dataloader__batch_size=2))
-    assert 'its batches were of 6 images, and these are of 2' in log_of(cfg)
+    assert 'it had batches of 6 images, and now they are of 2' in log_of(cfg)
 
 
 def test_a_checkpoint_without_the_state(run):
@@ -141,7 +141,7 @@ def test_a_checkpoint_without_the_state(run):
     del checkpoint['training_state']
     torch.save(checkpoint, path)
     runner = train_from_config(resumed(run(max_iters=6)))
-    assert runner.train_loop.state()['data']['samples'] == 6 * 4
+    assert runner.train_loop.state_dict()['data']['samples'] == 6 * 4
     assert 'the checkpoint has no states of random number generators' in log_of(cfg)
 
 
@@ -202,7 +202,7 @@ def test_a_loader_process_that_dies_names_the_file(run, tmp_path):
     pipeline = [dict(type='LoadImageFromFile'), dict(type='DieOf', name='13.png'), dict(type='PackInputs')]
     cfg.train_dataloader.dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'images'), pipeline=pipeline)
     cfg.train_dataloader.num_workers = 2
-    with pytest.raises(DataError, match=r'has died \(signal SIGKILL\) while reading .*images/3/13\.png'):
+    with pytest.raises(DataError, match=r'died \(signal SIGKILL\) while reading .*images/3/13\.png'):
         train_from_config(cfg)
 
 
@@ -210,27 +210,15 @@ def test_a_loader_process_that_dies_while_it_hands_over_a_batch(run, monkeypatch
     """The connection ends before there is word of the process's death."""
 
     def broken(batches):
-        batches._begin()
+        batches._iterator = iter(batches.loader)
         threading.Timer(0.3, os.kill, (batches._iterator._workers[0].pid, signal.SIGKILL)).start()
         raise EOFError
 
     monkeypatch.setattr(TrainingBatches, '__next__', broken)
     cfg = run()
     cfg.train_dataloader.num_workers = 1
-    with pytest.raises(DataError, match=r'has died \(signal SIGKILL\)'):
+    with pytest.raises(DataError, match=r'died \(signal SIGKILL\)'):
         train_from_config(cfg)
-
-
-def test_death_at_the_first_batch_and_without_file_names(run, monkeypatch):
-    cfg = run()
-    cfg.train_dataloader.update(num_workers=1, worker_init_fn=dict(type='mmsagan.exit_at_once'))
-    with pytest.raises(DataError, match=r'has died \(exit code 3\) while reading its first image'):
-        train_from_config(cfg)
-
-
-@FUNCTIONS.register_module()
-def exit_at_once(worker_id):
-    os._exit(3)
 
 
 @DATA_SAMPLERS.register_module()
@@ -248,7 +236,7 @@ def test_a_batch_sampler_of_ones_own_begins_anew(run):
     cfg = run(**options)
     train_from_config(cfg)
     train_from_config(resumed(run(max_iters=5, **options)))
-    assert 'a OwnBatches cannot be put to a place: its batches begin anew' in log_of(cfg)
+    assert 'a OwnBatches cannot be resumed' in log_of(cfg)
 
 
 def test_a_finite_sampler(run):
@@ -263,31 +251,27 @@ def test_a_finite_sampler(run):
 
 
 def test_the_log_is_bounded(run, monkeypatch):
-    monkeypatch.setattr('mmsagan.engine.train_loop.LOG_LENGTH', 60)
-    cfg = run(max_iters=70, **{'train_dataloader.batch_size': 1, 'default_hooks.checkpoint.interval': 100})
+    monkeypatch.setattr('mmsagan.engine.loops.LOG_LENGTH', 60)
+    cfg = run(max_iters=70, **{'train_dataloader.batch_size': 2, 'default_hooks.checkpoint.interval': 100})
     runner = train_from_config(cfg)
     lengths = {name: len(buffer.data[0]) for name, buffer in runner.message_hub.log_scalars.items() if 'loss_disc' in name}
     assert lengths and set(lengths.values()) == {60}
 
 
-def test_nothing_to_resume_from(run):
-    cfg = run()
-    cfg.resume = True
-    assert train_from_config(cfg).iter == 4
-    assert 'nothing to resume from' in log_of(cfg)
-
-
-def test_resuming_a_training_that_starts_from_other_weights(run, shared_checkpoint):
+def test_resuming_a_training_that_starts_from_other_weights(run):
     """A script always says --resume: its first job has nothing to resume from, and starts from the weights in ``load_from``."""
-    before = load_checkpoint_file(shared_checkpoint)['state_dict']
+    first = run(max_iters=1, linear=False)
+    first.work_dir += '_first'
+    train_from_config(first)
+    before = load_checkpoint_file(Path(first.work_dir, 'iter_1.pth'))['state_dict']
     options = {f'optim_wrapper.{network}.optimizer.lr': 0 for network in ('generator', 'discriminator')}
-    cfg = run(max_iters=2, **options)
-    cfg.update(resume=AUTO, load_from=str(shared_checkpoint))
+    cfg = run(max_iters=2, linear=False, **options)
+    cfg.update(resume='auto', load_from=str(Path(first.work_dir, 'iter_1.pth')))
     train_from_config(cfg)
     after = load_checkpoint_file(Path(cfg.work_dir, 'iter_2.pth'))['state_dict']
     assert all(torch.equal(before[name], after[name]) for name in before if name.endswith('.weight_orig'))
-    again = run(max_iters=3, **options)
-    again.update(resume=AUTO, load_from='a file that is no longer there')
+    again = run(max_iters=3, linear=False, **options)
+    again.update(resume='auto', load_from='a file that is no longer there')
     assert train_from_config(again).iter == 3
     assert 'resumed epoch: 0, iter: 2' in log_of(cfg)
 
@@ -296,7 +280,7 @@ def test_a_stop_that_cannot_be_saved(run, monkeypatch):
     def fail(path, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr('mmsagan.engine.file_backend.write_atomically', fail)
+    monkeypatch.setattr('mmsagan.engine.hooks.checkpoint.write_atomically', fail)
     cfg = run(custom_hooks=[dict(type='SignalInIteration', iteration=1)])
     with pytest.raises(StorageError, match='stopped by SIGTERM after iteration 1, which cannot be saved'):
         train_from_config(cfg)
@@ -309,7 +293,7 @@ def test_an_evaluation_broken_off_at_the_start_keeps_the_log(run):
     for cfg in (run(**stop, **options), resumed(run(**stop, **options))):
         with pytest.raises(TrainingInterrupted):
             train_from_config(cfg)
-    assert log_of(cfg).count('the evaluation is broken off') == 2
+    assert log_of(cfg).count('the evaluation is interrupted') == 2
 
 
 def test_the_pointer_of_checkpoints_elsewhere(run, tmp_path):
@@ -322,20 +306,11 @@ def test_the_pointer_of_checkpoints_elsewhere(run, tmp_path):
     assert 'resumed epoch: 0, iter: 2' in log_of(cfg)
 
 
-@pytest.mark.parametrize('passes', [0, 10**9])
-def test_a_finite_sampler_far_on(passes):
-    stream = BatchStream(DefaultSampler(range(10), shuffle=True, seed=0), 4)
-    stream.start_at(3 * passes + 1)
-    batches = iter(stream)
-    found = [next(batches) for _ in range(2)]
-    assert [len(batch) for batch in found] == [4, 2] and len(set(found[0] + found[1])) == 6
-
-
 def test_batches_of_ones_own_sampler_are_not_all_alike(monkeypatch):
     """Loader processes draw other numbers in each pass, for each seed, and on each rank."""
 
     def numbers(seed: int, rank: int) -> list[list[float]]:
-        monkeypatch.setattr(training_batches, 'get_rank', lambda: rank)
+        monkeypatch.setattr(data, 'get_rank', lambda: rank)
         sampler = OwnBatches(torch.utils.data.SequentialSampler(range(4)), 2, drop_last=True)
         loader = torch.utils.data.DataLoader(SeededDataset(_Random()), batch_sampler=sampler, num_workers=1, collate_fn=list)
         batches = TrainingBatches(loader, seed)
@@ -353,23 +328,54 @@ class _Random:
         return float(torch.rand(()))
 
 
-def test_what_hooks_ask_to_be_called_after_the_iteration():
-    loop = GANTrainLoop.__new__(GANTrainLoop)
-    loop._calls_after_iteration, loop._num_batches, called = [], 0, []
-    loop.call_after_iteration(lambda: called.append(loop._num_batches))
-    parent = GANTrainLoop.__mro__[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parent, 'run_iter', lambda self, batch: None)
-        loop.run_iter({})
-        loop.run_iter({})
-    assert called == [1]
+# -------------------------------------------------------------------------------------------------------------- signals
 
 
-def test_config_of_a_seeded_loader():
-    original = dict(dataset=dict(type='X'), batch_size=4, drop_last=True, disable_subprocess_warning=True)
-    config = seeded_loader(original, seed=3)
-    assert config['batch_sampler']['drop_last'] and config['batch_sampler']['seed'] == 3
-    assert config['worker_init_fn'] == dict(type='mmsagan.init_loader_process', quiet=True)
-    assert original == dict(dataset=dict(type='X'), batch_size=4, drop_last=True, disable_subprocess_warning=True)
-    own = seeded_loader(dict(original, worker_init_fn=dict(type='mine')), seed=3)
-    assert own['worker_init_fn'] == dict(type='mine')
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in StopSignals.SIGNALS}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('number', StopSignals.SIGNALS)
+def test_a_signal_is_noted_within_the_block_only(handlers, number, capfd):
+    with StopSignals() as signals:
+        assert not signals.received_by_any_process()
+        signal.raise_signal(number)
+        assert signals.received_by_any_process() and signals.received == number.name
+    assert 'once more ends the training at once' in capfd.readouterr().err
+    assert {number: signal.getsignal(number) for number in StopSignals.SIGNALS} == handlers
+
+
+def test_another_thread_leaves_the_handlers_alone(handlers):
+    found = []
+
+    def enter():
+        with StopSignals():
+            found.append({number: signal.getsignal(number) for number in StopSignals.SIGNALS})
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [handlers]
+
+
+def test_loader_processes_leave_signals_to_the_main_one(handlers):
+    """Sent to all of them at once, as terminals do, the first one changes nothing; the main process ends them itself."""
+    init_loader_process(0)
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_is_long_is_in_the_log_only(run, capsys):
+    cfg = run(max_iters=1)
+    train_from_config(cfg)
+    log = next(Path(cfg.work_dir).glob('*/*.log'))
+    text, shown = log.read_text(), capsys.readouterr().out
+    for long in ('System environment', 'default_hooks = dict(', 'Hooks will be executed', '"FileClient" will be deprecated'):
+        assert long in text and long not in shown
+    assert str(log) in shown and len(shown.splitlines()) < 20

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmsagan.apis.running import config_mistakes
 from mmsagan.datasets import ArrayDataset, CenterCropLongEdge, LoadImageFromFile, PackInputs, RandomCropLongEdge
 from mmsagan.datasets.image_folder import size_of, to_rgb
+from mmsagan.engine.config import config_errors
 from mmsagan.errors import DataError, MMSAGANError
 from mmsagan.evaluation.moments import load_statistics
 from mmsagan.registry import DATASETS, METRICS, MODELS, TRANSFORMS
@@ -219,7 +219,7 @@ def test_arguments_of_components_are_taken_or_are_mistakes_in_the_config(
         # Of an extractor that would be fetched: no test asks the network for anything.
         patch.setenv('TORCH_HOME', str(tmp_path))
         try:
-            with config_mistakes():
+            with config_errors():
                 registry.build(config)
         except MMSAGANError as error:
             assert str(error)

@@ -4,7 +4,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from mmsagan.utils.workers import available_cores, in_order
+from mmsagan.utils.processes import available_cores, in_order
 
 
 def slow_at_first(number: int) -> tuple[int, int]:

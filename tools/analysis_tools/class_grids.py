@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from mmsagan.apis import init_model
-from mmsagan.apis.processes import find_device
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.apis.statistics import read_intra_fid
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
+from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import class_grid

@@ -17,10 +17,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from mmsagan.apis.running import config_mistakes
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
-from mmsagan.engine.config import load_config
+from mmsagan.engine.config import config_errors, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 
@@ -55,7 +54,7 @@ def count_flops(action: Callable[[], object]) -> FlopCounterMode:
 
 def build_gan(model: Mapping, fast: bool) -> nn.Module:
     """Builds a config's GAN, without what is not counted."""
-    with config_mistakes():
+    with config_errors():
         return MODELS.build({**model, 'ema_config': None, 'compile_cfg': None, 'fast': fast}).train()
 
 

@@ -12,7 +12,7 @@ from mmsagan.apis.data_check import build_training_dataset
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import ImageFolder
 from mmsagan.datasets.packed import INTERPOLATIONS, LAYOUTS, RECIPE, pack_dataset
-from mmsagan.utils.workers import available_cores
+from mmsagan.utils.processes import available_cores
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmsagan.apis.data_check import build_training_dataset
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets.check import check_dataset
-from mmsagan.utils.workers import available_cores
+from mmsagan.utils.processes import available_cores
 
 
 def parse_args() -> argparse.Namespace:

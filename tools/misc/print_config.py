@@ -5,8 +5,7 @@ import argparse
 
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, run_tool, tool_parser
-from mmsagan.engine.config import complete_evaluation, load_config
-from mmsagan.engine.config_check import check_config, is_for_evaluation_only
+from mmsagan.engine.config import check_config, complete_evaluation, is_evaluation_only, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +23,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     print(cfg.pretty_text)
-    training = not is_for_evaluation_only(cfg)
+    training = not is_evaluation_only(cfg)
     if not training:
         complete_evaluation(cfg, 'test')
     check_config(cfg, training)

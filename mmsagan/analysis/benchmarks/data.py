@@ -11,10 +11,9 @@ from torch import nn
 from mmsagan.analysis.benchmarks.sides import Setup
 from mmsagan.analysis.measuring import Action
 from mmsagan.analysis.workloads import Workload
-from mmsagan.apis.running import config_mistakes
 from mmsagan.datasets import ImageFolder
 from mmsagan.datasets.packed import pack_dataset
-from mmsagan.engine.config import load_config
+from mmsagan.engine.config import config_errors, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 from mmsagan.utils.files import shipped_root
@@ -70,7 +69,7 @@ def _reader(config: str, dataset: Mapping, batch_size: int, num_batches: int, se
     """The action of taking some batches of a config's training data to the device."""
     cfg = _load(config, {f'train_dataloader.dataset.{key}': value for key, value in dataset.items()})
     options = dict(batch_size=batch_size, num_workers=0, persistent_workers=False, pin_memory=setup.device.type == 'cuda')
-    with config_mistakes():
+    with config_errors():
         loader = Runner.build_dataloader(dict(cfg.train_dataloader, **options), seed=0)
         preprocessor: nn.Module = MODELS.build((cfg.get('model') or {}).get('data_preprocessor', dict(type='DataPreprocessor')))
     preprocessor.to(setup.device)

@@ -12,8 +12,7 @@ from mmsagan.analysis.benchmarks.sides import Setup, build_sides, default_batch_
 from mmsagan.analysis.flops import NETWORKS, build_counted, count_flops, image_shape, training_flops
 from mmsagan.analysis.measuring import Action
 from mmsagan.analysis.workloads import Workload
-from mmsagan.apis.running import config_mistakes
-from mmsagan.engine.config_check import accepted_arguments
+from mmsagan.engine.config import accepted_arguments, config_errors
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import _make_inference_copy
@@ -97,7 +96,7 @@ def build_optimizers(gan: ConditionalGAN, cfg: Config, precision: str, plain: bo
     settings.setdefault('constructor', 'MultiOptimWrapperConstructor')
     # MMEngine's own does not look for NaN and Inf, as ours does.
     kind = 'mmengine.OptimWrapper' if plain and precision == 'fp32' else WRAPPERS[precision]
-    with config_mistakes():
+    with config_errors():
         return build_optim_wrapper(gan, dict(settings, type=kind))
 
 

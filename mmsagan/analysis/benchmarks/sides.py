@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmsagan.analysis.flops import build_counted, check_networks, image_shape
 from mmsagan.analysis.measuring import Action
-from mmsagan.apis.running import config_mistakes
+from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
@@ -70,7 +70,7 @@ def build_sides(model: Mapping, setup: Setup) -> Sides:
 
 
 def _build(model: dict) -> ConditionalGAN:
-    with config_mistakes():
+    with config_errors():
         gan = MODELS.build(model)
     if not isinstance(gan, ConditionalGAN):
         raise ConfigError(f'model.type: a {type(gan).__name__} cannot be measured, it is no ConditionalGAN')

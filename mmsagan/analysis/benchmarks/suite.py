@@ -22,9 +22,9 @@ from mmsagan.analysis.hardware import PRECISIONS, MatmulPeak, describe_device, m
 from mmsagan.analysis.measuring import MIN_ROUNDS, check_rounds
 from mmsagan.analysis.profiling import profile_action, profile_table
 from mmsagan.analysis.workloads import Measurement, Workload, measure
-from mmsagan.apis.processes import find_device
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.engine.config import load_config
+from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
 from mmsagan.utils.memory import keep_freed_memory, return_freed_memory
 

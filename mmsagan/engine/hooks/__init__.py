@@ -2,9 +2,8 @@
 
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.collapse import CollapseHook
-from mmsagan.engine.hooks.consistency import ConsistencyHook
-from mmsagan.engine.hooks.divergence import DivergenceHook
 from mmsagan.engine.hooks.logging import LogProcessor, ProgressHook, SummaryHook
+from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
 
 __all__ = [

@@ -14,9 +14,9 @@ from mmsagan.evaluation.images import RealImages, SampleInputs
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
 from mmsagan.evaluation.moments import SUFFIXES, FeatureBank, Moments, Statistics, load_statistics, save_statistics
 from mmsagan.registry import METRICS
-from mmsagan.utils.distributed import from_main_process
 from mmsagan.utils.download import URLS, cached_file
 from mmsagan.utils.files import check_writable
+from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
 

@@ -1,0 +1,217 @@
+"""Training and evaluating what a config describes."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import is_cuda_available
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmsagan.engine.config import check_config, complete_evaluation, config_changes, config_errors
+from mmsagan.engine.distributed import prepare_distributed
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
+from mmsagan.engine.hooks.logging import SUMMARY
+from mmsagan.engine.loops import GANTrainLoop, build_evaluator
+from mmsagan.engine.optim import has_fast_bfloat16
+from mmsagan.engine.runner import GANRunner
+from mmsagan.errors import ConfigError, TrainingInterrupted
+from mmsagan.evaluation.evaluator import HELD_OUT
+
+
+def train_from_config(cfg: Config) -> Runner:
+    """Trains what a config describes, and evaluates it every ``val_interval`` iterations if it has a ``val_evaluator``.
+
+    A run that fails before its first iteration removes what it has written.
+
+    Args:
+        cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified.
+
+    Returns:
+        The runner, after the last iteration.
+
+    Raises:
+        TrainingInterrupted: SIGTERM or Ctrl-C was received; the state is saved.
+        MMSAGANError: Something that the user can fix.
+    """
+    changes = config_changes(cfg)
+    if not complete_evaluation(cfg, 'val'):
+        print_log('no val_evaluator: there is no evaluation while training', logger='current')
+    complete_evaluation(cfg, 'test')
+    check_config(cfg)
+    if 'type' not in cfg.train_cfg and not cfg.train_cfg.get('by_epoch'):
+        cfg.train_cfg = dict({key: value for key, value in cfg.train_cfg.items() if key != 'by_epoch'}, type='GANTrainLoop')
+    hook = cfg.get('default_hooks', {}).get('checkpoint')
+    if cfg.val_evaluator and isinstance(hook, dict) and hook.get('save_best', 'auto') == 'auto':
+        with config_errors():
+            rules = build_evaluator(cfg.val_evaluator).best_rules
+        hook.update(save_best=list(rules) or None, rule=list(rules.values()) or None)
+    with _runner(cfg) as runner:
+        if runner.distributed and not is_cuda_available():
+            runner.logger.warning('no GPUs, so no SyncBN: each process normalizes with its own batch statistics')
+        # Built here, so that what they do not accept is reported as an error in the config.
+        with config_errors():
+            _ = runner.train_loop, runner.val_loop
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.config_changes = changes
+        runner.train()
+    return runner
+
+
+def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
+    """Evaluates a checkpoint with the config's ``test_evaluator``.
+
+    Args:
+        cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified. What only training needs may be missing.
+        checkpoint: File or URL.
+
+    Returns:
+        Results by name.
+
+    Raises:
+        MMSAGANError: Something that the user can fix.
+    """
+    complete_evaluation(cfg, 'val')
+    complete_evaluation(cfg, 'test')
+    check_config(cfg, training=False)
+    cfg.resume, cfg.load_from = False, checkpoint
+    if cfg.get('visualizer', {}).get('track'):
+        cfg.visualizer.track = None  # experiment trackers are for trainings
+    with _runner(cfg) as runner:
+        with config_errors():
+            _ = runner.test_loop
+        return runner.test()
+
+
+@contextmanager
+def _runner(cfg: Config) -> Iterator[Runner]:
+    """Builds the runner, and cleans up after it.
+
+    Hooks with a method ``on_exception(runner, error)`` learn why a run has ended early.
+    """
+    work_dir = Path(cfg.work_dir)
+    if work_dir.exists() and not work_dir.is_dir():
+        raise ConfigError(f'the work dir {work_dir} is a file; choose another one with --work-dir')
+    before = set(work_dir.iterdir()) if work_dir.is_dir() else None
+    if cfg.get('launcher', 'none') != 'none':
+        prepare_distributed(cfg, cfg.launcher)
+    runner = None
+    try:
+        with config_errors():
+            runner = GANRunner.from_cfg(cfg)
+            for needed in (ConsistencyHook, DivergenceHook):
+                if not any(isinstance(hook, needed) for hook in runner.hooks):
+                    runner.register_hook(needed())
+        yield runner
+    except BaseException as error:
+        for hook in runner.hooks if runner is not None else ():
+            if hasattr(hook, 'on_exception'):
+                hook.on_exception(runner, error)
+        if runner is not None:
+            runner.visualizer.close()
+        has_results = _has_trained(runner) or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))
+        is_first = os.environ.get('LOCAL_RANK', '0') == '0'
+        if is_first and not has_results and not isinstance(error, TrainingInterrupted):
+            _remove_outputs(cfg, before)
+        if runner is None and isinstance(error, OSError):
+            raise ConfigError(
+                f'the work dir {work_dir} cannot be written: {error}; choose another one with --work-dir'
+            ) from error
+        raise
+    finally:
+        loop = getattr(runner, '_train_loop', None)
+        if isinstance(loop, GANTrainLoop):
+            loop.batches.stop_workers()
+
+
+def _has_trained(runner: Runner | None) -> bool:
+    loop = getattr(runner, '_train_loop', None)
+    return loop.has_trained if isinstance(loop, GANTrainLoop) else getattr(loop, 'iter', 0) > 0
+
+
+def _remove_outputs(cfg: Config, before: set[Path] | None) -> None:
+    """Removes a run's log folder and config from the work dir, and the work dir itself if the run has made it."""
+    work_dir = Path(cfg.work_dir)
+    for path in set(work_dir.iterdir() if work_dir.is_dir() else ()) - (before or set()):
+        if path.is_dir() and not path.is_symlink() and re.fullmatch(r'\d{8}_\d{6}', path.name):
+            shutil.rmtree(path)
+        elif path.name == Path(cfg.filename or '').name:
+            path.unlink()
+    if before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
+        work_dir.rmdir()
+
+
+# ------------------------------------------------------------------------------------------- options of the command line
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """Turns on mixed precision (``--amp``): bfloat16, or float16 with loss scaling on GPUs without it."""
+    if not cfg.get('optim_wrapper'):
+        return  # train_from_config raises the error
+    float16 = is_cuda_available() and not has_fast_bfloat16()
+    for wrapper in (cfg.optim_wrapper, *cfg.optim_wrapper.values()):
+        if isinstance(wrapper, dict) and (wrapper is cfg.optim_wrapper or 'optimizer' in wrapper):  # not clip_grad, for example
+            wrapper.pop('type', None)
+            wrapper.pop('dtype', None)
+    cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'BFloat16OptimWrapper'
+    print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Scales the learning rates with the batch size (``--auto-scale-lr``).
+
+    Raises:
+        ConfigError: The config has no ``auto_scale_lr.base_batch_size``.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ConfigError(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size, over all GPUs, that '
+            'its learning rates are meant for'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+def training_summary(runner: Runner) -> str:
+    """Describes a finished run for people: its files, and the results of the last evaluation."""
+    work_dir = Path(runner.work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    lines = [f'trained to iteration {runner.iter}', f'  work dir:   {work_dir}']
+    if (work_dir / SUMMARY).is_file():
+        lines.append(f'  summary:    {work_dir / SUMMARY}')
+    if pointer.is_file():
+        lines.append(f'  checkpoint: {pointer.read_text().strip()}')
+    lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
+    lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
+    lines += [f'  best:       {path}' for path in sorted(work_dir.glob('best_*.pth'))]
+    results = getattr(runner.val_loop, 'results', None)
+    return '\n'.join([*lines, '', results_table(results)] if results else lines)
+
+
+def results_table(results: dict, max_classes: int = 20) -> str:
+    """Formats an evaluator's results, with those of held-out real images beside them where there are any.
+
+    Args:
+        results: Results by name; those by class (``per_class``) are dicts.
+        max_classes: Number of classes that are listed, those with the largest values.
+    """
+    numbers = {name: f'{value:.4f}' for name, value in results.items() if isinstance(value, (int, float))}
+    names = [name for name in numbers if not name.startswith(HELD_OUT)]
+    rows = [(name, numbers[name], numbers.get(HELD_OUT + name, '')) for name in names]
+    if any(held_out for _, _, held_out in rows):
+        rows.insert(0, ('', 'samples', 'held-out real'))
+    width = max(map(len, names), default=0)
+    lines = [f'  {name:<{width}}  {value:>10}  {held_out:>13}'.rstrip() for name, value, held_out in rows]
+    for name, by_class in results.items():
+        if isinstance(by_class, dict):
+            largest = sorted(by_class.items(), key=lambda item: item[1], reverse=True)[:max_classes]
+            width = max(len(label) for label, _ in largest)
+            count = '' if len(by_class) <= max_classes else f', the {max_classes} largest of {len(by_class)}'
+            lines += ['', f'  {name}{count}', *(f'    {label:<{width}}  {value:>10.4f}' for label, value in largest)]
+    return '\n'.join(lines)

@@ -1,0 +1,145 @@
+"""The training's batches: numbered, seeded, and found again when a training is resumed."""
+
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from mmengine.dist import get_rank, get_world_size
+from torch.utils.data import DataLoader
+
+from mmsagan.datasets.samplers import BatchStream, SeededDataset
+from mmsagan.errors import CheckpointError, DataError
+from mmsagan.registry import FUNCTIONS
+from mmsagan.utils.random_states import fork_rng
+
+
+def seeded_loader(config: dict, seed: int) -> dict:
+    """Returns the config of a data loader whose batches each have a number and a seed, see :class:`TrainingBatches`.
+
+    Args:
+        config: Config of MMEngine's data loader. Its own ``batch_sampler`` or ``worker_init_fn`` is kept.
+        seed: Seed of the random transforms.
+    """
+    config = dict(config)
+    config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
+    if config.get('batch_sampler') is None:
+        config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
+    if 'worker_init_fn' not in config:
+        quiet = config.pop('disable_subprocess_warning', False)
+        config['worker_init_fn'] = dict(type='mmsagan.init_loader_process', quiet=quiet)
+    return config
+
+
+@FUNCTIONS.register_module()
+def init_loader_process(worker_id: int, quiet: bool = False) -> None:
+    """Leaves Ctrl-C and SIGTERM, which are sent to all processes at once, to the main process.
+
+    A second SIGTERM ends the worker: the main process sends it to workers that do not end when they are told to.
+
+    Args:
+        worker_id: Number of this worker.
+        quiet: Whether all workers but the first suppress warnings.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    if quiet and worker_id:
+        warnings.simplefilter('ignore')
+
+
+class TrainingBatches:
+    """Endless iterator over the batches of a data loader, which starts its workers when the first batch is requested.
+
+    Args:
+        loader: Data loader built from a :func:`seeded_loader` config. A batch sampler other than
+            :class:`~mmsagan.datasets.samplers.BatchStream` is restarted when it ends, and cannot be resumed.
+        seed: Seed of what the workers draw with such a batch sampler.
+    """
+
+    def __init__(self, loader: DataLoader, seed: int):
+        self.loader = loader
+        self.stream = loader.batch_sampler if isinstance(loader.batch_sampler, BatchStream) else None
+        self.num_batches = 0  # so far, including those before the training was resumed
+        self._seed = seed
+        self._passes = 0
+        self._iterator: Iterator | None = None
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._iterator, None) if self._iterator is not None else None
+        if batch is None:
+            # PyTorch draws a seed for its workers, which an uninterrupted training would not draw here.
+            with fork_rng(self._seed, get_rank(), self._passes):
+                self._iterator = iter(self.loader)
+            self._passes += 1
+            batch = next(self._iterator)
+        self.num_batches += 1
+        return batch
+
+    def stop_workers(self) -> None:
+        """Ends the workers at once; the garbage collector would wait 5 seconds for each."""
+        self._iterator = self.loader._iterator = None
+
+    def state_dict(self) -> dict:
+        """Returns the position in the data, for :meth:`load_state_dict`."""
+        if self.stream is None:
+            return {}
+        return dict(
+            seed=self.stream.seed,
+            sampler_seed=getattr(self.stream.sampler, 'seed', None),
+            batch_size=self.stream.batch_size,
+            samples=self.num_batches * self.stream.batch_size * get_world_size(),
+        )
+
+    def load_state_dict(self, state: dict) -> str | None:
+        """Continues behind the images that were seen.
+
+        Args:
+            state: Position of a training with any batch size and any number of processes.
+
+        Returns:
+            Why the next batches differ from those of an uninterrupted training; None if they do not.
+
+        Raises:
+            CheckpointError: The state is damaged.
+        """
+        if self.stream is None:
+            return f'a {type(self.loader.batch_sampler).__name__} cannot be resumed: its batches start from the beginning'
+        seed, sampler_seed, batch_size, samples = (state.get(key) for key in ('seed', 'sampler_seed', 'batch_size', 'samples'))
+        numbers = [seed, batch_size, samples, *([] if sampler_seed is None else [sampler_seed])]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise CheckpointError('the position in the training data is damaged')
+        self.stream.seed = seed
+        if sampler_seed is not None and hasattr(self.stream.sampler, 'seed'):
+            self.stream.sampler.seed = sampler_seed
+        self.num_batches = -(-samples // (self.stream.batch_size * get_world_size()))
+        self.stream.start_at(self.num_batches)
+        if batch_size == self.stream.batch_size:
+            return None
+        return f'it had batches of {batch_size} images, and now they are of {self.stream.batch_size}'
+
+    def worker_error(self, timeout: float = 0) -> DataError | None:
+        """Returns an error that names the image that a dead worker was reading; None if no worker has died.
+
+        Args:
+            timeout: Seconds to wait for the exit code of a worker.
+        """
+        workers = getattr(self._iterator, '_workers', ())
+        end = time.monotonic() + timeout
+        with suppress(RuntimeError):  # PyTorch's signal handler raises it wherever the process is
+            while time.monotonic() < end and not any(worker.exitcode for worker in workers):
+                time.sleep(0.05)
+        for number, worker in enumerate(workers):
+            if worker.exitcode:
+                image = self.loader.dataset.describe_last_read(number)
+                code = worker.exitcode
+                cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+                return DataError(
+                    f'a data loader worker died ({cause}) while reading {image}; if other programs can read it, memory may '
+                    'have run out: try a smaller train_dataloader.num_workers'
+                )
+        return None

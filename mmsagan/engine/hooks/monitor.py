@@ -1,0 +1,169 @@
+"""Checks before the first iteration, and a watch for trainings that fail without an error."""
+
+from pathlib import Path
+
+import torch
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from mmsagan.checkpoints import check_compatibility
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, newest_first
+from mmsagan.engine.loops import GANValLoop
+from mmsagan.errors import CheckpointError, ConfigError, DataError, DivergenceError
+from mmsagan.models.gan import unwrap
+from mmsagan.registry import HOOKS
+
+_SKIPPED = 'train/skipped_steps'  # in the message hub, and with it in every checkpoint
+_MAX_WARNINGS = 10
+
+
+@HOOKS.register_module()
+class ConsistencyHook(Hook):
+    """Compares the data set and the loaded checkpoint with the model, and raises the errors of later evaluations early.
+
+    A training shorter than ``val_interval`` is not evaluated at its end: it is a trial, and 50 000 samples would take longer.
+
+    Raises:
+        DataError: The number of classes or the image size differs.
+        CheckpointError: The checkpoint is of another architecture, or has no training state to resume from.
+        ConfigError: A best checkpoint is to be chosen by a result that the evaluation does not have.
+        MMSAGANError: Something that an evaluation needs is missing.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        model, dataset = unwrap(runner.model), runner.train_dataloader.dataset
+        classes, num_classes = getattr(dataset, 'metainfo', {}).get('classes'), getattr(model, 'num_classes', None)
+        if num_classes and classes and num_classes != len(classes):
+            raise DataError(
+                f'the data set has {len(classes)} classes, the model {num_classes}; set model.num_classes={len(classes)}'
+            )
+        discriminator = unwrap(getattr(model, 'discriminator', None))
+        size = getattr(discriminator, 'input_scale', None)
+        if size is not None and len(dataset):
+            sample = dataset[0]
+            if not isinstance(sample, dict) or not {'inputs', 'labels'} <= set(sample):
+                raise DataError("the pipeline must end with dict(type='PackInputs'), see train_dataloader.dataset.pipeline")
+            shape, expected = tuple(sample['inputs'].shape), (getattr(discriminator, 'input_channels', 3), size, size)
+            if shape != expected:
+                raise DataError(
+                    f'the pipeline returns images of shape {shape}, the discriminator takes {expected}; resize them in '
+                    'train_dataloader.dataset.pipeline, or choose another model'
+                )
+        if isinstance(runner.val_loop, GANValLoop):
+            self._prepare_evaluation(runner)
+
+    @staticmethod
+    def _prepare_evaluation(runner: Runner) -> None:
+        loop, train_loop = runner.val_loop, runner.train_loop
+        if isinstance(train_loop, IterBasedTrainLoop):
+            dynamic = zip(train_loop.dynamic_milestones or (), train_loop.dynamic_intervals or ())
+            reached = [interval for milestone, interval in dynamic if milestone <= train_loop.max_iters]
+            interval = min([train_loop.val_interval, *reached])
+            if train_loop.max_iters < interval:
+                runner.logger.info(
+                    f'no evaluation in this run: its {train_loop.max_iters} iterations are fewer than '
+                    f'train_cfg.val_interval={interval}'
+                )
+                train_loop.val_begin = train_loop.max_iters + 1
+                return
+        for hook in runner.hooks:
+            results = loop.evaluator.result_names
+            unknown = [key for key in getattr(hook, 'key_indicators', ()) if key not in results]
+            if isinstance(hook, CheckpointHook) and hook.save_best and unknown:
+                raise ConfigError(
+                    f'default_hooks.checkpoint.save_best: no metric returns {unknown[0]!r}; the evaluation has '
+                    + ', '.join(results)
+                )
+        loop.prepare()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        file, wrapper = runner._load_from or runner.work_dir, runner.optim_wrapper
+        if runner._resume and 'optimizer' not in checkpoint:
+            raise CheckpointError(
+                f'{file} has no training state to resume from (it was published or converted); to start a training from its '
+                'weights, set load_from'
+            )
+        if runner._resume:
+            saved = checkpoint['optimizer']
+            if not isinstance(saved, dict) or (isinstance(wrapper, OptimWrapperDict) and set(saved) != set(wrapper.keys())):
+                raise CheckpointError(
+                    f'{file} has optimizers of {", ".join(map(str, saved))}, the config of {", ".join(wrapper.keys())}'
+                )
+        try:
+            warnings = check_compatibility(unwrap(runner.model), checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f'{file}: {error}') from error
+        for warning in warnings:
+            runner.logger.warning(warning)
+        state = checkpoint.get('state_dict', checkpoint)
+        if not runner._resume and 'iteration' in state:
+            # A new training counts from 0, which the updates of G and the start of the moving average depend on.
+            state['iteration'] = torch.zeros_like(state['iteration'])
+
+
+@HOOKS.register_module()
+class DivergenceHook(Hook):
+    """Counts the optimizer steps that were skipped because of NaN or Inf, and ends a training that takes no others.
+
+    The log and the checkpoints have their number as ``skipped_steps``, over all runs of a training. Single ones do no harm, see
+    :class:`~mmsagan.engine.optim.SkipNonFinite`.
+
+    Args:
+        max_skipped_in_a_row: Number of skipped steps of one network in a row that end the training; None for no limit.
+
+    Raises:
+        ConfigError: ``max_skipped_in_a_row`` is less than 1.
+        DivergenceError: The limit was reached.
+    """
+
+    def __init__(self, max_skipped_in_a_row: int | None = 20):
+        if max_skipped_in_a_row is not None and max_skipped_in_a_row < 1:
+            raise ConfigError(f'DivergenceHook: max_skipped_in_a_row must be at least 1, got {max_skipped_in_a_row}')
+        self.max_skipped_in_a_row = max_skipped_in_a_row
+        self._total = self._before = 0
+        self._first: dict[str, int] = {}  # by network: iteration of the first step skipped in a row
+        self._warnings = 0
+
+    def before_train(self, runner: Runner) -> None:
+        scalars = runner.message_hub.log_scalars
+        self._total = self._before = int(scalars[_SKIPPED].current()) if _SKIPPED in scalars else 0
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        wrappers = runner.optim_wrapper
+        wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else dict(model=wrappers)
+        wrappers = {name: wrapper for name, wrapper in wrappers.items() if hasattr(wrapper, 'skipped_in_a_row')}
+        total = self._before + sum(wrapper.skipped for wrapper in wrappers.values())
+        if total != self._total:
+            self._total = total
+            runner.message_hub.update_scalar(_SKIPPED, total)
+        for name, wrapper in wrappers.items():
+            if not wrapper.skipped_in_a_row:
+                self._first.pop(name, None)
+                continue
+            if name not in self._first and self._warnings < _MAX_WARNINGS:
+                self._warnings += 1
+                last = '; from now on see skipped_steps in the log' if self._warnings == _MAX_WARNINGS else ''
+                runner.logger.warning(
+                    f'iteration {runner.iter + 1}: a step of the {name} is skipped, its loss or gradient is not finite{last}'
+                )
+            first = self._first.setdefault(name, runner.iter + 1)
+            if self.max_skipped_in_a_row is not None and wrapper.skipped_in_a_row >= self.max_skipped_in_a_row:
+                raise DivergenceError(
+                    f'the training has diverged: from iteration {first} on, the loss or gradient of the {name} was NaN or Inf, '
+                    f'and {wrapper.skipped_in_a_row} steps in a row were skipped; the last good checkpoint is '
+                    f'{_last_checkpoint(runner, first)}. What may help: a lower optim_wrapper.{name}.optimizer.lr, '
+                    "optim_wrapper.clip_grad=dict(max_norm=10.0), or float32: optim_wrapper.type='OptimWrapper'"
+                )
+
+
+def _last_checkpoint(runner: Runner, before: int) -> str:
+    """Returns the newest checkpoint from before an iteration, as text for people."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+            for step, path in newest_first(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT)):
+                if step < before:
+                    return str(path)
+    return 'missing: none was saved before'

@@ -1,0 +1,186 @@
+"""Optimizer wrappers: one per network, in any precision, that skip steps with NaN or Inf."""
+
+import math
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import torch
+from mmengine import optim
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, is_distributed
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from mmsagan.errors import ConfigError
+from mmsagan.models.gan import unwrap
+from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+# Arguments of PyTorch's optimizers that select a kernel and do not change the result.
+_KERNEL_ARGUMENTS = ('fused', 'foreach', 'capturable')
+# MMEngine adds ``_scope_`` to inherited dicts with a ``type``.
+_SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts', 'clip_grad', '_scope_')
+
+
+class SkipNonFinite:
+    """Mixin for MMEngine's optimizer wrappers that skips a step if its loss or its gradient contains NaN or Inf.
+
+    A skipped step leaves the weights and the optimizer's state unchanged. With gradient accumulation, one such part is enough.
+    In distributed training, all processes skip if one of them has to. The check synchronizes with the device once a step.
+
+    Attributes:
+        last_step_skipped: Whether the most recent step was skipped.
+        skipped: Number of steps skipped since the wrapper was built.
+        skipped_in_a_row: Number of steps skipped since the last one that was taken.
+    """
+
+    last_step_skipped = False
+    skipped = 0
+    skipped_in_a_row = 0
+    _loss: Tensor | None = None  # sum over the accumulated parts, which is finite only if all of them are
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """Computes the gradient of a loss."""
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+        super().backward(loss, **kwargs)
+
+    def step(self, **kwargs) -> None:
+        """Updates the weights, or skips the update."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        # The maximum norm, unlike the others, does not overflow as long as no entry does.
+        is_finite = get_total_norm(gradients, norm_type=math.inf).isfinite()
+        if self._loss is not None:
+            is_finite = is_finite & self._loss.isfinite().to(is_finite.device)
+        self._loss = None
+        skip = (~is_finite).float()
+        if is_distributed():
+            all_reduce(skip, op='max')
+        self.last_step_skipped = bool(skip)
+        if self.last_step_skipped:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+        else:
+            self.skipped_in_a_row = 0
+            super().step(**kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class OptimWrapper(SkipNonFinite, optim.OptimWrapper):
+    """MMEngine's wrapper with :class:`SkipNonFinite`; arguments and checkpoints are the same."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(SkipNonFinite, optim.AmpOptimWrapper):
+    """MMEngine's float16 training with :class:`SkipNonFinite`.
+
+    A dynamic loss scaler skips a few steps at the beginning, and one now and then; these are counted too.
+    """
+
+    def step(self, **kwargs) -> None:
+        """Updates the weights, or skips the update and lowers the loss scale."""
+        super().step(**kwargs)
+        if self.last_step_skipped:
+            self.loss_scaler.unscale_(self.optimizer)  # finds the gradients that are not finite
+            self.loss_scaler.update(self._scale_update_param)
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Trains under bfloat16 autocast, on CPUs and GPUs; weights, optimizer state and losses stay in float32.
+
+    bfloat16 has the range of float32, so no loss scaling is needed. For float16 on GPUs use :class:`AmpOptimWrapper`.
+
+    Args:
+        dtype: ``'bfloat16'`` or ``'auto'``, which selects float32 on CPUs without bfloat16 instructions.
+        **kwargs: Arguments of ``mmengine.optim.OptimWrapper``.
+
+    Raises:
+        ConfigError: ``dtype`` is another one.
+    """
+
+    def __init__(self, dtype: str = 'bfloat16', **kwargs):
+        super().__init__(**kwargs)
+        if dtype not in ('bfloat16', 'auto'):
+            raise ConfigError(f"BFloat16OptimWrapper: dtype must be 'bfloat16' or 'auto', got {dtype!r}")
+        self.enabled = dtype == 'bfloat16' or has_fast_bfloat16()
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        with super().optim_context(model), torch.autocast(get_device(), dtype=torch.bfloat16, enabled=self.enabled):
+            yield
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether MMEngine's training device computes faster in bfloat16 than in float32."""
+    if get_device() == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if get_device() != 'cpu':
+        return False
+    try:
+        flags = torch.cpu.get_capabilities()
+    except AttributeError:  # torch < 2.11
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(flags.get('avx512_bf16') or flags.get('amx_bf16') or flags.get('bf16'))
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MultiOptimWrapperConstructor:
+    """Builds one optimizer wrapper for each named child of a model.
+
+    Adam, AdamW and SGD use PyTorch's fused kernels unless the config sets ``fused`` or ``foreach``.
+
+    Args:
+        optim_wrapper_cfg: Wrapper config of each child, for example
+            ``dict(generator=dict(optimizer=dict(type='Adam', lr=1e-4)), discriminator=dict(...))``. The keys ``type``,
+            ``dtype``, ``loss_scale``, ``accumulative_counts`` and ``clip_grad`` at the top level are defaults of all children.
+        paramwise_cfg: See ``mmengine.optim.DefaultOptimWrapperConstructor``.
+
+    Raises:
+        ConfigError: The model has no child of that name.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
+        self.shared = {key: optim_wrapper_cfg[key] for key in _SHARED_KEYS if key in optim_wrapper_cfg}
+        self.children = {key: cfg for key, cfg in optim_wrapper_cfg.items() if key not in _SHARED_KEYS}
+        self.paramwise_cfg = paramwise_cfg
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        model = unwrap(model)
+        wrappers = {}
+        for name, cfg in self.children.items():
+            network = getattr(model, name, None)
+            if not isinstance(network, nn.Module):
+                children = ', '.join(child for child, _ in model.named_children())
+                raise ConfigError(f'optim_wrapper.{name}: {type(model).__name__} has no such network; it has {children}')
+            cfg = dict(self.shared, **cfg)
+            if self.paramwise_cfg is not None:
+                cfg.setdefault('paramwise_cfg', self.paramwise_cfg)
+            optimizer = cfg.get('optimizer')
+            can_be_fused = isinstance(optimizer, Mapping) and optimizer.get('type') in ('Adam', 'AdamW', 'SGD')
+            if can_be_fused and get_device() in ('cpu', 'cuda') and not {'fused', 'foreach', 'differentiable'} & set(optimizer):
+                cfg['optimizer'] = dict(optimizer, fused=True)
+            wrappers[name] = build_optim_wrapper(network, cfg)
+            wrappers[name].optimizer.register_load_state_dict_pre_hook(_keep_kernel_arguments)
+            wrappers[name].optimizer.register_load_state_dict_post_hook(_match_memory_format)
+        return OptimWrapperDict(**wrappers)
+
+
+def _keep_kernel_arguments(optimizer: torch.optim.Optimizer, state_dict: dict) -> dict:
+    """Replaces the kernels that a checkpoint was written with by those that the config selects."""
+    groups = [
+        {**saved, **{key: own[key] for key in _KERNEL_ARGUMENTS if key in own}}
+        for saved, own in zip(state_dict['param_groups'], optimizer.param_groups)
+    ]
+    excess = state_dict['param_groups'][len(groups) :]  # PyTorch raises an error for these
+    return {**state_dict, 'param_groups': groups + excess}
+
+
+def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:
+    """Lays out the optimizer's state in memory like the parameters, which fused kernels assume without checking.
+
+    A checkpoint keeps the layout that it was saved in: channels-last with the model's ``fast=True``, contiguous otherwise.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

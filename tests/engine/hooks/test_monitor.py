@@ -1,0 +1,118 @@
+"""Checks before a training, and trainings whose losses are made to be NaN."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from mmengine.runner import Runner
+
+from mmsagan.apis import train_from_config
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
+from mmsagan.errors import ConfigError, DataError, DivergenceError
+from mmsagan.models.losses import HingeGANLoss
+from mmsagan.registry import MODELS
+
+
+@MODELS.register_module()
+class SpoiltLoss(HingeGANLoss):
+    """NaN when told so, in the updates of one network."""
+
+    spoilt = None
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        real, fake = super().discriminator_loss(real_logits, fake_logits)
+        return (real, fake * math.nan) if self.spoilt == 'discriminator' else (real, fake)
+
+    def generator_loss(self, fake_logits):
+        return super().generator_loss(fake_logits) * (math.nan if self.spoilt == 'generator' else 1)
+
+
+@pytest.fixture
+def spoilt_runner(quick_runner):
+    """Makes a runner whose given iterations, counted from the first one of this process, have a loss of NaN."""
+
+    def make(iterations, max_iters=8, network='discriminator', limit=3, **kwargs):
+        count = 0
+
+        def spoil(runner, batch):
+            nonlocal count
+            count += 1
+            runner.model.gan_loss.spoilt = network if count in iterations else None
+
+        hooks = dict(divergence=dict(type='DivergenceHook', max_skipped_in_a_row=limit))
+        model = dict(gan_loss=dict(type='SpoiltLoss'), ema_config=dict(momentum=0.9))
+        return quick_runner(max_iters, hooks=hooks, model=model, noting=spoil, **kwargs)
+
+    return make
+
+
+def skipped_steps(runner) -> list[int | None]:
+    newest = max(Path(runner.work_dir).glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
+    lines = [json.loads(line) for line in newest.read_text().splitlines()]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    return [line.get('skipped_steps') for line in lines]
+
+
+def warnings(runner) -> list[str]:
+    log = next(Path(runner.work_dir).glob('*/*.log')).read_text()
+    return [line for line in log.splitlines() if 'WARNING - iteration' in line]
+
+
+def test_single_skipped_steps_are_counted_and_the_training_continues(spoilt_runner):
+    runner = spoilt_runner([2, 3, 5], max_iters=6)
+    runner.train()
+    assert skipped_steps(runner) == [None, 1, 2, 2, 3, 3]
+    assert [f'iteration {number}: ' in line for number, line in zip((2, 5), warnings(runner), strict=True)] == [True, True]
+    assert {int(state['step']) for state in runner.optim_wrapper['discriminator'].optimizer.state.values()} == {3}
+    resumed = spoilt_runner([1], max_iters=7, resume=True)
+    resumed.train()
+    assert skipped_steps(resumed) == [4], 'checkpoints keep the count'
+
+
+def test_the_number_of_warnings_is_limited(spoilt_runner):
+    runner = spoilt_runner(range(1, 25, 2), max_iters=24)
+    runner.train()
+    assert len(warnings(runner)) == 10 and skipped_steps(runner)[-1] == 12
+
+
+@pytest.mark.parametrize('network', ['discriminator', 'generator'])
+def test_a_training_that_diverges_ends_and_names_the_last_good_checkpoint(spoilt_runner, network):
+    """From iteration 4 on, after which iter_4.pth is saved; iter_6.pth is not, since the third step is the last one."""
+    runner = spoilt_runner(range(4, 100), network=network)
+    with pytest.raises(DivergenceError) as error:
+        runner.train()
+    assert sorted(path.name for path in Path(runner.work_dir).glob('*.pth')) == ['iter_2.pth', 'iter_4.pth']
+    assert network in str(error.value) and str(Path(runner.work_dir, 'iter_2.pth')) in str(error.value)
+    assert '\n' not in str(error.value) and 'iter_4' not in str(error.value)
+
+
+def test_a_divergence_before_the_first_checkpoint(spoilt_runner):
+    runner = spoilt_runner(range(1, 100), limit=1)
+    with pytest.raises(DivergenceError, match='none was saved'):
+        runner.train()
+    unlimited = spoilt_runner(range(1, 100), max_iters=4, limit=None)
+    unlimited.train()
+    assert skipped_steps(unlimited)[-1] == 4
+    with pytest.raises(ConfigError, match='max_skipped_in_a_row'):
+        DivergenceHook(max_skipped_in_a_row=0)
+
+
+@pytest.mark.parametrize(
+    'options, key',
+    [
+        (dict(model__num_classes=7), r'model\.num_classes=10'),
+        (dict(train_dataloader__dataset__image_size=40), r'\(3, 40, 40\).*\(3, 32, 32\)'),
+        (dict(train_dataloader__dataset__pipeline=[]), 'PackInputs'),
+    ],
+)
+def test_data_that_does_not_fit_the_model(tiny_run, options, key):
+    with pytest.raises(DataError, match=key):
+        Runner.from_cfg(tiny_run(**options)).train()
+
+
+def test_the_hooks_are_there_whatever_the_config_leaves_out(tiny_run):
+    cfg = tiny_run(max_iters=1)
+    del cfg.default_hooks['divergence'], cfg.default_hooks['consistency']
+    hooks = [type(hook) for hook in train_from_config(cfg).hooks]
+    assert hooks.count(DivergenceHook) == hooks.count(ConsistencyHook) == 1
