@@ -152,7 +152,6 @@ def test_a_checkpoint_without_the_state(run):
         lambda content: content['training_state'].update(data=dict(seed=0, samples=-3)),
         lambda content: content['training_state']['data'].update(sampler_seed=-1),
         lambda content: content['training_state']['data'].update(batch_size=None),
-        lambda content: content.update(real_pairs=[3]),
         lambda content: content['training_state'].update(data=[1]),
         lambda content: content.update(training_state=[1]),
         lambda content: content['training_state'].update(random_states=[dict(python=(3, (1, 2), None))]),
