@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Measures how often a classifier sees the digit that the demo's generator was asked for, and how varied the samples are.
+"""Measures how often a classifier recognizes the digit that a generator was asked for, and how varied the samples are.
 
-The classifier is the one behind IS-digits and FID-digits. It has seen neither the GAN's images nor the 1 000 real digits on
-which its accuracy is measured here.
+The classifier is that of IS-digits and FID-digits. It was trained neither on the GAN's images nor on the 1 000 real digits that
+measure its accuracy here.
 """
 
 import argparse
@@ -22,15 +22,15 @@ def load_real(split: str) -> RealImages:
 
 @torch.no_grad()
 def classify(images: GeneratedImages | RealImages) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, 3, 32, 32), the digits that they should be, and those that the classifier sees."""
+    """Returns images (N, 3, 32, 32), their labels (N,) and the predicted digits (N,)."""
     extractor = DigitsExtractor().eval()
     batches = list(images.batches(len(images), 250, torch.device('cpu')))
-    seen = [extractor(batch.images, ('probabilities',))['probabilities'].argmax(1) for batch in batches]
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.label for batch in batches]), torch.cat(seen)
+    predicted = [extractor(batch.images, ('probabilities',))['probabilities'].argmax(1) for batch in batches]
+    return torch.cat([batch.images for batch in batches]), torch.cat([batch.label for batch in batches]), torch.cat(predicted)
 
 
 def variety(images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -> float:
-    """Pixel variance within a class as a share of the real digits', averaged over classes: 0 when all samples are alike."""
+    """Returns the pixel variance within classes relative to real digits: 0 if all samples of a class are the same."""
 
     def variance(pool: Tensor, pool_labels: Tensor) -> Tensor:
         grey = pool.float().mean(1)
@@ -56,12 +56,12 @@ def main() -> None:
     args = parse_args()
     model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
 
-    _, labels, seen = classify(load_real('test'))
-    print(f'classifier on {len(labels)} held-out real digits: {(labels == seen).float().mean():.1%}')
+    _, labels, predicted = classify(load_real('test'))
+    print(f'classifier on {len(labels)} held-out real digits: {(labels == predicted).float().mean():.1%}')
     inputs = SampleInputs(model.noise_size, model.num_classes, args.seed)
     generator = model.get_generator(args.sample_model).eval()
-    samples, requested, seen = classify(GeneratedImages(generator, inputs, args.num_samples))
-    share = (requested == seen).float().mean()
+    samples, requested, predicted = classify(GeneratedImages(generator, inputs, args.num_samples))
+    share = (requested == predicted).float().mean()
     print(f'classifier agrees with the requested digit on {share:.1%} of {args.num_samples} samples')
     real, real_labels, _ = classify(load_real('train'))
     print(f"variance within a class: {variety(samples, requested, real, real_labels):.2f} of the real digits'")
