@@ -28,13 +28,7 @@ class StoredDataset(ClassImageDataset):
 
     ``data_list`` contains the numbers of the images. If the pipeline is ``PackInputs``, alone or after a horizontal
     ``RandomFlip``, the data loader gets whole batches, see :class:`~mmsagan.datasets.transforms.ReadyBatch`; otherwise it gets
-    samples. Both contain the same images and draw the same random numbers.
-
-    Args:
-        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
-
-    Attributes:
-        labels: Class of every image (N,) int64.
+    samples. Both contain the same images and draw the same random numbers. Subclasses set ``labels`` (N,) int64.
     """
 
     labels: np.ndarray
@@ -74,13 +68,10 @@ class ArrayDataset(StoredDataset):
 
     Args:
         image_size: Size in pixels to which images are padded with black on all sides. By default, they are not padded.
-        **kwargs: See :class:`StoredDataset`.
-
-    Attributes:
-        images: All images (N, 3, H, W) uint8, or (N, 1, H, W) if they are grey.
+        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
     """
 
-    images: np.ndarray
+    images: np.ndarray  # (N, 3, H, W) uint8, or (N, 1, H, W) if they are grey
 
     def __init__(self, image_size: int | None = None, **kwargs):
         self.image_size = image_size

@@ -88,6 +88,7 @@ class MappedArray:
     def __init__(self, path: Path):
         self.path = path
         self.array = np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))
+        self.pixels = self.array.reshape(-1)
 
     def __reduce__(self):
         return MappedArray, (self.path,)
@@ -103,8 +104,8 @@ class PackedImages(StoredDataset):
         data_root: Folder of the packed data set.
         crop: Where the long edge is cropped: ``'center'``, or ``'random'``, uniformly, which needs the layout ``short-side``.
             With a ``RandomFlip`` in the pipeline, a whole batch draws all crops before the flips.
-        **kwargs: See :class:`~mmsagan.datasets.mnist.StoredDataset`. ``ann_file`` and ``data_prefix`` are ignored, so that a
-            config of ``ImageNet`` only needs another ``type``, ``data_root`` and ``pipeline``.
+        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`. ``ann_file`` and ``data_prefix`` are ignored,
+            so that a config of ``ImageNet`` only needs another ``type``, ``data_root`` and ``pipeline``.
 
     Raises:
         ConfigError: The crop is not possible, or the pipeline decodes files or crops at random.
@@ -172,17 +173,19 @@ class PackedImages(StoredDataset):
             raise ValueError('the sizes of the images and of the shards do not match')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
-        size, get_offset = self.image_size, _CROPS[self.crop]().get_offset
+        size, crop = self.image_size, _CROPS[self.crop]()
         images = np.empty((len(numbers), 3, size, size), np.uint8)
         ends = self._ends[numbers]
         shards = np.searchsorted(self._shard_ends, ends)
         stops = ends - self._shard_ends[shards]  # counted from the end of the shard
         for image, shard, stop, (height, width) in zip(images, shards.tolist(), stops.tolist(), self._sizes[numbers].tolist()):
-            pixels = self._shards[shard].array.reshape(-1)
+            pixels = self._shards[shard].pixels
             stop += len(pixels)
             rectangle = pixels[stop - 3 * height * width : stop].reshape(3, height, width)
-            top, left = get_offset(height - size), get_offset(width - size)
-            image[...] = rectangle[:, top : top + size, left : left + size]
+            if height != width or self.crop == 'random':  # which draws random numbers for squares, too
+                top, left = crop.get_offset(height - size), crop.get_offset(width - size)
+                rectangle = rectangle[:, top : top + size, left : left + size]
+            image[...] = rectangle
         return images
 
 
