@@ -1,9 +1,8 @@
 """Hooks into MMEngine's runner."""
 
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
-from mmsagan.engine.hooks.collapse import CollapseHook
 from mmsagan.engine.hooks.logging import LogProcessor, ProgressHook, SummaryHook
-from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
+from mmsagan.engine.hooks.monitor import CollapseHook, ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
 
 __all__ = [
