@@ -12,98 +12,47 @@ from mmsagan.models import ProjDiscriminator
 from mmsagan.registry import MODELS
 
 INPLACE = dict(type='ReLU', inplace=True)
-MODELS_OF_ALL_KINDS = {
-    'small': dict(
-        num_classes=3,
-        generator=dict(output_scale=32, base_channels=8, noise_size=16, attention_after_nth_block=2, with_spectral_norm=True),
-        discriminator=dict(input_scale=32, base_channels=16, attention_after_nth_block=1),
+SUBSTITUTE = dict(type='ResidualAttentionSubstitute')
+OTHER_ATTENTION = dict(type='SelfAttentionBlock', query_key_reduction=4, value_reduction=8)
+
+
+def make_config(num_classes: int, scale: int, width: int, generator: dict, discriminator: dict) -> dict:
+    generator = dict(output_scale=scale, base_channels=width, act_cfg=INPLACE) | generator
+    discriminator = dict(input_scale=scale, base_channels=width, act_cfg=INPLACE) | discriminator
+    networks = dict(
+        generator=dict(type='SAGANGenerator', **generator), discriminator=dict(type='ProjDiscriminator', **discriminator)
+    )
+    return dict(type='SAGAN', num_classes=num_classes, **networks)
+
+
+def attend(after: int | list[int], attention_cfg: dict | None = None, **others) -> dict:
+    return dict(attention_after_nth_block=after, **others) | (dict(attention_cfg=attention_cfg) if attention_cfg else {})
+
+
+NORMALIZED = dict(with_spectral_norm=True)
+DOWN_64, DOWN_256 = [True] * 3 + [False], [True] * 5 + [False]
+WIDTHS_256 = dict(channels_cfg=[16, 16, 8, 8, 4, 2]), dict(channels_cfg=[2, 4, 8, 8, 16, 16], downsample_cfg=DOWN_256)
+GREY_G = dict(input_scale=8, channels_cfg=[2], out_channels=1, with_embedding_spectral_norm=False)
+GREY_D = dict(channels_cfg=[2], downsample_cfg=[False], input_channels=1)
+CONFIGS = {
+    'small': make_config(3, 32, 8, attend(2, noise_size=16, **NORMALIZED), attend(1, base_channels=16)),
+    '128 pixels': make_config(7, 128, 8, attend(4, **NORMALIZED), attend(1)),
+    '64 pixels as in StudioGAN': make_config(2, 64, 8, attend(3, **NORMALIZED), attend(2, downsample_cfg=DOWN_64)),
+    '256 pixels as in StudioGAN': make_config(2, 256, 2, NORMALIZED | WIDTHS_256[0], WIDTHS_256[1]),
+    'SNGAN': make_config(4, 32, 8, {}, {}),
+    'unconditional': make_config(0, 32, 8, dict(use_cbn=False, **NORMALIZED), dict(with_spectral_norm=False)),
+    'two attentions of other widths': make_config(3, 32, 16, attend([1, 3], OTHER_ATTENTION), attend(4, base_channels=8)),
+    'residual blocks in the place of attention': make_config(
+        3, 32, 8, attend(2, SUBSTITUTE, **NORMALIZED), attend(1, SUBSTITUTE, with_spectral_norm=False)
     ),
-    '128 pixels': dict(
-        num_classes=7,
-        generator=dict(output_scale=128, base_channels=8, attention_after_nth_block=4, with_spectral_norm=True),
-        discriminator=dict(input_scale=128, base_channels=8, attention_after_nth_block=1),
-    ),
-    '64 pixels as in StudioGAN': dict(
-        num_classes=2,
-        generator=dict(output_scale=64, base_channels=8, attention_after_nth_block=3, with_spectral_norm=True),
-        discriminator=dict(
-            input_scale=64, base_channels=8, attention_after_nth_block=2, downsample_cfg=[True, True, True, False]
-        ),
-    ),
-    '256 pixels as in StudioGAN': dict(
-        num_classes=2,
-        generator=dict(output_scale=256, base_channels=2, channels_cfg=[16, 16, 8, 8, 4, 2], with_spectral_norm=True),
-        discriminator=dict(
-            input_scale=256, base_channels=2, channels_cfg=[2, 4, 8, 8, 16, 16], downsample_cfg=[True] * 5 + [False]
-        ),
-    ),
-    'SNGAN': dict(
-        num_classes=4,
-        generator=dict(output_scale=32, base_channels=8),
-        discriminator=dict(input_scale=32, base_channels=8),
-    ),
-    'unconditional': dict(
-        num_classes=0,
-        generator=dict(output_scale=32, base_channels=8, use_cbn=False, with_spectral_norm=True),
-        discriminator=dict(input_scale=32, base_channels=8, with_spectral_norm=False),
-    ),
-    'two attentions of other widths': dict(
-        num_classes=3,
-        generator=dict(
-            output_scale=32,
-            base_channels=16,
-            attention_cfg=dict(type='SelfAttentionBlock', query_key_reduction=4, value_reduction=8),
-            attention_after_nth_block=[1, 3],
-        ),
-        discriminator=dict(input_scale=32, base_channels=8, attention_after_nth_block=4),
-    ),
-    'residual blocks in the place of attention': dict(
-        num_classes=3,
-        generator=dict(
-            output_scale=32,
-            base_channels=8,
-            attention_cfg=dict(type='ResidualAttentionSubstitute'),
-            attention_after_nth_block=2,
-            with_spectral_norm=True,
-        ),
-        discriminator=dict(
-            input_scale=32,
-            base_channels=8,
-            attention_cfg=dict(type='ResidualAttentionSubstitute'),
-            attention_after_nth_block=1,
-            with_spectral_norm=False,
-        ),
-    ),
-    'plain embeddings, grey, 16 pixels': dict(
-        num_classes=3,
-        generator=dict(
-            output_scale=16,
-            input_scale=8,
-            channels_cfg=[2],
-            base_channels=8,
-            out_channels=1,
-            with_spectral_norm=True,
-            with_embedding_spectral_norm=False,
-        ),
-        discriminator=dict(input_scale=16, channels_cfg=[2], downsample_cfg=[False], input_channels=1, base_channels=8),
-    ),
+    'plain embeddings, grey, 16 pixels': make_config(3, 16, 8, NORMALIZED | GREY_G, GREY_D),
 }
 
 
-def full(kind: str) -> dict:
-    model = MODELS_OF_ALL_KINDS[kind]
-    return dict(
-        type='SAGAN',
-        num_classes=model['num_classes'],
-        generator=dict(type='SAGANGenerator', act_cfg=INPLACE, **model['generator']),
-        discriminator=dict(type='ProjDiscriminator', act_cfg=INPLACE, **model['discriminator']),
-    )
-
-
-@pytest.mark.parametrize('kind', list(MODELS_OF_ALL_KINDS))
+@pytest.mark.parametrize('kind', list(CONFIGS))
 def test_the_described_model_is_the_one_that_was_built(kind):
-    cfg = full(kind)
-    tables = {64: [True, True, True, False], 256: [True] * 5 + [False], 16: [False]}
+    cfg = CONFIGS[kind]
+    tables = {64: DOWN_64, 256: DOWN_256, 16: [False]}
     model = MODELS.build(cfg)
     table = lambda scale: tables.get(scale, ProjDiscriminator.default_downsample.get(scale))  # noqa: E731
     architecture = infer_architecture(model.state_dict(), ModelSettings(inplace=True), table)
@@ -133,8 +82,7 @@ def test_options_turn_one_config_into_another(gan_config):
 
 def test_what_cannot_be_seen_is_assumed_and_said():
     """Where the channels change, a shortcut is there whether or not the size is halved."""
-    cfg = full('64 pixels as in StudioGAN')
-    state = MODELS.build(cfg).state_dict()
+    state = MODELS.build(CONFIGS['64 pixels as in StudioGAN']).state_dict()
     unknown = infer_architecture(state, ModelSettings(), lambda scale: None)
     assert unknown.discriminator['downsample_cfg'] == [True, True, True, False]
     assert [note for note in unknown.notes if 'block 5' in note and 'downsample_cfg' in note]
