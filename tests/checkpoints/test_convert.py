@@ -12,6 +12,8 @@ from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan, fr
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.registry import MODELS
 
+INPLACE = dict(type='ReLU', inplace=True)
+
 
 @pytest.fixture
 def trained(gan_config, tmp_path):
@@ -62,22 +64,21 @@ def test_studiogan_to_ours_to_studiogan_is_bit_identical(fixture_of, tmp_path):
         assert content == expected, 'step, scores and names, which StudioGAN reads from the file'
 
 
-@pytest.mark.parametrize('scale', [64, 256])
-def test_other_sizes(gan_config, tmp_path, scale):
-    """Which blocks of D halve the size is StudioGAN's own choice at each size; a second way through keeps it."""
-    halves = {64: [True] * 3 + [False], 256: [True] * 5 + [False]}[scale]
-    widths = dict(channels_cfg=[2, 4, 8, 8, 16, 16]) if scale == 256 else {}
-    cfg = dict(
-        type='SAGAN',
-        num_classes=2,
-        generator=dict(type='SAGANGenerator', output_scale=scale, base_channels=2, noise_size=8, with_spectral_norm=True),
-        discriminator=dict(type='ProjDiscriminator', input_scale=scale, base_channels=2, downsample_cfg=halves, **widths),
-    )
+def studiogan_config(scale: int) -> dict:
+    """A narrow model of StudioGAN's architecture."""
+    halves = {32: [True, False, False], 64: [True] * 3 + [False], 128: [True] * 4 + [False], 256: [True] * 5 + [False]}[scale]
+    g = dict(type='SAGANGenerator', output_scale=scale, base_channels=4, noise_size=8, with_spectral_norm=True)
+    d = dict(type='ProjDiscriminator', input_scale=scale, base_channels=2, downsample_cfg=halves, act_cfg=INPLACE)
     if scale == 256:
-        cfg['generator']['channels_cfg'] = [16, 16, 8, 8, 4, 2]
-    cfg['discriminator']['act_cfg'] = dict(type='ReLU', inplace=True)
+        g['channels_cfg'], d['channels_cfg'] = [16, 16, 8, 8, 4, 2], [2, 4, 8, 8, 16, 16]
+    return dict(type='SAGAN', num_classes=2, generator=g, discriminator=d)
+
+
+@pytest.mark.parametrize('scale', [64, 256])
+def test_other_sizes(tmp_path, scale):
+    """Which blocks of D halve the size is StudioGAN's own choice at each size; a second way through keeps it."""
+    cfg = studiogan_config(scale)
     model = MODELS.build(cfg)
-    model.init_weights()
     # As MMEngine writes it.
     torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=Config(dict(model=cfg)).pretty_text)), tmp_path / 'a.pth')
     paths, settings, notes = export_studiogan(tmp_path / 'a.pth', tmp_path / 'studio')
@@ -174,20 +175,20 @@ class Malicious:
 
 
 def bad_file(kind, folder, good):
-    data = good.read_bytes()
-    path = folder / f'{kind}.pth'
-    if kind == 'wrong architecture':
-        torch.save(dict(state_dict={'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}), path)
-    elif kind == 'malicious':
-        torch.save(dict(state_dict=Malicious(f'touch {folder / "executed"}')), path)
-    elif kind == 'no networks':
-        torch.save(dict(epoch=3), path)
+    data, path = good.read_bytes(), folder / f'{kind}.pth'
+    contents = {
+        'wrong architecture': dict(state_dict={'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}),
+        'malicious': dict(state_dict=Malicious(f'touch {folder / "executed"}')),
+        'no networks': dict(epoch=3),
+    }
+    if kind in contents:
+        torch.save(contents[kind], path)
     elif kind != 'missing':
         path.write_bytes({'truncated': data[: len(data) // 2], 'text': b'<!DOCTYPE html> not found'}[kind])
     return path
 
 
-@pytest.mark.parametrize('converter', ['convert_checkpoint', 'export_studiogan'])
+@pytest.mark.parametrize('convert', [convert_checkpoint, export_studiogan])
 @pytest.mark.parametrize(
     'kind, message',
     [
@@ -196,16 +197,12 @@ def bad_file(kind, folder, good):
         ('missing', 'does not exist'),
         ('malicious', 'is refused, since it holds more than data'),
         ('no networks', 'holds no networks'),
-        (
-            'wrong architecture',
-            "is not StudioGAN's G|no SAGAN or SNGAN of StudioGAN|not a SAGAN or SNGAN of MMGeneration|no generator",
-        ),
+        ('wrong architecture', 'no SAGAN or SNGAN of StudioGAN|no generator'),
     ],
 )
-def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, converter, kind, message):
+def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, convert, kind, message):
     path = bad_file(kind, tmp_path, fixture_of('studiogan_current_32').path)
     out = tmp_path / 'made' / 'out.pth'
-    convert = dict(convert_checkpoint=convert_checkpoint, export_studiogan=export_studiogan)[converter]
     with pytest.raises(CheckpointError, match=message) as info:
         convert(path, out)
     assert path.name in str(info.value)
@@ -213,48 +210,29 @@ def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, conv
     assert not (tmp_path / 'executed').exists()
 
 
-def odd_state(state, kind):
-    key = 'linear0.weight_orig'
-    tensor = state[key]
-    changes = {
-        'integers': {key: tensor.long()},
-        'expanded': {key: torch.zeros(1).expand(10**9, 10**5)},
-        'twice': {f'module.{key}': torch.zeros_like(tensor)},
-        'empty': {'blocks.2.0.sigma': torch.zeros(0)},
-        'long number': {f'blocks.{"1" * 5000}.0.sigma': torch.zeros(1)},
-    }
-    return {**state, **changes[kind]}
-
-
 @pytest.mark.parametrize(
-    'kind, message',
+    'key, tensor, message',
     [
-        ('integers', 'linear0.weight_orig is no weight'),
-        ('expanded', 'does not hold so many numbers'),
-        ('twice', 'two keys of the file stand for .linear0.weight_orig'),
-        ('empty', 'sigma'),
-        ('long number', 'is not of a network'),
+        ('linear0.weight_orig', torch.zeros(512, 128).long(), 'linear0.weight_orig is no weight'),
+        ('linear0.weight_orig', torch.zeros(1).expand(10**9, 10**5), 'does not hold so many numbers'),
+        ('module.linear0.weight_orig', torch.zeros(512, 128), 'two keys of the file stand for .linear0.weight_orig'),
+        ('blocks.2.0.sigma', torch.zeros(0), 'sigma'),
+        (f'blocks.{"1" * 5000}.0.sigma', torch.zeros(1), 'is not of a network'),
     ],
 )
-def test_tensors_that_are_no_weights(fixture_of, kind, message):
+def test_tensors_that_are_no_weights(fixture_of, key, tensor, message):
     content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
-    content['state_dict'] = odd_state(content['state_dict'], kind)
+    content['state_dict'][key] = tensor
     with pytest.raises(CheckpointError, match=message):
         from_studiogan(content)
 
 
-@pytest.mark.parametrize('g_scale, d_scale', [(32, 64), (64, 32), (128, 64)])
+@pytest.mark.parametrize('g_scale, d_scale', [(32, 64), (128, 64)])
 def test_networks_of_different_image_sizes(tmp_path, g_scale, d_scale):
     """Both are StudioGAN's and would run together; only their sizes say that they do not belong together."""
     files = {}
     for scale in (g_scale, d_scale):
-        halves = [True, False, False] if scale == 32 else [True] * (3 if scale == 64 else 4) + [False]
-        cfg = dict(
-            type='SAGAN',
-            num_classes=2,
-            generator=dict(type='SAGANGenerator', output_scale=scale, base_channels=4, with_spectral_norm=True),
-            discriminator=dict(type='ProjDiscriminator', input_scale=scale, base_channels=2, downsample_cfg=halves),
-        )
+        cfg = studiogan_config(scale)
         torch.save(dict(state_dict=MODELS.build(cfg).state_dict(), meta=dict(cfg=f'model = {cfg!r}')), tmp_path / 'in.pth')
         files[scale] = export_studiogan(tmp_path / 'in.pth', tmp_path / str(scale))[0]
     with pytest.raises(CheckpointError, match='not one for the generator|no whole|no SAGAN'):
@@ -267,7 +245,6 @@ def test_networks_of_different_image_sizes(tmp_path, g_scale, d_scale):
     [
         (None, 0),
         ([1], 0),
-        (7, 0),
         (dict(iter='abc'), 0),
         (dict(iter=10**40), 0),
         (dict(iter=5, hook_msgs=dict(best=np.float64(3))), 5),
@@ -276,8 +253,9 @@ def test_networks_of_different_image_sizes(tmp_path, g_scale, d_scale):
 def test_notes_of_any_kind(fixture_of, tmp_path, meta, iteration):
     content = load_checkpoint_file(fixture_of('mmagic_32_wReLUinplace').path)
     content['meta'] = meta
-    assert int(from_openmmlab(content).state_dict['iteration']) == iteration
-    torch.save(dict(content, state_dict=from_openmmlab(content).state_dict), tmp_path / 'ours.pth')
+    state = from_openmmlab(content).state_dict
+    assert int(state['iteration']) == iteration
+    torch.save(dict(content, state_dict=state), tmp_path / 'ours.pth')
     assert len(export_studiogan(tmp_path / 'ours.pth', tmp_path)[0]) == 2
 
 
@@ -311,13 +289,10 @@ def test_weights_of_a_diverged_training_are_noted(fixture_of):
     assert any('to_rgb.bn.weight holds NaN' in note for note in from_studiogan(content).notes)
 
 
-def test_a_good_generator_with_a_bad_discriminator(fixture_of, tmp_path):
+def test_a_good_generator_with_a_bad_discriminator_or_output(fixture_of, tmp_path):
     bad = bad_file('truncated', tmp_path, fixture_of('studiogan_current_32').discriminator)
     with pytest.raises(CheckpointError, match='truncated.pth is damaged'):
         convert_checkpoint(fixture_of('studiogan_current_32').path, tmp_path / 'out.pth', bad)
     assert not (tmp_path / 'out.pth').exists()
-
-
-def test_an_output_that_cannot_be_written(fixture_of, tmp_path):
     with pytest.raises(ConfigError, match='it is a folder'):
         convert_checkpoint(fixture_of('studiogan_current_32').path, tmp_path)
