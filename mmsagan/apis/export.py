@@ -228,7 +228,8 @@ def _raise_export_errors(message: str) -> Iterator[None]:
     except MMSAGANError:
         raise
     except Exception as error:
-        raise ExportError(f'{message}: {error}') from error
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)  # stack traces of torch follow it
+        raise ExportError(f'{message}: {first_line}') from error
 
 
 @contextmanager
