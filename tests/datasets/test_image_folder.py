@@ -214,18 +214,6 @@ def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch):
         monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
 
 
-def test_damaged_exif(tmp_path):
-    """Pillow raises a struct.error when it turns an image whose width, by its Exif, is a text."""
-    image = Image.new('RGB', (8, 4))
-    exif = image.getexif()
-    exif[0x0112], exif[0x010F] = 6, 'maker'
-    image.save(tmp_path / 'image.jpg', exif=exif)
-    data = (tmp_path / 'image.jpg').read_bytes()
-    (tmp_path / 'image.jpg').write_bytes(data.replace(b'\x01\x0f\x00\x02', b'\x01\x00\x00\x02'))
-    with pytest.raises(UnreadableImageError, match='not an integer'):
-        load(tmp_path / 'image.jpg')
-
-
 def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
     Image.new('RGB', (8, 4)).save(tmp_path / 'image.png')
 

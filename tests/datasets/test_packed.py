@@ -260,21 +260,6 @@ def test_strips_are_skipped_where_they_would_be_too_long(tmp_path):
     assert pack_dataset(dataset_of(tmp_path / 'source', 0), tmp_path / 'squares', 16)['num_images'] == 7
 
 
-def test_names_that_are_not_utf8(tmp_path):
-    folder = os.fsencode(tmp_path / 'source') + b'/caf\xe9'
-    os.makedirs(folder)
-    for name in (b'a.png', b'\xff.png'):
-        with open(folder + b'/' + name, 'wb') as file:
-            Image.new('RGB', (20, 20), (len(name), 0, 0)).save(file, 'PNG')
-    with open(folder + b'/b\xe9.png', 'wb'):
-        pass
-    with pytest.warns(UserWarning, match='unreadable'):
-        recipe = pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16)
-    assert os.fsencode(recipe['classes'][0]) == b'caf\xe9' and os.fsencode(recipe['skipped'][0]) == b'caf\xe9/b\xe9.png'
-    dataset = PackedImages(data_root=str(tmp_path / 'out'))
-    assert dataset.metainfo['classes'] == tuple(recipe['classes']) and len(dataset) == 2
-
-
 def test_duplicates_are_reported_by_name(tmp_path):
     for index, name in enumerate(['a/0', 'a/1', 'a/2', 'a/3', 'b/4', 'b/5', 'b/6']):
         path = tmp_path / 'images' / f'{name}.png'
