@@ -26,7 +26,7 @@ class ModelSettings:
     """Settings of a model that its tensors do not show.
 
     Args:
-        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.DiscriminatorBlock`.
+        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
         norm_eps: Epsilon of the batch norms.
         sn_eps: Epsilon of the spectral norms, which matters in training only.
         init: Name of the init scheme, which also decides whether 1 is added to the scales of conditional norms.
