@@ -34,7 +34,7 @@ class TrainingProcess:
         resume: Whether to go on from the newest checkpoint.
         wait_after: The number of the event, counted from 1, after which the training waits to be killed; None lets it run.
         sleep_in: An iteration that does not come to its end.
-        summary: Whether to write ``summary.md``, which makes three events in the first iteration and after each checkpoint.
+        summary: Whether to write ``summary.md``, which makes two events in the first iteration.
         **options: Config values, dots written as two underscores, besides :data:`SMALL`.
     """
 
