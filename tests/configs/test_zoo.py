@@ -1,0 +1,73 @@
+"""The published models against their configs, and the series on Fashion-MNIST."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from mmsagan.engine.config import check_config, complete_evaluation, is_evaluation_only, load_config
+from mmsagan.models import SelfAttentionBlock
+from mmsagan.models.layers.spectral_norm import spectral_norm_hook
+from mmsagan.registry import MODELS
+
+ROOT = Path(__file__).parent.parent.parent
+ENTRIES = yaml.safe_load((ROOT / 'configs/sagan/metafile.yml').read_text())['Models']
+PAGE = (ROOT / 'configs/sagan/README.md').read_text()
+# Spectral norm in G and in D, attention, learning rates of G and of D.
+SERIES = {
+    'feat16': ((True, True), True, (2e-4, 8e-4)),
+    'no-attention': ((True, True), False, (2e-4, 8e-4)),
+    'sn-D': ((False, True), True, (2e-4, 8e-4)),
+    'equal-lr': ((True, True), True, (4e-4, 4e-4)),
+}
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['Name'])
+def test_a_published_model_belongs_to_its_config(entry):
+    """The scores stand in the same row of the page as the weights, whose names end in their hash."""
+    assert entry['Name'].startswith(Path(entry['Config']).stem)
+    cfg, metadata = load_config(ROOT / entry['Config']), entry['Metadata']
+    assert cfg.train_dataloader.dataset.type == metadata['Training Data']
+    assert cfg.model.discriminator_steps == metadata['dist_step']
+    assert cfg.model.generator.act_cfg.inplace == cfg.model.discriminator.act_cfg.inplace == metadata['Inplace ReLU']
+    if 'Batch Size' in metadata:
+        assert cfg.train_cfg.max_iters == metadata['Iterations'] >= metadata['Checkpoint Iteration']
+        assert f'{cfg.train_dataloader.batch_size}x' in metadata['Batch Size']
+    assert re.fullmatch(r'https://download\.openmmlab\.com/mmgen/sagan/[\w-]+-[0-9a-f]{8}\.pth', entry['Weights'])
+    row = next(line for line in PAGE.splitlines() if entry['Weights'] in line)
+    numbers = [float(cell) for cell in row.replace(' ', '').split('|') if cell.replace('.', '').isdigit()]
+    assert set(entry['Results'][0]['Metrics'].values()) <= set(numbers)
+
+
+@pytest.mark.parametrize('name', ['sagan_32_cvt_studioGAN', 'sagan_128_cvt_studioGAN'])
+def test_converted_weights_are_evaluated_by_both_pipelines(name):
+    cfg = load_config(ROOT / f'configs/sagan/{name}.py')
+    assert is_evaluation_only(cfg) and complete_evaluation(cfg, 'test')
+    check_config(cfg, training=False)
+    pipelines = [load_config(ROOT / f'configs/_base_/metrics/{base}_50k.py') for base in ('our', 'studiogan')]
+    assert cfg.test_evaluator.metrics == [metric for pipeline in pipelines for metric in pipeline.test_evaluator.metrics]
+
+
+@pytest.mark.parametrize('variant', SERIES)
+def test_the_series_takes_one_thing_away_at_a_time(variant):
+    folder = ROOT / 'configs/sagan_fashion'
+    assert len(list(folder.glob('*.py'))) == len(SERIES)
+    base, cfg = (load_config(folder / f'sagan_32_{name}_fashion_b64x1.py') for name in ('feat16', variant))
+    spectral_norm, attention, rates = SERIES[variant]
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    for network, has_norm in zip((model.generator, model.discriminator), spectral_norm):
+        layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+        assert {spectral_norm_hook(layer) is not None for layer in layers} == {has_norm}
+        assert any(isinstance(module, SelfAttentionBlock) for module in network.modules()) == attention
+    for network, lr in zip(('generator', 'discriminator'), rates):
+        assert cfg.optim_wrapper[network].optimizer == dict(type='Adam', lr=lr, betas=(0.0, 0.9))
+    for config in (base, cfg):
+        for network in ('generator', 'discriminator'):
+            for key in ('attention_after_nth_block', 'with_spectral_norm'):
+                config.model[network].pop(key)
+            config.optim_wrapper[network].optimizer.pop('lr')
+    assert base.to_dict() == cfg.to_dict(), 'nothing else differs'

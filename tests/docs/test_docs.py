@@ -1,0 +1,133 @@
+"""The pages: their commands exist with these options, their code imports what exists, their links resolve."""
+
+import ast
+import importlib
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmsagan.engine.config import check_config, is_evaluation_only, load_config
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md')), *sorted(ROOT.glob('configs/*/README.md'))]
+PAGES = [page for page in PAGES if '_build' not in page.parts]
+BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+FILE = re.compile(r'# ([\w./-]+\.py)\b')  # where the reader puts a block of Python
+LINK = re.compile(r'\]\((?P<path>(?!\w+:)[^)#\s]*)(?:#(?P<anchor>[^)]*))?\)|(?:src|href)="(?P<raw>(?!\w+:)[^"#]+)"')
+# What a reader replaces, what earlier commands have written, and the reader's own files.
+PLACEHOLDER = re.compile(r'[A-Z_/]+(\.(pth|json))?|G\.pth|D\.pth')
+NOT_HERE = ('work_dirs/', 'data/', 'metrics.json', 'studiogan.pth', 'mmagic.pth', 'digits/', 'samples', 'test_my_attention.py')
+pytestmark = pytest.mark.skipif(not (ROOT / 'mmsagan').is_dir(), reason='the pages are tested in the repository')
+
+
+def blocks_of(page: Path, language: str) -> list[str]:
+    return [text for name, text in BLOCK.findall(page.read_text()) if name == language]
+
+
+def id_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def tool_commands(page: Path) -> list[list[str]]:
+    """Scripts with their arguments, also behind a launcher, ``mmsagan`` or variables, or in a line of prose."""
+    lines = [line for block in blocks_of(page, 'bash') for line in block.replace('\\\n', ' ').splitlines()]
+    lines += [text for text in re.findall(r'`((?:python tools/|mmsagan )[^`]+)`', page.read_text()) if '…' not in text]
+    commands = []
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r'\w+=.*', words[0]):
+            words.pop(0)
+        script, *words = words or ['']
+        if script == 'python' and words[0].startswith('tools/'):
+            commands.append(words)
+        elif script == 'tools/slurm_train.sh':
+            commands.append(['tools/train.py', words[2], *words[4:]])
+        elif match := re.fullmatch(r'tools/dist_(\w+)\.sh', script):
+            positional = 1 if match[1] == 'train' else 2
+            commands.append([f'tools/{match[1]}.py', *words[:positional], *words[positional + 1 :]])
+        elif script == 'mmsagan' and words[0].islower() and not words[0].startswith('-') and '--help' not in words:
+            commands.append([f'tools/{importlib.import_module("mmsagan.cli.main").COMMANDS[words[0]][0]}', *words[1:]])
+    return commands
+
+
+@pytest.mark.parametrize('page', PAGES, ids=id_of)
+def test_commands_and_their_options(page, monkeypatch, capsys):
+    written = {match[1] for other in PAGES for text in blocks_of(other, 'python') if (match := FILE.match(text))}
+    for script, *words in tool_commands(page):
+        assert (ROOT / script).is_file(), script
+        monkeypatch.setattr(sys, 'argv', [script, *words])
+        try:
+            runpy.run_path(str(ROOT / script), run_name='tool')['parse_args']()
+        except SystemExit:
+            pytest.fail(f'{script} {shlex.join(words)}: {capsys.readouterr().err}')
+        for word in words:
+            is_path = '/' in word and re.fullmatch(r'[\w./*=-]+', word) and not re.fullmatch(r'[\w.]+=.*', word)
+            if is_path and not word.startswith(NOT_HERE) and not PLACEHOLDER.fullmatch(word) and word not in written:
+                assert list(ROOT.glob(word)), f'{script}: {word} does not exist'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=id_of)
+def test_python_imports_what_exists(page):
+    for block in blocks_of(page, 'python'):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in ('mmsagan', 'mmengine'):
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f'{node.module} has no {", ".join(missing)}'
+
+
+# One that inherits by the package's name needs it to be installed, which tests/packaging does.
+CONFIGS = [
+    (page, text) for page in PAGES for text in blocks_of(page, 'python') if '_base_ =' in text and 'mmsagan::' not in text
+]
+
+
+@pytest.mark.parametrize('page, text', CONFIGS, ids=[id_of(page) for page, _ in CONFIGS])
+def test_configs_of_the_pages(page, text, tmp_path, monkeypatch):
+    """Written where the page says, or beside SAGAN's configs, with the modules of the page, they have no mistakes."""
+    for path in (ROOT / 'configs').glob('*/**/*.py'):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for other in blocks_of(page, 'python'):
+        if match := FILE.match(other):
+            (tmp_path / match[1]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / match[1]).write_text(other)
+    match = FILE.match(text)
+    path = tmp_path / (match[1] if match else 'configs/sagan/unnamed_of_a_page.py')
+    path.write_text(text)
+    config = load_config(path)
+    check_config(config, training=not is_evaluation_only(config))
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub and Sphinx give the headings of a page."""
+    headings = re.findall(r'^#+ (.+)$', BLOCK.sub('', page.read_text()), re.MULTILINE)
+    texts = [re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading).lower() for heading in headings]
+    return {re.sub(r'[^\w\- ]', '', text).replace(' ', '-') for text in texts}
+
+
+@pytest.mark.parametrize('page', [*PAGES, ROOT / 'CHANGELOG.md', ROOT / 'CONTRIBUTING.md'], ids=id_of)
+def test_links_resolve(page):
+    for match in LINK.finditer(BLOCK.sub('', page.read_text())):
+        target = (page.parent / (match['path'] or match['raw'] or page.name)).resolve()
+        assert target.exists(), f'{match[0]} leads nowhere'
+        if match['anchor']:
+            assert match['anchor'] in anchors_of(target), f'{match[0]}: {target.name} has no such heading'
+
+
+def test_every_promise_of_the_page_on_reliability_names_a_test():
+    table = (ROOT / 'docs' / 'reliability.md').read_text().partition('## What holds each promise')[2]
+    rows = [line.strip('|').split('|') for line in table.splitlines() if line.startswith('| ') and '**' not in line][1:]
+    assert len(rows) > 20
+    for promise, tests in rows:
+        named = re.findall(r'`([\w/]+\.py)(?:::(\w+))?`', tests)
+        assert named, promise
+        for file, function in named:
+            assert f'def {function or "test_"}' in (ROOT / 'tests' / file).read_text(), f'{file}::{function}'
