@@ -37,7 +37,7 @@ TRACKERS = dict(
 
 @VISUALIZERS.register_module()
 class SampleVisualizer(Visualizer):
-    """MMEngine's visualizer with trackers by name, for which a full disk is a warning.
+    """MMEngine's visualizer with trackers by name. Whatever fails in a backend is a warning.
 
     Args:
         name: Name of the instance; set by the runner.
@@ -65,21 +65,22 @@ class SampleVisualizer(Visualizer):
 
     def add_image(self, *args, **kwargs) -> None:
         """Records a picture, see ``mmengine.visualization.Visualizer.add_image``."""
-        with _warn_if_not_writable():
+        with _warn_on_failure():
             super().add_image(*args, **kwargs)
 
     def add_scalars(self, *args, **kwargs) -> None:
         """Records numbers, see ``mmengine.visualization.Visualizer.add_scalars``."""
-        with _warn_if_not_writable():
+        with _warn_on_failure():
             super().add_scalars(*args, **kwargs)
 
 
 @contextmanager
-def _warn_if_not_writable() -> Iterator[None]:
+def _warn_on_failure() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        print_log(f'the visualizer cannot write, and the training goes on: {error}', 'current', logging.WARNING)
+    except Exception as error:  # of a full disk, or of a tracker's network
+        reason = f'{type(error).__name__}: {error}'
+        print_log(f'the visualizer cannot record, and the training continues: {reason}', 'current', logging.WARNING)
 
 
 class PictureHook(Hook):
