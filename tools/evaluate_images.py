@@ -18,18 +18,18 @@ def parse_args() -> argparse.Namespace:
         'samples --real data/cifar10_test_images',
         'samples --real work_dirs/inception_pkl/cifar10.pkl --metrics fid --num-samples 50000',
     )
-    parser.add_argument('images', help='folder of images, searched with all its folders')
+    parser.add_argument('images', help='folder of images; its subfolders are searched, too')
     parser.add_argument(
         '--real', metavar='SOURCE', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)'
     )
     parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'], help='default: fid is')
-    parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='how many of the images; default: all')
+    parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='number of images to score; default: all')
     parser.add_argument(
         '--size', type=at_least(1), metavar='PIXELS', help='resize the centre square of every image to this many pixels'
     )
     parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
     parser.add_argument(
-        '--inception-pth', metavar='FILE', help='file of the Inception network; default: fetched into the cache'
+        '--inception-pth', metavar='FILE', help="path of the extractor's file; default: downloaded into the cache"
     )
     parser.add_argument('--batch-size', type=at_least(1), default=64, metavar='N', help='default: %(default)s')
     parser.add_argument(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmcv.transforms import BaseTransform, Resize
 from mmengine.dist import get_dist_info
 from mmengine.model import revert_sync_batchnorm
 from numpy.random import MT19937, RandomState, SeedSequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
-from mmsagan.datasets import ClassImageDataset, UnreadableImageError
+from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.models import to_uint8
@@ -244,10 +245,10 @@ class FlatImageFolder(ClassImageDataset):
 
     def __init__(self, folder: str | Path, size: int | None = None):
         self.size = size
-        pipeline: list[dict] = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+        pipeline: list[BaseTransform] = [LoadImageFromFile(), PackInputs()]
         if size is not None:
-            resize = dict(type='Resize', scale=(size, size), interpolation='bicubic', backend='pillow')
-            pipeline[1:1] = [dict(type='CenterCropLongEdge'), resize]
+            resize = Resize((size, size), interpolation='bicubic', backend='pillow')
+            pipeline[1:1] = [CenterCropLongEdge(), resize]
         super().__init__(str(folder), pipeline=pipeline, test_mode=True)
 
     def load_data_list(self) -> list[dict]:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Trains a small extractor of the package, and writes mmsagan/evaluation/weights/<name>.pth.
+"""Trains a small extractor of this package and writes mmsagan/evaluation/weights/<name>.pth.
 
-``digits`` learns to classify 4 000 of the embedded MNIST digits and is tested on the other 1 000; ``fashion`` learns
-Fashion-MNIST's training images and is tested on its test images. The accuracy is printed.
+``digits`` is trained on 4 000 of the embedded MNIST digits and tested on the other 1 000, ``fashion`` on Fashion-MNIST's
+training and test images. Prints the accuracy.
 """
 
 import argparse
@@ -50,9 +50,9 @@ def train(extractor: SmallClassifier, images: Tensor, labels: Tensor, epochs: in
 
 @torch.no_grad()
 def scale_features(extractor: SmallClassifier, images: Tensor) -> None:
-    """Brings the features' root mean square to 1, which makes distances legible, and leaves the probabilities as they are."""
+    """Scales the features to a root mean square of 1, and keeps the probabilities."""
     scale = extractor.classify(images)[0].square().mean().sqrt()
-    linear = extractor.trunk[-2]  # a leaky ReLU follows, through which the scale goes
+    linear = extractor.trunk[-2]  # followed by a leaky ReLU, which commutes with scaling
     linear.weight /= scale
     linear.bias /= scale
     extractor.head.weight *= scale
@@ -60,8 +60,8 @@ def scale_features(extractor: SmallClassifier, images: Tensor) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'digits --out digits.pth')
-    parser.add_argument('name', choices=list(EXTRACTORS), help='which one')
-    parser.add_argument('--out', metavar='FILE', help="file of the weights; default: the package's")
+    parser.add_argument('name', choices=list(EXTRACTORS), help='which extractor')
+    parser.add_argument('--out', metavar='FILE', help="output file; default: the package's")
     parser.add_argument('--epochs', type=at_least(1), metavar='N', help=f'default: {EPOCHS}')
     parser.add_argument('--seed', type=at_least(0), default=0, help='default: %(default)s')
     return parser.parse_args()
@@ -80,7 +80,7 @@ def main() -> None:
     out = Path(args.out or extractor.weights)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(extractor.state_dict(), out)
-    print(f'{accuracy:.1%} of {len(labels)} held-out images are recognized')
+    print(f'{accuracy:.1%} of {len(labels)} held-out images are classified correctly')
     print(f'{out.stat().st_size / 1024:.0f} KiB written to {out}')
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Extracts the Inception statistics of a data set or a folder of images, for FID.
+"""Extracts the statistics of a data set or a folder of images for FID.
 
-Writes PKLNAME, which MMGeneration and MMagic read too, and the same as .npz beside it.
+Writes PKLNAME, which MMGeneration and MMagic read, too, and the same statistics as an .npz file.
 """
 
 import argparse
@@ -24,12 +24,12 @@ def parse_args() -> argparse.Namespace:
         '--imgsdir data/mine --size 128',
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--imgsdir', metavar='DIR', help='folder of images, searched with all its folders')
+    source.add_argument('--imgsdir', metavar='DIR', help='folder of images; its subfolders are searched, too')
     source.add_argument('--data-cfg', metavar='CONFIG', help='config file, or the name of one of this package')
     parser.add_argument(
         '--subset', choices=['train', 'val', 'test'], default='test', help="which of the config's data loaders (default: test)"
     )
-    parser.add_argument('--pklname', metavar='NAME', help='name of the file; default: after the folder or config')
+    parser.add_argument('--pklname', metavar='NAME', help='name of the file; default: that of the folder or config')
     parser.add_argument('--pkl-dir', default='work_dirs/inception_pkl', metavar='DIR', help='its folder (default: %(default)s)')
     parser.add_argument('--num-samples', type=int, default=50000, metavar='N', help='-1 for all images (default: %(default)s)')
     parser.add_argument('--no-shuffle', action='store_true', help='take the first images instead of random ones')
@@ -41,13 +41,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
     parser.add_argument(
-        '--inception-pth', metavar='FILE', help='file of the Inception network; default: fetched into the cache'
+        '--inception-pth', metavar='FILE', help="path of the extractor's file; default: downloaded into the cache"
     )
     parser.add_argument('--batch-size', type=at_least(1), default=25, metavar='N', help='default: %(default)s')
     parser.add_argument(
         '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
     )
-    parser.add_argument('--seed', type=at_least(0), default=2021, help='of the random choice (default: %(default)s)')
+    parser.add_argument('--seed', type=at_least(0), default=2021, help='seed of the random choice (default: %(default)s)')
     return parser.parse_args()
 
 
@@ -63,11 +63,8 @@ def load_images(args: argparse.Namespace) -> RealImages:
 
 def main() -> None:
     args = parse_args()
-    name = args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl'
-    path = Path(args.pkl_dir, name)
-    if path.suffix != '.pkl':
-        raise ConfigError(f'--pklname {name}: the name must end with .pkl')
-    check_writable(path)
+    path = Path(args.pkl_dir, args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl')
+    check_writable(path, ('.pkl',))
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception)
     for target in (path, path.with_suffix('.npz')):
