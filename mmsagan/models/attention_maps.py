@@ -1,7 +1,6 @@
-"""Where a generator's attention layers look, for chosen pixels of its images."""
+"""The attention maps of a generator's layers, for chosen pixels of its images."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,20 +9,18 @@ from torch import Tensor, nn
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.models.data_preprocessor import to_uint8
 from mmsagan.models.gan import ConditionalGAN
-from mmsagan.models.layers import SelfAttentionBlock
-
-Chooser = Callable[[Tensor], Tensor]
+from mmsagan.models.layers.attention import SelfAttentionBlock
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Images, and for some pixels of each, the queries, how much attention goes from there to every pixel.
+    """Images, and how much attention goes from some of their pixels, the queries, to every pixel.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB.
-        queries: (N, Q, 2), pixels (x, y).
-        maps: Maps (N, Q, H, W) float32 by the layer's name, in the order in which the layers run; each map sums to 1. The name
-            is the size of the layer's feature map, as in the paper: ``feat32``.
+        images: (N, 3, H, W), uint8 RGB.
+        queries: Pixels (x, y), (N, Q, 2).
+        maps: Maps (N, Q, H, W), float32, each of sum 1, by the name of the layer, in the order of the layers. The name is the
+            size of the layer's feature map, as in the paper: ``feat32``; a second layer of a size is ``feat32-2``.
     """
 
     images: Tensor
@@ -31,7 +28,7 @@ class AttentionMaps:
     maps: dict[str, Tensor]
 
     def select(self, layer: str) -> dict[str, Tensor]:
-        """The maps of the layer ``'last'``, of ``'all'``, or of the one of that name.
+        """Returns the maps of the ``'last'`` layer, of ``'all'`` layers, or of the layer of that name.
 
         Raises:
             ConfigError: There is no such layer.
@@ -44,24 +41,29 @@ class AttentionMaps:
         return {name: self.maps[name]}
 
 
+def attention_layers(network: nn.Module) -> list[SelfAttentionBlock]:
+    """Returns the attention layers of a network."""
+    return [module for module in network.modules() if isinstance(module, SelfAttentionBlock)]
+
+
 @torch.no_grad()
 def sample_attention(
     model: ConditionalGAN,
     noise: Tensor,
     label: Tensor | None,
-    queries: Tensor | Chooser,
+    queries: Tensor | Callable[[Tensor], Tensor],
     sample_model: str | None = None,
 ) -> AttentionMaps:
-    """Makes images and the attention maps of the layers that made them.
+    """Generates images and the attention maps of the layers that made them.
 
-    The softmax of equation 1 is computed anew from each layer's input, for the wanted queries only: beyond what sampling takes,
-    memory holds these inputs and (N, Q, keys) weights.
+    The softmax of equation 1 is recomputed from the input of each layer, for the queries only: beyond sampling, this takes the
+    memory of these inputs and of (N, Q, keys) weights. The model is left unchanged, also in the middle of training.
 
     Args:
-        model: The GAN; its weights and statistics stay as they are, also while it is trained.
+        model: The GAN.
         noise: (N, noise_size).
         label: Classes (N,), or class weights; None for an unconditional model.
-        queries: Pixels (x, y), (N, Q, 2); or a function that chooses them from the images (N, 3, H, W) uint8.
+        queries: Pixels (x, y), (N, Q, 2), or a function that returns them for images (N, 3, H, W), uint8.
         sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
 
     Returns:
@@ -69,43 +71,49 @@ def sample_attention(
 
     Raises:
         ConfigError: The generator has no attention layer, or a query lies outside the image.
-        DataError: The model gives NaN or Inf.
+        DataError: The images contain NaN or Inf.
     """
     network = model.get_generator(sample_model)
-    if not attention_layers(network):
-        raise ConfigError(f'the generator {type(network).__name__} has no attention layer (SelfAttentionBlock) to look at')
-    device = next(network.parameters()).device
+    layers = attention_layers(network)
+    if not layers:
+        raise ConfigError(f'the generator {type(network).__name__} has no attention layer (SelfAttentionBlock)')
     if label is not None:
         model.check_label(label, len(noise))
+        label = label.to(model.device)
+
+    inputs: list[tuple[SelfAttentionBlock, Tensor]] = []
+    handles = [layer.register_forward_pre_hook(lambda module, args: inputs.append((module, args[0]))) for layer in layers]
     was_training = network.training
-    # For the layers that compute their softmax anew, too: spectral norms in training mode would go on iterating.
     network.eval()
     try:
-        # Whatever precision the caller trains in.
-        with torch.autocast(device.type, enabled=False), _noted_inputs(network) as inputs:
-            # Not model.sample, which may use a copy or a compiled network, where the inputs go unnoticed.
-            images = network.forward(noise.to(device), label=None if label is None else label.to(device))
-        if not images.isfinite().all():
-            raise DataError('the samples hold NaN or Inf: the generator has diverged')
-        images = to_uint8(images).cpu()
-        queries = queries(images) if callable(queries) else queries
-        check_queries(queries, images)
-        with torch.autocast(device.type, enabled=False):
-            maps = {
-                name: pixel_maps(block, features, queries, (images.shape[2], images.shape[3])).cpu()
-                for name, (block, features) in zip(_layer_names(inputs), inputs)
-            }
+        with torch.autocast(model.device.type, enabled=False):  # whatever precision the caller trains in
+            # Not model.sample, which may use a copy, nor a compiled call, which would skip the hooks.
+            images = network.forward(noise.to(model.device), label=label)
+            if not images.isfinite().all():
+                raise DataError('the samples contain NaN or Inf: the generator has diverged')
+            images = to_uint8(images).cpu()
+            queries = queries(images) if callable(queries) else queries
+            _check_queries(queries, images)
+            height, width = images.shape[2:]
+            maps: dict[str, Tensor] = {}
+            for block, features in list(inputs):
+                name = f'feat{features.shape[2]}'
+                same_size = sum(other.partition('-')[0] == name for other in maps)
+                maps[f'{name}-{same_size + 1}' if same_size else name] = pixel_maps(
+                    block, features, queries, (height, width)
+                ).cpu()
     finally:
         network.train(was_training)
+        for handle in handles:
+            handle.remove()
     return AttentionMaps(images, queries, maps)
 
 
 def pixel_maps(block: SelfAttentionBlock, features: Tensor, queries: Tensor, size: tuple[int, int]) -> Tensor:
-    """An attention layer's maps in pixels.
+    """Computes an attention layer's maps in pixels.
 
-    A query is the location whose features the pixel is made from. A key covers a square of pixels, among which its weight is
-    divided evenly: nearest-neighbour interpolation, the one that leaves every square's share of the attention as it is, where
-    smoother ones blur it into its neighbours.
+    A query is the location whose features the pixel is made from. The weight of a key is spread evenly over its square of
+    pixels (nearest-neighbour interpolation), which keeps each square's share of the attention.
 
     Args:
         block: The layer.
@@ -114,7 +122,7 @@ def pixel_maps(block: SelfAttentionBlock, features: Tensor, queries: Tensor, siz
         size: H and W of the image, multiples of the grid of keys.
 
     Returns:
-        (N, Q, H, W), each map summing to 1.
+        (N, Q, H, W), each map of sum 1.
     """
     height, width = size
     x, y = queries.to(features.device).unbind(-1)
@@ -126,8 +134,7 @@ def pixel_maps(block: SelfAttentionBlock, features: Tensor, queries: Tensor, siz
     return weights.repeat_interleave(tall, 2).repeat_interleave(wide, 3) / (tall * wide)
 
 
-def check_queries(queries: Tensor, images: Tensor) -> None:
-    """Raises a ConfigError if a query (x, y) lies outside its image, or there are not as many sets of them as images."""
+def _check_queries(queries: Tensor, images: Tensor) -> None:
     height, width = images.shape[2:]
     if queries.dim() != 3 or queries.shape[0] != len(images) or queries.shape[2] != 2 or not queries.shape[1]:
         raise ConfigError(f'queries must be pixels (x, y) of shape ({len(images)}, Q, 2), got {tuple(queries.shape)}')
@@ -135,30 +142,3 @@ def check_queries(queries: Tensor, images: Tensor) -> None:
     if outside.any():
         x, y = queries[outside][0].tolist()
         raise ConfigError(f'query {x},{y} lies outside the image: x goes from 0 to {width - 1}, y from 0 to {height - 1}')
-
-
-def attention_layers(network: nn.Module) -> list[SelfAttentionBlock]:
-    """The attention layers of a network."""
-    return [module for module in network.modules() if isinstance(module, SelfAttentionBlock)]
-
-
-@contextmanager
-def _noted_inputs(network: nn.Module) -> Iterator[list[tuple[SelfAttentionBlock, Tensor]]]:
-    """Within it, the network's attention layers and their inputs are noted down as they run."""
-    noted = []
-    handles = [
-        block.register_forward_pre_hook(lambda module, arguments: noted.append((module, arguments[0])))
-        for block in attention_layers(network)
-    ]
-    try:
-        yield noted
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _layer_names(inputs: list[tuple[SelfAttentionBlock, Tensor]]) -> list[str]:
-    """``feat<size>``; the second layer of a size is ``feat<size>-2``, and so on."""
-    sizes = [features.shape[2] for _, features in inputs]
-    numbers = [sizes[: place + 1].count(size) for place, size in enumerate(sizes)]
-    return [f'feat{size}' if number == 1 else f'feat{size}-{number}' for size, number in zip(sizes, numbers)]

@@ -24,20 +24,17 @@ class ResNetDiscriminator(BaseModule):
         input_channels: Channels of the image.
         attention_cfg: Config of the attention block; None for no attention.
         attention_after_nth_block: The block, or blocks, that attention follows, the head block being the first; 0 for none.
-        channels_cfg: Output width of each block after the head as a multiple of ``base_channels``: a list, or lists by
-            ``input_scale``.
-        downsample_cfg: Whether each of these blocks halves the size, likewise.
+        channels_cfg: Output width of each later block as a multiple of ``base_channels``: a list, or lists by ``input_scale``.
+        downsample_cfg: Whether each later block halves the size, likewise.
         from_rgb_cfg: Config of the head block.
-        blocks_cfg: Config of the other blocks.
-        act_cfg: Config of the activation; ``inplace=True`` changes the shortcuts, see
-            :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
+        blocks_cfg: Config of the later blocks.
+        act_cfg: Config of the activation; for ``inplace`` see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
 
     Raises:
-        ConfigError: A size or init scheme is unknown, the lists differ in length, or attention follows a block that does not
-            exist.
+        ConfigError: The arguments do not describe a network.
     """
 
     fast = True
@@ -134,15 +131,11 @@ class ProjDiscriminator(ResNetDiscriminator):
         self.proj_y = layers.normalize(ClassEmbedding(self.num_classes, num_features)) if self.num_classes else None
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Computes the logits of images.
+        """Computes logits (N, 1), float32, of which higher is more real.
 
         Args:
             image: (N, input_channels, S, S), float in [-1, 1].
-            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point; None if
-                there are no classes.
-
-        Returns:
-            Logits (N, 1), float32; higher is more real.
+            label: Classes (N,), or class weights (N, num_classes), floating point; None if there are no classes.
         """
         features = self.features(image)
         # In full precision, so that bfloat16 does not round the logits; the head costs next to nothing.
@@ -158,15 +151,7 @@ class ACDiscriminator(ResNetDiscriminator):
     """ResNet discriminator with an auxiliary classifier: images (N, 3, S, S) -> logits (N, 1) and class logits (N, classes).
 
     Both are linear in the features h. The GAN needs an ``auxiliary_loss``. Source: Odena et al. 2017 (AC-GAN). Takes the
-    arguments of :class:`ResNetDiscriminator`.
-
-    Raises:
-        ConfigError: ``num_classes`` is 0.
-
-    Example:
-        >>> logits, class_logits = ACDiscriminator(32, num_classes=10, base_channels=16)(torch.rand(2, 3, 32, 32))
-        >>> class_logits.shape
-        torch.Size([2, 10])
+    arguments of :class:`ResNetDiscriminator`; raises a ConfigError if ``num_classes`` is 0.
     """
 
     has_aux_classifier = True
@@ -177,15 +162,7 @@ class ACDiscriminator(ResNetDiscriminator):
         self.classifier = layers.normalize(nn.Linear(num_features, self.num_classes))
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Computes the logits and class logits of images.
-
-        Args:
-            image: (N, input_channels, S, S), float in [-1, 1].
-            label: Ignored.
-
-        Returns:
-            Logits (N, 1), of which higher is more real, and class logits (N, num_classes); both float32.
-        """
+        """Computes logits (N, 1) and class logits (N, num_classes) of images (N, input_channels, S, S); ignores the label."""
         features = self.features(image)
         with torch.autocast(device_type=features.device.type, enabled=False):
             return self.decision(features), self.classifier(features)

@@ -9,16 +9,15 @@ from mmsagan.errors import ConfigError
 
 
 class GeneratorEMA:
-    """Keeps a copy of the generator that follows it as an exponential moving average.
+    """Exponential moving average of the generator.
 
-    Weights and the batch norms' running mean and variance are averaged, so that the copy normalizes by statistics of the
-    same iterations as its weights. The spectral norms' singular vectors are copied: an average of unit vectors would be
-    shorter than one, and sigma with it too small.
+    Weights and the running statistics of batch norms are averaged, so that both are of the same iterations. The singular
+    vectors of spectral norms are copied: averages of unit vectors would be shorter than one, and make sigma too small.
 
     Args:
-        momentum: Given as the decay (0.999) or as the share of the new weights (0.001): both mean decay 0.999.
-        interval: The average is updated on every ``interval``-th update of the generator.
-        start_iter: Up to this iteration the copy equals the generator.
+        momentum: Decay (0.999), or share of the new weights (0.001); both mean a decay of 0.999.
+        interval: Number of updates of the generator per update of the average.
+        start_iter: Iteration up to which the average equals the generator.
 
     Raises:
         ConfigError: The momentum is out of range.
@@ -33,7 +32,7 @@ class GeneratorEMA:
 
     @staticmethod
     def make_copy(generator: nn.Module) -> nn.Module:
-        """A copy of the generator that takes no gradients and stays in evaluation mode."""
+        """Copies the generator, without gradients and in evaluation mode."""
         return copy.deepcopy(generator).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -43,20 +42,18 @@ class GeneratorEMA:
         Args:
             average: The copy made by :meth:`make_copy`.
             generator: The trained generator.
-            iteration: Training iterations done, this one included.
-            num_updates: Updates of the generator done, this one included.
+            iteration: Training iterations done, including this one.
+            num_updates: Updates of the generator done, including this one.
         """
         if iteration <= self.start_iter or num_updates == 1:
             average.load_state_dict(generator.state_dict())
         elif num_updates % self.interval == 0:
-            averaged, current, copied = [], [], []
+            averaged, current = [], []
             source = generator.state_dict()
             for name, tensor in average.state_dict().items():
                 if tensor.is_floating_point() and not name.endswith(('weight_u', 'weight_v')):
                     averaged.append(tensor)
                     current.append(source[name])
                 else:
-                    copied.append((tensor, source[name]))
+                    tensor.copy_(source[name])
             torch._foreach_lerp_(averaged, current, 1 - self.decay)
-            for target, value in copied:
-                target.copy_(value)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
-from mmsagan.models.layers.blocks import check_configs, set_fast
+from mmsagan.models.layers.blocks import check_configs, check_counts, set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import MODELS
 
@@ -24,8 +24,8 @@ Network = TypeVar('Network', bound=nn.Module)
 class ConditionalGAN(BaseModel):
     """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
 
-    The networks are called as ``generator(noise, label=label)`` and ``discriminator(images, label)``. They are built with the
-    argument ``num_classes`` unless their configs set it.
+    The networks are called as ``generator(noise, label=label)`` and ``discriminator(images, label)``, and get the argument
+    ``num_classes``.
 
     Args:
         generator: Config of G.
@@ -38,11 +38,10 @@ class ConditionalGAN(BaseModel):
         discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
         noise_size: Length of a noise vector; None takes the generator's.
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
-        fast: Whether to compute the same functions faster: with the networks' fast layers, channels-last weights and
-            activations, and one pass of D over real and fake images together, with one power iteration. False is the
-            reference. Checkpoints are the same. Networks without an attribute ``fast`` are unaffected.
-        compile_cfg: Arguments of ``torch.compile`` for both networks in training, ``{}`` for its defaults; None for no
-            compilation.
+        fast: Whether to compute the same functions faster: with the networks' fast layers, channels-last, and in one pass of D
+            over real and fake images, with one power iteration. False is the reference. Networks without an attribute ``fast``
+            are unaffected.
+        compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
 
     Raises:
         ConfigError: The parts disagree on the number of classes, the image size, the noise size or the auxiliary classifier.
@@ -72,10 +71,7 @@ class ConditionalGAN(BaseModel):
         compile_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
-        if generator_steps < 1 or discriminator_steps < 1:
-            raise ConfigError(
-                f'generator_steps and discriminator_steps must be at least 1, got {generator_steps} and {discriminator_steps}'
-            )
+        check_counts(generator_steps=generator_steps, discriminator_steps=discriminator_steps)
         check_configs(generator=generator, discriminator=discriminator)
         self.num_classes = _get_num_classes(num_classes, generator, discriminator)
         self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
@@ -95,8 +91,8 @@ class ConditionalGAN(BaseModel):
         if compile_cfg is not None:
             self.generator.compile(**compile_cfg)
             self.discriminator.compile(**compile_cfg)
-        # Iterations done. A buffer, so that checkpoints have it: the schedule and the start of the moving average depend on it.
-        # Mirrored in a Python number, since reading the buffer would wait for the GPU.
+        # Iterations done, on which the schedule and the start of the moving average depend. A buffer, so that checkpoints have
+        # it, mirrored in a Python number, so that reading it does not wait for the GPU.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
         self._modules_with_buffers: list[nn.Module] = []
@@ -112,15 +108,11 @@ class ConditionalGAN(BaseModel):
         if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
         has_aux_classifier = getattr(self.discriminator, 'has_aux_classifier', False)
-        if has_aux_classifier and self.auxiliary_loss is None:
+        if has_aux_classifier != (self.auxiliary_loss is not None):
             raise ConfigError(
-                f'model.discriminator {type(self.discriminator).__name__} has an auxiliary classifier: set '
-                "model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
-            )
-        if self.auxiliary_loss is not None and not has_aux_classifier:
-            raise ConfigError(
-                f'model.discriminator {type(self.discriminator).__name__} has no auxiliary classifier: remove '
-                'model.auxiliary_loss'
+                f'model.discriminator {type(self.discriminator).__name__} has '
+                + ('an auxiliary classifier: set' if has_aux_classifier else 'no auxiliary classifier: remove')
+                + " model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
             )
 
     def memory_format(self, network: nn.Module) -> torch.memory_format:
@@ -169,11 +161,10 @@ class ConditionalGAN(BaseModel):
         """Runs one iteration: an update of D and, in every ``discriminator_steps``-th one, the updates of G.
 
         With ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is split into k parts, whose mean
-        gradient is applied once: 4 GPUs with 64 images each become one GPU with ``batch_size=256`` and
-        ``accumulative_counts=4``. Batch norms see one part at a time, and spectral norms run a power iteration per part.
+        gradient is applied once. Batch norms see one part at a time, and spectral norms run a power iteration per part.
 
         An update that its optimizer wrapper skips, because the loss or a gradient is not finite, leaves the networks and the
-        moving average as they were; the iteration counts.
+        moving average unchanged; the iteration counts.
 
         Args:
             data: Batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
@@ -194,10 +185,11 @@ class ConditionalGAN(BaseModel):
             updates_before = (self._iteration // self.discriminator_steps - 1) * self.generator_steps
             for step in range(1, self.generator_steps + 1):
                 logs.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
-                if self.ema is not None and not was_skipped(optim_wrapper['generator']):
+                skipped = was_skipped(optim_wrapper['generator'])
+                if self.ema is not None and self.generator_ema is not None and not skipped:
                     self.ema.update(self.generator_ema, unwrap(self.generator), self._iteration, updates_before + step)
 
-        if any(was_skipped(optim_wrapper[name]) for name in ('discriminator', 'generator')):
+        if any(was_skipped(wrapper) for wrapper in optim_wrapper.values()):
             logs = {key: value for key, value in logs.items() if value.isfinite()}
         return logs
 
@@ -287,10 +279,9 @@ class ConditionalGAN(BaseModel):
             modules = [*unwrap(self.generator).modules(), *unwrap(self.discriminator).modules()]
             self._modules_with_buffers = [module for module in modules if module._buffers]
         buffers: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        for module in self._modules_with_buffers:
-            for buffer in module._buffers.values():
-                if buffer is not None:
-                    buffers.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+        for buffer in (buffer for module in self._modules_with_buffers for buffer in module._buffers.values()):
+            if buffer is not None:
+                buffers.setdefault((buffer.dtype, buffer.device), []).append(buffer)
         for kind, tensors in buffers.items():  # one kernel per dtype
             if kind not in self._snapshot:
                 self._snapshot[kind] = [torch.empty_like(buffer) for buffer in tensors]
@@ -366,18 +357,10 @@ class ConditionalGAN(BaseModel):
 
     @contextmanager
     def inference_copy(self, amp: bool = False) -> Iterator[None]:
-        """Within it, :meth:`sample` uses copies of the generators, made at their first use, which are faster for many batches.
+        """Makes :meth:`sample` faster for many batches: it uses copies of the generators, made at their first use.
 
-        The copies' weights are divided by sigma once instead of in every forward pass.
-
-        Args:
-            amp: Whether to compute in bfloat16 under autocast. Images then differ slightly from those of float32.
-
-        Example:
-            >>> gan = ConditionalGAN(dict(type='SAGANGenerator', output_scale=32, base_channels=8),
-            ...     dict(type='ProjDiscriminator', input_scale=32, base_channels=8), num_classes=10)
-            >>> with gan.inference_copy():
-            ...     batches = [gan.sample(num_samples=4) for _ in range(3)]
+        Their weights are divided by sigma once instead of in every forward pass. With ``amp=True`` they compute in bfloat16
+        under autocast, and images differ slightly.
         """
         outer = self._inference_copies, self._inference_amp
         self._inference_copies, self._inference_amp = {}, amp
@@ -397,15 +380,7 @@ class ConditionalGAN(BaseModel):
         return unwrap(self.generator)
 
     def check_label(self, label: Tensor, num_samples: int) -> None:
-        """Checks labels given for sampling.
-
-        Args:
-            label: Classes (N,), or class weights (N, num_classes), floating point.
-            num_samples: N.
-
-        Raises:
-            ConfigError: Their number is not N, a class is out of range, or the weights do not fit the number of classes.
-        """
+        """Raises a ConfigError if labels, or class weights, do not fit the model or the number of samples."""
         if len(label) != num_samples:
             raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
         classes = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes'
@@ -432,12 +407,11 @@ def was_skipped(optim_wrapper: OptimWrapper) -> bool:
 
 def _get_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:
     """Returns the number of classes that a config sets; raises a ConfigError if its parts set none or several."""
-    candidates = {
-        'model.num_classes': num_classes,
-        'model.generator.num_classes': generator.get('num_classes'),
-        'model.discriminator.num_classes': discriminator.get('num_classes'),
-    }
-    found = {key: value for key, value in candidates.items() if value is not None}
+    parts = {'model': dict(num_classes=num_classes), 'model.generator': generator, 'model.discriminator': discriminator}
+    found: dict[str, int] = {}
+    for name, part in parts.items():
+        if part.get('num_classes') is not None:
+            found[f'{name}.num_classes'] = part['num_classes']
     if not found:
         raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
     if len(set(found.values())) > 1:
@@ -476,6 +450,7 @@ def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
 
 
 def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Averages what is logged over the parts of an update."""
     return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
 
 

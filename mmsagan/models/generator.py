@@ -30,8 +30,7 @@ class SAGANGenerator(BaseModule):
         attention_cfg: Config of the attention block; None for no attention.
         attention_after_nth_block: The up-block, or up-blocks, that attention follows, counted from 1; 0 for none.
         channels_cfg: Input width of each up-block as a multiple of ``base_channels``: a list, or lists by ``output_scale``.
-        blocks_cfg: Config of the up-block, which gets ``in_channels``, ``out_channels`` and ``layers``, and is called with
-            features and label.
+        blocks_cfg: Config of the up-block; it gets ``in_channels``, ``out_channels`` and ``layers``.
         act_cfg: Config of the activation; ``inplace`` is ignored.
         use_cbn: Whether batch norms are conditional on the class.
         auto_sync_bn: Whether batch norms span all processes of distributed training on GPUs.
@@ -43,7 +42,7 @@ class SAGANGenerator(BaseModule):
         rgb_to_bgr: Ignored; accepted for MMagic's configs. See :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
 
     Raises:
-        ConfigError: A size or init scheme is unknown, or attention follows a block that does not exist.
+        ConfigError: The arguments do not describe a network.
 
     Example:
         >>> generator = SAGANGenerator(32, num_classes=10, base_channels=16)
@@ -120,15 +119,12 @@ class SAGANGenerator(BaseModule):
         )
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generates images.
+        """Generates images (N, out_channels, S, S), float in [-1, 1].
 
         Args:
             noise: (N, noise_size), standard normal.
-            label: Class indices (N,) in [0, num_classes), or class weights (N, num_classes), floating point, by which the
-                classes' embeddings are mixed; None for an unconditional generator.
-
-        Returns:
-            Images (N, out_channels, S, S), float in [-1, 1].
+            label: Classes (N,), or class weights (N, num_classes), floating point, by which the classes' embeddings are mixed;
+                None for an unconditional generator.
         """
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
         if self.fast:
@@ -139,4 +135,4 @@ class SAGANGenerator(BaseModule):
 
     def init_weights(self) -> None:
         """Initializes the weights by the init scheme."""
-        initialize(self, self.init_scheme, image_layer=self.to_rgb.conv)
+        initialize(self, self.init_scheme, image_layer=self.to_rgb[-1])

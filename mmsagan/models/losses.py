@@ -1,4 +1,4 @@
-"""Adversarial losses: what the logits of real and fake images say to D, and those of fake images to G."""
+"""Adversarial losses, and the class loss of AC-GAN."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,19 +7,15 @@ from mmsagan.registry import MODELS
 
 
 class GANLoss(nn.Module):
-    """Base of the adversarial losses.
-
-    All logits are (N, 1), all losses scalars, means over the batch. Discriminator losses come as the pair of their real and
-    their fake part; what D minimizes is the sum.
-    """
+    """Base of the adversarial losses: logits (N, 1) -> scalars, means over the batch."""
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """D's loss on real images and on fake images."""
-        raise TypeError(f'{type(self).__name__} has to define discriminator_loss')
+        """Returns the losses on real and on fake images; D minimizes their sum."""
+        raise NotImplementedError
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        """G's loss on fake images."""
-        raise TypeError(f'{type(self).__name__} has to define generator_loss')
+        """Returns the loss that G minimizes."""
+        raise NotImplementedError
 
 
 @MODELS.register_module()
@@ -34,37 +30,6 @@ class HingeGANLoss(GANLoss):
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
-
-
-@MODELS.register_module()
-class AuxiliaryClassificationLoss(nn.Module):
-    """Cross-entropy of the classes that a classifying discriminator sees, which both networks minimize.
-
-    L_C = -E[log P(C = c | x)] - E[log P(C = c | G(z, c))]; D takes both parts, G the second. It is added to the adversarial
-    loss. Source: Odena et al. 2017 (AC-GAN), equation 3.
-
-    Args:
-        discriminator_weight: Of the loss in D's.
-        generator_weight: Of the loss in G's.
-        on_fake: Whether D also learns the classes of fake images.
-    """
-
-    def __init__(self, discriminator_weight: float = 1.0, generator_weight: float = 1.0, on_fake: bool = True):
-        super().__init__()
-        self.discriminator_weight = discriminator_weight
-        self.generator_weight = generator_weight
-        self.on_fake = on_fake
-
-    def discriminator_loss(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor) -> Tensor:
-        """D's part, from the class logits (N, num_classes) and the classes (N,) of real and of fake images."""
-        loss = F.cross_entropy(real, real_label)
-        if self.on_fake:
-            loss = loss + F.cross_entropy(fake, fake_label)
-        return self.discriminator_weight * loss
-
-    def generator_loss(self, fake: Tensor, fake_label: Tensor) -> Tensor:
-        """G's part, likewise."""
-        return self.generator_weight * F.cross_entropy(fake, fake_label)
 
 
 @MODELS.register_module()
@@ -98,3 +63,34 @@ class LeastSquaresGANLoss(GANLoss):
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return (fake_logits - 1).square().mean()
+
+
+@MODELS.register_module()
+class AuxiliaryClassificationLoss(nn.Module):
+    """Class loss for a discriminator with an auxiliary classifier, which is added to the adversarial loss.
+
+    L_C = -E[log P(C = c | x)] - E[log P(C = c | G(z, c))]; D minimizes both terms, G the second. Source: Odena et al. 2017
+    (AC-GAN), equation 3.
+
+    Args:
+        discriminator_weight: Weight of the class loss in D's loss.
+        generator_weight: Weight of the class loss in G's loss.
+        on_fake: Whether D also minimizes the second term.
+    """
+
+    def __init__(self, discriminator_weight: float = 1.0, generator_weight: float = 1.0, on_fake: bool = True):
+        super().__init__()
+        self.discriminator_weight = discriminator_weight
+        self.generator_weight = generator_weight
+        self.on_fake = on_fake
+
+    def discriminator_loss(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor) -> Tensor:
+        """Returns D's part, from class logits (N, num_classes) and classes (N,) of real and fake images."""
+        loss = F.cross_entropy(real, real_label)
+        if self.on_fake:
+            loss = loss + F.cross_entropy(fake, fake_label)
+        return self.discriminator_weight * loss
+
+    def generator_loss(self, fake: Tensor, fake_label: Tensor) -> Tensor:
+        """Returns G's part, likewise."""
+        return self.generator_weight * F.cross_entropy(fake, fake_label)

@@ -24,14 +24,14 @@ class SelfAttentionBlock(BaseModule):
     y = x + gamma * o, equation 3 of the paper, with a learned scalar gamma that starts at 0. Queries theta, keys phi, values g
     and the output projection o are 1x1 convolutions without bias; the softmax runs over the keys, without scaling.
 
-    The defaults are the official code's form: keys and values are max-pooled 2x2 and the values have C/2 channels. The
-    paper's text (equations 1 and 2, C/8 throughout, no pooling) is ``value_reduction=8, pool=False``.
+    The defaults are those of the official code. The paper's text (C/8 throughout, no pooling) is
+    ``value_reduction=8, pool=False``.
 
     The fast implementation uses PyTorch's fused attention for large maps, and for all maps on GPUs. It never holds the weights
-    of all pairs of locations in memory. Its gradient cannot be differentiated again; that of the plain softmax can.
+    of all pairs of locations in memory, and its gradient cannot be differentiated again.
 
     Args:
-        in_channels: C, a multiple of both reductions.
+        in_channels: C.
         with_spectral_norm: Whether the four convolutions are spectrally normalized.
         sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
         query_key_reduction: Ratio of C to the channels of queries and keys.
@@ -96,8 +96,8 @@ class SelfAttentionBlock(BaseModule):
         width = -(-max(query.shape[1], value.shape[1]) // 8) * 8
         # (N, C, H, W) -> (N, 1 head, H * W, width), without copying channels-last features
         sequences = [features.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).contiguous() for features in (query, key, value)]
-        sequences = [F.pad(s, (0, width - s.shape[3])) if s.shape[3] < width else s for s in sequences]
-        out = F.scaled_dot_product_attention(*sequences, scale=1.0)
+        q, k, v = (F.pad(s, (0, width - s.shape[3])) if s.shape[3] < width else s for s in sequences)
+        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         # Back to channels-last features, without a copy
         return out[:, 0, :, : value.shape[1]].unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
@@ -127,19 +127,10 @@ class SelfAttentionBlock(BaseModule):
 class ResidualAttentionSubstitute(BaseModule):
     """A residual block with as many parameters as :class:`SelfAttentionBlock`: (N, C, H, W) -> (N, C, H, W).
 
-    With it, table 1 of the paper asks whether attention helps or only its parameters do:
+    For table 1 of the paper, which asks whether attention helps or only its parameters do:
     y = x + gamma * conv1x1(ReLU(conv3x3(ReLU(x)))), with a learned scalar gamma that starts at 0, and no biases. The paper
-    gives the block's size only; its form here follows the discriminator's blocks.
-
-    The 3x3 convolution has C/8 output channels. Together, the convolutions have 9/8 + 1/8 = 5/4 of C² weights, as theta, phi, g
-    and o have with 1/8 + 1/8 + 1/2 + 1/2. With other reductions it has (C/query_key_reduction + C/value_reduction) / 5.
-
-    Args:
-        in_channels: C.
-        with_spectral_norm: Whether both convolutions are spectrally normalized.
-        sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
-        query_key_reduction: The attention block's.
-        value_reduction: The attention block's.
+    gives the block's size only; its form follows the discriminator's blocks. The 3x3 convolution has C/8 output channels, or
+    in general (C/query_key_reduction + C/value_reduction) / 5. Takes the arguments of :class:`SelfAttentionBlock`.
 
     Raises:
         ConfigError: There is no such attention block, or no residual block of its size.

@@ -12,20 +12,14 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsagan.errors import ConfigError
-from mmsagan.models.layers.spectral_norm import spectral_norm
+from mmsagan.models.layers.spectral_norm import Layer, spectral_norm
 from mmsagan.registry import MODELS
 
 MOST_CHANNELS = 1 << 20  # a layer with more does not fit into any memory
 
 
 def check_counts(least: int = 1, **counts) -> None:
-    """Raises a ConfigError that names the first argument that is not an integer from ``least`` to :data:`MOST_CHANNELS`.
-
-    Example:
-        >>> check_counts(base_channels=64, noise_size=-1)
-        Traceback (most recent call last):
-        mmsagan.errors.ConfigError: noise_size must be a whole number from 1 to 1048576, got -1
-    """
+    """Raises a ConfigError that names the first argument that is not an integer from ``least`` to :data:`MOST_CHANNELS`."""
     for name, count in counts.items():
         if not isinstance(count, int) or not least <= count <= MOST_CHANNELS:
             raise ConfigError(f'{name} must be a whole number from {least} to {MOST_CHANNELS}, got {count!r:.100}')
@@ -39,12 +33,9 @@ def check_configs(**configs) -> None:
 
 
 def set_fast(network: nn.Module, fast: bool) -> nn.Module:
-    """Switches all modules of a network to the fast or the plain implementation of the same function.
+    """Switches a network to the fast or the plain implementation of its layers, and returns it.
 
-    Modules with two implementations have an attribute ``fast``, which defaults to True.
-
-    Returns:
-        The same network.
+    Modules with two implementations of the same function have an attribute ``fast``, which defaults to True.
     """
     for module in network.modules():
         if hasattr(module, 'fast'):
@@ -125,7 +116,7 @@ class LayerFactory:
     cbn_weight_offset: float = 1.0
     act_cfg: dict = field(default_factory=lambda: dict(type='ReLU'))
 
-    def normalize(self, layer: nn.Module) -> nn.Module:
+    def normalize(self, layer: Layer) -> Layer:
         """Applies spectral normalization to a convolution, linear layer or embedding, if the network has it."""
         is_embedding = isinstance(layer, nn.Embedding)
         enabled = self.with_embedding_spectral_norm if is_embedding else self.with_spectral_norm
@@ -148,22 +139,19 @@ class LayerFactory:
 
 # ------------------------------------------------------------------------------------------- convolutions that change the size
 #
-# The fast implementations compute the same function from the same 3x3 weight. Convolving and averaging commute: averaging over
-# 2x2 pixels first, without skipping any, leaves a convolution that computes every second pixel only. Nearest-neighbour
-# upsampling is the transpose: zeros between the pixels, which a transposed convolution skips, then a sum over 2x2. Both take a
-# quarter of the multiplications. Merging the average into the kernel, which makes it 4x4, takes 4/9 of them, and was slower on
-# CPUs in nearly every layer of these networks.
+# Convolving and averaging commute: averaging over 2x2 pixels first, without skipping any, leaves a convolution that computes
+# every second pixel only. Nearest-neighbour upsampling is the transpose: zeros between the pixels, which a transposed
+# convolution skips, then a sum over 2x2. Both take a quarter of the multiplications. Merging the average into a 4x4 kernel
+# takes 4/9 of them, and was slower on CPUs in nearly every layer of these networks.
 
 
-class _Conv3x3(nn.Conv2d):
+class UpsampleConv2d(nn.Conv2d):
+    """Nearest-neighbour upsampling by 2, then a convolution: (N, C, H, W) -> (N, out, 2H, 2W).
+
+    Takes the arguments of ``torch.nn.Conv2d``; its kernel size has to be 3 and its padding 1.
+    """
+
     fast = True
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
-        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-
-
-class UpsampleConv2d(_Conv3x3):
-    """Nearest-neighbour upsampling by 2, then a 3x3 convolution: (N, C, H, W) -> (N, out, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fast:
@@ -174,8 +162,13 @@ class UpsampleConv2d(_Conv3x3):
         return out if self.bias is None else out.add_(self.bias.to(out.dtype)[:, None, None])
 
 
-class DownsampleConv2d(_Conv3x3):
-    """A 3x3 convolution, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2)."""
+class DownsampleConv2d(nn.Conv2d):
+    """A convolution, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2).
+
+    Takes the arguments of ``torch.nn.Conv2d``; its kernel size has to be 3 and its padding 1.
+    """
+
+    fast = True
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fast:
@@ -210,7 +203,7 @@ class GeneratorBlock(BaseModule):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        layers: The network's layer settings; with ``num_classes=0`` the norms are unconditional.
+        layers: The network's :class:`LayerFactory`.
         upsample: Whether the block doubles the size. The shortcut has a convolution if it does or if the channels change.
     """
 
@@ -222,8 +215,8 @@ class GeneratorBlock(BaseModule):
         self.upsample = upsample
         self.activation = layers.activation()
         self.norm_1 = layers.batch_norm(in_channels, self.conditional)
-        conv_1 = UpsampleConv2d(in_channels, out_channels) if upsample else nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.conv_1 = layers.normalize(conv_1)
+        conv = UpsampleConv2d if upsample else nn.Conv2d
+        self.conv_1 = layers.normalize(conv(in_channels, out_channels, 3, padding=1))
         self.norm_2 = layers.batch_norm(out_channels, self.conditional)
         self.conv_2 = layers.normalize(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         has_conv = upsample or in_channels != out_channels
@@ -250,11 +243,7 @@ class DiscriminatorBlock(BaseModule):
     In the reference code, an in-place first ReLU changes x before the shortcut reads it. This block makes that explicit instead
     of relying on aliasing: with ``act_cfg=dict(inplace=True)`` the shortcut reads ReLU(x), otherwise x.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        layers: The network's layer settings.
-        downsample: Whether the block halves the size. The shortcut has a convolution if it does or if the channels change.
+    Takes the arguments of :class:`GeneratorBlock`; with ``downsample=True`` the block halves the size.
     """
 
     fast = True
@@ -265,10 +254,8 @@ class DiscriminatorBlock(BaseModule):
         self.shortcut_of_activation = bool(layers.act_cfg.get('inplace', False))
         self.activation = layers.activation()
         self.conv_1 = layers.normalize(nn.Conv2d(in_channels, out_channels, 3, padding=1))
-        conv_2 = (
-            DownsampleConv2d(out_channels, out_channels) if downsample else nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        )
-        self.conv_2 = layers.normalize(conv_2)
+        conv = DownsampleConv2d if downsample else nn.Conv2d
+        self.conv_2 = layers.normalize(conv(out_channels, out_channels, 3, padding=1))
         has_conv = downsample or in_channels != out_channels
         self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1)) if has_conv else None
 
@@ -289,19 +276,13 @@ class DiscriminatorBlock(BaseModule):
 
 @MODELS.register_module()
 class DiscriminatorHeadBlock(BaseModule):
-    """The discriminator's first block, which reads the image: (conv3x3-ReLU-conv3x3-avgpool) + (avgpool-conv1x1).
-
-    Args:
-        in_channels: Channels of the image.
-        out_channels: Channels of the output.
-        layers: The network's layer settings.
-    """
+    """The discriminator's first block, which reads the image: (conv3x3-ReLU-conv3x3-avgpool) + (avgpool-conv1x1)."""
 
     def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory):
         super().__init__()
         self.activation = layers.activation()
         self.conv_1 = layers.normalize(nn.Conv2d(in_channels, out_channels, 3, padding=1))
-        self.conv_2 = layers.normalize(DownsampleConv2d(out_channels, out_channels))
+        self.conv_2 = layers.normalize(DownsampleConv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -312,16 +293,13 @@ class DiscriminatorHeadBlock(BaseModule):
 
 
 def select_scale(name: str, scale: int, defaults: Mapping[int, Sequence], cfg: Mapping | Sequence | None) -> list:
-    """Returns what a network does in each of its blocks at one resolution.
+    """Returns a network's setting of each block: ``cfg`` if it is a list, else the list for its resolution.
 
     Args:
-        name: The network's argument that holds the resolution, for the message.
+        name: The network's argument that holds the resolution.
         scale: The resolution, in pixels.
         defaults: Lists of the published networks by resolution.
-        cfg: Lists in place of these, or one list; None for the defaults.
-
-    Raises:
-        ConfigError: There is no list for the resolution.
+        cfg: A list, or lists by resolution; None for the defaults.
     """
     if cfg is not None and not isinstance(cfg, Mapping):
         return list(cfg)
@@ -346,15 +324,12 @@ def insert_attention(
     Args:
         blocks: The blocks.
         widths: Channels of each block's output.
-        attention_cfg: Config of the attention block, which gets ``in_channels`` and ``defaults``; None for no attention.
+        attention_cfg: Config of the attention block; None for no attention.
         after_nth_block: Number or numbers, counted from 1, of the blocks that attention follows; 0 or less for none.
-        **defaults: Arguments of the attention block that its config can override.
+        **defaults: Arguments of the attention block that its config can override, besides ``in_channels``.
 
     Returns:
         The blocks with attention between them, and the indices of the attention blocks.
-
-    Raises:
-        ConfigError: A number is higher than the number of blocks.
     """
     numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
     numbers = [number for number in numbers if number > 0] if attention_cfg else []

@@ -16,9 +16,9 @@ class SpectralNorm:
     left and right singular vectors. Each forward pass in training mode runs one power iteration; in evaluation mode
     sigma = u . (W v) is computed from the stored vectors. Source: Miyato et al. 2018, algorithm 1.
 
-    Layout and result are those of ``torch.nn.utils.spectral_norm``. In addition, the power iteration stays in float32 under
-    autocast, a channels-last weight is read without a copy, the layer gets its weight in the dtype it computes in, the
-    backward pass reads the weight fewer times, and no autograd graph remains on the layer, so that it can be deep-copied.
+    Layout and result are those of ``torch.nn.utils.spectral_norm``. Here, the power iteration stays in float32 under autocast,
+    channels-last weights are read without a copy, the backward pass reads the weight fewer times, and no autograd graph remains
+    on the layer, so that it can be deep-copied.
 
     Args:
         eps: Lower bound of the norms that u and v are divided by.
@@ -42,8 +42,7 @@ class SpectralNorm:
     def power_iteration(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """Moves the layer's u and v one step towards its leading singular vectors, in place.
 
-        Returns:
-            Copies of u and v, the latter in the order of the weight's memory, and sigma.
+        Returns copies of u and v, the latter in the order of the weight's memory, and sigma.
         """
         weight, weight_v = _in_memory_order(module)
         matrix = weight.flatten(1)
@@ -105,15 +104,12 @@ def _drop_graph(module: nn.Module, inputs, output) -> None:
 
 
 def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> Layer:
-    """Applies spectral normalization to a convolution, linear layer or embedding, in place.
+    """Applies spectral normalization to a convolution, linear layer or embedding, in place, and returns it.
 
     Args:
         module: Layer whose ``weight`` has the output channels (or classes) first.
         eps: See :class:`SpectralNorm`.
         enabled: Whether to normalize; if False, the layer is returned unchanged.
-
-    Returns:
-        The same layer.
 
     Example:
         >>> layer = spectral_norm(nn.Conv2d(3, 8, 3))
@@ -153,18 +149,9 @@ def run_power_iterations(network: nn.Module, iterations: int = 15) -> None:
 
 @torch.no_grad()
 def fold_spectral_norm(network: nn.Module) -> nn.Module:
-    """Replaces spectral normalization by constant weights, those of evaluation mode, in place.
+    """Replaces spectral normalization by constant weights, those of evaluation mode, in place, and returns the network.
 
-    For networks that are only sampled from: every normalized layer becomes an ordinary one with a parameter ``weight`` and
-    without hooks. Other layers stay as they are.
-
-    Returns:
-        The same network.
-
-    Example:
-        >>> layer = fold_spectral_norm(spectral_norm(nn.Conv2d(3, 8, 3)))
-        >>> sorted(layer.state_dict())
-        ['bias', 'weight']
+    Every normalized layer becomes an ordinary one with a parameter ``weight`` and without hooks. Other layers are unaffected.
     """
     for module in network.modules():
         if spectral_norm_hook(module) is None:
