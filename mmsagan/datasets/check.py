@@ -40,12 +40,7 @@ def find_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def describe_duplicates(groups: list[list[int]], labels: Sequence[int], name_of: Callable[[int], str]) -> str:
-    """Returns a sentence about images that occur more than once; those in several classes come first.
-
-    Args:
-        groups: See :func:`find_duplicates`.
-        labels: Class of each image.
-        name_of: Returns the name of an image by its index.
+    """Returns a sentence about groups of images, see :func:`find_duplicates`; those in several classes come first.
 
     Example:
         >>> describe_duplicates([[0, 2], [3, 4]], [0, 0, 1, 1, 1], str)
@@ -117,14 +112,15 @@ def check_dataset(
     problems = []
     if num_classes not in (None, len(classes)):
         problems.append(f'the model has {num_classes} classes, the data set {len(classes)}')
-    groups = [[members[index] for index in group] for group in find_duplicates(digests)]
-    mixed = [len({label for _, label in group}) > 1 for group in groups]
-    duplicates = [', '.join(name for name, _ in group) for group in groups]
+    duplicates: dict[bool, list[str]] = {True: [], False: []}
+    for group in find_duplicates(digests):
+        is_mixed = len({members[index][1] for index in group}) > 1
+        duplicates[is_mixed].append(', '.join(members[index][0] for index in group))
     for title, items in {
         'classes without images': [str(classes[label]) for label, count in counts.items() if not count],
         'images that cannot be read': unreadable,
-        'images that occur more than once, in several classes': [text for text, is_mixed in zip(duplicates, mixed) if is_mixed],
-        'images that occur more than once, in one class': [text for text, is_mixed in zip(duplicates, mixed) if not is_mixed],
+        'images that occur more than once, in several classes': duplicates[True],
+        'images that occur more than once, in one class': duplicates[False],
         f'images smaller than {size} pixels': small,
     }.items():
         if items:

@@ -26,12 +26,7 @@ class CIFAR10(ArrayDataset):
     Put ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py/`` that it unpacks to, into the data folder. The files
     are pickles, from which arrays and plain values are read, never code. Their MD5 sums are compared with the official ones, or
     with those in a file ``md5sums.txt`` beside them, which a data set of your own in this format needs.
-
-    Args:
-        data_root: Folder of the data.
-        data_prefix: Folder below it.
-        test_mode: Whether to load the test images.
-        **kwargs: See :class:`~mmsagan.datasets.mnist.ArrayDataset`.
+    For the arguments see :class:`~mmsagan.datasets.mnist.ArrayDataset`; with ``test_mode``, the test images are loaded.
     """
 
     classes = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')

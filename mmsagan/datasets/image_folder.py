@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -161,7 +162,7 @@ class ClassImageDataset(BaseDataset):
             warnings.warn(f'{self.name}: among the images selected by indices, {empty}', stacklevel=2)
         return entries
 
-    def get_label(self, entry) -> int:
+    def get_label(self, entry: Any) -> int:
         """Returns the class of an entry of ``data_list``."""
         return entry['gt_label']
 
@@ -273,13 +274,8 @@ class ImageFolder(ClassImageDataset):
 class ImageNet(ImageFolder):
     """ImageNet (ILSVRC 2012): ``data_root/train/<wnid>/*.JPEG`` and, optionally, ``data_root/meta/train.txt``.
 
-    Without the list, the classes are the folders in alphabetical order, which is the same order.
-
-    Args:
-        data_root: Folder of ImageNet.
-        ann_file: List of the images, below ``data_root``.
-        data_prefix: Folder of the images below ``data_root``.
-        **kwargs: See :class:`ClassImageDataset`.
+    Without the list, the classes are the folders in alphabetical order, which is the same order. For the arguments see
+    :class:`ImageFolder`.
     """
 
     is_list_optional = True

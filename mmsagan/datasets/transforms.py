@@ -64,20 +64,10 @@ class PackInputs(BaseTransform):
 
 @dataclass(frozen=True, eq=False)
 class ReadyBatch(Sequence):
-    """A batch that is stacked already. It is also a sequence of samples, so that any ``collate_fn`` accepts it.
+    """A batch that is stacked already. It is also a sequence of samples, so that any ``collate_fn`` accepts it."""
 
-    Args:
-        inputs: Images (N, 3, H, W) uint8.
-        labels: Classes (N,) int64.
-
-    Example:
-        >>> batch = ReadyBatch(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([4, 7]))
-        >>> len(batch), batch[1]['inputs'].shape, batch[1]['labels']
-        (2, torch.Size([3, 8, 8]), 7)
-    """
-
-    inputs: Tensor
-    labels: Tensor
+    inputs: Tensor  # (N, 3, H, W) uint8
+    labels: Tensor  # (N,) int64
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -88,11 +78,7 @@ class ReadyBatch(Sequence):
 
 @FUNCTIONS.register_module()
 def collate_batch(samples: Sequence[dict]) -> dict:
-    """Stacks samples to a batch; a :class:`ReadyBatch` is passed on without a copy.
-
-    In a config: ``collate_fn=dict(type='mmsagan.collate_batch')``. The prefix is needed because MMEngine searches its own
-    registry.
-    """
+    """Stacks samples; a :class:`ReadyBatch` is passed on as it is. In a config: ``dict(type='mmsagan.collate_batch')``."""
     if isinstance(samples, ReadyBatch):
         return dict(inputs=samples.inputs, labels=samples.labels)
     return default_collate(samples)

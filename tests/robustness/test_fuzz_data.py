@@ -93,7 +93,6 @@ PARTS = {
     'no labels': pickle.dumps(dict(data=BATCH['data'])),
     'floats': part(data=BATCH['data'] / 255),
     'images': part(data=BATCH['data'].reshape(10, 32, 32, 3)),
-    'fewer images': part(data=BATCH['data'][:9]),
     'a list of pixels': part(data=BATCH['data'].tolist()),
     'one pixel': part(data=BATCH['data'][0, 0]),
     'objects': part(data=BATCH['data'].astype(object)),
@@ -102,7 +101,6 @@ PARTS = {
     'a label of 70 bits': part(labels=[*range(9), 2**70]),
     'labels of words': part(labels=list('abcdefghij')),
     'labels of labels': part(labels=[[label] for label in range(10)]),
-    'labels by name': part(labels=dict.fromkeys(range(10), 0)),
     **{f'{name} for pixels': part(data=attack) for name, attack in ATTACKS.items()},
     **{f'{name} for a label': part(labels=[*range(9), attack]) for name, attack in ATTACKS.items()},
 }
@@ -144,13 +142,10 @@ TAR = tar_of(**{'md5sums.txt': SUMS, 'test_batch': PART})
 HEADERS = {
     'a folder': header_of(type=tarfile.DIRTYPE),
     'a link': header_of(type=tarfile.SYMTYPE, linkname='/etc/passwd'),
-    'a pipe': header_of(type=tarfile.FIFOTYPE),
     'a sparse part of a terabyte': relabelled(header_of(type=tarfile.GNUTYPE_SPARSE), 483, b'%011o\0' % (2**33 - 1)),
-    'a part of 8 GB': header_of(size=8**11 - 1),
     'a part of 2 ** 62 bytes': header_of(size=2**62),
     'a part of less than nothing': relabelled(header_of(), 124, b'\xff' * 12),
     'a name of 8 GB': header_of(type=tarfile.GNUTYPE_LONGNAME, size=8**11 - 1),
-    'notes of 8 GB': header_of(type=tarfile.XHDTYPE, size=8**11 - 1),
     'notes of no length': header_of(type=tarfile.XHDTYPE, size=512) + b'0 path=x\n'.ljust(512, b'\0'),
     'a size in words': header_of(type=tarfile.XHDTYPE, size=512) + b'13 size=many\n'.ljust(512, b'\0') + header_of(),
 }
@@ -198,61 +193,43 @@ def test_broken_archives_are_refused(folder):
 
 # -------------------------------------------------------------------------------------------------------------------- images
 
-_PICTURE = Image.fromarray(np.random.RandomState(0).randint(256, size=(12, 16, 3)).astype(np.uint8))
+PICTURE = Image.fromarray(np.random.RandomState(0).randint(256, size=(12, 16, 3)).astype(np.uint8))
 
 
-def encoded(format: str, picture=_PICTURE, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
+def encoded(format: str, **options) -> bytes:
+    buffer, exif = io.BytesIO(), PICTURE.getexif()
+    exif[0x0112], exif[0x010F] = 6, 'maker'
+    PICTURE.save(buffer, format, exif=exif, **options)
     return buffer.getvalue()
 
 
-def with_exif(picture=_PICTURE) -> bytes:
-    exif = picture.getexif()
-    exif[0x0112], exif[0x010F] = 6, 'maker'
-    return encoded('JPEG', exif=exif)
-
-
-IMAGES = {
-    'PNG': encoded('PNG'),
-    'progressive JPEG': encoded('JPEG', progressive=True),
-    'JPEG with Exif': with_exif(),
-    'GIF': encoded('GIF'),
-    'BMP': encoded('BMP'),
-    'compressed TIFF': encoded('TIFF', compression='tiff_lzw'),
-    'WebP': encoded('WEBP'),
-    'PPM': encoded('PPM'),
-}
+IMAGES = [encoded(format) for format in ('PNG', 'JPEG', 'GIF', 'BMP', 'WEBP', 'PPM')]
+IMAGES += [encoded('JPEG', progressive=True), encoded('TIFF', compression='tiff_lzw')]
 NO_IMAGES = {
     'empty': b'',
-    'zeros': bytes(1000),
     'SVG': b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     'PostScript': b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n',
     'JPEG 2000': encoded('JPEG2000'),
-    'Windows metafile': b'\xd7\xcd\xc6\x9a' + bytes(100),
     'a pickle': pickle.dumps(ATTACKS['os.system']),
     'a PPM of a negative size': b'P6 -5 -5 255\n' + bytes(100),
     'a PPM without pixels': b'P6 0 5 255\n',
     'a PPM of 10 ** 9 digits': b'P6 ' + b'9' * 10_000 + b' 1 255\n',
-    'a folder': None,
 }
 
 
 def test_broken_images_are_unreadable_or_images(folder):
     """Decoders take up what they can: of a GIF without its last bytes, for instance, everything."""
-    broken = {f'{format}, {name}': data for format, whole in IMAGES.items() for name, data in cuts(whole, 6).items()}
-    broken |= {f'{format}, {name}': data for format, whole in IMAGES.items() for name, data in flips(whole, 8).items()}
-    for name, data in (broken | NO_IMAGES).items():
-        path = folder / 'broken.png' if data is not None else folder
-        if data is not None:
-            path.write_bytes(data)
+    broken = [data for whole in IMAGES for data in (*cuts(whole, 6).values(), *flips(whole, 8).values())]
+    path = folder / 'broken.png'
+    for data in (*NO_IMAGES.values(), *broken):
+        path.write_bytes(data)
         with limits():
             try:
                 image = read_rgb(path)
             except UnreadableImageError as error:
                 assert error.path == str(path) and error.reason
             else:
-                assert name not in NO_IMAGES
+                assert data not in NO_IMAGES.values()
                 assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
 
 
@@ -270,7 +247,7 @@ def packed(tmp_path_factory) -> Path:
     return root / 'out'
 
 
-def edit(change: Callable[[dict], None]) -> Callable[[Path], None]:
+def edit(change: Callable[[dict], object]) -> Callable[[Path], object]:
     def run(folder: Path) -> None:
         recipe = json.loads((folder / 'recipe.json').read_text())
         change(recipe)
@@ -279,11 +256,10 @@ def edit(change: Callable[[dict], None]) -> Callable[[Path], None]:
     return run
 
 
-def put(name: str, content) -> Callable[[Path], None]:
+def put(name: str, content: bytes | np.ndarray) -> Callable[[Path], object]:
     """Another file, and a recipe that says so."""
     buffer = io.BytesIO()
-    if isinstance(content, np.ndarray):
-        np.save(buffer, content)
+    np.save(buffer, content)
     data = content if isinstance(content, bytes) else buffer.getvalue()
 
     def run(folder: Path) -> None:
@@ -294,73 +270,53 @@ def put(name: str, content) -> Callable[[Path], None]:
     return run
 
 
-def damage(name: str, change: Callable[[bytes], bytes] | None) -> Callable[[Path], object]:
+def damage(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
     """Another file, and a recipe that does not know."""
-    if change is None:
-        return lambda folder: (folder / name).unlink()
     return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
-def flip(data: bytes) -> bytes:
-    return data[:140] + bytes([data[140] ^ 1]) + data[141:]
-
-
 SHARD = 'images_000.npy'
+FILES = (SHARD, 'labels.npy', 'sizes.npy', 'recipe.json')
 SIZES = np.array([(8, 9), (8, 10), (8, 11)] * 2)
-PIXEL_COUNT = int(3 * SIZES.prod(1).sum())
+COUNT = int(3 * SIZES.prod(1).sum())
 OBJECTS = np.array([ATTACKS['os.system']] * 6, dtype=object)
 RECIPES = [
     *(dict(format='zip'), dict(version=99), dict(job=[]), dict(files=[]), dict(num_images=-6), dict(num_images='6')),
     *(dict(classes=classes) for classes in (2, 'ab', [0, 1], ['a'], ['a', 'b', 'c'])),
     dict(num_images=10**20),
 ]
-NO_RECIPES = (b'', b'[]', b'\xff', b'[' * 10**5)
-PACKED = {
-    'no recipe': damage('recipe.json', None),
-    **{
-        f'a recipe of {data[:4]}': damage('recipe.json', lambda _, data=data: data)
-        for data in (b'', b'[]', b'\xff', b'[' * 10**5)
-    },
-    **{str(changes): edit(lambda recipe, changes=changes: recipe.update(changes)) for changes in RECIPES},
-    **{f'no {key}': edit(lambda recipe, key=key: recipe.pop(key)) for key in ('job', 'classes', 'files')},
-    'a size in words': edit(lambda recipe: recipe['job'].update(size='8')),
-    'another size': edit(lambda recipe: recipe['job'].update(size=4)),
-    'another layout': edit(lambda recipe: recipe['job'].update(layout='round')),
-    'files without notes': edit(lambda recipe: recipe.update(files=dict.fromkeys(recipe['files']))),
-    'no file of images': edit(lambda recipe: recipe['files'].pop(SHARD)),
-    'a file elsewhere': edit(lambda recipe: recipe['files'].update({'../../etc/passwd': {}})),
-    'images elsewhere': edit(lambda recipe: recipe['files'].update({'../images_001.npy': {}})),
-    'labels with a flipped bit': damage('labels.npy', flip),
-    'sizes with a flipped bit': damage('sizes.npy', flip),
-    'no labels': damage('labels.npy', None),
-    'empty labels': put('labels.npy', b''),
-    'labels of objects': put('labels.npy', OBJECTS),
-    'labels that are a pickle': put('labels.npy', pickle.dumps(ATTACKS['os.system'])),
-    'labels out of range': put('labels.npy', np.array([0, 0, 0, 1, 1, 2])),
-    'fewer labels': put('labels.npy', np.array([0, 1])),
-    'sizes of others': put('sizes.npy', SIZES + [0, 1]),
-    'sizes below the shortest': put('sizes.npy', SIZES - [1, 0]),
-    'sizes that overflow': put('sizes.npy', np.array([(8, 2**60)] * 5 + [(8, 2**60 + 60)])),
-    'no images': damage(SHARD, None),
-    'cut images': damage(SHARD, lambda data: data[:-1]),
-    'images of objects': put(SHARD, OBJECTS),
-    'signed images': put(SHARD, np.zeros(PIXEL_COUNT, np.int8)),
-    'a row of images': put(SHARD, np.zeros((1, PIXEL_COUNT), np.uint8)),
-    'images of a claimed size': damage(SHARD, lambda data: data.replace(f'({PIXEL_COUNT},)'.encode(), b'(9999,)')),
-    'an image in two shards': lambda folder: [
-        put(SHARD, np.zeros(PIXEL_COUNT - 100, np.uint8))(folder),
+CONTENTS = {
+    'labels.npy': [b'', OBJECTS, pickle.dumps(ATTACKS['os.system']), np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1])],
+    'sizes.npy': [SIZES + [0, 1], SIZES - [1, 0], np.array([(8, 2**60)] * 5 + [(8, 2**60 + 60)]), SIZES / 1],
+    SHARD: [OBJECTS, np.zeros(COUNT, np.int8), np.zeros((1, COUNT), np.uint8), np.zeros(COUNT - 3, np.uint8)],
+}
+PACKED = [
+    *(lambda folder, name=name: (folder / name).unlink() for name in FILES),
+    *(damage(name, lambda data: data[:140] + bytes([data[140] ^ 1]) + data[141:]) for name in ('labels.npy', 'sizes.npy')),
+    *(damage('recipe.json', lambda _, text=text: text) for text in (b'', b'[]', b'\xff', b'[' * 10**5)),
+    damage(SHARD, lambda data: data[:-1]),
+    damage(SHARD, lambda data: data.replace(f'({COUNT},)'.encode(), b'(9999,)')),
+    *(edit(lambda recipe, changes=changes: recipe.update(changes)) for changes in RECIPES),
+    *(edit(lambda recipe, key=key: recipe.pop(key)) for key in ('job', 'classes', 'files')),
+    *(edit(lambda recipe, job=job: recipe['job'].update(job)) for job in (dict(size='8'), dict(size=4), dict(layout='round'))),
+    edit(lambda recipe: recipe.update(files=dict.fromkeys(recipe['files']))),
+    edit(lambda recipe: recipe['files'].pop(SHARD)),
+    *(edit(lambda recipe, name=name: recipe['files'].update({name: {}})) for name in ('../../passwd', '../images_001.npy')),
+    *(put(name, content) for name, contents in CONTENTS.items() for content in contents),
+    lambda folder: [  # an image in two shards
+        put(SHARD, np.zeros(COUNT - 100, np.uint8))(folder),
         put('images_001.npy', np.zeros(100, np.uint8))(folder),
     ],
-}
+]
 
 
 def test_broken_packed_sets_are_refused(packed, folder):
-    for number, name in enumerate(PACKED):
+    for number, attack in enumerate(PACKED):
         copy = shutil.copytree(packed, folder / f'copy_{number}')
-        PACKED[name](copy)
+        attack(copy)
         with limits(), pytest.raises(DataError, match=str(copy)):
             PackedImages(data_root=str(copy), pipeline=[dict(type='PackInputs')])
-            pytest.fail(name)
+            pytest.fail(f'attack {number}')
 
 
 def test_broken_lists_are_refused(packed, folder):
