@@ -160,12 +160,7 @@ def build_on_meta(model: Mapping) -> dict[str, Tensor]:
 
 
 def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> Architecture:
-    """Infers the architecture of a model from its tensors.
-
-    Args:
-        state: Tensors under our names.
-        settings: What the tensors do not show.
-        downsample_table: Consulted where the tensors do not show which of D's blocks halve the size.
+    """Infers the architecture of a model from its tensors under our names, and from what they do not show.
 
     Raises:
         CheckpointError: There is no generator, or a tensor is missing or has an impossible shape.
@@ -317,10 +312,6 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
     """Compares a checkpoint with a model, and adds a moving average to it if only the model has one.
 
     The moving average, the iteration count and the discriminator may be missing; they start anew.
-
-    Args:
-        model: A GAN.
-        checkpoint: Content of a checkpoint, under our names. Its state dict is changed in place.
 
     Returns:
         Warnings for the user.

@@ -312,14 +312,11 @@ def convert_checkpoint(
         out: File to write.
         discriminator: StudioGAN's file of the discriminator. Defaults to the one beside the generator's, if there is one.
         generator_ema: StudioGAN's file of the averaged generator, with the same default.
-        channel_order: Channel order of MMGeneration's and MMagic's images, see :func:`from_openmmlab`.
-        inplace: Whether their activations work in place, see :func:`from_openmmlab`.
-
-    Returns:
-        What was found and written.
+        channel_order: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
+        inplace: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
 
     Raises:
-        CheckpointError: A file is missing, damaged, refused, of something else, or ours already. Nothing is written then.
+        CheckpointError: A file is missing, damaged, refused, of something else, or ours already.
         ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
     """
     check_writable(out)
@@ -351,7 +348,7 @@ def export_studiogan(
         The files, the settings that StudioGAN's config needs, and notes for the user.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network. Nothing is written then.
+        CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network.
     """
     checkpoint = load_from_local(str(path))
     state, meta, notes = get_state_dict(checkpoint), get_meta(checkpoint), []

@@ -30,11 +30,8 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     """Reads a checkpoint that holds tensors, plain values, numpy arrays and MMEngine's log buffers.
 
     Args:
-        path: A file of ``torch.save``, or a ``.safetensors`` file.
+        path: A file of ``torch.save``, or a ``.safetensors`` file, which gives a dict with ``state_dict`` and ``meta``.
         map_location: Device of the tensors, as in ``torch.load``.
-
-    Returns:
-        The content of the file. Of a ``.safetensors`` file it is a dict with ``state_dict`` and ``meta``.
 
     Raises:
         CheckpointError: The file is missing, damaged (see :func:`check_integrity`), not a checkpoint, or contains code.
@@ -75,11 +72,8 @@ def check_integrity(path: str | Path) -> str:
     here all of them are compared. A ``.safetensors`` file has no checksums: its header is compared with the file's size, which
     detects truncation but not flipped bits. Of pickles that PyTorch wrote before 2020, only the first byte is checked.
 
-    Args:
-        path: The file.
-
     Returns:
-        ``'zip'``, ``'pickle'`` or ``'safetensors'``.
+        The format: ``'zip'``, ``'pickle'`` or ``'safetensors'``.
 
     Raises:
         CheckpointError: The file is missing, empty, truncated, damaged or not a checkpoint.
@@ -132,15 +126,7 @@ def _check_archive(path: Path) -> None:
 
 
 def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth') -> list[tuple[int, Path]]:
-    """Lists the checkpoints in a folder.
-
-    Args:
-        folder: Work dir of a training.
-        template: File name, with ``{}`` in place of the iteration.
-
-    Returns:
-        Iteration and file of each checkpoint, in ascending order.
-    """
+    """Lists iteration and file of the checkpoints in a folder, ascending; ``{}`` in the template stands for the iteration."""
     before, _, after = template.partition('{}')
     name = re.compile(f'{re.escape(before)}(\\d+){re.escape(after)}')
     found = [(name.fullmatch(path.name), path) for path in Path(folder).glob('*')]
@@ -154,11 +140,11 @@ def find_latest_checkpoint(
 
     Args:
         folder: Folder of the run's checkpoints.
-        template: File name, see :func:`list_checkpoints`.
+        template: File name, with ``{}`` in place of the iteration.
         pointer: MMEngine's file ``last_checkpoint``. Defaults to the one in ``folder``.
 
     Returns:
-        The file, or None if the run has no checkpoints; and one error for each newer checkpoint that is damaged.
+        The file, or None if there are no checkpoints; and one error for each newer checkpoint that is damaged.
 
     Raises:
         CheckpointError: The run has checkpoints, and all of them are damaged.
@@ -193,14 +179,11 @@ def newest_first(folder: Path, template: str = 'iter_{}.pth', pointer: Path | No
 
 
 def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
-    """Writes a checkpoint completely or not at all, in the format that the suffix says.
+    """Writes a checkpoint completely or not at all. Raises a ConfigError if the file cannot be written.
 
     Args:
         checkpoint: Content of the file. A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
-        path: File to write.
-
-    Raises:
-        ConfigError: The file cannot be written.
+        path: File to write. Its suffix decides the format.
     """
     write_output(path, serialize_checkpoint(checkpoint, get_file_format(path)))
 

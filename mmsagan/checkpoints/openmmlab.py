@@ -61,9 +61,6 @@ def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Only the layers that see an image change: the order of G's outputs and of D's inputs, in the weight, the bias and the
     vectors of the spectral norm. Swapping twice restores the same bits.
-
-    Args:
-        state: Tensors of the model under our names.
     """
     swapped = dict(state)
     for key, tensor in state.items():

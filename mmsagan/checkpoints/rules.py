@@ -56,17 +56,9 @@ class KeyTable(NamedTuple):
     block_offset: int = 0
 
     def to_ours(self, state: Mapping[str, Tensor], prefix: str = '') -> tuple[dict[str, Tensor], list[str]]:
-        """Translates the other project's names to ours.
+        """Translates the other project's names, less ``prefix``, to ours; returns the tensors and the keys that were dropped.
 
-        Args:
-            state: Tensors by name. A leading ``module.``, which wrappers for several GPUs add, is ignored.
-            prefix: Prefix that was removed from the names, for error messages.
-
-        Returns:
-            The tensors under our names, and the keys that were dropped.
-
-        Raises:
-            CheckpointError: A key is unknown, or occurs twice.
+        A leading ``module.``, which wrappers for several GPUs add, is ignored. Raises a CheckpointError for an unknown key.
         """
         kept = {key: tensor for key, tensor in state.items() if key not in self.dropped}
         return self._translate(kept, 'ours', prefix), [key for key in state if key in self.dropped]

@@ -141,14 +141,6 @@ def test_the_model_stays_as_it_is(tmp_path, conditional_gan):
     torch.testing.assert_close(images, gan.sample(**inputs, sample_model='orig'), rtol=0, atol=1e-5)
 
 
-def test_half_precision_is_exported_in_float32(tmp_path, unconditional_gan):
-    exported = export_generator(copy.deepcopy(unconditional_gan).bfloat16(), tmp_path / 'g.pt', 'torchscript')
-    assert run_file(exported, noise=torch.randn(2, 16)).dtype == torch.float32
-
-
-# ------------------------------------------------------------------------------------------------ what fails, leaves no file
-
-
 def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, unconditional_gan):
     def fold_wrongly(network):
         with torch.no_grad():

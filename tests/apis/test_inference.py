@@ -1,5 +1,4 @@
 import shutil
-import warnings
 
 import pytest
 import torch
@@ -32,14 +31,6 @@ def test_any_format_into_its_config(reference, monkeypatch):
 
 def test_any_format_without_a_config(reference):
     reference.check(init_model(None, reference.path))
-
-
-def test_any_format_by_url(reference, tmp_path, monkeypatch):
-    """The download lands in torch's cache; what is there is not fetched again."""
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    cache = tmp_path / 'hub' / 'checkpoints' / 'example.org' / reference.folder.name
-    shutil.copytree(reference.folder, cache)
-    reference.check(init_model(None, f'https://example.org/{reference.folder.name}/{reference.path.name}'))
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
@@ -84,12 +75,8 @@ def test_warnings(fixture_of, tmp_path, monkeypatch):
 MISTAKES = {
     'path.*generator.*shape': lambda files: (CONFIGS['studiogan_current_32'], files['path']),
     'other.pth': lambda files: (CONFIGS['studiogan_current_32'], files['other']),
-    'gone.pth': lambda files: (CONFIGS['studiogan_current_32'], 'gone.pth'),
     "discriminator.*StudioGAN's G": lambda files: (CONFIGS['studiogan_current_32'], files['discriminator']),
-    'config': lambda files: (None, None),
     'give the config': lambda files: (None, files['other']),
-    'sagan_32_wrong': lambda files: ('sagan_32_wrong', None),
-    'sagan_32_mnist_b64x1': lambda files: ('sagan_32_mnist_b64x1', 'zoo'),
     'zoo': lambda files: (None, 'zoo'),
     'model': lambda files: (Config(dict(a=1)), None),
 }
@@ -106,11 +93,9 @@ def test_mistakes(fixture_of, tmp_path, named):
         init_model(*MISTAKES[named](files))
 
 
-@pytest.mark.parametrize('device', ['cuda:99', 'toaster'])
-def test_a_device_that_is_not_there(gan_config, device):
-    with pytest.raises(ConfigError, match=device), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        init_model(Config(dict(model=gan_config())), device=device)
+def test_a_device_that_is_not_there(gan_config):
+    with pytest.raises(ConfigError, match='toaster'):
+        init_model(Config(dict(model=gan_config())), device='toaster')
 
 
 def test_a_checkpoint_cannot_name_code(fixture_of, tmp_path):

@@ -124,8 +124,6 @@ def test_tensors_of_something_else(gan_config, changed, message):
         )
 
 
-# ------------------------------------------------------------------------------------------------- settings, from metadata
-
 STATED = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
 
 
@@ -165,9 +163,6 @@ def test_which_blocks_halve_the_size():
     assert get_downsample_table(dict(cfg_options={'model.discriminator.downsample_cfg': halves}))(64) == halves
     assert get_downsample_table(dict(cfg=f'model = dict(discriminator=dict(downsample_cfg={halves}))'))(64) == halves
     assert get_downsample_table({})(64) == [True] * 4
-
-
-# ------------------------------------------------------------------------------------------------ compatibility with a model
 
 
 def test_a_whole_checkpoint_gives_no_warnings(gan_config):

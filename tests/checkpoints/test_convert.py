@@ -270,19 +270,6 @@ def test_an_average_alone_becomes_the_generator(fixture_of):
     fixture.check(model.eval())
 
 
-def test_shared_tensors_are_written_to_safetensors(fixture_of, tmp_path):
-    content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
-    torch.save(content, tmp_path / 'G.pth')
-    convert_checkpoint(tmp_path / 'G.pth', tmp_path / 'out.safetensors', generator_ema=tmp_path / 'G.pth')
-    content = load_checkpoint_file(fixture_of('mmagic_32_wReLUinplace').path)
-    state = content['state_dict']
-    state.update({key.replace('generator.', 'generator_ema.'): t for key, t in list(state.items()) if 'generator.' in key})
-    torch.save(content, tmp_path / 'shared.pth')
-    convert_checkpoint(tmp_path / 'shared.pth', tmp_path / 'out.safetensors')
-    written = load_checkpoint_file(tmp_path / 'out.safetensors')['state_dict']
-    assert torch.equal(written['generator_ema.to_rgb.conv.bias'], written['generator.to_rgb.conv.bias'])
-
-
 def test_weights_of_a_diverged_training_are_noted(fixture_of):
     content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
     content['state_dict']['bn4.weight'][0] = float('nan')

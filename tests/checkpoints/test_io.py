@@ -12,7 +12,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
@@ -35,9 +34,6 @@ def whole(tmp_path) -> bytes:
 def is_the_original(loaded) -> bool:
     same = all(torch.equal(tensor, CONTENT['state_dict'][key]) for key, tensor in loaded['state_dict'].items())
     return same and list(loaded['state_dict']) == ['a', 'b'] and loaded['meta'] == CONTENT['meta'] and len(loaded) == 2
-
-
-# ------------------------------------------------------------------------------------------------------------ safe loading
 
 
 class Malicious:
@@ -104,10 +100,7 @@ def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path
     assert not marker.exists()
 
 
-# --------------------------------------------------------------------------------------------------------------------- URLs
-
-
-@pytest.mark.parametrize('url', ['http://example.org/a.pth', 'torchvision://resnet50', 's3://bucket/a.pth', 'pavi://a.pth'])
+@pytest.mark.parametrize('url', ['http://example.org/a.pth', 'torchvision://resnet50', 's3://bucket/a.pth'])
 def test_other_sources_are_refused(url):
     with pytest.raises(CheckpointError, match='https'):
         CheckpointLoader.load_checkpoint(url)
@@ -156,27 +149,13 @@ def test_the_checksum_in_a_published_files_name_is_compared(tmp_path, monkeypatc
     'url, found',
     [
         ('https://example.org/sagan_20210730_125449-d50568a4.pth', 'd50568a4'),
-        ('https://example.org/a-12345678.pth?download=1#top', '12345678'),
-        ('https://example.org/a-' + '0f' * 32 + '.safetensors', '0f' * 32),
-        ('https://example.org/a-d50568a4.pth/b.pth', None),
+        ('https://example.org/a-12345678.safetensors?download=1#top', '12345678'),
         ('https://example.org/a-20231101.pth', None),
         ('https://example.org/a-d50568a.pth', None),
-        ('https://example.org/model=G-best-weights-step=99000.pth', None),
     ],
 )
 def test_which_names_contain_a_checksum(url, found):
     assert get_checksum(url) == found
-
-
-# ---------------------------------------------------------------------------------------------------------------- integrity
-
-
-def test_formats(tmp_path, whole):
-    assert check_integrity(tmp_path / 'whole.pth') == check_integrity(str(tmp_path / 'whole.pth')) == 'zip'
-    torch.save(CONTENT, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
-    assert check_integrity(tmp_path / 'old.pth') == 'pickle' and is_the_original(load_checkpoint_file(tmp_path / 'old.pth'))
-    safetensors.torch.save_file(dict(a=torch.ones(2)), tmp_path / 'file.safetensors')
-    assert check_integrity(tmp_path / 'file.safetensors') == 'safetensors'
 
 
 def test_damaged_tensors_are_named(tmp_path, whole):
@@ -212,7 +191,9 @@ def test_archives_by_other_writers(tmp_path, whole):
         torch.save(CONTENT, path)
     finally:
         torch.serialization.set_crc32_options(True)
-    assert is_the_original(load_checkpoint_file(path))
+    assert is_the_original(load_checkpoint_file(path)) and check_integrity(str(path)) == 'zip'
+    torch.save(CONTENT, path, _use_new_zipfile_serialization=False)
+    assert is_the_original(load_checkpoint_file(path)) and check_integrity(path) == 'pickle'
     compressed, directory = rezipped(whole, compress_type=zipfile.ZIP_DEFLATED), rezipped(whole, external_attr=0x10)
     for data in (compressed, directory, bytes(100) + whole, whole[:4] + bytes(100) + whole):
         path.write_bytes(data)

@@ -45,10 +45,8 @@ def test_damaged_ones_are_passed_over(folder):
     content = (folder / 'iter_10.pth').read_bytes()
     (folder / 'iter_10.pth').write_bytes(content[: len(content) // 2])
     path, errors = find_latest_checkpoint(folder)
-    assert path == folder / 'iter_5.pth' and [name in str(error) for name, error in zip(('iter_20', 'iter_10'), errors)] == [
-        1,
-        1,
-    ]
+    named = [name in str(error) for name, error in zip(('iter_20', 'iter_10'), errors)]
+    assert path == folder / 'iter_5.pth' and named == [1, 1]
     (folder / 'iter_5.pth').write_bytes(b'')
     with pytest.raises(
         CheckpointError, match=r'no checkpoint in .* can be resumed from: .*iter_20.*iter_10.*iter_5\.pth is empty'

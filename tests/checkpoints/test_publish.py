@@ -22,7 +22,9 @@ def checkpoint(gan_config, tmp_path):
     model = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
     model.generator_ema.to_rgb.conv.bias.data.fill_(0.5)
     meta = dict(iter=7, cfg=CFG, time='today', experiment_name='somebody')
-    content = dict(state_dict=model.state_dict(), meta=meta, optimizer=dict(generator={}), message_hub={})
+    state = model.state_dict()
+    state['generator_ema.noise2feat.bias'] = state['generator.noise2feat.bias']  # safetensors refuses shared memory
+    content = dict(state_dict=state, meta=meta, optimizer=dict(generator={}), message_hub={})
     torch.save(content, tmp_path / 'iter_7.pth')
     return tmp_path / 'iter_7.pth'
 
