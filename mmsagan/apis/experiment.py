@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,17 @@ from mmengine.device import is_cuda_available
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmsagan.engine.config import check_config, complete_evaluation, config_changes, config_errors
+from mmsagan.apis.zoo import resolve_config
+from mmsagan.datasets import ClassImageDataset, ImageFolder
+from mmsagan.engine.config import (
+    check_config,
+    complete_evaluation,
+    complete_loader,
+    config_changes,
+    config_errors,
+    find_component,
+    load_config,
+)
 from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.logging import SUMMARY
@@ -21,6 +31,8 @@ from mmsagan.engine.optim import has_fast_bfloat16
 from mmsagan.engine.runner import GANRunner
 from mmsagan.errors import ConfigError, TrainingInterrupted
 from mmsagan.evaluation.evaluator import HELD_OUT
+from mmsagan.registry import DATASETS
+from mmsagan.utils import register_all_modules
 
 
 def train_from_config(cfg: Config) -> Runner:
@@ -215,3 +227,34 @@ def results_table(results: dict, max_classes: int = 20) -> str:
             count = '' if len(by_class) <= max_classes else f', the {max_classes} largest of {len(by_class)}'
             lines += ['', f'  {name}{count}', *(f'    {label:<{width}}  {value:>10.4f}' for label, value in largest)]
     return '\n'.join(lines)
+
+
+def build_training_dataset(
+    source: str | Path, cfg_options: Mapping | None = None, **options
+) -> tuple[ClassImageDataset, Config]:
+    """Builds the training data set of a config without its transforms.
+
+    Args:
+        source: A config, by file or name; or a folder with one folder of images per class.
+        cfg_options: Dotted config keys and their new values.
+        **options: Arguments that override those of the data set.
+
+    Returns:
+        The data set, and the config, which is empty for a folder.
+
+    Raises:
+        ConfigError: There is no such config, or its training data set has no classes.
+        DataError: The data set is missing or damaged as a whole.
+    """
+    register_all_modules()
+    if Path(source).is_dir():
+        return ImageFolder(data_root=str(source), **options), Config()
+    cfg = load_config(resolve_config(source), dict(cfg_options or {}))
+    config = complete_loader(cfg, 'train').get('dataset')
+    if not config or 'type' not in config:
+        raise ConfigError(f'{source} has no train_dataloader with a dataset')
+    kind = find_component(config['type'], 'train_dataloader.dataset.type')
+    if not (isinstance(kind, type) and issubclass(kind, ClassImageDataset)):
+        raise ConfigError(f'{source}: {config["type"]} is not a ClassImageDataset')
+    with config_errors():
+        return DATASETS.build(dict(config, pipeline=[], **options)), cfg

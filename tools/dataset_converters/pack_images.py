@@ -8,7 +8,7 @@ finished data set is compared with its checksums. The data set type PackedImages
 import argparse
 import os
 
-from mmsagan.apis.data_check import build_training_dataset
+from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import ImageFolder
 from mmsagan.datasets.packed import INTERPOLATIONS, LAYOUTS, RECIPE, pack_dataset

@@ -9,7 +9,7 @@ The exit code is 0 without problems, 1 with problems, and 2 if the data set cann
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.data_check import build_training_dataset
+from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets.check import check_dataset
 from mmsagan.utils.processes import available_cores
