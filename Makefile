@@ -1,26 +1,25 @@
-# Two commands do everything: `make demo` and `make test`. Both make a virtual environment first. The others are for contributors,
-# see CONTRIBUTING.md.
+# `make demo` trains the demo, `make test` runs the tests; both create a virtual environment first. The other targets are for
+# contributors, see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 DEMO_CONFIG = configs/sagan/sagan_32_mnist_b64x1.py
 DEMO_DIR ?= work_dirs/demo
-# Tests run in as many processes, each on one core.
+# Number of processes that run tests, each on one core.
 TEST_JOBS ?= 2
 PYTEST = -m pytest tests --numprocesses $(TEST_JOBS) --dist worksteal
-# The environment of `make test-wheel`. Another Python's is another one: make test-wheel PYTHON=python3.13 WHEEL_VENV=.venv-wheel-3.13
+# Environment of `make test-wheel`. For another Python: make test-wheel PYTHON=python3.13 WHEEL_VENV=.venv-wheel-3.13
 WHEEL_VENV ?= .venv-wheel
 PIP_INSTALL = pip install --disable-pip-version-check --quiet $(PIP_ARGS)
-# By a plain path, so that the package is found also from the folder above a clone that is called mmsagan.
+# By a plain path, so that the package is also found from the parent folder of a clone that is called mmsagan.
 EDITABLE = --editable . --config-settings editable_mode=compat
 PACKAGING = setup.py pyproject.toml
 TEST_LOCKS = $(addprefix requirements/,lock.txt tests.txt demo.txt)
 
 .PHONY: demo web test test-upstream test-wheel lint hooks docs install clean
 
-# $(call install,ENVIRONMENT,LOCKS): torch first, with whatever its wheel needs on this machine; then the locked set, which is
-# complete, without dependencies, so that opencv-python-headless stays in the place of opencv-python and no system libraries are
-# needed.
+# $(call install,ENVIRONMENT,LOCKS): torch first, with the dependencies of its wheel on this machine; then the locked set, which is
+# complete, without dependencies, so that opencv-python-headless replaces opencv-python and no system libraries are needed.
 define install
 	$(1)/bin/$(PIP_INSTALL) $(shell grep '^torch==' requirements/lock.txt)
 	$(1)/bin/$(PIP_INSTALL) --no-deps $(addprefix -r ,$(2))
@@ -34,7 +33,7 @@ $(VENV)/.installed: requirements/lock.txt $(PACKAGING)
 	$(VENV)/bin/$(PIP_INSTALL) --no-deps $(EDITABLE)
 	touch $@
 
-# Sets of packages that are added to the environment where they are needed.
+# Sets of packages that some targets add to the environment.
 $(VENV)/.%-installed: requirements/%.txt $(VENV)/.installed
 	$(VENV)/bin/$(PIP_INSTALL) --no-deps -r $<
 	touch $@
@@ -44,11 +43,11 @@ demo: install
 	@echo "what you see:     docs/tutorials/digits.md"
 	@echo "in your browser:  make web"
 
-# The web page of what `make demo` has trained.
+# Web page for the model that `make demo` has trained.
 web: $(VENV)/.demo-installed
 	$(VENV)/bin/python tools/web_demo.py $(DEMO_CONFIG) $(DEMO_DIR)
 
-# Ruff and mypy, as before every commit (`make hooks`): what can be put right is, and is an error all the same.
+# Ruff and mypy, as before every commit (`make hooks`). Ruff fixes what it can, and fails if it did.
 lint: $(VENV)/.lint-installed
 	PATH="$(abspath $(VENV))/bin:$$PATH" pre-commit run --all-files --show-diff-on-failure
 
@@ -62,7 +61,7 @@ docs: $(VENV)/.docs-installed
 test: $(VENV)/.tests-installed $(VENV)/.demo-installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST)
 
-# The same suite under upstream's MMEngine and mmcv, in an environment of its own.
+# The tests with upstream's MMEngine and mmcv, in a separate environment.
 test-upstream: .venv-upstream/.installed
 	OMP_NUM_THREADS=1 .venv-upstream/bin/python $(PYTEST)
 
@@ -73,8 +72,8 @@ test-upstream: .venv-upstream/.installed
 	.venv-upstream/bin/$(PIP_INSTALL) --no-deps $(EDITABLE)
 	touch $@
 
-# The wheel as a user gets it: built, installed into an environment of its own, and tested by the source distribution's tests, in a
-# folder without the package. What builds the package itself is skipped there.
+# The wheel as a user gets it: built, installed into a separate environment, and tested by the tests of the source distribution in a
+# folder without the package. Tests that build the package are skipped there.
 test-wheel: $(WHEEL_VENV)/.installed
 	rm -rf dist build/sdist && mkdir -p build/sdist
 	$(WHEEL_VENV)/bin/python -m build --outdir dist .

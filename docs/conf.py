@@ -1,4 +1,4 @@
-"""How Sphinx makes the site out of these pages and the docstrings (`make docs`), without fetching anything."""
+"""Configuration of Sphinx, which builds the site from these pages and the docstrings (`make docs`) without a network."""
 
 import importlib
 import os
@@ -20,7 +20,7 @@ release = version = __version__
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
 exclude_patterns = ['_build']
-# Headings get the anchors that GitHub gives them.
+# Headings get the anchors of GitHub.
 myst_heading_anchors = 4
 
 autodoc_typehints = 'description'
@@ -33,7 +33,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
-# A reference to something of this package that is not there is a warning. Of other packages none is looked up.
+# A reference to something that this package lacks is a warning. References to other packages are not looked up.
 nitpicky = True
 nitpick_ignore_regex = [('py:.*', r'(?!mmsagan\.).*')]
 
@@ -45,7 +45,7 @@ html_copy_source = False
 html_show_sphinx = False
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '
 copybutton_prompt_is_regexp = True
-# What programs print stays as it is.
+# Output of programs is not highlighted.
 highlight_language = 'none'
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ IMAGE = re.compile(r'<p align="center"><img src="(?P<path>[^"]+)"[^>]*alt="(?P<t
 
 
 def fill_stub(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Gives a page that is a title and a link to a file of the repository that file's text."""
+    """Replaces a page that consists of a title and a link to a file of the repository by the text of that file."""
     stub = STUB.match(source[0])
     if stub is None:
         return
@@ -67,14 +67,14 @@ def fill_stub(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def stubs_of(app: Sphinx) -> dict[Path, Path]:
-    """The pages that show files of the repository, by these files."""
+    """Returns the pages that show files of the repository, by file."""
     pages = {Path(app.env.doc2path(name)) for name in app.env.found_docs}
     stubs = ((page, STUB.match(page.read_text())) for page in pages)
     return {(page.parent / stub['path']).resolve(): page for page, stub in stubs if stub}
 
 
 def move_link(link: re.Match, file: Path, page: Path, stubs: dict[Path, Path]) -> str:
-    """A link of a file, as it has to be in the page that shows it; one to a folder leads to the page of its README."""
+    """Rewrites a link of a file for the page that shows it; a link to a folder leads to the page of its README."""
     target = (file.parent / link['path']).resolve()
     if target.is_dir():
         target = target / 'README.md'
@@ -85,7 +85,7 @@ def move_link(link: re.Match, file: Path, page: Path, stubs: dict[Path, Path]) -
 
 
 def find_exported(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
-    """Finds mmsagan.apis.init_model, say, where it is documented: in the module that defines it; a type variable is text."""
+    """Resolves an exported name, such as mmsagan.apis.init_model, to the module that defines and documents it."""
     package, _, name = node['reftarget'].rpartition('.')
     if node.get('refdomain') != 'py' or not package.startswith('mmsagan'):
         return None
@@ -101,7 +101,7 @@ def find_exported(app: Sphinx, env: BuildEnvironment, node: pending_xref, conten
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connects the functions above to Sphinx."""
     register_all_modules()
     app.connect('missing-reference', find_exported)
     app.connect('source-read', fill_stub)

@@ -1,22 +1,22 @@
-"""What went wrong that the user can mend.
+"""Errors that a user can fix.
 
-The tools print these as one message and exit with the class's ``exit_code``, 2 for all but an interrupted training; any other
-exception keeps its traceback, since it is a bug of ours.
+The tools print them as one message and exit with the ``exit_code`` of the class: 2, or 75 if training was interrupted. Any other
+exception keeps its traceback, since it is a bug.
 """
 
 
 class MMSAGANError(Exception):
-    """Base of all errors that a user can mend: the message says what was wrong, where, and what would be right."""
+    """Base class of all errors that a user can fix. The message states what is wrong, where, and the remedy."""
 
     exit_code = 2
 
 
 class ConfigError(MMSAGANError):
-    """A config file, a key in it, a type name or an argument value is wrong."""
+    """A config file, a key in it, a type name or the value of an argument is wrong."""
 
 
 class DataError(MMSAGANError):
-    """A data set is missing, damaged, or disagrees with the model."""
+    """A data set is missing, damaged, or does not fit the model."""
 
 
 class CheckpointError(MMSAGANError):
@@ -24,11 +24,11 @@ class CheckpointError(MMSAGANError):
 
 
 class DownloadError(MMSAGANError):
-    """A file cannot be fetched, or is not the one that was asked for."""
+    """A file cannot be downloaded, or its hash is wrong."""
 
 
 class ExportError(MMSAGANError):
-    """A model cannot be exported, or the exported file does something else than the model."""
+    """A model cannot be exported, or the exported file computes something else."""
 
 
 class StorageError(MMSAGANError):
@@ -36,10 +36,10 @@ class StorageError(MMSAGANError):
 
 
 class DivergenceError(MMSAGANError):
-    """A training has come to losses or gradients that are not finite, and does not find back."""
+    """Losses or gradients of a training are not finite any more."""
 
 
 class TrainingInterrupted(MMSAGANError):
-    """A training was told to stop, has saved its state, and can be resumed: no mistake, but not the end either."""
+    """Training was stopped by a signal and has saved its state, so that it can be resumed."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

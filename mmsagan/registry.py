@@ -1,7 +1,7 @@
 """MMSAGAN's registries: children of MMEngine's, scope ``mmsagan``.
 
 A type name in a config is looked up here first and then in MMEngine's root registries, so ``Adam`` or ``CheckpointHook``
-resolve too. To add a component of your own, register it here and name its module in the config's ``custom_imports``::
+resolve too. To add your own component, register it here and add its module to ``custom_imports`` of the config::
 
     from mmsagan.registry import MODELS
 
@@ -14,7 +14,7 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = 'mmsagan'
-# Other names of components, MMagic's and short ones. They stand here only; a component is registered by its class's name.
+# Other names of components: MMagic's, and short ones. A component itself is registered by the name of its class.
 ALIASES = {
     'SAGAN': 'ConditionalGAN',
     'SNGAN': 'ConditionalGAN',
@@ -38,7 +38,7 @@ ALIASES = {
 
 
 class AliasedRegistry(Registry):
-    """A registry that finds its components by their :data:`ALIASES`, too; a component registered by such a name goes first."""
+    """A registry that also looks its components up by :data:`ALIASES`; registered names take precedence."""
 
     def get(self, key: str) -> type | None:
         scope, name = self.split_scope_key(key) if isinstance(key, str) else (None, None)
@@ -71,5 +71,5 @@ VISUALIZERS = _child(root.VISUALIZERS, 'engine')
 
 METRICS = _child(root.METRICS, 'evaluation')
 EVALUATOR = _child(root.EVALUATOR, 'evaluation')
-# MMEngine has no such concern: what turns images into features and class probabilities.
+# Without a counterpart in MMEngine: networks that extract features and class probabilities from images.
 EXTRACTORS = Registry('feature extractor', scope=SCOPE, locations=[f'{SCOPE}.evaluation'])

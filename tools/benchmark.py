@@ -26,7 +26,6 @@ from mmengine.device import get_device
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import Runner
 from PIL import Image
-from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
@@ -136,6 +135,8 @@ class ScipyFID(FrechetInceptionDistance):
     """FID by a matrix square root, as in published code."""
 
     def compute(self, fake):
+        from scipy.linalg import sqrtm  # not a dependency of the package
+
         mean, cov = fake.mean.cpu().numpy(), fake.cov.cpu().numpy()
         real_mean, real_cov = np.asarray(self.statistics.mean), np.asarray(self.statistics.cov)
         return dict(fid=float(((mean - real_mean) ** 2).sum() + np.trace(cov + real_cov - 2 * sqrtm(cov @ real_cov).real)))
