@@ -20,18 +20,11 @@ from mmsagan.models import GeneratorEMA
 from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Any other key is a variable of the config.
 _TOP_LEVEL_KEYS = {*inspect.signature(Runner.__init__).parameters, 'model_wrapper_cfg', 'custom_imports'}
 _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
 ]
-# The parts of a config from which the runner builds components; any other key is a variable of the config.
-_SECTIONS = (
-    'model',
-    *LOADERS,
-    *('train_cfg', 'val_cfg', 'test_cfg'),
-    *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
-    *('default_hooks', 'custom_hooks', 'visualizer', 'log_processor', 'model_wrapper_cfg', 'randomness'),
-)
 # Dicts without a ``type``, and the callables that take their keys as arguments.
 _UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **{key: DataLoader for key in LOADERS}}
 # Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
@@ -41,13 +34,8 @@ _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_ini
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
 
 
-# ------------------------------------------------------------------------------------------------- loading and completing
-
-
 def load_config(path: str | Path, options: dict | None = None) -> Config:
-    """Reads a config file, applies ``--cfg-options``, and registers all components.
-
-    ``num_workers=0`` also turns off ``persistent_workers``, which PyTorch refuses without workers.
+    """Registers all components, reads a config file and applies ``--cfg-options``.
 
     Args:
         path: The config file.
@@ -67,17 +55,14 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         raise ConfigError(f'--cfg-options {options}: {error}') from error
     if cfg.get('default_scope') == mmsagan_registry.SCOPE:
         _remove_default_scope(list(cfg.values()))
-    for key in LOADERS:
+    for key in LOADERS:  # PyTorch refuses persistent workers if there are none
         if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
             cfg[key]['persistent_workers'] = False
     return cfg
 
 
 def _remove_default_scope(node: Any) -> None:
-    """Removes the ``_scope_`` that MMEngine adds to everything inherited from ``mmsagan::...``.
-
-    It is the default scope anyway, and MMEngine passes the key to a ``collate_fn`` as an argument.
-    """
+    """Removes the ``_scope_`` that MMEngine adds to what is inherited from ``mmsagan::``, and passes to a ``collate_fn``."""
     if isinstance(node, dict) and node.get('_scope_') == mmsagan_registry.SCOPE:
         del node['_scope_']
     if isinstance(node, (dict, list, tuple)):
@@ -128,9 +113,6 @@ def complete_evaluation(cfg: Config, mode: str) -> bool:
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------------- checking
-
-
 @contextmanager
 def config_errors() -> Iterator[None]:
     """Turns errors about wrong arguments, raised while components are built, into a ConfigError."""
@@ -166,9 +148,8 @@ def check_config(cfg: Config, training: bool = True) -> None:
         raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
     if training and cfg.train_dataloader.get('batch_size', 1) < 1:
         raise ConfigError(f'train_dataloader.batch_size={cfg.train_dataloader.batch_size}; it must be at least 1')
-    for section in _SECTIONS:
-        for path, node in _walk(cfg.get(section), section):
-            _check_component(path, node, cfg)
+    for key in [key for key in cfg.keys() if key in _TOP_LEVEL_KEYS]:
+        _check_components(cfg[key], key, cfg)
 
 
 def is_evaluation_only(cfg: Config) -> bool:
@@ -179,42 +160,35 @@ def is_evaluation_only(cfg: Config) -> bool:
     return bool(cfg.get('test_evaluator')) and not has_optimizer and not has_length
 
 
-def _walk(node: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Yields all dicts of a config's section with their keys, as in ``model.generator`` or ``custom_hooks[0]``."""
-    if isinstance(node, dict):
-        yield path, node
-        for key, value in node.items():
-            if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
-                yield from _walk(value, f'{path}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _walk(value, f'{path}[{index}]')
-
-
-def _check_component(path: str, node: dict, cfg: Config) -> None:
-    """Checks a dict's type and arguments, if a component is to be built from it."""
+def _check_components(node: Any, path: str, cfg: Config) -> None:
+    """Checks the types and the arguments of all components that are built from a config's section."""
+    for index, value in enumerate(node) if isinstance(node, (list, tuple)) else ():
+        _check_components(value, f'{path}[{index}]', cfg)
+    if not isinstance(node, dict):
+        return
     kind, extra = node.get('type'), set()
     if path in _UNTYPED:
         kind, extra = _UNTYPED[path], _LOADER_KEYS if path in LOADERS else set()
     elif path == 'train_cfg' and kind is None:
         kind, extra = 'EpochBasedTrainLoop' if node.get('by_epoch') else 'IterBasedTrainLoop', {'by_epoch'}
     elif path == 'optim_wrapper':
-        for key in ('type', 'constructor'):
-            if isinstance(node.get(key), str):
-                find_component(node[key], f'{path}.{key}')
-        return
+        for key in {'type', 'constructor'} & set(node):
+            find_component(node[key], f'{path}.{key}')
+        kind = None
     elif path.startswith('optim_wrapper.') and 'optimizer' in node:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
-    if kind is None:
-        return
-    component = find_component(kind, f'{path}.type')
-    accepted, takes_any = accepted_arguments(component)
-    for key in node.keys() - accepted - extra - _ALWAYS_ALLOWED:
-        # Where any keyword is accepted, only one that resembles a known one is an error.
-        close = difflib.get_close_matches(key, accepted | extra | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
-        if close or not takes_any:
-            remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(accepted | extra))}'
-            raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
+    if kind is not None:
+        component = find_component(kind, f'{path}.type')
+        accepted, takes_any = accepted_arguments(component)
+        for key in node.keys() - accepted - extra - _ALWAYS_ALLOWED:
+            # Where any keyword is accepted, only one that resembles a known one is an error.
+            close = difflib.get_close_matches(key, accepted | extra | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
+            if close or not takes_any:
+                remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(accepted | extra))}'
+                raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
+    for key, value in node.items():
+        if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
+            _check_components(value, f'{path}.{key}', cfg)
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:
@@ -240,7 +214,7 @@ def find_component(kind: str | Callable, path: str) -> Callable:
 
 
 def accepted_arguments(component: Callable) -> tuple[set[str], bool]:
-    """Returns the names of a component's arguments, with those passed on to base classes, and whether it takes any other."""
+    """Returns the names of a component's arguments, with those of its base classes, and whether it takes any other."""
     functions = [component]
     if inspect.isclass(component):
         functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
@@ -252,8 +226,6 @@ def accepted_arguments(component: Callable) -> tuple[set[str], bool]:
             return names, False
     return names, bool(functions)
 
-
-# --------------------------------------------------------------------------------------------------------------- comparing
 
 # By dotted key, as ``--cfg-options`` takes it: the old and the new value as Python code, '' where there is none.
 Changes = dict[str, tuple[str, str]]
@@ -267,37 +239,33 @@ def config_changes(cfg: Config) -> tuple[list[str], Changes, Changes]:
 
     Returns:
         The inherited files as the config names them, what the file changes in them, and what was changed after loading the
-        file. Variables of the config and keys that do not affect the result, such as ``work_dir``, are left out.
+        file; without the config's variables and keys that do not affect the result, such as ``work_dir``.
     """
     if cfg.filename is None or not Path(cfg.filename).is_file():
         return [], {}, {}
     bases = [] if Config._is_lazy_import(cfg.filename) else list(Config._get_base_files(cfg.filename))
-    inherited = {}
+    file, inherited = load_config(cfg.filename), {}
     for name in bases:
         inherited.update(load_config(Config._get_cfg_path(name, cfg.filename)[0]).items())
-    file = load_config(cfg.filename)
-    return bases, _differences(inherited, file) if bases else {}, _differences(file, cfg)
+    of_file, of_command_line = {}, {}
+    for found, old, new in ((of_file, inherited if bases else file, file), (of_command_line, file, cfg)):
+        before, after = _flatten(old), _flatten(new)
+        changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
+        changes = {key: change for key, change in changes.items() if change[0] != change[1]}
+        for key, change in changes.items():  # a test that is changed like the validation is not listed again
+            if not key.startswith('test_') or changes.get(key.replace('test_', 'val_', 1)) != change:
+                found[key] = change
+    return bases, of_file, of_command_line
 
 
-def _differences(old: dict | Config, new: dict | Config) -> Changes:
-    keys = _TOP_LEVEL_KEYS - {'work_dir', 'launcher', 'resume', 'experiment_name'}
-    before, after = (dict(_leaves({key: value for key, value in config.items() if key in keys})) for config in (old, new))
-    changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
-    changes = {key: change for key, change in changes.items() if change[0] != change[1]}
-    # A test that is changed like the validation is not listed again.
-    return {
-        key: change
-        for key, change in changes.items()
-        if not (key.startswith('test_') and changes.get(key.replace('test_', 'val_', 1)) == change)
-    }
-
-
-def _leaves(node: Any, path: str = '') -> Iterator[tuple[str, str]]:
+def _flatten(node: Any, path: str = '') -> dict[str, str]:
+    """Returns the values of nested dicts, and of lists of dicts, as Python code by dotted key."""
     if isinstance(node, list) and any(isinstance(item, dict) for item in node):
         node = dict(enumerate(node))
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            if key != '_scope_':
-                yield from _leaves(value, f'{path}.{key}' if path else str(key))
-    else:
-        yield path, repr(node)
+    if not isinstance(node, (dict, Config)) or not node:
+        return {path: repr(node)}
+    leaves: dict[str, str] = {}
+    for key, value in node.items():
+        if key != '_scope_' and (path or key in _TOP_LEVEL_KEYS - {'work_dir', 'launcher', 'resume', 'experiment_name'}):
+            leaves.update(_flatten(value, f'{path}.{key}' if path else str(key)))
+    return leaves

@@ -40,9 +40,6 @@ def same(one, other):
     )
 
 
-# -------------------------------------------------------------------------------------------------------- skipped steps
-
-
 @pytest.mark.parametrize('kind', [OptimWrapper, BFloat16OptimWrapper])
 @pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1.0)])
 @pytest.mark.parametrize('value, factor', [(NAN, 1), (INF, 1), (1, NAN), (1, INF)])
@@ -105,9 +102,6 @@ def test_float16_lowers_its_scale(monkeypatch):
     assert set(wrapper.state_dict()) == {'state', 'param_groups', 'loss_scaler'}
 
 
-# ------------------------------------------------------------------------------------------------- one wrapper per network
-
-
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
@@ -138,11 +132,8 @@ def test_one_wrapper_per_network():
     assert [group.get('fused') for group in groups.values()] == [True, False, None] and cfg == original
     for name, group in groups.items():
         assert {id(p) for p in group['params']} == {id(p) for p in getattr(model, name).parameters()}
-
-
-def test_unknown_network():
     with pytest.raises(ConfigError, match=r'optim_wrapper\.critic.*generator, discriminator'):
-        MultiOptimWrapperConstructor(dict(critic=adam(1)))(Model())
+        MultiOptimWrapperConstructor(dict(critic=adam(1)))(model)
 
 
 @pytest.mark.parametrize('dtype, fast, expected', [('bfloat16', False, True), ('auto', True, True), ('auto', False, False)])
@@ -164,8 +155,6 @@ def test_cpus_with_bfloat16(monkeypatch):
         monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda flags=flags: flags, raising=False)
         assert has_fast_bfloat16() == expected
 
-
-# ------------------------------------------------------------------------------------------------------ loading the state
 
 LAYOUTS = torch.contiguous_format, torch.channels_last
 

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
+from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.engine.loops import EVALUATED, GANTrainLoop
 from mmsagan.errors import ConfigError, StorageError
 from mmsagan.registry import HOOKS
@@ -68,16 +68,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         own = self._path(self.filename_tmpl.format(runner.iter))
         if runner._resume and runner._load_from is not None and Path(own).absolute() == Path(runner._load_from).absolute():
             self.last_ckpt, self._last_step = own, runner.iter
-        if not is_main_process():
-            return
-        for folder in {Path(self.out_dir), Path(runner.work_dir), Path(runner.work_dir, 'samples')}:
-            for path in remove_unfinished(folder):
-                runner.logger.info(f'removed {path}, which an earlier run has left unfinished')
-        reached = runner.epoch if self.by_epoch else runner.iter
-        later = [path.name for step, path in list_checkpoints(self.out_dir, self.filename_tmpl) if step > reached]
-        if later:
-            names = ', '.join(later[:3]) + (', ...' if len(later) > 3 else '')
-            runner.logger.warning(f'{self.out_dir} has later checkpoints of an earlier run, which will be replaced: {names}')
+        folders = {Path(self.out_dir), Path(runner.work_dir), Path(runner.work_dir, 'samples')}
+        for path in sum(map(remove_unfinished, folders), []) if is_main_process() else ():
+            runner.logger.info(f'removed {path}, which an earlier run has left unfinished')
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume and isinstance(runner._train_loop, GANTrainLoop):

@@ -20,7 +20,6 @@ from mmsagan.registry import HOOKS
 
 _SKIPPED = 'train/skipped_steps'  # in the message hub, and with it in every checkpoint
 _REAL_DISTANCE = 'real_distance'  # in the message hub, which is saved with checkpoints
-_MAX_WARNINGS = 10
 
 
 @HOOKS.register_module()
@@ -85,18 +84,13 @@ class ConsistencyHook(Hook):
         loop.prepare()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        file, wrapper = runner._load_from or runner.work_dir, runner.optim_wrapper
-        if runner._resume and 'optimizer' not in checkpoint:
+        file, saved = runner._load_from or runner.work_dir, checkpoint.get('optimizer')
+        networks = set(runner.optim_wrapper.keys()) if isinstance(runner.optim_wrapper, OptimWrapperDict) else None
+        if runner._resume and (not isinstance(saved, dict) or networks not in (None, set(saved))):
             raise CheckpointError(
-                f'{file} has no training state to resume from (it was published or converted); to start a training from its '
-                'weights, set load_from'
+                f'{file} has no training state of this experiment to resume from (it was published, converted, or has other '
+                'optimizers); to start a training from its weights, set load_from'
             )
-        if runner._resume:
-            saved = checkpoint['optimizer']
-            if not isinstance(saved, dict) or (isinstance(wrapper, OptimWrapperDict) and set(saved) != set(wrapper.keys())):
-                raise CheckpointError(
-                    f'{file} has optimizers of {", ".join(map(str, saved))}, the config of {", ".join(wrapper.keys())}'
-                )
         try:
             warnings = check_compatibility(unwrap(runner.model), checkpoint)
         except CheckpointError as error:
@@ -130,7 +124,7 @@ class DivergenceHook(Hook):
         self.max_skipped_in_a_row = max_skipped_in_a_row
         self._total = self._before = 0
         self._first: dict[str, int] = {}  # by network: iteration of the first step skipped in a row
-        self._warnings = 0
+        self._has_warned = False
 
     def before_train(self, runner: Runner) -> None:
         scalars = runner.message_hub.log_scalars
@@ -148,11 +142,11 @@ class DivergenceHook(Hook):
             if not wrapper.skipped_in_a_row:
                 self._first.pop(name, None)
                 continue
-            if name not in self._first and self._warnings < _MAX_WARNINGS:
-                self._warnings += 1
-                last = '; from now on see skipped_steps in the log' if self._warnings == _MAX_WARNINGS else ''
+            if not self._has_warned:
+                self._has_warned = True
                 runner.logger.warning(
-                    f'iteration {runner.iter + 1}: a step of the {name} is skipped, its loss or gradient is not finite{last}'
+                    f'iteration {runner.iter + 1}: a step of the {name} is skipped, its loss or gradient is not finite; see '
+                    'skipped_steps in the log'
                 )
             first = self._first.setdefault(name, runner.iter + 1)
             if self.max_skipped_in_a_row is not None and wrapper.skipped_in_a_row >= self.max_skipped_in_a_row:

@@ -59,26 +59,16 @@ def skipped_steps(runner) -> list[int | None]:
     return [line.get('skipped_steps') for line in lines]
 
 
-def warnings(runner) -> list[str]:
-    log = next(Path(runner.work_dir).glob('*/*.log')).read_text()
-    return [line for line in log.splitlines() if 'WARNING - iteration' in line]
-
-
 def test_single_skipped_steps_are_counted_and_the_training_continues(spoilt_runner):
     runner = spoilt_runner([2, 3, 5], max_iters=6)
     runner.train()
     assert skipped_steps(runner) == [None, 1, 2, 2, 3, 3]
-    assert [f'iteration {number}: ' in line for number, line in zip((2, 5), warnings(runner), strict=True)] == [True, True]
+    log = next(Path(runner.work_dir).glob('*/*.log')).read_text()
+    assert log.count('WARNING - iteration') == log.count('WARNING - iteration 2: a step of the discriminator is skipped') == 1
     assert {int(state['step']) for state in runner.optim_wrapper['discriminator'].optimizer.state.values()} == {3}
     resumed = spoilt_runner([1], max_iters=7, resume=True)
     resumed.train()
     assert skipped_steps(resumed)[-1] == 4, 'checkpoints keep the count'
-
-
-def test_the_number_of_warnings_is_limited(spoilt_runner):
-    runner = spoilt_runner(range(1, 25, 2), max_iters=24)
-    runner.train()
-    assert len(warnings(runner)) == 10 and skipped_steps(runner)[-1] == 12
 
 
 @pytest.mark.parametrize('network', ['discriminator', 'generator'])

@@ -1,11 +1,12 @@
-"""Evaluating on several processes: the numbers must be those of one."""
+"""Evaluating and sampling on several processes: the numbers and the files must be those of one."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from launching import ROOT, run_tools
-from test_distributed import CONFIG
+from test_training import CONFIG
 
 from mmsagan.engine.config import load_config
 from mmsagan.registry import MODELS
@@ -41,11 +42,15 @@ test_evaluator = dict(_delete_=True, metrics={METRICS})
     return config, folder / 'model.pth'
 
 
-def evaluate(experiment, folder, processes: int, *options: str) -> dict:
-    files = ['--out', folder / 'metrics.json', '--work-dir', folder / 'run', '--launcher', 'pytorch']
-    ends = run_tools(ROOT / 'tools' / 'test.py', *experiment, *files, *options, processes=processes)
+def run(tool: str, *arguments, processes: int) -> None:
+    ends = run_tools(ROOT / 'tools' / tool, *arguments, '--launcher', 'pytorch', processes=processes)
     assert [end.returncode for end in ends] == [0] * processes, ends
     assert [end.stdout.count('written to') for end in ends] == [1] + [0] * (processes - 1), 'one process speaks'
+
+
+def evaluate(experiment, folder, processes: int, *options: str) -> dict:
+    files = ['--out', folder / 'metrics.json', '--work-dir', folder / 'run']
+    run('test.py', *experiment, *files, *options, processes=processes)
     return json.loads((folder / 'metrics.json').read_text())
 
 
@@ -72,7 +77,10 @@ def test_more_processes_than_batches(experiment, one_process, tmp_path):
     assert one['FID-digits/fid'] != pytest.approx(one_process['FID-digits/fid'], rel=1e-3)
 
 
-def test_dist_test_starts_the_tool(started_by):
-    said = started_by('dist_test.sh', 'config.py', 'model.pth', '3', '--out', 'a folder/metrics.json')
-    assert '--nproc_per_node=3' in said
-    assert said.endswith('/tools/test.py config.py model.pth --out a folder/metrics.json --launcher pytorch')
+def test_the_same_samples_on_two_processes(experiment, tmp_path):
+    """33 samples divide neither by the batch size nor by the number of processes."""
+    arguments = ['--labels', '0-2', '--num-per-class', '11', '--batch-size', '4', '--device', 'cpu']
+    for processes in (1, 2):
+        run('sample.py', *experiment, *arguments, '--out', tmp_path / str(processes), processes=processes)
+    one, two = ({path.name: path.read_bytes() for path in Path(tmp_path, name).rglob('*.png')} for name in '12')
+    assert len(one) == 33 == len(set(one.values())) and one == two

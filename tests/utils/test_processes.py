@@ -1,0 +1,114 @@
+"""Pools, cores, memory and random numbers of processes."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+import torch
+
+from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.utils import memory
+from mmsagan.utils.memory import glibc, keep_freed_memory, return_freed_memory
+from mmsagan.utils.processes import available_cores, in_order
+from mmsagan.utils.random_states import fork_rng, get_rng_states, set_rng_states
+
+
+def slow_at_first(number: int) -> tuple[int, int]:
+    time.sleep(0.3 if number == 0 else 0)
+    return number, os.getpid()
+
+
+def die(number: int) -> None:
+    os._exit(3)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_results_come_in_order_and_arguments_are_taken_as_needed(workers):
+    taken = []
+
+    def arguments():
+        for number in range(40):
+            taken.append(number)
+            yield (number,)
+
+    with in_order(slow_at_first, arguments(), workers) as results:
+        first = next(results)
+        assert first[0] == 0 and len(taken) <= 2 * workers + 1, 'no more are waiting than some for each process'
+        rest = list(results)
+    assert [number for number, _ in rest] == list(range(1, 40))
+    pids = {pid for _, pid in [first, *rest]}
+    assert (pids == {os.getpid()}) == (workers == 1)
+
+
+def test_a_process_that_dies():
+    with pytest.raises(BrokenProcessPool), in_order(die, [(1,), (2,)], 2) as results:
+        list(results)
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='the system cannot keep a process to some cores')
+def test_cores_that_this_process_may_use():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert available_cores() == len(before)
+
+
+# Page faults of making and freeing a block of 256 MB ten times, of which each touches every page.
+COUNT_FAULTS = """
+import resource, sys, numpy
+from mmsagan.utils import memory
+for name in sys.argv[1:]:
+    assert getattr(memory, name)()
+numpy.ones(2**25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    numpy.ones(2**25)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(glibc() is None, reason='not glibc, or a malloc is preloaded')
+def test_kept_memory_is_not_asked_for_again(monkeypatch):
+    def faults(*calls: str) -> int:
+        command = [sys.executable, '-c', COUNT_FAULTS, *calls]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    # At least one page in 2 MB is touched anew each time, also where the kernel hands out huge pages.
+    assert faults('keep_freed_memory') < 128
+    assert faults('keep_freed_memory', 'return_freed_memory') > 10 * 128
+    monkeypatch.setattr(memory, 'glibc', lambda: None)
+    assert keep_freed_memory() is False and return_freed_memory() is False, 'elsewhere nothing happens'
+
+
+def draw() -> list:
+    return [random.random(), np.random.randn(3).tolist(), random.gauss(0, 1), torch.randn(3).tolist()]
+
+
+def test_states_survive_a_checkpoint(tmp_path):
+    draw()
+    torch.save(dict(states=get_rng_states()), tmp_path / 'states.pth')
+    expected = draw(), draw()
+    set_rng_states(load_checkpoint_file(tmp_path / 'states.pth')['states'])
+    assert (draw(), draw()) == expected
+
+
+def test_drawing_from_a_seed():
+    with fork_rng(1, 2, 3):
+        first = draw()
+    expected = get_rng_states()
+    found = []
+    for seed in ((1, 2, 3), (1, 2, 4), (1, 2), (3, 2, 1)):
+        with fork_rng(*seed):
+            found.append(draw())
+    assert found[0] == first and all(other[i] != first[i] for other in found[1:] for i in range(4))
+    state = get_rng_states()
+    assert state['python'] == expected['python'] and torch.equal(state['torch'], expected['torch'])
+    assert np.array_equal(state['numpy'][1], expected['numpy'][1]) and state['numpy'][2:] == expected['numpy'][2:]
