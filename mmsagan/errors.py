@@ -1,7 +1,7 @@
 """Errors that a user can fix.
 
-The tools print them as one message and exit with the ``exit_code`` of the class: 2, or 75 if training was interrupted. Any other
-exception keeps its traceback, since it is a bug.
+The tools print them as one message and exit with the ``exit_code`` of the class: 2, or 75 if training was interrupted.
+Any other exception keeps its traceback, since it is a bug.
 """
 
 

@@ -44,13 +44,11 @@ GROUPS = {
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
-USAGE = """\
+OVERVIEW = """\
 usage: mmsagan COMMAND [ARGUMENTS]
        mmsagan COMMAND --help      arguments of a command, with examples
        mmsagan --version           versions, device, and where configs and tools are
-"""
-OVERVIEW = """\
-{usage}
+
 Self-Attention GANs: train them, score them, see what they attend to.
 
 {commands}
@@ -76,27 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['']
     if name in ('', '-h', '--help', 'help'):
-        width = max(map(len, COMMANDS))
         commands = '\n\n'.join(
-            '\n'.join([f'{title}:', *(f'  {name:{width}}  {summary}' for name, (_, summary) in group.items())])
+            '\n'.join([f'{title}:', *(f'  {name:12}  {summary}' for name, (_, summary) in group.items())])
             for title, group in GROUPS.items()
         )
-        print(OVERVIEW.format(usage=USAGE, commands=commands), file=sys.stdout if name else sys.stderr)
+        print(OVERVIEW.format(commands=commands), file=sys.stdout if name else sys.stderr)
         sys.exit(0 if name else ConfigError.exit_code)
     if name == '--version':
         print(versions())
         sys.exit(0)
-    if name not in COMMANDS:
-        # The scripts' own names are understood, too.
-        names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **{name: name for name in COMMANDS}}
-        close = difflib.get_close_matches(Path(name).name.removesuffix('.py'), [*names, '--help', '--version'], n=2)
-        close = list(dict.fromkeys(names.get(match, match) for match in close))
-        hint = f'did you mean {" or ".join(close)}?' if close else 'mmsagan --help lists the commands'
-        print(f'{USAGE}\nerror: there is no command {name!r}; {hint}', file=sys.stderr)
-        sys.exit(ConfigError.exit_code)
-    script = shipped_root() / 'tools' / COMMANDS[name][0]
+    script = shipped_root() / 'tools' / COMMANDS.get(name, [''])[0]
     if not script.is_file():
-        print(f'error: {script} does not exist: the installation is incomplete; reinstall mmsagan', file=sys.stderr)
+        if name in COMMANDS:
+            message = f'{script} does not exist: the installation is incomplete; reinstall mmsagan'
+        else:
+            # The scripts' own names are understood, too.
+            names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **dict(zip(COMMANDS, COMMANDS))}
+            close = difflib.get_close_matches(Path(name).stem, [*names, '--help', '--version'], n=1)
+            hint = f'did you mean {names.get(close[0], close[0])}?' if close else 'mmsagan --help lists the commands'
+            message = f'there is no command {name!r}; {hint}'
+        print(f'error: {message}', file=sys.stderr)
         sys.exit(ConfigError.exit_code)
     sys.argv = [f'mmsagan {name}', *rest]
     try:

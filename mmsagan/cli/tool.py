@@ -25,7 +25,6 @@ INCEPTION_STYLE = (
     "stylegan: Tero Karras' network; pytorch: that of pytorch-fid and StudioGAN; digits, fashion: small ones of this package, "
     'for such images (default: %(default)s)'
 )
-INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
 class CfgOptions(DictAction):
@@ -90,32 +89,20 @@ def add_cfg_options(parser: argparse.ArgumentParser, help: str = 'change config 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the tools that sample; equal options give equal samples in all of them."""
-    parser.add_argument(
-        '--seed', type=at_least(0), default=0, metavar='N', help='seed of noise and random classes (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
-    )
-    parser.add_argument(
-        '--truncation', type=float, metavar='X', help='largest magnitude of a noise component; default: no limit'
-    )
+    help = 'seed of noise and random classes (default: %(default)s)'
+    parser.add_argument('--seed', type=at_least(0), default=0, metavar='N', help=help)
+    help = 'which generator; default: the moving average if there is one'
+    parser.add_argument('--sample-model', choices=['ema', 'orig'], help=help)
+    help = 'largest magnitude of a noise component; default: no limit'
+    parser.add_argument('--truncation', type=float, metavar='X', help=help)
     parser.add_argument('--device', metavar='NAME', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
 
 
 def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
-    """Adds ``--launcher``, and the rank that older versions of torchrun pass.
-
-    Args:
-        parser: Parser of the tool.
-        scripts: Names of the scripts that set it, for the help text.
-    """
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm'],
-        default='none',
-        help=f'what started the processes of a distributed run: torchrun (pytorch) or srun (slurm); see {scripts}',
-    )
+    """Adds ``--launcher``, which the named scripts set, and the rank that older versions of torchrun pass."""
+    help = f'what started the processes of a distributed run: torchrun (pytorch) or srun (slurm); see {scripts}'
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help=help)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -136,16 +123,19 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
 def _run(main: Callable[[], int | None]) -> int | None:
     try:
         code = main()
-    except TrainingInterrupted as error:  # in all processes
-        if is_main_process():
-            print(message_of(error), file=sys.stderr)
-        code = error.exit_code
     except MMSAGANError as error:
-        print(f'error: {message_of(error)}', file=sys.stderr)
-        return error.exit_code
+        message = str(error).strip()
+        if message.startswith('Caught ') and 'Traceback' in message:  # from a process of a data loader
+            message = message.splitlines()[-1].partition(': ')[2]
+        if not isinstance(error, TrainingInterrupted):
+            print(f'error: {message}', file=sys.stderr)
+            return error.exit_code
+        if is_main_process():  # all of them are interrupted
+            print(message, file=sys.stderr)
+        code = error.exit_code
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        return INTERRUPTED
+        return 130  # what shells return for Ctrl-C
     except Exception as error:
         if is_lost_connection(error):
             print(f'rank {get_rank()} ends: another process has failed (see its message) or does not answer', file=sys.stderr)
@@ -154,11 +144,3 @@ def _run(main: Callable[[], int | None]) -> int | None:
     # Not here: a process may run several tools, and cannot join its group a second time.
     atexit.register(leave_processes)
     return code
-
-
-def message_of(error: MMSAGANError) -> str:
-    """The message of an error, also if a data loader's process has wrapped it in its traceback."""
-    text = str(error).strip()
-    if text.startswith('Caught ') and 'Traceback' in text:
-        return text.splitlines()[-1].partition(': ')[2]
-    return text

@@ -57,11 +57,6 @@ def spectral_norms(network: nn.Module) -> int:
     return sum(2 * 2 * weight.numel() + 2 * weight.shape[0] for weight in weights)
 
 
-def gradients_of_spectral_norms(network: nn.Module) -> int:
-    """The product of each weight with its gradient."""
-    return sum(2 * p.numel() for name, p in network.named_parameters() if name.endswith('weight_orig'))
-
-
 def combine(*terms: tuple[int, dict[str, int]]) -> dict[str, int]:
     return {kind: sum(factor * of.get(kind, 0) for factor, of in terms) for _, of in terms for kind in of}
 
@@ -82,7 +77,11 @@ def test_updates(gan_config, fast):
     disc = combine((N, of_g), (6 * N, of_d), (-2 * N, {'convolutions': image}))
     gen = combine((3 * N, of_g), (-N, {'linear': 2 * NOISE * C * 16}), (2 * N, of_d), (N, {'attention': of_d['attention']}))
     norm_g, norm_d = (spectral_norms(network) for network in (model.generator, model.discriminator))
-    slope_g, slope_d = (gradients_of_spectral_norms(network) for network in (model.generator, model.discriminator))
+    # In the backward pass, the product of each weight with its gradient.
+    slope_g, slope_d = (
+        sum(2 * p.numel() for name, p in network.named_parameters() if name.endswith('weight_orig'))
+        for network in (model.generator, model.discriminator)
+    )
     # In the plain way D normalizes its weights anew for real and for fake images.
     passes = 1 if fast else 2
     disc['spectral norm'] = norm_g + passes * (norm_d + slope_d)
