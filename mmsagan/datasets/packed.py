@@ -63,10 +63,9 @@ def load_recipe(folder: Path) -> dict:
             raise ValueError(f'version {recipe["version"]!r:.50} of {recipe["format"]!r:.50}')
         layout, classes = recipe['job']['layout'], recipe['classes']
         files = {LABELS, SIZES, *_shards(recipe)} if layout == 'short-side' else {LABELS, *_shards(recipe)}
-        if layout not in LAYOUTS or set(recipe['files']) != files:
-            raise ValueError('the layout or the names of the files')
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ValueError('classes must be a list of names')
+        are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if layout not in LAYOUTS or set(recipe['files']) != files or not are_names:
+            raise ValueError('layout, files or classes are wrong')
         return recipe
     except OSError as error:
         hint = 'packing is not finished; run the same command again' if (folder / JOB).is_file() else 'set data_root'
@@ -136,10 +135,7 @@ class PackedImages(StoredDataset):
         folder = Path(self.data_root)
         recipe = load_recipe(folder)
         if self.crop == 'random' and recipe['job']['layout'] == 'square':
-            raise ConfigError(
-                f"{self.name}: crop='random' needs whole images, these are squares; pack them with --layout short-side, or set "
-                "crop='center'"
-            )
+            raise ConfigError(f"{self.name}: crop='random' needs whole images; pack them with --layout short-side")
         try:
             self._map(folder, recipe)
         except Exception as error:  # numpy raises an EOFError for an empty file, for instance
@@ -210,7 +206,7 @@ def pack_dataset(
     interpolation: str = 'bilinear',
     workers: int = 1,
 ) -> dict:
-    """Packs a data set. A folder in which it was interrupted is completed, and a finished folder is verified.
+    """Packs a data set and returns the recipe. A folder where it was interrupted is completed, a finished one is verified.
 
     Args:
         dataset: A data set without a pipeline. Its ``max_unreadable_share`` limits how many images are skipped.
@@ -220,23 +216,21 @@ def pack_dataset(
         interpolation: One of :data:`INTERPOLATIONS`.
         workers: Number of processes; 1 works in this process. The result does not depend on it.
 
-    Returns:
-        The content of ``recipe.json``.
-
     Raises:
         ConfigError: The folder cannot be written, contains something else, or is among the images.
         DataError: Too many images cannot be read, or a finished folder is damaged.
     """
-    out, root = Path(out), _source_folder(dataset)
+    out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
+    has_files = 'img_path' in dataset.get_data_info(0)
     has_list = bool(dataset.ann_file) and Path(dataset.ann_file).is_file()
-    if root is not None and not has_list and out.resolve().is_relative_to(root.resolve()):
+    if has_files and not has_list and out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f'{out} is inside {root}, where it would be taken for a class; choose another --out')
     digest = hashlib.sha256(json.dumps(dataset.metainfo['classes']).encode())
     for index in range(len(dataset)):
         line = f'{_name_of(dataset, index)} {dataset.get_data_info(index)["gt_label"]}\n'
         digest.update(line.encode(errors='surrogateescape'))
     job = dict(
-        source=root.resolve().name if root is not None else dataset.name,
+        source=root.resolve().name if has_files else dataset.name,
         source_images=len(dataset),
         source_sha256=digest.hexdigest(),
         layout=layout,
@@ -258,27 +252,19 @@ def pack_dataset(
         return _finish(dataset, out, job, _write_shards(dataset, out, job, workers))
 
 
-def _source_folder(dataset: ClassImageDataset) -> Path | None:
-    """Returns the folder of a data set's images; None if they are not files."""
-    if 'img_path' not in dataset.get_data_info(0):
-        return None
-    return Path(dataset.data_prefix.get('img_path') or dataset.data_root)
-
-
 def _name_of(dataset: ClassImageDataset, index: int) -> str:
     """Returns the path of an image below the data set's folder, or the hash of its pixels if it is not a file."""
     entry = dataset.get_data_info(index)
     if 'img_path' not in entry:
         return hashlib.sha256(np.ascontiguousarray(entry['img'])).hexdigest()
-    return entry['img_path'].removeprefix(f'{_source_folder(dataset)}{os.sep}').replace(os.sep, '/')
+    root = Path(dataset.data_prefix.get('img_path') or dataset.data_root)
+    return entry['img_path'].removeprefix(f'{root}{os.sep}').replace(os.sep, '/')
 
 
 def _check_same_job(folder: Path, found: dict, job: dict) -> None:
     for key, value in job.items():
         if found.get(key) != value:
-            raise ConfigError(
-                f'{folder} is packed with {key}={found.get(key)!r}, not {value!r}; choose another --out, or delete it'
-            )
+            raise ConfigError(f'{folder} is packed with {key}={found.get(key)!r}, not {value!r}; delete it or change --out')
 
 
 @contextmanager
@@ -295,9 +281,7 @@ def _writing(folder: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
             remove_unfinished(folder)
     except OSError as error:  # a lock that another process holds is one, too
-        raise ConfigError(
-            f'{folder} cannot be written: {error.strerror or error}; fix that and run the same command again to continue'
-        ) from error
+        raise ConfigError(f'{folder} cannot be written: {error.strerror or error}; then run the same command again') from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
             f'{folder}: a process has died, perhaps of a lack of memory; run the same command again with fewer --workers'
@@ -330,11 +314,7 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
 
 
 def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> list:
-    """Decodes, resizes and writes the images of a shard, and then the notes about them, which mark it as finished.
-
-    Returns:
-        Height, width and hash of each image, or the reason why it cannot be read.
-    """
+    """Writes a shard, and then notes about its images, which mark it as finished: height, width and hash, or what is wrong."""
     size, is_square = job['size'], job['layout'] == 'square'
     scale = (size, size) if is_square else (np.inf, size)
     resize = Resize(scale, keep_ratio=not is_square, interpolation=job['interpolation'], backend='pillow')
