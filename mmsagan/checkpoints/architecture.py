@@ -104,9 +104,7 @@ def _get_dict(cfg: Mapping, key: str) -> Mapping:
 
 def get_downsample_table(meta: Mapping) -> DownsampleTable:
     """Returns which of D's blocks halve the size: as a checkpoint's ``meta`` says, else the default of each size."""
-    stated = _get_dict(meta, 'cfg_options').get('model.discriminator.downsample_cfg')
-    if stated is None:
-        stated = _get_dict(read_model_config(meta.get('cfg')), 'discriminator').get('downsample_cfg')
+    stated = _get_dict(read_model_config(meta.get('cfg')), 'discriminator').get('downsample_cfg')
     if isinstance(stated, list):
         return lambda scale: [bool(halves) for halves in stated]
     return ProjDiscriminator.default_downsample.get

@@ -160,7 +160,6 @@ def test_settings_of_a_trainings_config(gan_config, config, expected):
 
 def test_which_blocks_halve_the_size():
     halves = [True, True, True, False]
-    assert get_downsample_table(dict(cfg_options={'model.discriminator.downsample_cfg': halves}))(64) == halves
     assert get_downsample_table(dict(cfg=f'model = dict(discriminator=dict(downsample_cfg={halves}))'))(64) == halves
     assert get_downsample_table({})(64) == [True] * 4
 
