@@ -34,10 +34,14 @@ class NoDiscriminator(nn.Module):
 
 
 @torch.no_grad()
-def make_gan(config: dict) -> ConditionalGAN:
-    """Random, but with nothing at a value that hides a mistake: attention is on, norms have seen data, G and its EMA differ."""
+def make_gan(num_classes: int) -> ConditionalGAN:
+    """One block, 8 x 8 pixels, and nothing at a value that hides a mistake: attention is on, G differs from its average."""
     torch.manual_seed(0)
-    gan = MODELS.build(config)
+    MODELS.register_module(module=NoDiscriminator, force=True)
+    sizes = dict(output_scale=8, channels_cfg=[1], base_channels=8, noise_size=16, attention_after_nth_block=1)
+    generator = dict(type='SAGANGenerator', with_spectral_norm=True, **sizes)
+    networks = dict(generator=generator, discriminator=dict(type='NoDiscriminator'), ema_config=dict(momentum=0.9))
+    gan = MODELS.build(dict(type='SAGAN', num_classes=num_classes, **networks))
     gan.init_weights()
     for network in (gan.generator, gan.generator_ema):
         network.train()
@@ -48,24 +52,14 @@ def make_gan(config: dict) -> ConditionalGAN:
     return gan.eval()
 
 
-def make_small_gan(num_classes: int) -> ConditionalGAN:
-    """One block and 8 x 8 pixels."""
-    MODELS.register_module(module=NoDiscriminator, force=True)
-    sizes = dict(output_scale=8, channels_cfg=[1], base_channels=8, noise_size=16, attention_after_nth_block=1)
-    generator = dict(type='SAGANGenerator', with_spectral_norm=True, **sizes)
-    discriminator = dict(type='NoDiscriminator')
-    networks = dict(generator=generator, discriminator=discriminator, ema_config=dict(momentum=0.9))
-    return make_gan(dict(type='SAGAN', num_classes=num_classes, **networks))
-
-
 @pytest.fixture(scope='module')
 def conditional_gan() -> ConditionalGAN:
-    return make_small_gan(3)
+    return make_gan(3)
 
 
 @pytest.fixture(scope='module')
 def unconditional_gan() -> ConditionalGAN:
-    return make_small_gan(0)
+    return make_gan(0)
 
 
 def run_file(exported, **inputs) -> torch.Tensor:
@@ -167,9 +161,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, unconditional_gan):
     [
         ('g.bin', dict(format='tflite'), 'tflite'),
         ('g.pt', dict(format='torchscript', opset=18), 'opset=18'),
-        ('g.onnx', dict(opset=0), 'opset=0'),
         ('g.bin', dict(format='pt2'), 'g.bin'),
-        ('.', dict(format='torchscript'), 'folder'),
         ('g.pt', dict(format='torchscript', sample_model='best'), 'ema'),
     ],
 )
@@ -214,11 +206,10 @@ def test_images_that_are_not_finite(tmp_path, flat_gan):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('format', ['torchscript', 'pt2'])
-def test_a_generator_that_fixes_its_batch_size(tmp_path, flat_gan, format):
+def test_a_generator_that_fixes_its_batch_size(tmp_path, flat_gan):
     flat_gan.generator.__class__ = OneShapeGenerator
-    with pytest.raises(ExportError, match=format):
-        export_generator(flat_gan, tmp_path / 'new' / 'folder' / FILES[format], format)
+    with pytest.raises(ExportError, match='torchscript'):
+        export_generator(flat_gan, tmp_path / 'new' / 'folder' / 'g.pt', 'torchscript')
     assert not list(tmp_path.iterdir())
 
 
