@@ -167,7 +167,8 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
     generator = get_network(state, 'generator') or average
     if not generator:
         raise CheckpointError('the file has no generator')
-    discriminator, notes = get_network(state, 'discriminator'), []
+    discriminator = get_network(state, 'discriminator')
+    notes: list[str] = []
     try:
         g = _infer_generator(generator)
         num_classes, scale = g.pop('num_classes'), g['output_scale']

@@ -351,8 +351,9 @@ def export_studiogan(
         CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network.
     """
     checkpoint = load_from_local(str(path))
-    state, meta, notes = get_state_dict(checkpoint), get_meta(checkpoint), []
+    state, meta = get_state_dict(checkpoint), get_meta(checkpoint)
     settings = ModelSettings.from_meta(meta)
+    notes: list[str] = []
     try:
         check_tensors(state)
         if settings is None:
@@ -368,7 +369,7 @@ def export_studiogan(
         raise CheckpointError(f'{path}: {error}') from error
     iteration = _get_iteration({key: tensor.item() for key, tensor in state.items() if key == 'iteration'}, 'iteration') or 0
     step = iteration // dist_step
-    training = dict(_STUDIOGAN_TRAINING, run_name='mmsagan', step=step, best_step=step)
+    training: dict = dict(_STUDIOGAN_TRAINING, run_name='mmsagan', step=step, best_step=step)
     kept = meta.get('training')
     if isinstance(kept, Mapping):
         training.update({key: kept[key] for key in training if key in kept})
