@@ -57,8 +57,7 @@ class CIFAR10(ArrayDataset):
                 raise DataError(f'{self.name}: {name} or its MD5 sum in {CHECKSUM_FILE} is missing')
             if hashlib.md5(files[name]).hexdigest() != sums[name]:
                 raise DataError(
-                    f'{self.name}: {name} is damaged or not the official file (its MD5 sum differs); fetch it again, or put '
-                    f'the sums of a data set of your own into {CHECKSUM_FILE}'
+                    f'{self.name}: {name} is damaged or not official; fetch it again, or put its MD5 sum into {CHECKSUM_FILE}'
                 )
             batch_images, batch_labels = parse_batch(files[name], f'{self.name}: {name}')
             images.append(batch_images)
@@ -71,9 +70,9 @@ class CIFAR10(ArrayDataset):
         for folder in (root / self.folder, root):
             if all((folder / name).is_file() for name in names if name != CHECKSUM_FILE):
                 paths = {name: folder / name for name in names if (folder / name).is_file()}
-                too_large = [str(path) for path in paths.values() if path.stat().st_size > MAX_ARCHIVE]
-                if too_large:
-                    raise DataError(f'{", ".join(too_large)}: more than {MAX_ARCHIVE} bytes, which is not CIFAR-10')
+                for path in paths.values():
+                    if path.stat().st_size > MAX_ARCHIVE:
+                        raise DataError(f'{path}: more than {MAX_ARCHIVE} bytes, which is not CIFAR-10')
                 return {name: path.read_bytes() for name, path in paths.items()}
         if (root / self.archive).is_file():
             return _read_archive(root / self.archive, {f'{self.folder}/{name}': name for name in names})

@@ -18,8 +18,7 @@ from mmsagan.registry import DATASETS
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 # What these files contain. Pillow reads more formats, PostScript among them, which is a programming language.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'DIB', 'GIF', 'PPM', 'WEBP', 'TIFF')
-# A file of a few hundred bytes can claim any size. This is Pillow's own default limit (half a gigabyte decoded), which other
-# code may have lifted. Pillow warns from half as many pixels on, once per image.
+# Pillow's default limit (half a gigabyte decoded), which other code may have lifted; from half of it on, Pillow warns.
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
@@ -219,10 +218,7 @@ class ImageFolder(ClassImageDataset):
         """Returns an entry for every image: ``img_path`` and ``gt_label``."""
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         if not root.is_dir():
-            raise DataError(
-                f'{type(self).__name__}: no folder {root}; it should contain one folder of images per class. Set '
-                'train_dataloader.dataset.data_root'
-            )
+            raise DataError(f'{type(self).__name__}: no folder {root} with one folder of images per class; set data_root')
         has_list = bool(self.ann_file) and Path(self.ann_file).is_file()
         if self.ann_file and not has_list and not self.is_list_optional:
             raise DataError(f"{self.name}: no file {self.ann_file}; without a list of images set ann_file=''")
