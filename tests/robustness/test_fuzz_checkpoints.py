@@ -1,16 +1,15 @@
-"""Broken and hostile checkpoints: each is refused with its name, or is what it was."""
+"""Broken and hostile checkpoints: each is refused with its name, or loads as it was."""
 
 import io
 import json
 import pickle
 import struct
-import zipfile
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from breaking import ATTACKS, CANARY, Call, cuts, flips, limits, nested
+from breaking import ATTACKS, CANARY, Call, cuts, flips, limits
 from mmengine.logging import HistoryBuffer
 
 from mmsagan.apis import init_model
@@ -50,29 +49,15 @@ def archive(content, **records: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def tensor(*arguments, numel=4, kind='storage', dtype=torch.FloatStorage, key='0', device='cpu') -> Call:
-    offset, size, stride, *_ = (*arguments, *(0, (2, 2), (2, 1))[len(arguments) :])
-    storage = Storage(kind, dtype, key, device, numel)
+def tensor(offset=0, size=(2, 2), stride=(2, 1), numel=4) -> Call:
+    storage = Storage('storage', torch.FloatStorage, '0', 'cpu', numel)
     return Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
 
 
-def zipped(whole: bytes, compression=zipfile.ZIP_STORED, rename=lambda name: name, extra=()) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, 'w', compression) as new:
-        for record in old.infolist():
-            new.writestr(rename(record.filename), old.read(record))
-        for name, data in extra:
-            new.writestr(name, data)
-    return buffer.getvalue()
-
-
-def safetensors_file(header, data: bytes = bytes(48)) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack('<Q', len(text)) + text + data
-
-
-def weight(**changes) -> dict:
-    return dict(weight=dict(dtype='F32', shape=[3, 4], data_offsets=[0, 48]) | changes)
+def safetensors_file(notes: dict = {}, **changes) -> bytes:  # noqa: B006
+    weight = dict(dtype='F32', shape=[3, 4], data_offsets=[0, 48]) | changes
+    text = json.dumps(dict(weight=weight, __metadata__=notes)).encode()
+    return struct.pack('<Q', len(text)) + text + bytes(48)
 
 
 WHOLE = saved(STATE)
@@ -80,52 +65,26 @@ LEGACY = saved(STATE, _use_new_zipfile_serialization=False)
 SAFE = safetensors.torch.save(STATE, {'meta': '{}'})
 DATA = bytes(range(16))
 
-CRAFTED = {
+REFUSED = {
     'more numbers than the storage': archive(dict(a=tensor(0, (100, 100), (100, 1))), data__0=DATA),
+    'a storage larger than its record': archive(dict(a=tensor(numel=10**10)), data__0=DATA),
     'negative strides': archive(dict(a=tensor(3, (2, 2), (-2, -1))), data__0=DATA),
     'sizes that overflow': archive(dict(a=tensor(0, (2**62, 4), (4, 1))), data__0=DATA),
-    'a record that is not there': archive(dict(a=tensor(key='9')), data__0=DATA),
-    'a record of another folder': archive(dict(a=tensor(key='../../../etc/passwd')), data__0=DATA),
     'a gigantic bytearray': archive(dict(a=Call(bytearray, 10**13))),
     'a method of a log buffer that is hidden': saved(Call(getattr, HistoryBuffer, '__init__')),
     'a method of something else': saved(Call(getattr, dict, 'fromkeys')),
     'a torchscript': archive(dict(a=1), **{'constants.pkl': b'\x80\x02).'}),
-}
-ZIPS = {
-    'compressed': zipped(WHOLE, zipfile.ZIP_DEFLATED),
-    'a bomb': zipped(WHOLE, zipfile.ZIP_DEFLATED, extra=[('archive/data/9', bytes(10**7))]),
-    'names that lead out': zipped(WHOLE, rename=lambda name: name.replace('archive/', '../../')),
-    'an empty archive': b'PK\x05\x06' + bytes(18),
-    'something before': b'PK\x03\x04' + WHOLE,
-}
-SAFES = {
-    'a header without end': safetensors_file(b'{"a":' * 20_000),
-    'too large a shape': safetensors_file(weight(shape=[300, 400])),
-    'offsets beyond the end': safetensors_file(weight(data_offsets=[0, 480])),
-    'an unknown type': safetensors_file(weight(dtype='F33')),
-    'notes that are no JSON': safetensors_file(dict(weight(), __metadata__=dict(meta='{'))),
-    'notes without end': safetensors_file(dict(weight(), __metadata__=dict(meta='[' * 50_000))),
-}
-OTHERS = {
-    'empty': b'',
-    'a pickle without end': pickle.dumps(STATE['weight'].tolist())[:-1],
-    'a memo of 2 ** 31': b'\x80\x02Nr' + struct.pack('<I', 2**31 - 1) + b'.',
-    'lists in lists': b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.',
-    'an old tar file': b'\x80' + bytes(600),
-}
-REFUSED = {
+    'a header longer than the file': struct.pack('<Q', 2**40) + b'{' + bytes(100),
+    'too large a shape': safetensors_file(shape=[300, 400]),
+    'offsets beyond the end': safetensors_file(data_offsets=[0, 480]),
+    'an unknown type': safetensors_file(dtype='F33'),
+    'notes without end': safetensors_file(dict(meta='[' * 50_000)),
     **{f'zip, {name}': data for name, data in cuts(WHOLE, 25).items()},
     **{f'pickle, {name}': data for name, data in cuts(LEGACY, 20).items()},
     **{f'safetensors, {name}': data for name, data in cuts(SAFE, 12).items()},
-    **{f'crafted, {name}': data for name, data in CRAFTED.items()},
-    **{f'safetensors, {name}': data for name, data in SAFES.items()},
-    **OTHERS,
-}
-ATTACKED = {
-    f'{name}, {place}, {format}': save(content)
-    for name, attack in ATTACKS.items()
-    for place, content in nested(attack).items()
-    for format, save in {'zip': saved, 'pickle': lambda content: pickle.dumps(content, protocol=2)}.items()
+    'a pickle without end': pickle.dumps(STATE['weight'].tolist())[:-1],
+    'a memo of 2 ** 31': b'\x80\x02Nr' + struct.pack('<I', 2**31 - 1) + b'.',
+    'lists in lists': b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.',
 }
 
 
@@ -147,20 +106,22 @@ def test_broken_files_are_refused(path, name):
     refuse(path, REFUSED[name])
 
 
-@pytest.mark.parametrize('name', ['os.system', 'builtins.eval', 'builtins.compile', 'pickle.loads', 'an array of objects'])
-def test_the_attacks_are_real(path, name):
-    """To a reader that calls what it is told, in the tests' own words."""
+@pytest.mark.parametrize('name', ['os.system', 'builtins.eval', 'pickle.loads', 'an array of objects'])
+def test_an_unsafe_reader_executes_the_attacks(path, name):
     pickle.loads(pickle.dumps(ATTACKS[name]))
     assert Path(CANARY).exists()
 
 
-@pytest.mark.parametrize('name', ATTACKED)
+@pytest.mark.parametrize('name', ATTACKS)
 def test_code_is_refused(path, name):
-    refuse(path, ATTACKED[name])
+    attack = ATTACKS[name]
+    for content in (attack, dict(state_dict=dict(weight=attack)), dict(state_dict=[({'a': (1, [attack])},)])):
+        refuse(path, saved(content))
+        refuse(path, pickle.dumps(content, protocol=2))
 
 
 def load(path: Path, data: bytes) -> dict | None:
-    """The content, or None for an error that names the file."""
+    """Returns the content of a file that may be refused, but only with its name."""
     path.write_bytes(data)
     with limits():
         try:
@@ -171,27 +132,17 @@ def load(path: Path, data: bytes) -> dict | None:
             return None
 
 
-@pytest.mark.parametrize('name', ZIPS)
-def test_other_archives_are_refused_or_the_same(path, name):
-    """Names are no paths here: a reader that takes the records by their last parts is right to."""
-    loaded = load(path, ZIPS[name])
-    assert loaded is None or all(torch.equal(loaded[key], STATE[key]) for key in STATE)
-    assert [file.name for file in path.parent.iterdir()] == ['broken.pth']
+def test_flipped_bits_are_found_or_harmless(path):
+    for name, data in flips(WHOLE, 60, seed=1).items():
+        loaded = load(path, data)
+        is_same = loaded is None or loaded.keys() == STATE.keys() and all(torch.equal(loaded[key], STATE[key]) for key in STATE)
+        assert is_same, name
 
 
-@pytest.mark.parametrize('name', list(flips(WHOLE, 60, seed=1)))
-def test_flipped_bits_are_found_or_harmless(path, name):
-    loaded = load(path, flips(WHOLE, 60, seed=1)[name])
-    assert loaded is None or (loaded.keys() == STATE.keys() and all(torch.equal(loaded[key], STATE[key]) for key in STATE))
-
-
-@pytest.mark.parametrize('format', ['pickle', 'safetensors'])
-def test_flipped_bits_of_files_without_sums_are_no_traceback(path, format):
-    for data in flips(dict(pickle=LEGACY, safetensors=SAFE)[format], 150).values():
+@pytest.mark.parametrize('whole', [LEGACY, SAFE], ids=['pickle', 'safetensors'])
+def test_flipped_bits_of_files_without_checksums_are_no_traceback(path, whole):
+    for data in flips(whole, 100).values():
         load(path, data)
-
-
-# ------------------------------------------------------------------------------------- files that load, and are no model's
 
 
 def change(content: dict, key: str, value) -> dict:
@@ -201,15 +152,11 @@ def change(content: dict, key: str, value) -> dict:
 KEY = 'generator.noise2feat.weight_orig'
 CHANGES = {
     'a list': lambda content: [content],
-    'no tensors': lambda content: dict(state_dict={}),
     'a number for a tensor': lambda content: change(content, KEY, 5),
-    'whole numbers': lambda content: change(content, KEY, torch.zeros(16, 16, dtype=torch.int64)),
+    'another shape': lambda content: change(content, KEY, torch.zeros(3, 3)),
+    'a dimension of 0': lambda content: change(content, KEY, torch.zeros(0, 128)),
     'a sparse tensor': lambda content: change(content, KEY, torch.eye(16).to_sparse()),
     'a gigantic view of one number': lambda content: change(content, KEY, torch.zeros(1).expand(10**6, 10**6)),
-    'a missing tensor': lambda content: dict(
-        content, state_dict={key: value for key, value in content['state_dict'].items() if key != KEY}
-    ),
-    'an unknown tensor': lambda content: change(content, 'generator.more', torch.zeros(2)),
 }
 
 

@@ -29,37 +29,23 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-# ----------------------------------------------------------------------------------------------------------------------- IDX
-
 PIXELS = np.random.RandomState(0).randint(256, size=(5, 6, 7)).astype(np.uint8)
 
 
-def idx(shape=PIXELS.shape, data: bytes = PIXELS.tobytes(), magic: bytes = b'\0\0\x08', dimensions: int | None = None) -> bytes:
-    count = len(shape) if dimensions is None else dimensions
-    return magic + bytes([count]) + struct.pack(f'>{len(shape)}I', *shape) + data
+def idx(shape=PIXELS.shape, data: bytes = PIXELS.tobytes()) -> bytes:
+    return b'\0\0\x08' + bytes([len(shape)]) + struct.pack(f'>{len(shape)}I', *shape) + data
 
 
 ZIPPED = gzip.compress(idx(), mtime=0)
 IDX = {
     'empty': b'',
-    'text': b'not an IDX file',
-    'floats': idx(magic=b'\0\0\x0d'),
     'no dimensions': idx(shape=()),
-    '255 dimensions': idx(dimensions=255),
-    'fewer dimensions': idx(dimensions=2),
     'fewer images': idx(shape=(4, 6, 7)),
     '2 ** 64 pixels, which are 0 in 64 bits': idx(shape=(2**31, 2**31, 4)),
     'a gigabyte that is not there': idx(shape=(1000, 1000, 1000)),
     **cuts(idx(), 8),
 }
-GZIPS = {
-    'plain': idx(),
-    'a bomb behind the pixels': gzip.compress(idx() + bytes(10**7), 1),
-    'a bomb of pixels': gzip.compress(idx(shape=(40_000, 40_000), data=bytes(10**6)), 1),
-    'twice': ZIPPED + ZIPPED,
-    **cuts(ZIPPED, 8),
-    **{f'zipped, {name}': gzip.compress(data) for name, data in IDX.items()},
-}
+GZIPS = {'plain': idx(), **cuts(ZIPPED, 8), **{f'zipped, {name}': gzip.compress(data) for name, data in IDX.items()}}
 
 
 def test_broken_idx_files_are_refused(folder):
@@ -78,8 +64,6 @@ def test_broken_idx_files_are_refused(folder):
                 assert path.name in str(error)
 
 
-# --------------------------------------------------------------------------------------------------------------------- CIFAR
-
 BATCH = dict(data=np.random.RandomState(0).randint(256, size=(10, 3072)).astype(np.uint8), labels=list(range(10)))
 PART = pickle.dumps(BATCH, protocol=2)
 
@@ -91,26 +75,12 @@ def part(**changes) -> bytes:
 PARTS = {
     **cuts(PART, 8),
     'no labels': pickle.dumps(dict(data=BATCH['data'])),
-    'floats': part(data=BATCH['data'] / 255),
-    'images': part(data=BATCH['data'].reshape(10, 32, 32, 3)),
-    'a list of pixels': part(data=BATCH['data'].tolist()),
-    'one pixel': part(data=BATCH['data'][0, 0]),
+    'fewer images': part(data=BATCH['data'][:9]),
     'objects': part(data=BATCH['data'].astype(object)),
-    'a label below the range': part(labels=[-1, *range(9)]),
     'a label above the range': part(labels=[*range(9), 10]),
     'a label of 70 bits': part(labels=[*range(9), 2**70]),
-    'labels of words': part(labels=list('abcdefghij')),
-    'labels of labels': part(labels=[[label] for label in range(10)]),
     **{f'{name} for pixels': part(data=attack) for name, attack in ATTACKS.items()},
-    **{f'{name} for a label': part(labels=[*range(9), attack]) for name, attack in ATTACKS.items()},
 }
-
-
-def cifar_of(root: Path, data: bytes) -> CIFAR10:
-    """The test images of a data set whose part has this content, and the sum that says so."""
-    (root / 'test_batch').write_bytes(data)
-    (root / 'md5sums.txt').write_text(f'{hashlib.md5(data).hexdigest()}  test_batch\n')
-    return CIFAR10(data_root=str(root), data_prefix='', test_mode=True)
 
 
 def tar_of(**members: bytes) -> bytes:
@@ -130,46 +100,32 @@ def header_of(**properties) -> bytes:
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
-def relabelled(header: bytes, place: int, data: bytes) -> bytes:
-    """A header with other bytes, and the sum that says so."""
-    header = header[:place] + data + header[place + len(data) :]
-    total = sum(header[:148]) + 8 * 32 + sum(header[156:512])
-    return header[:148] + f'{total:06o}\0 '.encode() + header[156:]
+def sparse_header(size: int) -> bytes:
+    """The header of a sparse part of any size, with a matching checksum."""
+    header = header_of(type=tarfile.GNUTYPE_SPARSE)
+    header = header[:483] + b'%011o\0' % size + header[495:]
+    return header[:148] + b'%06o\0 ' % (sum(header[:148]) + 8 * 32 + sum(header[156:])) + header[156:]
 
 
-SUMS = f'{hashlib.md5(PART).hexdigest()}  test_batch\n'.encode()
-TAR = tar_of(**{'md5sums.txt': SUMS, 'test_batch': PART})
+def archive_of(part: bytes) -> bytes:
+    return tar_of(**{'md5sums.txt': f'{hashlib.md5(part).hexdigest()}  test_batch\n'.encode(), 'test_batch': part})
+
+
+TAR = archive_of(PART)
 HEADERS = {
-    'a folder': header_of(type=tarfile.DIRTYPE),
-    'a link': header_of(type=tarfile.SYMTYPE, linkname='/etc/passwd'),
-    'a sparse part of a terabyte': relabelled(header_of(type=tarfile.GNUTYPE_SPARSE), 483, b'%011o\0' % (2**33 - 1)),
+    'a sparse part of a terabyte': sparse_header(2**33 - 1),
     'a part of 2 ** 62 bytes': header_of(size=2**62),
-    'a part of less than nothing': relabelled(header_of(), 124, b'\xff' * 12),
-    'a name of 8 GB': header_of(type=tarfile.GNUTYPE_LONGNAME, size=8**11 - 1),
-    'notes of no length': header_of(type=tarfile.XHDTYPE, size=512) + b'0 path=x\n'.ljust(512, b'\0'),
+    'notes of 8 GB': header_of(type=tarfile.XHDTYPE, size=8**11 - 1),
     'a size in words': header_of(type=tarfile.XHDTYPE, size=512) + b'13 size=many\n'.ljust(512, b'\0') + header_of(),
 }
 TARS = {
     **{f'tar, {name}': gzip.compress(data) for name, data in cuts(TAR[: TAR.rindex(PART[-100:]) + 50], 8).items()},
     **{f'gzip, {name}': data for name, data in cuts(gzip.compress(TAR, mtime=0)[:-1000], 8).items()},
     **{name: gzip.compress(header + bytes(1024)) for name, header in HEADERS.items()},
+    **{f'a part, {name}': gzip.compress(archive_of(data)) for name, data in PARTS.items()},
     'no gzip': TAR,
     'empty': b'',
-    'gzip of text': gzip.compress(b'no tar' * 1000),
-    'names that lead out': gzip.compress(TAR.replace(b'cifar-10-batches-py/test_batch', b'cifar-10-batches-py/../../up')),
-    'a wrong sum of the header': gzip.compress(TAR.replace(b'ustar', b'vstar')),
-    'a wrong sum of the part': gzip.compress(tar_of(**{'md5sums.txt': SUMS, 'test_batch': part(labels=[0] * 10)})),
-    'no sum': gzip.compress(tar_of(test_batch=PART)),
-    'an attack': gzip.compress(tar_of(test_batch=pickle.dumps(ATTACKS['os.system']))),
 }
-
-
-def test_broken_parts_are_refused(folder):
-    assert len(cifar_of(folder, PART)) == 10
-    for name, data in PARTS.items():
-        with limits(), pytest.raises(DataError, match='test_batch|label -?[0-9]+ is out of range'):
-            cifar_of(folder, data)
-            pytest.fail(name)
 
 
 def test_broken_archives_are_refused(folder):
@@ -179,7 +135,7 @@ def test_broken_archives_are_refused(folder):
 
     assert len(load(gzip.compress(TAR))) == 10
     for name, data in TARS.items():
-        with limits(), pytest.raises(DataError, match=r'cifar-10-python\.tar\.gz|test_batch'):
+        with limits(), pytest.raises(DataError, match=r'cifar-10-python\.tar\.gz|test_batch|label [0-9]+ is out of range'):
             load(data)
             pytest.fail(name)
     for data in flips(gzip.compress(TAR), 100).values():
@@ -191,37 +147,33 @@ def test_broken_archives_are_refused(folder):
     assert [path.name for path in folder.iterdir()] == ['cifar-10-python.tar.gz']
 
 
-# -------------------------------------------------------------------------------------------------------------------- images
-
 PICTURE = Image.fromarray(np.random.RandomState(0).randint(256, size=(12, 16, 3)).astype(np.uint8))
 
 
 def encoded(format: str, **options) -> bytes:
-    buffer, exif = io.BytesIO(), PICTURE.getexif()
-    exif[0x0112], exif[0x010F] = 6, 'maker'
-    PICTURE.save(buffer, format, exif=exif, **options)
+    buffer = io.BytesIO()
+    PICTURE.save(buffer, format, **options)
     return buffer.getvalue()
 
 
-IMAGES = [encoded(format) for format in ('PNG', 'JPEG', 'GIF', 'BMP', 'WEBP', 'PPM')]
-IMAGES += [encoded('JPEG', progressive=True), encoded('TIFF', compression='tiff_lzw')]
-NO_IMAGES = {
-    'empty': b'',
-    'SVG': b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-    'PostScript': b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n',
-    'JPEG 2000': encoded('JPEG2000'),
-    'a pickle': pickle.dumps(ATTACKS['os.system']),
-    'a PPM of a negative size': b'P6 -5 -5 255\n' + bytes(100),
-    'a PPM without pixels': b'P6 0 5 255\n',
-    'a PPM of 10 ** 9 digits': b'P6 ' + b'9' * 10_000 + b' 1 255\n',
-}
+EXIF = PICTURE.getexif()
+EXIF[0x0112], EXIF[0x010F] = 6, 'maker'
+IMAGES = [encoded('PNG'), encoded('JPEG', exif=EXIF), encoded('TIFF', compression='tiff_lzw'), encoded('WEBP')]
+NO_IMAGES = [
+    b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n',
+    encoded('JPEG2000'),
+    pickle.dumps(ATTACKS['os.system']),
+    b'P6 -5 -5 255\n' + bytes(100),
+    b'P6 ' + b'9' * 10_000 + b' 1 255\n',
+]
 
 
 def test_broken_images_are_unreadable_or_images(folder):
-    """Decoders take up what they can: of a GIF without its last bytes, for instance, everything."""
-    broken = [data for whole in IMAGES for data in (*cuts(whole, 6).values(), *flips(whole, 8).values())]
+    """Decoders read what they can: a file without its last bytes may be a whole image."""
     path = folder / 'broken.png'
-    for data in (*NO_IMAGES.values(), *broken):
+    broken = [data for whole in IMAGES for data in (*cuts(whole, 6).values(), *flips(whole, 8).values())]
+    for data in (*broken, *NO_IMAGES):
         path.write_bytes(data)
         with limits():
             try:
@@ -229,11 +181,8 @@ def test_broken_images_are_unreadable_or_images(folder):
             except UnreadableImageError as error:
                 assert error.path == str(path) and error.reason
             else:
-                assert data not in NO_IMAGES.values()
+                assert data not in NO_IMAGES
                 assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
-
-
-# ----------------------------------------------------------------------------------------------- packed sets, lists of images
 
 
 @pytest.fixture(scope='module')
