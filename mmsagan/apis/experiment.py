@@ -125,7 +125,9 @@ def _runner(cfg: Config) -> Iterator[Runner]:
                 hook.on_exception(runner, error)
         if runner is not None:
             runner.visualizer.close()
-        has_results = _has_trained(runner) or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))
+        loop = getattr(runner, '_train_loop', None)
+        has_trained = loop.has_trained if isinstance(loop, GANTrainLoop) else getattr(loop, 'iter', 0) > 0
+        has_results = has_trained or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))
         is_first = os.environ.get('LOCAL_RANK', '0') == '0'
         if is_first and not has_results and not isinstance(error, TrainingInterrupted):
             _remove_outputs(cfg, before)
@@ -138,11 +140,6 @@ def _runner(cfg: Config) -> Iterator[Runner]:
         loop = getattr(runner, '_train_loop', None)
         if isinstance(loop, GANTrainLoop):
             loop.batches.stop_workers()
-
-
-def _has_trained(runner: Runner | None) -> bool:
-    loop = getattr(runner, '_train_loop', None)
-    return loop.has_trained if isinstance(loop, GANTrainLoop) else getattr(loop, 'iter', 0) > 0
 
 
 def _remove_outputs(cfg: Config, before: set[Path] | None) -> None:

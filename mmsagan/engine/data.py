@@ -17,11 +17,11 @@ from mmsagan.utils.random_states import fork_rng
 
 
 def seeded_loader(config: dict, seed: int) -> dict:
-    """Returns the config of a data loader whose batches each have a number and a seed, see :class:`TrainingBatches`.
+    """Returns the config of a data loader whose batches each have a number and a seed for the random transforms.
 
     Args:
         config: Config of MMEngine's data loader. Its own ``batch_sampler`` or ``worker_init_fn`` is kept.
-        seed: Seed of the random transforms.
+        seed: Seed.
     """
     config = dict(config)
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
@@ -35,9 +35,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
 
 @FUNCTIONS.register_module()
 def init_loader_process(worker_id: int, quiet: bool = False) -> None:
-    """Leaves Ctrl-C and SIGTERM, which are sent to all processes at once, to the main process.
-
-    A second SIGTERM ends the worker: the main process sends it to workers that do not end when they are told to.
+    """Leaves Ctrl-C and a first SIGTERM, which are sent to all processes at once, to the main process.
 
     Args:
         worker_id: Number of this worker.

@@ -16,7 +16,6 @@ _REQUIRED = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'),
 }
-DEFAULT_TIMEOUT = 1800  # seconds
 
 
 def prepare_distributed(cfg: Config, launcher: str) -> None:
@@ -39,10 +38,15 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         script = 'torchrun, as tools/dist_train.sh does' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does'
         raise ConfigError(f'--launcher {launcher}, but {", ".join(missing)} is not set: start with {script}')
     if launcher == 'slurm':
-        _set_environment_from_slurm()
+        environ = os.environ
+        environ.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in environ:
+            command = ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']]
+            environ['MASTER_ADDR'] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+        environ.update(RANK=environ['SLURM_PROCID'], WORLD_SIZE=environ['SLURM_NTASKS'], LOCAL_RANK=environ['SLURM_LOCALID'])
     env_cfg = cfg.get('env_cfg') or {}
     dist_cfg = env_cfg.get('dist_cfg') or {}
-    timeout = dist_cfg.get('timeout', DEFAULT_TIMEOUT)
+    timeout = dist_cfg.get('timeout', 1800)
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9:
         raise ConfigError(f'env_cfg.dist_cfg.timeout={timeout!r}; it must be a number of seconds above 0')
     cfg['env_cfg'] = dict(env_cfg, dist_cfg=dict(dist_cfg, timeout=timeout))
@@ -53,25 +57,12 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         cfg['model_wrapper_cfg']['device_ids'] = None
 
 
-def _set_environment_from_slurm() -> None:
-    """Sets the variables that PyTorch reads from those of SLURM."""
-    environ = os.environ
-    environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in environ:
-        command = ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']]
-        environ['MASTER_ADDR'] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    environ.update(RANK=environ['SLURM_PROCID'], WORLD_SIZE=environ['SLURM_NTASKS'], LOCAL_RANK=environ['SLURM_LOCALID'])
-
-
 def join_processes(launcher: str, cfg: Config) -> None:
-    """Joins the process group in a tool that works without a runner; does nothing with the launcher ``'none'``.
+    """Joins the process group in a tool that works without a runner, see :func:`prepare_distributed`.
 
     Args:
-        launcher: ``'none'``, ``'pytorch'`` or ``'slurm'``.
-        cfg: The experiment, see :func:`prepare_distributed`.
-
-    Raises:
-        ConfigError: See :func:`prepare_distributed`.
+        launcher: ``'none'``, with which nothing is done, ``'pytorch'`` or ``'slurm'``.
+        cfg: The experiment.
     """
     if launcher == 'none':
         return

@@ -24,16 +24,15 @@ from mmsagan.utils.random_states import get_rng_states, set_rng_states
 
 LOG_LENGTH = 10_000  # number of values kept of each logged quantity
 EVALUATED = 'evaluated_iter'  # key in the message hub: the last iteration after which an evaluation was completed
-_WORKER_TIMEOUT = 5  # seconds to wait for the exit code of a data loader worker
 
 
 @LOOPS.register_module()
 class GANTrainLoop(IterBasedTrainLoop):
     """Trains iteration by iteration with evaluations in between, stops on signals, and resumes exactly.
 
-    It replaces MMEngine's ``IterBasedTrainLoop``, which replays all batches when it resumes, and does not restore the random
-    number generators. On the same machine and with the same number of processes, a resumed training sees the same images,
-    draws the same random numbers and computes the same weights, bit for bit, as one that was not interrupted.
+    MMEngine's ``IterBasedTrainLoop`` replays all batches when it resumes, and does not restore the random number generators.
+    With this one, on the same machine and with the same number of processes, a resumed training sees the same images and
+    computes the same weights, bit for bit, as one that was not interrupted.
 
     Args:
         runner: The runner.
@@ -69,8 +68,7 @@ class GANTrainLoop(IterBasedTrainLoop):
                 self._train(evaluate_first=is_resumed and self._is_evaluation_due())
             # PyTorch may notice a dead worker anywhere; one that dies while it sends a batch breaks a connection.
             except (RuntimeError, EOFError, ConnectionError) as error:
-                timeout = 0 if isinstance(error, RuntimeError) else _WORKER_TIMEOUT
-                worker_error = self.batches.worker_error(timeout)
+                worker_error = self.batches.worker_error(timeout=0 if isinstance(error, RuntimeError) else 5)
                 if worker_error is None:
                     raise
                 raise worker_error from error
@@ -131,7 +129,7 @@ class GANTrainLoop(IterBasedTrainLoop):
         return dict(random_states=all_gather_object(get_rng_states()), data=self.batches.state_dict())
 
     def load_state_dict(self, state: dict | None) -> None:
-        """Takes the :meth:`state_dict` of a checkpoint, or None if it has none; it is restored when the training starts."""
+        """Takes the state of a checkpoint, None if it has none; it is restored when the training starts."""
         self._loaded_state = state or {}
 
     def _restore_state(self) -> bool:
@@ -164,9 +162,8 @@ class GANTrainLoop(IterBasedTrainLoop):
 class StopSignals:
     """Context that notes a first SIGTERM or SIGINT, so that the iteration can be finished; a second one ends the process.
 
-    SLURM sends SIGTERM before it takes a job's machine away; Ctrl-C sends SIGINT. Signals within a second count as one, because
-    torchrun forwards those that the system has already sent to all processes. Outside the main thread, which receives all
-    signals, the context does nothing.
+    Signals within a second count as one, because torchrun forwards those that the system has already sent to all processes.
+    Outside the main thread, which receives all signals, the context does nothing.
 
     Attributes:
         received: Name of the signal; None if none was received.
@@ -218,13 +215,10 @@ class EvaluationInterrupted(Exception):
 class GANValLoop(BaseLoop):
     """Evaluates the runner's model with an :class:`~mmsagan.evaluation.Evaluator`.
 
-    The data set of the data loader provides the real images. It is not built unless a metric needs it, so that published
-    statistics can be used without the data.
-
     Args:
         runner: The runner.
         dataloader: Config with the ``batch_size`` of sampling and extraction, and ``num_workers`` and ``dataset`` of the real
-            images.
+            images, which is not built unless a metric needs it.
         evaluator: The evaluator, its config, or the configs of its metrics.
 
     Attributes:
@@ -251,16 +245,12 @@ class GANValLoop(BaseLoop):
         return range(self.evaluator.num_batches(unwrap(self.runner.model), self.batch_size))
 
     def prepare(self) -> None:
-        """Extracts the features of the real images, and raises the errors that an evaluation would, see Evaluator.prepare."""
+        """Extracts the features of the real images, and raises the errors that an evaluation would."""
         model = unwrap(self.runner.model)
         self.evaluator.prepare(model.device, self.batch_size, self.real_images, model)
 
     def run(self) -> dict:
-        """Evaluates the model.
-
-        Returns:
-            Results by name.
-        """
+        """Evaluates the model; returns the results by name."""
         mode, call_hook, batch_idx = self.mode, self.runner.call_hook, 0
 
         def after_batch() -> None:

@@ -25,10 +25,17 @@ class GANRunner(Runner):
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Builds the logger; see ``mmengine.runner.Runner.build_logger``."""
+
+        def is_for_terminal(record: logging.LogRecord) -> bool:
+            message = record.getMessage()
+            is_long = record.levelno <= logging.INFO and message.count('\n') >= 10
+            # MMEngine warns of its own use of these.
+            return not is_long and not message.startswith(('"FileClient" will be deprecated', '"HardDiskBackend" is the alias'))
+
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_for_terminal)
+                handler.addFilter(is_for_terminal)
         logger.info(f'the environment, the config and the hooks are in {Path(self.log_dir, f"{self.timestamp}.log")}')
         return logger
 
@@ -68,10 +75,3 @@ class GANRunner(Runner):
             raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f'{filename} cannot be resumed from: {type(error).__name__}: {error}') from error
-
-
-def _is_for_terminal(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    is_long = record.levelno <= logging.INFO and message.count('\n') >= 10
-    # MMEngine warns of its own use of these.
-    return not is_long and not message.startswith(('"FileClient" will be deprecated', '"HardDiskBackend" is the alias'))

@@ -19,10 +19,10 @@ _UNFINISHED = '.unfinished'
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a file whole or not at all, and makes its folder. Once it returns, the file outlives a power cut.
+    """Writes a file completely or not at all, and creates its folder. Once it returns, the file survives a power cut.
 
     Args:
-        path: The file; one that exists is replaced.
+        path: The file; an existing one is replaced.
         data: Its content.
     """
     path = Path(path)
@@ -39,13 +39,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         with suppress(OSError):  # a disk that has gone keeps nothing
             os.unlink(unfinished)
         raise
-    _keep_name(path.parent)
-
-
-def _keep_name(folder: Path) -> None:
-    """Has a file's new name written to the disk, too."""
-    with suppress(OSError):  # not on every file system
-        descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # the new name; not on every file system
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -53,11 +48,7 @@ def _keep_name(folder: Path) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> list[Path]:
-    """Removes what killed processes have left of files that they were writing; gives the paths.
-
-    Args:
-        folder: Where nobody else is writing now.
-    """
+    """Removes the unfinished files of killed processes from a folder to which no other process writes; returns the paths."""
     left = [path for path in Path(folder).glob(f'.*{_UNFINISHED}') if re.search(r'\.\w{8}\.unfinished$', path.name)]
     for path in left:
         path.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Trainings from Python: what they leave behind, and what they refuse."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -117,29 +116,6 @@ def test_a_failed_run_removes_its_own_files_only(tiny_run):
     other.work_dir += '_file'
     with pytest.raises(ConfigError, match='is a file'):
         train_from_config(other)
-
-
-def test_image_folder_from_another_layout(tiny_run, tmp_path, imagenet_root):
-    """Any folder of class folders trains; images that cannot be read are skipped."""
-    shutil.copytree(imagenet_root / 'train', tmp_path / 'mine')
-    broken = next((tmp_path / 'mine').rglob('*.JPEG'))
-    broken.write_bytes(broken.read_bytes()[:200])
-    dataset = dict(
-        _delete_=True,
-        type='ImageFolder',
-        data_root=str(tmp_path / 'mine'),
-        max_unreadable_share=0.2,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='CenterCropLongEdge'),
-            dict(type='Resize', scale=(32, 32), backend='pillow'),
-            dict(type='PackInputs'),
-        ],
-    )
-    cfg = tiny_run(max_iters=3, model__num_classes=3)
-    cfg.merge_from_dict(dict(train_dataloader=dict(dataset=dataset)))
-    with pytest.warns(UserWarning, match='unreadable image skipped'):
-        assert train_from_config(cfg).iter == 3
 
 
 def test_checkpoints_of_another_architecture(tiny_run):

@@ -1,7 +1,6 @@
 """Configs: loading, completing, checking, comparing; and the environment that launchers set."""
 
 import os
-import stat
 
 import pytest
 import torch
@@ -174,17 +173,6 @@ def test_the_runner_finds_the_timeout(environ):
     for timeout in (0, '60', True, None, float('nan'), float('inf')):
         with pytest.raises(ConfigError, match=r'env_cfg\.dist_cfg\.timeout'):
             prepare_distributed(Config(dict(env_cfg=dict(dist_cfg=dict(timeout=timeout)))), 'pytorch')
-
-
-def test_the_environment_of_slurm(tmp_path, environ):
-    script = '#!/usr/bin/env bash\n[ "$*" = "show hostnames node[7-8]" ] && echo node7 && echo node8\n'
-    (tmp_path / 'scontrol').write_text(script)
-    (tmp_path / 'scontrol').chmod(stat.S_IRWXU)
-    environ.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
-    for name, value in dict(PROCID='9', NTASKS='16', NODELIST='node[7-8]', LOCALID='1').items():
-        environ.setenv(f'SLURM_{name}', value)
-    prepare_distributed(Config(dict()), 'slurm')
-    assert {name: os.environ[name] for name in VARIABLES} == dict(zip(VARIABLES, ('9', '16', '1', 'node7', '29500')))
 
 
 def test_a_process_that_no_launcher_has_started(environ):

@@ -9,7 +9,7 @@ from mmsagan.apis import evaluate_from_config, train_from_config
 from mmsagan.apis.experiment import training_summary
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.engine.loops import build_evaluator
-from mmsagan.errors import CheckpointError, ConfigError, DataError, DownloadError
+from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.evaluation import Evaluator
 
 METRICS = [
@@ -112,14 +112,6 @@ def test_what_an_evaluation_would_fail_on_is_found_before_training(evaluated_run
     with pytest.raises(error, match=key):
         train_from_config(cfg)
     assert not Path(cfg.work_dir).exists()
-
-
-def test_a_missing_inception_file_is_found_before_training(tiny_run, monkeypatch):
-    from mmsagan.evaluation import StyleGANInception
-
-    monkeypatch.setattr(StyleGANInception, 'url', 'http://127.0.0.1:9/inception.pt')
-    with pytest.raises(DownloadError, match='put the file to'):
-        train_from_config(tiny_run(max_iters=2, **{'train_cfg.val_interval': 1}))
 
 
 def test_evaluating_a_checkpoint(evaluated_run, tmp_path):

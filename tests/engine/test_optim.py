@@ -15,7 +15,6 @@ from mmsagan.engine.optim import (
     BFloat16OptimWrapper,
     MultiOptimWrapperConstructor,
     OptimWrapper,
-    has_fast_bfloat16,
 )
 from mmsagan.errors import ConfigError
 
@@ -147,13 +146,6 @@ def test_bfloat16(monkeypatch, dtype, fast, expected):
     assert model.weight.dtype == torch.float32
     with pytest.raises(ConfigError, match='dtype'):
         build(BFloat16OptimWrapper, dtype='float16')
-
-
-def test_cpus_with_bfloat16(monkeypatch):
-    monkeypatch.setattr(optim, 'get_device', lambda: 'cpu')
-    for flags, expected in ((dict(avx512_bf16=True), True), (dict(amx_bf16=True), True), (dict(avx2=True), False)):
-        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda flags=flags: flags, raising=False)
-        assert has_fast_bfloat16() == expected
 
 
 LAYOUTS = torch.contiguous_format, torch.channels_last

@@ -348,19 +348,6 @@ def test_a_signal_is_noted_within_the_block_only(handlers, number, capfd):
     assert {number: signal.getsignal(number) for number in StopSignals.SIGNALS} == handlers
 
 
-def test_another_thread_leaves_the_handlers_alone(handlers):
-    found = []
-
-    def enter():
-        with StopSignals():
-            found.append({number: signal.getsignal(number) for number in StopSignals.SIGNALS})
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert found == [handlers]
-
-
 def test_loader_processes_leave_signals_to_the_main_one(handlers):
     """Sent to all of them at once, as terminals do, the first one changes nothing; the main process ends them itself."""
     init_loader_process(0)

@@ -150,22 +150,17 @@ class DivergenceHook(Hook):
                 )
             first = self._first.setdefault(name, runner.iter + 1)
             if self.max_skipped_in_a_row is not None and wrapper.skipped_in_a_row >= self.max_skipped_in_a_row:
+                good = 'missing: none was saved before'
+                hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch), None)
+                if hook is not None:
+                    saved = newest_first(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT))
+                    good = next((str(path) for step, path in saved if step < first), good)
                 raise DivergenceError(
                     f'the training has diverged: from iteration {first} on, the loss or gradient of the {name} was NaN or Inf, '
                     f'and {wrapper.skipped_in_a_row} steps in a row were skipped; the last good checkpoint is '
-                    f'{_last_checkpoint(runner, first)}. What may help: a lower optim_wrapper.{name}.optimizer.lr, '
+                    f'{good}. What may help: a lower optim_wrapper.{name}.optimizer.lr, '
                     "optim_wrapper.clip_grad=dict(max_norm=10.0), or float32: optim_wrapper.type='OptimWrapper'"
                 )
-
-
-def _last_checkpoint(runner: Runner, before: int) -> str:
-    """Returns the newest checkpoint from before an iteration, as text for people."""
-    for hook in runner.hooks:
-        if isinstance(hook, CheckpointHook) and not hook.by_epoch:
-            for step, path in newest_first(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT)):
-                if step < before:
-                    return str(path)
-    return 'missing: none was saved before'
 
 
 @HOOKS.register_module()
