@@ -73,7 +73,12 @@ class ConditionalGAN(BaseModel):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         check_counts(generator_steps=generator_steps, discriminator_steps=discriminator_steps)
         check_configs(generator=generator, discriminator=discriminator)
-        self.num_classes = _get_num_classes(num_classes, generator, discriminator)
+        choices = [num_classes, generator.get('num_classes'), discriminator.get('num_classes')]
+        if len(set(choices) - {None}) != 1:
+            keys = ('model.num_classes', 'model.generator.num_classes', 'model.discriminator.num_classes')
+            found = ', '.join(f'{key}={value}' for key, value in zip(keys, choices))
+            raise ConfigError(f'set model.num_classes (0 for an unconditional GAN), and no other value elsewhere; got {found}')
+        self.num_classes = next(value for value in choices if value is not None)
         self.generator = MODELS.build(generator, default_args=dict(num_classes=self.num_classes))
         self.discriminator = MODELS.build(discriminator, default_args=dict(num_classes=self.num_classes))
         self.noise_size = noise_size or self.generator.noise_size
@@ -174,6 +179,14 @@ class ConditionalGAN(BaseModel):
             Losses and mean logits to log; only the finite ones if an update was skipped.
         """
         real = self.data_preprocessor(data, True)
+        batch_size = len(real['inputs'])
+        for name, wrapper in optim_wrapper.items():
+            if batch_size % wrapper._accumulative_counts:
+                raise ConfigError(
+                    f'optim_wrapper.{name}.accumulative_counts={wrapper._accumulative_counts} does not divide the batch of '
+                    f'{batch_size} images; set train_dataloader.batch_size to a multiple of it'
+                )
+
         logs = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
 
         if self._iteration is None:
@@ -184,12 +197,12 @@ class ConditionalGAN(BaseModel):
         if self._iteration % self.discriminator_steps == 0:
             updates_before = (self._iteration // self.discriminator_steps - 1) * self.generator_steps
             for step in range(1, self.generator_steps + 1):
-                logs.update(self.train_generator(len(real['inputs']), optim_wrapper['generator']))
-                skipped = was_skipped(optim_wrapper['generator'])
+                logs.update(self.train_generator(batch_size, optim_wrapper['generator']))
+                skipped = getattr(optim_wrapper['generator'], 'last_step_skipped', False)
                 if self.ema is not None and self.generator_ema is not None and not skipped:
                     self.ema.update(self.generator_ema, unwrap(self.generator), self._iteration, updates_before + step)
 
-        if any(was_skipped(wrapper) for wrapper in optim_wrapper.values()):
+        if any(getattr(wrapper, 'last_step_skipped', False) for wrapper in optim_wrapper.values()):
             logs = {key: value for key, value in logs.items() if value.isfinite()}
         return logs
 
@@ -205,7 +218,7 @@ class ConditionalGAN(BaseModel):
             ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and with an auxiliary classifier
             ``loss_disc_class``, the means ``logits_real`` and ``logits_fake``, and their difference ``logits_gap``.
         """
-        num_parts = _num_parts(len(images), optim_wrapper)
+        num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         logs = []
         with self._restore_buffers_if_skipped(optim_wrapper):
@@ -231,7 +244,7 @@ class ConditionalGAN(BaseModel):
                     loss = sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
-        mean = _mean_logs(logs)
+        mean = {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
         return dict(mean, logits_gap=mean['logits_real'] - mean['logits_fake'])
 
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -244,7 +257,7 @@ class ConditionalGAN(BaseModel):
         Returns:
             ``loss_gen``, and with an auxiliary classifier its part ``loss_gen_class``.
         """
-        num_parts = _num_parts(batch_size, optim_wrapper)
+        num_parts = optim_wrapper._accumulative_counts
         # D only passes the gradient on. It is unwrapped, since DDP would wait for the gradients of its weights.
         discriminator = unwrap(self.discriminator)
         logs = []
@@ -259,7 +272,7 @@ class ConditionalGAN(BaseModel):
                         loss = loss + losses['loss_gen_class']
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
-        return _mean_logs(logs)
+        return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
 
     def _generate(self, generator: nn.Module, num_samples: int) -> tuple[Tensor, Tensor | None]:
         label = self.draw_label(num_samples)
@@ -287,7 +300,7 @@ class ConditionalGAN(BaseModel):
                 self._snapshot[kind] = [torch.empty_like(buffer) for buffer in tensors]
             torch._foreach_copy_(self._snapshot[kind], tensors)
         yield
-        if was_skipped(optim_wrapper):
+        if optim_wrapper.last_step_skipped:
             for kind, tensors in buffers.items():
                 torch._foreach_copy_(tensors, self._snapshot[kind])
 
@@ -400,36 +413,6 @@ def unwrap(network: Network) -> Network:
     return cast(Network, network.module) if is_model_wrapper(network) else network
 
 
-def was_skipped(optim_wrapper: OptimWrapper) -> bool:
-    """Whether an optimizer wrapper skipped its last step; those of MMEngine never do."""
-    return getattr(optim_wrapper, 'last_step_skipped', False)
-
-
-def _get_num_classes(num_classes: int | None, generator: dict, discriminator: dict) -> int:
-    """Returns the number of classes that a config sets; raises a ConfigError if its parts set none or several."""
-    parts = {'model': dict(num_classes=num_classes), 'model.generator': generator, 'model.discriminator': discriminator}
-    found: dict[str, int] = {}
-    for name, part in parts.items():
-        if part.get('num_classes') is not None:
-            found[f'{name}.num_classes'] = part['num_classes']
-    if not found:
-        raise ConfigError('the number of classes is missing: set model.num_classes (0 for an unconditional GAN)')
-    if len(set(found.values())) > 1:
-        raise ConfigError(f'different numbers of classes: {", ".join(f"{key}={value}" for key, value in found.items())}')
-    return next(iter(found.values()))
-
-
-def _num_parts(batch_size: int, optim_wrapper: OptimWrapper) -> int:
-    """Returns the number of parts that gradients are accumulated over."""
-    num_parts = optim_wrapper._accumulative_counts
-    if batch_size % num_parts:
-        raise ConfigError(
-            f'a batch of {batch_size} images cannot be split into accumulative_counts={num_parts} equal parts; set '
-            'train_dataloader.batch_size to a multiple of it'
-        )
-    return num_parts
-
-
 def _discriminate(discriminator: nn.Module, images: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Returns a discriminator's logits, and class logits if it has an auxiliary classifier."""
     output = discriminator(images, label)
@@ -447,11 +430,6 @@ def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
-
-
-def _mean_logs(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Averages what is logged over the parts of an update."""
-    return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
 
 
 def _make_inference_copy(network: nn.Module, amp: bool) -> nn.Module:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import DataPreprocessor, to_uint8
@@ -65,7 +66,8 @@ def test_the_gan_trains_on_flipped_images(gan_config, monkeypatch):
     monkeypatch.setattr(model, 'train_discriminator', lambda images, *_: seen.append(images) or {})
     monkeypatch.setattr(model, 'train_generator', lambda *_: {})
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    model.train_step(dict(inputs=images, labels=torch.tensor([0, 1])), dict(discriminator=None, generator=None))
+    wrappers = {name: OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0)) for name in ('generator', 'discriminator')}
+    model.train_step(dict(inputs=images, labels=torch.tensor([0, 1])), wrappers)
     assert torch.equal(to_uint8(seen[0]), images.flip(3)) and not torch.equal(images, images.flip(3))
 
 

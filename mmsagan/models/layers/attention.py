@@ -40,11 +40,6 @@ class SelfAttentionBlock(BaseModule):
 
     Raises:
         ConfigError: C is not a multiple of the reductions.
-
-    Example:
-        >>> block = SelfAttentionBlock(16)
-        >>> block(torch.rand(2, 16, 8, 8)).shape
-        torch.Size([2, 16, 8, 8])
     """
 
     fast = True
@@ -134,12 +129,6 @@ class ResidualAttentionSubstitute(BaseModule):
 
     Raises:
         ConfigError: There is no such attention block, or no residual block of its size.
-
-    Example:
-        >>> substitute = MODELS.build(dict(type='ResidualAttentionSubstitute', in_channels=64))
-        >>> attention = MODELS.build(dict(type='SelfAttentionBlock', in_channels=64))
-        >>> [sum(weight.numel() for weight in block.parameters()) for block in (substitute, attention)]
-        [5121, 5121]
     """
 
     def __init__(

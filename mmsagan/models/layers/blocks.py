@@ -50,12 +50,6 @@ class ClassEmbedding(nn.Embedding):
     """Embedding of classes and of mixed classes: labels (N,), or class weights (N, num_classes), -> (N, C).
 
     Integer labels are looked up. Floating-point labels are the weights of a sum over the classes' vectors.
-
-    Example:
-        >>> embedding = ClassEmbedding(3, 8)
-        >>> halfway = embedding(torch.tensor([[0.5, 0.5, 0.0]]))
-        >>> torch.allclose(halfway[0], embedding(torch.tensor([0, 1])).mean(0))
-        True
     """
 
     def forward(self, label: Tensor) -> Tensor:
@@ -146,10 +140,7 @@ class LayerFactory:
 
 
 class UpsampleConv2d(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2, then a convolution: (N, C, H, W) -> (N, out, 2H, 2W).
-
-    Takes the arguments of ``torch.nn.Conv2d``; its kernel size has to be 3 and its padding 1.
-    """
+    """Nearest upsampling by 2, then a convolution of kernel size 3 and padding 1: (N, C, H, W) -> (N, out, 2H, 2W)."""
 
     fast = True
 
@@ -163,10 +154,7 @@ class UpsampleConv2d(nn.Conv2d):
 
 
 class DownsampleConv2d(nn.Conv2d):
-    """A convolution, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2).
-
-    Takes the arguments of ``torch.nn.Conv2d``; its kernel size has to be 3 and its padding 1.
-    """
+    """A convolution of kernel size 3 and padding 1, then 2x2 average pooling: (N, C, H, W) -> (N, out, H // 2, W // 2)."""
 
     fast = True
 
@@ -204,36 +192,28 @@ class GeneratorBlock(BaseModule):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         layers: The network's :class:`LayerFactory`.
-        upsample: Whether the block doubles the size. The shortcut has a convolution if it does or if the channels change.
     """
 
     fast = True
 
-    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory, upsample: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, layers: LayerFactory):
         super().__init__()
         self.conditional = layers.num_classes > 0
-        self.upsample = upsample
         self.activation = layers.activation()
         self.norm_1 = layers.batch_norm(in_channels, self.conditional)
-        conv = UpsampleConv2d if upsample else nn.Conv2d
-        self.conv_1 = layers.normalize(conv(in_channels, out_channels, 3, padding=1))
+        self.conv_1 = layers.normalize(UpsampleConv2d(in_channels, out_channels, 3, padding=1))
         self.norm_2 = layers.batch_norm(out_channels, self.conditional)
         self.conv_2 = layers.normalize(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        has_conv = upsample or in_channels != out_channels
-        self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1)) if has_conv else None
+        self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         condition = (label,) if self.conditional else ()
         out = self.conv_1(self.activation(self.norm_1(x, *condition)))
         out = self.conv_2(self.activation(self.norm_2(out, *condition)))
-        if self.upsample and not self.fast:
-            x = F.interpolate(x, scale_factor=2, mode='nearest')
-        if self.shortcut is not None:
-            x = self.shortcut(x)
-        if self.upsample and self.fast:
+        if self.fast:
             # A 1x1 convolution commutes with upsampling, and takes a quarter of the work before it.
-            x = F.interpolate(x, scale_factor=2, mode='nearest')
-        return out + x
+            return out + F.interpolate(self.shortcut(x), scale_factor=2, mode='nearest')
+        return out + self.shortcut(F.interpolate(x, scale_factor=2, mode='nearest'))
 
 
 @MODELS.register_module()
@@ -243,7 +223,8 @@ class DiscriminatorBlock(BaseModule):
     In the reference code, an in-place first ReLU changes x before the shortcut reads it. This block makes that explicit instead
     of relying on aliasing: with ``act_cfg=dict(inplace=True)`` the shortcut reads ReLU(x), otherwise x.
 
-    Takes the arguments of :class:`GeneratorBlock`; with ``downsample=True`` the block halves the size.
+    Takes the arguments of :class:`GeneratorBlock`. With ``downsample=False`` there is no pooling, and a convolution in the
+    shortcut only if the channels change.
     """
 
     fast = True
@@ -293,13 +274,9 @@ class DiscriminatorHeadBlock(BaseModule):
 
 
 def select_scale(name: str, scale: int, defaults: Mapping[int, Sequence], cfg: Mapping | Sequence | None) -> list:
-    """Returns a network's setting of each block: ``cfg`` if it is a list, else the list for its resolution.
+    """Returns a network's setting of each block: ``cfg`` if it is a list, else the list at its resolution ``scale`` there.
 
-    Args:
-        name: The network's argument that holds the resolution.
-        scale: The resolution, in pixels.
-        defaults: Lists of the published networks by resolution.
-        cfg: A list, or lists by resolution; None for the defaults.
+    ``name`` is the network's argument for the resolution; ``defaults`` are used if ``cfg`` is None.
     """
     if cfg is not None and not isinstance(cfg, Mapping):
         return list(cfg)

@@ -141,10 +141,10 @@ def run_power_iterations(network: nn.Module, iterations: int = 15) -> None:
     To be called after initialization: the random u and v of a new layer can underestimate sigma by an order of magnitude.
     """
     for module in network.modules():
-        hook = spectral_norm_hook(module)
-        if hook is not None:
-            for _ in range(iterations):
-                hook.power_iteration(module)
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                for _ in range(iterations):
+                    hook.power_iteration(module)
 
 
 @torch.no_grad()
