@@ -69,17 +69,6 @@ def test_options_that_do_not_go_together(tmp_path, run_here, options, message):
     assert code == 2 and message in errors.splitlines()[-1]
 
 
-def test_publishing(fixture_of, tmp_path, run_here):
-    fixture = fixture_of('mmagic_32_wReLUinplace')
-    arguments = [fixture.path, tmp_path / 'sagan.pth', '--no-discriminator', '--format', 'safetensors']
-    code, output, errors = run_here('model_converters/publish_model.py', *arguments)
-    assert code == 0, errors
-    assert 'left out: discriminator' in output
-    (path,) = tmp_path.glob('sagan-????????.safetensors')
-    model = init_model(None, path)
-    torch.testing.assert_close(model.sample(fixture.noise, fixture.label), fixture.images.flip(1), atol=1e-4, rtol=0)
-
-
 def test_a_foreign_file_is_evaluated_by_the_tool(fixture_of, tmp_path, cifar_root, run_here):
     """Another project's checkpoint goes into tools/test.py as it is."""
     fixture = fixture_of('studiogan_legacy_32')
