@@ -4,7 +4,7 @@ import multiprocessing
 import socket
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -68,24 +68,18 @@ def test_a_file_is_downloaded_once(server, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cached_file(server.url + '?download=true#top', folder='.') == path
     assert path.read_bytes() == CONTENT and leftovers(path) == {'file.bin'} and path.stat().st_mode & 0o777 == 0o644
-    assert cached_file(server.url, folder=tmp_path) == path and len(server.requests) == 1
+    for pin in (None, SUM, SUM[:20].upper()):
+        assert cached_file(server.url, pin, folder=tmp_path) == path and len(server.requests) == 1
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     assert cached_file(server.url) == tmp_path / 'hub' / 'mmsagan' / path.relative_to(tmp_path)
 
 
-@pytest.mark.parametrize('pin', [SUM, SUM[:8], SUM[:20].upper()])
-def test_the_pinned_sum_and_its_first_digits(server, path, tmp_path, pin):
-    assert cached_file(server.url, pin, tmp_path) == path
-    assert cached_file(server.url, pin, tmp_path) == path and len(server.requests) == 1
-
-
-@pytest.mark.parametrize('pin', ['0' * 64, '01234567'])
 @pytest.mark.parametrize('by_hand', [False, True])
-def test_another_sum_than_the_pinned_one(server, path, tmp_path, pin, by_hand):
+def test_another_sum_than_the_pinned_one(server, path, tmp_path, by_hand):
     if by_hand:
         path.write_bytes(CONTENT)
-    with pytest.raises(DownloadError, match=f'{server.url}.*{pin}.*{SUM}'):
-        cached_file(server.url, pin, tmp_path)
+    with pytest.raises(DownloadError, match=f'{server.url}.*01234567.*{SUM}'):
+        cached_file(server.url, '01234567', tmp_path)
     assert leftovers(path) == set()
 
 
@@ -95,17 +89,12 @@ def test_a_file_put_there_by_hand_is_used(server, path, tmp_path):
     assert cached_file(server.url, folder=tmp_path) == path and not server.requests
 
 
-def test_a_file_that_does_not_arrive_whole_is_no_file(server, path, tmp_path):
-    server.sent = len(CONTENT) // 2
-    with pytest.raises(DownloadError, match=str(path)):
-        cached_file(server.url, folder=tmp_path)
-    assert leftovers(path) == set()
-
-
-def test_a_file_that_is_too_large_is_not_downloaded(server, path, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, 'MAX_BYTES', len(CONTENT) - 1)
+@pytest.mark.parametrize('is_cut', [True, False])
+def test_files_that_do_not_arrive_whole_or_are_too_large(server, path, tmp_path, monkeypatch, is_cut):
+    server.sent = len(CONTENT) // 2 if is_cut else len(CONTENT)
+    monkeypatch.setattr(download, 'MAX_BYTES', len(CONTENT) - (not is_cut))
     with pytest.raises(DownloadError, match=server.url):
-        cached_file(server.url, SUM, tmp_path)
+        cached_file(server.url, folder=tmp_path)
     assert leftovers(path) == set()
 
 
@@ -128,14 +117,11 @@ def test_a_missing_file_and_a_folder_that_cannot_be_made(server, tmp_path):
 @pytest.mark.parametrize(
     'url',
     [
-        'http://example.org/a.bin',
         'http://localhost.example.org/a.bin',
         'file:///etc/passwd',
         'https://example.org/folder/',
         'https://example.org/../../a.bin',
-        'https://../a.bin',
         'https://user:password@example.org/a.bin',
-        'https://example.org/..\\a.bin',
     ],
 )
 def test_urls_that_are_refused(tmp_path, url):
@@ -144,26 +130,19 @@ def test_urls_that_are_refused(tmp_path, url):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_redirect_is_followed_on_this_machine(server, tmp_path):
-    server.redirects['/other.bin'] = '/some/file.bin'
-    found = cached_file(f'http://{server.host}/other.bin', SUM, tmp_path)
-    assert found.name == 'other.bin' and found.read_bytes() == CONTENT
+@pytest.mark.parametrize('target', [None, 'http://example.org/a.bin', 'file:///etc/passwd'])
+def test_redirects_are_followed_on_this_machine_and_to_https(server, tmp_path, target):
+    server.redirects['/other.bin'] = target or '/some/file.bin'
+    if target is None:
+        found = cached_file(f'http://{server.host}/other.bin', SUM, tmp_path)
+        assert found.name == 'other.bin' and found.read_bytes() == CONTENT
+    else:
+        with pytest.raises(DownloadError, match=target):
+            cached_file(f'http://{server.host}/other.bin', folder=tmp_path)
 
 
-@pytest.mark.parametrize('target', ['http://example.org/a.bin', 'ftp://example.org/a.bin', 'file:///etc/passwd'])
-def test_a_redirect_away_from_https_is_refused(server, tmp_path, target):
-    server.redirects['/other.bin'] = target
-    with pytest.raises(DownloadError, match=target):
-        cached_file(f'http://{server.host}/other.bin', folder=tmp_path)
-
-
-@pytest.mark.parametrize(
-    'pool',
-    [ThreadPoolExecutor, lambda n: ProcessPoolExecutor(n, mp_context=multiprocessing.get_context('fork'))],
-    ids=['threads', 'processes'],
-)
-def test_of_several_at_once_one_downloads(server, path, tmp_path, pool):
+def test_only_one_of_several_processes_downloads(server, path, tmp_path):
     server.delay = 0.2
-    with pool(3) as workers:
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context('fork')) as workers:
         paths = [future.result() for future in [workers.submit(cached_file, server.url, None, tmp_path) for _ in range(3)]]
     assert paths == [path] * 3 and path.read_bytes() == CONTENT and len(server.requests) == 1

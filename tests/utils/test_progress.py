@@ -13,13 +13,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    'file, environment, shown',
-    [
-        (Terminal(), {}, True),
-        (Terminal(), {'CI': 'true'}, False),
-        (Terminal(), {'TERM': 'dumb'}, False),
-        (io.StringIO(), {'FORCE_COLOR': '1'}, False),
-    ],
+    'file, environment, shown', [(Terminal(), {}, True), (Terminal(), {'CI': 'true'}, False), (io.StringIO(), {}, False)]
 )
 def test_where_bars_are_shown(monkeypatch, file, environment, shown):
     for name in ('CI', 'FORCE_COLOR', 'NO_COLOR', 'TTY_COMPATIBLE', 'TTY_INTERACTIVE'):

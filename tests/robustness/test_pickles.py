@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from breaking import Call
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError
@@ -17,19 +18,9 @@ ARRAYS += [np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.array(3.5), np.z
 SCALARS = [np.float64(2.5), np.int8(-3), np.bool_(True), np.str_('text'), np.bytes_(b'\xff'), np.complex64(1j)]
 
 
-class Built:
-    """Pickles as a call and, if given, a state for what the call makes."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self):
-        return self.reduced
-
-
-def array_of(dtype, data, shape=(1,)) -> Built:
+def array_of(dtype, data, shape=(1,)) -> Call:
     start = np.zeros(0).__reduce__()
-    return Built(*start[:1], *start[1], state=(1, shape, dtype, False, data))
+    return Call(*start[:1], *start[1], state=(1, shape, dtype, False, data))
 
 
 ADDRESS = struct.pack('<Q', 0x414141414141)
@@ -37,22 +28,18 @@ SCALAR = np.float64(0).__reduce__()[0]
 FIELDS = ('a',), {'a': (np.dtype('O'), 0)}
 FORGED = {
     # Flags that say that there are no pointers, and fields that say there are: numpy follows them.
-    'fields of pointers': array_of(Built(np.dtype, 'V8', False, True, state=(3, '|', None, *FIELDS, 8, 1, 0)), ADDRESS),
-    'fields of a number': array_of(Built(np.dtype, 'f8', False, True, state=(3, '<', None, *FIELDS, 8, 8, 0x3F)), ADDRESS),
-    'objects': np.array([{}, 'text'], dtype=object),
-    'records': np.zeros(2, dtype=[('a', 'f8')]),
+    'fields of pointers': array_of(Call(np.dtype, 'V8', False, True, state=(3, '|', None, *FIELDS, 8, 1, 0)), ADDRESS),
+    'fields of a number': array_of(Call(np.dtype, 'f8', False, True, state=(3, '<', None, *FIELDS, 8, 8, 0x3F)), ADDRESS),
     'objects as bytes': array_of(np.dtype('O'), ADDRESS),
     'a dtype that is none': array_of('f8', bytes(8)),
     'too few bytes': array_of(np.dtype('f8'), bytes(8), (10**12,)),
     'a negative length': array_of(np.dtype('f8'), bytes(8), (-1, -1)),
-    'a length that is none': array_of(np.dtype('f8'), bytes(8), (1.0,)),
-    'a scalar of pointers': Built(SCALAR, np.dtype('O'), ADDRESS),
-    'a scalar of too few bytes': Built(SCALAR, np.dtype('f8'), b'1'),
-    'memory by number': Built(np.ndarray, (10**15,), np.dtype('u1')),
+    'a scalar of pointers': Call(SCALAR, np.dtype('O'), ADDRESS),
+    'memory by number': Call(np.ndarray, (10**15,), np.dtype('u1')),
 }
 
 
-@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize('protocol', [0, 2, pickle.HIGHEST_PROTOCOL])
 def test_arrays_and_scalars_arrive_as_they_were(protocol):
     loaded = load_array_pickle(pickle.dumps(ARRAYS + SCALARS, protocol=protocol))
     for original, found in zip(ARRAYS + SCALARS, loaded, strict=True):
@@ -62,13 +49,6 @@ def test_arrays_and_scalars_arrive_as_they_were(protocol):
     assert loaded[len(ARRAYS) - 4].flags.f_contiguous
     again = pickle.loads(pickle.dumps(loaded[0], protocol=protocol))
     assert type(again) is np.ndarray and np.array_equal(again, ARRAYS[0])
-
-
-def test_in_a_checkpoint_too(tmp_path):
-    torch.save(dict(arrays=ARRAYS, scalars=SCALARS), tmp_path / 'file.pth')
-    loaded = load_checkpoint_file(tmp_path / 'file.pth')
-    assert all(np.array_equal(found, array) for found, array in zip(loaded['arrays'], ARRAYS))
-    assert loaded['scalars'] == SCALARS
 
 
 @pytest.mark.parametrize('name', FORGED)
