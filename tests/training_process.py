@@ -101,8 +101,8 @@ def _train(
 
     from mmsagan.apis.experiment import train_from_config
     from mmsagan.cli.tool import run_tool
-    from mmsagan.engine import GANTrainLoop
     from mmsagan.engine.config import load_config
+    from mmsagan.engine.loops import GANTrainLoop
 
     torch.set_num_threads(1)
     # What takes longer than all else here, and tests nothing.

@@ -24,7 +24,7 @@ from mmsagan.engine.config import (
     load_config,
 )
 from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, SampleVisualizer
 from mmsagan.engine.hooks.logging import SUMMARY
 from mmsagan.engine.loops import GANTrainLoop, build_evaluator
 from mmsagan.engine.optim import has_fast_bfloat16
@@ -123,8 +123,10 @@ def _runner(cfg: Config) -> Iterator[Runner]:
         for hook in runner.hooks if runner is not None else ():
             if hasattr(hook, 'on_exception'):
                 hook.on_exception(runner, error)
-        if runner is not None:
-            runner.visualizer.close()
+        # The runner builds its visualizer first; TensorBoard's writer has to end before its folder is removed.
+        visualizer = runner.visualizer if runner is not None else next(reversed(SampleVisualizer._instance_dict.values()), None)
+        if visualizer is not None:
+            visualizer.close()
         loop = getattr(runner, '_train_loop', None)
         has_trained = loop.has_trained if isinstance(loop, GANTrainLoop) else getattr(loop, 'iter', 0) > 0
         has_results = has_trained or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))

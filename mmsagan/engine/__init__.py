@@ -1,36 +1,5 @@
-"""The glue to MMEngine: hooks, optimizers, processes."""
+"""The connection to MMEngine: configs, runner, loops, optimizers, hooks. Importing it registers all of them."""
 
-from mmsagan.engine.hooks import (
-    CheckpointHook,
-    CollapseHook,
-    ConsistencyHook,
-    DivergenceHook,
-    LogProcessor,
-    ProgressHook,
-    SampleVisualizer,
-    SummaryHook,
-    VisualizationHook,
-)
-from mmsagan.engine.loops import GANTestLoop, GANTrainLoop, GANValLoop
-from mmsagan.engine.optim import AmpOptimWrapper, BFloat16OptimWrapper, MultiOptimWrapperConstructor, OptimWrapper
-from mmsagan.engine.runner import GANRunner
+from mmsagan.engine import hooks, loops, optim, runner
 
-__all__ = [
-    'AmpOptimWrapper',
-    'BFloat16OptimWrapper',
-    'CheckpointHook',
-    'CollapseHook',
-    'ConsistencyHook',
-    'DivergenceHook',
-    'GANRunner',
-    'GANTestLoop',
-    'GANTrainLoop',
-    'GANValLoop',
-    'LogProcessor',
-    'MultiOptimWrapperConstructor',
-    'OptimWrapper',
-    'ProgressHook',
-    'SampleVisualizer',
-    'SummaryHook',
-    'VisualizationHook',
-]
+__all__ = ['hooks', 'loops', 'optim', 'runner']

@@ -133,7 +133,7 @@ class MultiOptimWrapperConstructor:
         optim_wrapper_cfg: Wrapper config of each child, for example
             ``dict(generator=dict(optimizer=dict(type='Adam', lr=1e-4)), discriminator=dict(...))``. The keys ``type``,
             ``dtype``, ``loss_scale``, ``accumulative_counts`` and ``clip_grad`` at the top level are defaults of all children.
-        paramwise_cfg: See ``mmengine.optim.DefaultOptimWrapperConstructor``.
+        paramwise_cfg: MMEngine's argument, which is ignored; set it in the config of a child.
 
     Raises:
         ConfigError: The model has no child of that name.
@@ -142,7 +142,6 @@ class MultiOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         self.shared = {key: optim_wrapper_cfg[key] for key in _SHARED_KEYS if key in optim_wrapper_cfg}
         self.children = {key: cfg for key, cfg in optim_wrapper_cfg.items() if key not in _SHARED_KEYS}
-        self.paramwise_cfg = paramwise_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         model = unwrap(model)
@@ -153,8 +152,6 @@ class MultiOptimWrapperConstructor:
                 children = ', '.join(child for child, _ in model.named_children())
                 raise ConfigError(f'optim_wrapper.{name}: {type(model).__name__} has no such network; it has {children}')
             cfg = dict(self.shared, **cfg)
-            if self.paramwise_cfg is not None:
-                cfg.setdefault('paramwise_cfg', self.paramwise_cfg)
             optimizer = cfg.get('optimizer')
             can_be_fused = isinstance(optimizer, Mapping) and optimizer.get('type') in ('Adam', 'AdamW', 'SGD')
             if can_be_fused and get_device() in ('cpu', 'cuda') and not {'fused', 'foreach', 'differentiable'} & set(optimizer):

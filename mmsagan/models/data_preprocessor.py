@@ -19,7 +19,7 @@ class DataPreprocessor(BaseDataPreprocessor):
     exchanged, and BGR checkpoints are converted when they are loaded, so MMagic's configs for BGR and their checkpoints work.
 
     Args:
-        non_blocking: Whether copies to a GPU overlap with computation; needs pinned memory.
+        non_blocking: Whether copies from pinned memory to a GPU overlap with computation.
         output_channel_order: MMagic's 'RGB' or 'BGR', the order of its networks' channels; ignored, with a warning for BGR.
         rgb_to_bgr: Same as ``output_channel_order='BGR'``, in MMagic before its release 1.0.
         flip_prob: Probability of mirroring an image left to right in training, on the device; replaces a ``RandomFlip`` in the
@@ -31,7 +31,7 @@ class DataPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        non_blocking: bool = False,
+        non_blocking: bool = True,
         output_channel_order: str | None = None,
         rgb_to_bgr: bool = False,
         flip_prob: float = 0.0,
