@@ -78,15 +78,7 @@ def main() -> None:
     options = conversion.architecture.options(Config.fromfile(config).model)
     arguments = ['--cfg-options', *(f'{key}={value!r}'.replace(' ', '') for key, value in options.items())] if options else []
     name = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config.stem
-    command = [
-        'mmsagan',
-        'sample',
-        str(name),
-        args.out,
-        '--out',
-        'samples.png',
-        *(['--cfg-options', *arguments] if options else []),
-    ]
+    command = ['mmsagan', 'sample', str(name), args.out, '--out', 'samples.png', *arguments]
     print(f'written to {args.out}\nsample it: {shlex.join(command)}')
 
 
