@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import is_cuda_available
@@ -229,7 +230,7 @@ def results_table(results: dict, max_classes: int = 20) -> str:
 
 
 def build_training_dataset(
-    source: str | Path, cfg_options: Mapping | None = None, **options
+    source: str | Path, cfg_options: Mapping | None = None, **options: Any
 ) -> tuple[ClassImageDataset, Config]:
     """Builds the training data set of a config without its transforms.
 
