@@ -38,20 +38,6 @@ def call(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def toy(monkeypatch, tmp_path):
-    """Creates the command ``toy`` from a body of its ``main``."""
-
-    def make(body: str) -> None:
-        (tmp_path / 'model-index.yml').touch()
-        (tmp_path / 'tools').mkdir()
-        (tmp_path / 'tools' / 'toy.py').write_text(f'import sys\nfrom mmsagan.errors import *\ndef main():\n    {body}\n')
-        monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
-        monkeypatch.setitem(COMMANDS, 'toy', ('toy.py', 'a toy'))
-
-    return make
-
-
 def test_every_script_is_a_command_or_internal(call):
     scripts = [script for script, _ in COMMANDS.values()]
     assert sorted([*scripts, *INTERNAL]) == sorted(path.relative_to(TOOLS).as_posix() for path in TOOLS.rglob('*.py'))
@@ -114,28 +100,39 @@ def test_pytorch_is_not_imported_without_need():
     assert result.stdout.splitlines()[-1] == 'False'
 
 
-def test_arguments_are_passed_unchanged(call, toy):
-    toy('print(sys.argv)')
+def test_arguments_are_passed_unchanged_to_a_script_that_exists(call, monkeypatch, tmp_path):
+    (tmp_path / 'model-index.yml').touch()
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'toy.py').write_text('import sys\ndef main():\n    print(sys.argv)\n    return 3\n')
+    monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
+    monkeypatch.setitem(COMMANDS, 'toy', ('toy.py', 'a toy'))
     given = ['--help', '-x', 'a b', '--', 'train']
-    assert call('toy', *given)[1] == f'{["mmsagan toy", *given]}\n'
+    assert call('toy', *given) == (3, f'{["mmsagan toy", *given]}\n', '')
     code, _, errors = call('train')
-    assert code == 2 and errors.startswith('error: ') and 'train.py' in errors, 'the toy installation lacks it'
+    assert code == 2 and errors.startswith('error: ') and 'train.py' in errors
+
+
+def raising(error: BaseException):
+    def main():
+        raise error
+
+    return main
 
 
 @pytest.mark.parametrize(
-    'body, code, message',
+    'main, code, message',
     [
-        ('pass', 0, ''),
-        ('return 1', 1, ''),
-        ("raise DataError('no data')", 2, 'error: no data\n'),
-        ("raise TrainingInterrupted('saved')", 75, 'saved\n'),
-        ('raise KeyboardInterrupt', 130, 'interrupted\n'),
-        ('sys.exit(3)', 3, ''),
+        (lambda: None, None, ''),
+        (lambda: 1, 1, ''),
+        (raising(DataError('no data')), 2, 'error: no data\n'),
+        (raising(TrainingInterrupted('saved')), 75, 'saved\n'),
+        (raising(KeyboardInterrupt()), 130, 'interrupted\n'),
     ],
 )
-def test_exit_codes(call, toy, body, code, message):
-    toy(body)
-    assert call('toy') == (code, '', message)
+def test_exit_codes(capsys, main, code, message):
+    with pytest.raises(SystemExit) as info:
+        run_tool(main)
+    assert info.value.code == code and capsys.readouterr().err == message
 
 
 def test_a_bug_keeps_its_traceback():
@@ -144,21 +141,14 @@ def test_a_bug_keeps_its_traceback():
 
 
 def test_ctrl_c_while_pytorch_is_imported(call, monkeypatch):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runpy, 'run_path', interrupted)
+    monkeypatch.setattr(runpy, 'run_path', lambda path, run_name: raising(KeyboardInterrupt())())
     assert call('train') == (130, '', 'interrupted\n')
 
 
 def test_only_the_first_process_reports_an_interruption(monkeypatch, capsys):
     monkeypatch.setattr(tool, 'is_main_process', lambda: False)
-
-    def stopped():
-        raise TrainingInterrupted('saved at iteration 5')
-
     with pytest.raises(SystemExit, match='75'):
-        run_tool(stopped)
+        run_tool(raising(TrainingInterrupted('saved at iteration 5')))
     assert capsys.readouterr().err == ''
 
 

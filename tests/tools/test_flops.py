@@ -99,10 +99,6 @@ def test_layers(gan_config, fast):
     assert generator['conv_blocks.0.conv_1'] == N * conv(4 if fast else 8, C, C) + layer
 
 
-def test_nothing_is_computed():
-    assert flops.count_flops(lambda: torch.empty(10**9, 100) @ torch.empty(100, 10**4)).get_total_flops() == 2 * 10**15
-
-
 def test_fused_attention_counts_like_the_products_it_fuses():
     def count(function, backward):
         def action():
@@ -142,14 +138,9 @@ def test_the_tables(run_here, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['nowhere.py'], 'nowhere.py'),
-        (['sagan_32_mnist_b64x1', '--cfg-options', 'train_dataloader=None'], '--batch-size'),
-        (['sagan_32_mnist_b64x1', '--cfg-options', 'model.discriminator=None'], 'discriminator'),
-        (['sagan_32_mnist_b64x1', '--cfg-options', 'model.generator.noise_sise=3'], 'noise_sise'),
-    ],
+    'option, named',
+    [('train_dataloader=None', '--batch-size'), ('model.discriminator=None', 'discriminator'), ('model.noise=3', 'noise')],
 )
-def test_wrong_input_gives_one_message(run_here, arguments, message):
-    code, out, err = run_here(TOOL, *arguments)
-    assert code == 2 and out == '' and message in err.splitlines()[-1]
+def test_wrong_input_gives_one_message(run_here, option, named):
+    code, out, err = run_here(TOOL, 'sagan_32_mnist_b64x1', '--cfg-options', option)
+    assert code == 2 and out == '' and named in err.splitlines()[-1]
