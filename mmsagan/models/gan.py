@@ -189,7 +189,7 @@ class ConditionalGAN(BaseModel):
 
         logs = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
 
-        if self._iteration is None:
+        if self._iteration is None:  # after construction or loading
             self._iteration = int(self.iteration)
         self._iteration += 1
         self.iteration.fill_(self._iteration)
@@ -202,6 +202,7 @@ class ConditionalGAN(BaseModel):
                 if self.ema is not None and self.generator_ema is not None and not skipped:
                     self.ema.update(self.generator_ema, unwrap(self.generator), self._iteration, updates_before + step)
 
+        # A NaN would spoil the means of the log.
         if any(getattr(wrapper, 'last_step_skipped', False) for wrapper in optim_wrapper.values()):
             logs = {key: value for key, value in logs.items() if value.isfinite()}
         return logs
