@@ -21,7 +21,7 @@ class AtomicBackend(LocalBackend):
     """MMEngine's ``'local'`` backend, with files written whole or not at all and flushed to the disk."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Writes a file; see :func:`~mmsagan.utils.files.write_atomically`."""
+        """Writes a file whole or not at all."""
         write_atomically(filepath, obj)
 
 
