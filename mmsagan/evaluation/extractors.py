@@ -57,13 +57,8 @@ class FeatureExtractor(nn.Module):
 class Resize:
     """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8.
 
-    Args:
-        size: Size in pixels.
-        method: 'bicubic', 'bilinear' or 'nearest'; with Pillow also 'lanczos' and 'box'.
-        backend: 'pillow', which antialiases when it shrinks images, or 'torch', which interpolates.
-
-    Raises:
-        ConfigError: There is no such method, or the size is not positive.
+    Methods are 'bicubic', 'bilinear' and 'nearest', with Pillow also 'lanczos' and 'box'. The backend 'pillow' antialiases when
+    it shrinks images, 'torch' does not. Raises a ConfigError for others.
     """
 
     size: int = 299
@@ -119,12 +114,7 @@ class FeatureSource:
             return EXTRACTORS.build(json.loads(self.config)).eval().requires_grad_(False)
 
     def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
-        """Computes an extractor's outputs for images (N, 3, H, W) uint8.
-
-        Raises:
-            ConfigError: The extractor has no such output.
-            DataError: An output contains NaN or Inf.
-        """
+        """Computes an extractor's outputs for images (N, 3, H, W) uint8, and refuses missing ones, NaN and Inf."""
         values = extractor(images if self.resize is None else self.resize(images), outputs)
         for output in outputs:
             if output not in values or values[output].shape[:1] != images.shape[:1] or values[output].ndim != 2:
@@ -135,11 +125,7 @@ class FeatureSource:
 
 
 def extractor_config(style: str, path: str | None = None) -> dict:
-    """Config of the extractor that MMagic's ``inception_style`` and ``inception_path`` name.
-
-    Raises:
-        ConfigError: There is no such style.
-    """
+    """Config of the extractor of MMagic's ``inception_style`` and ``inception_path``; an unknown style is a ConfigError."""
     if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
         raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
     return dict(type=INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))

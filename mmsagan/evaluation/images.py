@@ -100,8 +100,7 @@ def deterministic_float32() -> Iterator[None]:
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
 
-    Training's running statistics lag behind the weights, and an averaged generator has none of its own. Each process computes
-    all batches, so that the result does not depend on the number of processes.
+    Each process computes all batches, so that the result does not depend on the number of processes.
 
     Args:
         generator: The generator, which is changed and returned in evaluation mode.

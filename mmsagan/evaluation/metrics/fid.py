@@ -222,18 +222,16 @@ class IntraFID(FeatureMetric):
             for first in range(0, len(distances), world_size):
                 # Together the processes sum up one class for each of them; then each computes the distance of its class.
                 labels = range(first, min(first + world_size, len(distances)))
-                moments = [[_class_moments(bank, label) for bank in (fake, self.real)] for label in labels]
+                for label in labels:
+                    sides = [Moments(bank.features.shape[1]) for bank in (fake, self.real)]
+                    for moments, bank in zip(sides, (fake, self.real)):
+                        moments.update(bank.features[bank.label == label])
+                        moments.finish()
+                    if label == first + rank:
+                        ours, theirs = sides
                 if rank < len(labels):
-                    ours, theirs = moments[rank]
-                    distances[labels[rank]] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)
+                    distances[first + rank] = frechet_distance(ours.mean, ours.cov, theirs.mean, theirs.cov)
                 advance(len(labels))
         all_reduce(distances)
         per_class = dict(zip(map(str, self.classes), distances.tolist()))
         return dict(intra_fid=float(distances.mean()), per_class=per_class)
-
-
-def _class_moments(bank: FeatureBank, label: int) -> Moments:
-    moments = Moments(bank.features.shape[1])
-    moments.update(bank.features[bank.label == label])
-    moments.finish()
-    return moments
