@@ -262,6 +262,19 @@ def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
         Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)
 
 
+def test_statistics_that_cannot_be_written_are_found_before_sampling(no_sampling, real, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for path in ('statistics.txt', 'file/statistics.pkl'):
+        with pytest.raises((ConfigError, DataError), match='statistics'):
+            Evaluator(all_metrics()[1:2], inception_pkl=str(tmp_path / path)).evaluate_model(no_sampling, real, 32)
+
+
+def test_arguments_of_mmagic():
+    theirs = dict(need_cond_input=True, fake_key='fake', real_key='img', collect_device='cpu', fake_nums=6e1)
+    metric = Evaluator([dict(all_metrics()[0], **theirs)]).metrics[0]
+    assert metric.fake_nums == 60 and isinstance(metric.fake_nums, int)
+
+
 def test_names_carry_the_extractor():
     metrics = [
         dict(type='FID', prefix='FID-50k', **COUNTING),
