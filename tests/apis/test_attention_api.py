@@ -41,13 +41,6 @@ def test_batches_bound_memory_and_change_nothing(model, monkeypatch):
     torch.testing.assert_close(result.maps['feat16'], expected.maps['feat16'], rtol=1e-5, atol=1e-9)
 
 
-def test_mixed_precision_around_it_changes_nothing(model):
-    expected = attention_maps(model, [(4, 9)], 2, seed=0)
-    with torch.autocast('cpu', torch.bfloat16):
-        result = attention_maps(model, [(4, 9)], 2, seed=0)
-    assert torch.equal(result.images, expected.images) and torch.equal(result.maps['feat16'], expected.maps['feat16'])
-
-
 def test_salient_queries_are_chosen_by_number(model):
     result = attention_maps(model, 3, 5, seed=0, batch_size=2)
     assert torch.equal(result.queries, salient_queries(result.images, 3))

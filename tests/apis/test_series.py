@@ -56,8 +56,6 @@ def plan(write, tmp_path):
 def test_variants_are_named_by_what_differs():
     assert variant_names(['s_32_sn-D_b64', 's_32_no-sn_b64']) == ['sn-D', 'no-sn']
     assert variant_names(['s_a_b64', 's_b_b32']) == ['a_b64', 'b_b32']
-    assert variant_names(['s_a', 's_a_b']) == ['s_a', 's_a_b'], 'a different number of parts'
-    assert variant_names(['s_a']) == ['s_a']
 
 
 def test_every_config_with_every_seed(plan, monkeypatch):
@@ -119,7 +117,6 @@ def test_after_a_failure_no_training_is_started(write, tmp_path, jobs, behaviour
     [
         ('train_cfg = dict(max_iters=90, val_interval=40)', 'val_interval=40'),
         ('model = dict(generatr=dict())', 'generatr'),
-        ('val_evaluator = None\ntest_evaluator = None', 'val_evaluator'),
         ('train_cfg = dict(max_iters=600)', 'train_cfg.max_iters=600'),  # the other one trains for 900
     ],
 )

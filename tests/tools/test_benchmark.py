@@ -93,16 +93,6 @@ def test_sides_take_turns(monkeypatch):
     assert seconds == dict(fast=[1] * 4, reference=[3] * 4)
 
 
-def test_peak_memory_is_what_tensors_take_at_once():
-    def two_of_three():
-        first = torch.ones(20 * 2**18)
-        second = torch.ones(20 * 2**18)
-        del first
-        return second, torch.ones(20 * 2**18)
-
-    assert bench.peak_memory(two_of_three, torch.device('cpu')) == pytest.approx(40, abs=1)
-
-
 @pytest.fixture
 def run(run_here, monkeypatch, tmp_path):
     """Runs the tool where products of matrices take 1 ms: run(argument, ...) -> exit code, output, errors and rows."""

@@ -26,8 +26,10 @@ def convert(run_here):
     return run
 
 
-def test_every_format_there_and_back(reference, tmp_path, convert):
-    """Also of StudioGAN one file is enough: the discriminator is found beside it."""
+@pytest.mark.parametrize('name', ['mmagic_32_woReLUinplace', 'studiogan_legacy_32'])
+def test_there_and_back(fixture_of, name, tmp_path, convert):
+    """StudioGAN's discriminator is found beside its generator."""
+    reference = fixture_of(name)
     out = tmp_path / 'out.pth'
     output = convert(reference.path, '--out', out)
     assert 'base_channels=32' in output and 'attention after block 2' in output and f'written to {out}' in output
@@ -69,21 +71,7 @@ def test_options_that_do_not_go_together(tmp_path, run_here, options, message):
     assert code == 2 and message in errors.splitlines()[-1]
 
 
-def test_a_foreign_file_is_evaluated_by_the_tool(fixture_of, tmp_path, cifar_root, run_here):
-    """Another project's checkpoint goes into tools/test.py as it is."""
-    fixture = fixture_of('studiogan_legacy_32')
-    metric = "[{'type':'InceptionScore','fake_nums':20,'inception_style':'digits','resize':False}]"
-    arguments = ['configs/sagan/sagan_32_cvt_studioGAN.py', fixture.path, '--work-dir', tmp_path, '--cfg-options']
-    options = ['model.generator.base_channels=32', 'model.discriminator.base_channels=16', f'test_evaluator.metrics={metric}']
-    code, output, errors = run_here('test.py', *arguments, *options, f'train_dataloader.dataset.data_root={cifar_root}')
-    assert code == 0, errors
-    assert 'StudioGAN, before January 2022' in output and 'IS' in output
-
-
-@pytest.mark.parametrize(
-    'tool, options', [('convert', ['--out', 'out.pth']), ('convert', ['--to', 'studiogan', '--out', 'out']),
-                      ('publish_model', ['out.pth'])]
-)  # fmt: skip
+@pytest.mark.parametrize('tool, options', [('convert', ['--out', 'out.pth']), ('publish_model', ['out.pth'])])
 def test_mistakes_are_one_message_and_leave_nothing(tmp_path, tool, options, run_here, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save('in.npy', np.zeros(3))

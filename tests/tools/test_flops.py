@@ -2,12 +2,10 @@
 
 import runpy
 from collections import Counter
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from launching import ROOT
 from torch import nn
 
@@ -87,33 +85,14 @@ def test_updates(gan_config, fast):
     disc['spectral norm'] = norm_g + passes * (norm_d + slope_d)
     gen['spectral norm'] = norm_g + norm_d + slope_g
     assert [by_kind(counts) for counts in flops.count_updates(model, N)] == [disc, gen]
+    layers = flops.count_forward(model, 'generator', N)
+    layer = model.generator.conv_blocks[0].conv_1
+    assert layers['conv_blocks.0.conv_1'] == N * conv(4 if fast else 8, C, C) + spectral_norms(layer)
+    assert layers[''] == N * sum(of_g.values()) + norm_g
 
 
-@pytest.mark.parametrize('fast', [False, True])
-def test_layers(gan_config, fast):
-    model = flops.build_gan(gan_config(), fast)
-    generator, discriminator = (flops.count_forward(model, name, N) for name in ('generator', 'discriminator'))
-    assert generator[''] == N * sum(generator_forward(fast).values()) + spectral_norms(model.generator)
-    assert discriminator[''] == N * sum(discriminator_forward(fast).values()) + spectral_norms(model.discriminator)
-    layer = spectral_norms(model.generator.conv_blocks[0].conv_1)
-    assert generator['conv_blocks.0.conv_1'] == N * conv(4 if fast else 8, C, C) + layer
-
-
-def test_fused_attention_counts_like_the_products_it_fuses():
-    def count(function, backward):
-        def action():
-            inputs = [torch.empty(2, 1, *size, requires_grad=backward) for size in ((64, 8), (16, 8), (16, 8))]
-            out = function(*inputs)
-            if backward:
-                out.sum().backward()
-
-        return flops.count_flops(action).get_total_flops()
-
-    products = partial(count, lambda query, key, value: torch.softmax(query @ key.transpose(-1, -2), -1) @ value)
-    fused = partial(count, F.scaled_dot_product_attention)
-    assert products(False) == fused(False) == 2 * (2 * 64 * 16 * 8 + 2 * 64 * 16 * 8)
-    # The fused one multiplies queries and keys anew in the backward pass.
-    assert fused(True) == products(True) + products(False) // 2
+def test_nothing_is_computed():
+    assert flops.count_flops(lambda: torch.empty(10**9, 100) @ torch.empty(100, 10**4)).get_total_flops() == 2 * 10**15
 
 
 def test_the_tables(run_here, tmp_path):

@@ -78,16 +78,6 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
 
 
-def test_amp_makes_nearly_the_same_images(tmp_path, experiment, run):
-    images = []
-    for options in ([], ['--amp']):
-        code, _ = run(*experiment, '--num-samples', 20, '--npz', '--out', tmp_path, *options)
-        assert code == 0
-        images.append(np.load(tmp_path / 'samples.npz')['arr_0'].astype(int))
-    difference = abs(images[0] - images[1])
-    assert 0 < difference.mean() < 0.05 * images[0].std()
-
-
 def test_an_unconditional_model(tmp_path, unconditional, run):
     model = init_model(*unconditional)
     assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
@@ -110,38 +100,19 @@ def test_attention_of_chosen_samples(tmp_path, experiment, run):
     assert np.array_equal(read(out).permute(1, 2, 0), expected)
 
 
-def test_attention_of_salient_pixels(tmp_path, unconditional, run):
-    for name in ('a.png', 'b.png'):
-        arguments = ['--num-samples', 2, '--layer', 'all', '--num-queries', 3, '--out', tmp_path / name]
-        assert run(*unconditional, *arguments, tool='visualize_attention.py')[0] == 0
-    assert torch.equal(read(tmp_path / 'a.png'), read(tmp_path / 'b.png')), 'the same points each time'
-    assert read(tmp_path / 'a.png').shape == (3, 28 + 2 * 212, 28 + 4 * 200)
-
-
 @pytest.mark.parametrize(
     'tool, arguments, key',
     [
-        ('sample.py', ['--labels', '9-7'], '9-7'),
         ('sample.py', ['--labels', '1', '--num-samples', '5'], '--num-samples'),
-        ('sample.py', ['--launcher', 'pytorch'], 'RANK'),
         ('sample.py', ['--out', '{tmp}/full'], 'old.png'),
-        ('sample.py', ['--out', '{tmp}/full/old.png/x'], 'old.png'),
         ('sample.py', ['--out', '{tmp}/a.jpg'], 'a.jpg'),
-        ('sample.py', ['--out', '{tmp}/a.png', '--npz'], 'a.png'),
         ('visualize_attention.py', ['--queries', '1-2'], 'queries'),
         ('visualize_attention.py', ['--layer', 'feat64'], 'feat64'),
-        ('visualize_attention.py', ['--labels', '12'], 'label'),
-        ('visualize_attention.py', ['--num-samples', '310', '--queries', '0,0'], '65748'),  # pixels: too large a figure
-        ('visualize_attention.py', ['--out', 'figure.jpg'], 'figure.jpg'),
-        ('web_demo.py', ['--port', '70000'], '70000'),
         ('web_demo.py', ['--compare-with', 'gone.pth'], 'gone.pth'),
-        ('web_demo.py', ['--compare-config', 'sagan_33'], '--compare-with'),
         ('web_demo.py', ['--cfg-options', 'model.generator.base_channels=16'], 'generator'),
     ],
 )
-def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, monkeypatch, tool, arguments, key):
-    for name in ('RANK', 'WORLD_SIZE'):
-        monkeypatch.delenv(name, raising=False)
+def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, tool, arguments, key):
     (tmp_path / 'full').mkdir()
     for name in ('old.png', 'samples.npz'):
         (tmp_path / 'full' / name).touch()

@@ -56,17 +56,6 @@ def test_class_grids_with_intra_fid(tmp_path, experiment, run):
     assert np.array_equal(read(tmp_path / 'grid.png'), expected)
 
 
-@pytest.mark.parametrize(
-    'arguments, key',
-    [(['--intra-fid', 'gone.json'], 'gone.json'), (['--labels', '0-12'], '12')],
-)
-def test_class_grids_with_wrong_arguments(tmp_path, monkeypatch, experiment, run, arguments, key):
-    monkeypatch.chdir(tmp_path)
-    code, said = run(GRIDS, *experiment, '--device', 'cpu', '--out', 'grid.png', *arguments)
-    assert code == 2 and said.startswith('error: ') and key in said
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.fixture
 def logs(tmp_path):
     """The work dirs of two runs; only the first has been evaluated."""
@@ -91,7 +80,6 @@ def test_curves(tmp_path, logs, run):
     'arguments, key',
     [
         (['--keys', 'IS'], "'IS'"),
-        (['--keys', 'FID', '--legend', 'a', 'a'], '--legend'),
         (['no_log', '--keys', 'FID'], 'no_log'),
     ],
 )

@@ -116,12 +116,8 @@ def test_queries_are_where_colours_change_and_apart():
     for image, found in zip(images, queries):
         assert torch.equal(salient_queries(image[None], 4)[0], found), 'whatever the other images'
     assert torch.pdist(queries[2].double()).min() > 16, 'in a plain image, too'
-
-
-@pytest.mark.parametrize('count', [0, 1025])
-def test_an_impossible_number_of_queries(count):
-    with pytest.raises(ConfigError, match=str(count)):
-        salient_queries(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), count)
+    with pytest.raises(ConfigError, match='1025'):
+        salient_queries(images, 1025)
 
 
 def test_regions_are_the_highest_peaks():

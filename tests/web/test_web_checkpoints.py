@@ -13,12 +13,9 @@ def weights_of(model):
     return torch.cat([parameter.flatten() for parameter in model.generator.parameters()])
 
 
-def test_a_work_dir_stands_for_its_latest_checkpoint(experiment):
+def test_a_work_dir_stands_for_its_latest_checkpoint(experiment, tmp_path):
     for name in (experiment.folder, experiment.folder / 'last_checkpoint', experiment.folder / 'iter_20.pth'):
         assert resolve_checkpoint(experiment.config, str(name)) == experiment.checkpoint
-
-
-def test_a_work_dir_without_checkpoints(tmp_path):
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         resolve_checkpoint('whatever', str(tmp_path))
 

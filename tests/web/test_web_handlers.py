@@ -25,7 +25,7 @@ def nearly_equal(images, others) -> bool:
     return bool((images.int() - others.int()).abs().max() <= 1)
 
 
-@pytest.mark.parametrize('options', [{}, dict(truncation=0.4), dict(sample_model='orig')])
+@pytest.mark.parametrize('options', [{}, dict(truncation=0.4, sample_model='orig')])
 def test_the_samples_are_those_of_sample(model, options):
     images, grid = sample_grid(model, [], 6, 3, **options)
     assert torch.equal(images, sample(model, 6, seed=3, **options))
@@ -34,8 +34,8 @@ def test_the_samples_are_those_of_sample(model, options):
     assert grid.layout.draw(images).shape == (70, 104, 3)
 
 
-@pytest.mark.parametrize('options', [{}, dict(truncation=0.4, sample_model='orig')])
-def test_attention_of_a_pixel_of_an_image(model, options):
+def test_attention_of_a_pixel_of_an_image(model):
+    options = dict(truncation=0.4, sample_model='orig')
     _, grid = sample_grid(model, [8, 1], 3, 3, **options)
     panels = attention_panels(model, grid, 4, 21, 7)
     reference = attention_maps(model, [(21, 7)], labels=[8, 8, 8, 1, 1, 1], seed=3, **options)
@@ -62,15 +62,7 @@ def test_interpolation_between_two_samples(model, seeds, classes):
     assert not any(torch.equal(frame, following) for frame, following in zip(frames, frames[1:]))
 
 
-@pytest.mark.parametrize(
-    'count, size, per_class, shape',
-    [
-        (7, 32, None, (2, 4)),
-        (10, 8, 1, (2, 5)),
-        (32, 32, 16, (4, 8)),
-        (33, 32, 11, (6, 6)),
-    ],
-)
+@pytest.mark.parametrize('count, size, per_class, shape', [(7, 32, None, (2, 4)), (10, 8, 1, (2, 5)), (33, 32, 11, (6, 6))])
 def test_images_are_located_where_they_are_drawn(count, size, per_class, shape):
     """The colours of each pixel are its image number and position; the padding is white."""
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
