@@ -8,6 +8,7 @@ from torch import nn
 
 from mmsagan.models import ProjDiscriminator, SAGANGenerator
 from mmsagan.models.layers import ClassEmbedding, ConditionalBatchNorm2d, LayerFactory, spectral_norm
+from mmsagan.models.layers.spectral_norm import spectral_norm_hook
 
 LABEL = torch.tensor([2, 0, 2])
 ONE_HOT = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0]])
@@ -75,3 +76,11 @@ def test_sync_bn_needs_processes_and_gpus(monkeypatch, distributed, cuda, expect
     layer = LayerFactory(sync_bn=True, norm_eps=1e-5).batch_norm(4)
     assert type(layer) is expected and layer.eps == 1e-5 and layer.affine
     assert type(LayerFactory(sync_bn=False).batch_norm(4)) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize('embeddings', [True, False])
+def test_embeddings_have_their_own_switch_of_spectral_norm(embeddings):
+    layers = LayerFactory(with_spectral_norm=not embeddings, with_embedding_spectral_norm=embeddings, sn_eps=1e-6)
+    hooks = [spectral_norm_hook(layers.normalize(layer)) for layer in (nn.Conv2d(2, 2, 3), ClassEmbedding(2, 2))]
+    assert [hook is not None for hook in hooks] == [not embeddings, embeddings]
+    assert {hook.eps for hook in hooks if hook} == {1e-6}
