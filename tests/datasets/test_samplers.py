@@ -45,7 +45,6 @@ def test_seeds(monkeypatch):
 @pytest.mark.parametrize('skipped', [0, 1, 4, 5, 23, 10**12])
 @pytest.mark.parametrize('world_size', [1, 3])
 def test_any_place_is_found_at_once(monkeypatch, skipped, world_size):
-    """Also one that no training gets to by counting."""
     for sampler in of_processes(monkeypatch, world_size, dataset=range(5), seed=0):
         sampler.skip(skipped)
         found = first(sampler, 12)
@@ -92,7 +91,6 @@ class _Random:
 
 @pytest.mark.parametrize('read', [random.random, np.random.rand, lambda: torch.rand(())], ids=['random', 'numpy', 'torch'])
 def test_random_transforms_follow_from_the_batch(read):
-    """With any number of loader processes, and without a trace in the main process's random numbers."""
     found = []
     for workers in (0, 1, 2):
         for start in (0, 3):

@@ -59,7 +59,6 @@ def counts():
 def gan(gan_config):
     torch.manual_seed(1)
     model = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
-    # So that the moving average differs.
     for parameter in model.generator.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     return model
@@ -144,7 +143,7 @@ def test_one_pass(gan, real, counts):
     assert counts.outputs[-1] == {'features', 'probabilities'}
 
 
-@pytest.mark.parametrize('batch_size', [1, 7, 89, 90, 200])
+@pytest.mark.parametrize('batch_size', [1, 89, 200])
 def test_any_batch_size(gan, real, batch_size):
     whole, parts = (Evaluator(all_metrics()).evaluate_model(gan, real, size) for size in (32, batch_size))
     for name, value in whole.items():
@@ -202,9 +201,6 @@ def test_an_unconditional_gan(gan_config, real):
         Evaluator(all_metrics()).evaluate_model(gan, real, 32)
 
 
-# ----------------------------------------------------------------------------------------- mistakes, before any sampling
-
-
 @pytest.fixture
 def no_sampling(gan):
     def forbid(module, args, kwargs):
@@ -219,7 +215,6 @@ def no_sampling(gan):
     'metric, message',
     [
         (dict(type='FrechetInceptionDistance', fake_nums=12), 'fake_nums=12 '),
-        (dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=500), 'real_nums=500, .* 100 '),
         (dict(type='IntraFID', fake_nums=30), 'fake_nums=30 .*class '),
         (dict(type='PrecisionRecall', fake_nums=50), 'real_nums=50000'),
         (dict(type='FID', fake_nums=50, extractor=dict(type='CountingExtractor', scale=np.inf)), 'counting'),
@@ -301,12 +296,7 @@ def test_which_images_are_resized_for_the_inception_score():
         (dict(metrics=[]), 'metrics'),
         (dict(metrics=all_metrics() + all_metrics()[:1]), "'IS-counting'"),
         (dict(metrics=all_metrics(), standing_steps=-1), 'standing_steps'),
-        (dict(metrics=[dict(all_metrics()[0], fake_nums=0)]), 'fake_nums'),
-        (dict(metrics=[dict(all_metrics()[1], real_nums=0)]), 'real_nums'),
         (dict(metrics=[dict(all_metrics()[1], sample_model='both')]), 'sample_model'),
-        (dict(metrics=[dict(all_metrics()[3], k=0)]), 'k=0'),
-        (dict(metrics=[dict(all_metrics()[0], splits=2.5)]), 'splits=2.5'),
-        (dict(metrics=[dict(all_metrics()[0], resize=True, resize_size=0)]), 'size=0'),
         (dict(metrics=all_metrics(), seed=-1), 'seed'),
         (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size'),
     ],
@@ -316,23 +306,7 @@ def test_wrong_arguments(options, message):
         Evaluator(**options)
 
 
-def test_an_extractor_without_the_wanted_output(gan, real):
-    @EXTRACTORS.register_module(name='FeaturesOnly', force=True)
-    class FeaturesOnly(FeatureExtractor):
-        name, suffix = 'features only', '-only'
-
-        def forward(self, images, outputs=('features',)):
-            return dict(features=images.float().mean((2, 3)))
-
-    with pytest.raises(ConfigError, match="'features only' .*probabilities"):
-        Evaluator([dict(all_metrics()[0], extractor=dict(type='FeaturesOnly'))]).evaluate_model(gan, real, 32)
-
-
-# --------------------------------------------------------------------------------------------------------- real numbers
-
-
 def test_our_pipeline_through_the_stand_in(gan, real, inception_file):
-    """IS sees images resized by Pillow to 299, FID sees them as they are; both from one pass."""
     from PIL import Image
 
     metrics = [

@@ -95,24 +95,3 @@ def test_resizes_equal_the_references(expected, kind, height, width):
     resized = RESIZES[kind](torch.from_numpy(images))
     assert resized.shape == (1, 2, 299, 299)
     torch.testing.assert_close(resized[:, :, KEPT][..., KEPT], expected[f'{kind}_{height}x{width}'], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize('kind, offset', [('tensorflow', 0.0), ('pytorch_fid', 0.5)])
-@pytest.mark.parametrize('size', [3, 5, 11])
-def test_resizes_equal_the_formula(kind, offset, size):
-    image = torch.rand(7, 5)
-
-    def neighbours(index: int, length: int) -> tuple[int, int, float]:
-        position = max((index + offset) * length / size - offset, 0)
-        low = int(position)
-        return low, min(low + 1, length - 1), position - low
-
-    expected = torch.zeros(size, size)
-    for row in range(size):
-        for column in range(size):
-            top, bottom, down = neighbours(row, 7)
-            left, right, across = neighbours(column, 5)
-            upper = (1 - across) * image[top, left] + across * image[top, right]
-            lower = (1 - across) * image[bottom, left] + across * image[bottom, right]
-            expected[row, column] = (1 - down) * upper + down * lower
-    torch.testing.assert_close(RESIZES[kind](image[None, None], size)[0, 0], expected, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,6 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import (
     FrechetInceptionDistance,
     InceptionScore,
-    Moments,
     Statistics,
     frechet_distance,
     inception_score,
@@ -39,7 +38,6 @@ def test_fid_of_well_conditioned_covariances(size, samples):
 
 
 def test_fid_of_ill_conditioned_covariances():
-    """Variances over ten orders of magnitude."""
     scales = np.logspace(0, -5, 40)
     first, second = random_normal(40, 400, 2, scales), random_normal(40, 400, 3, scales)
     assert np.linalg.cond(first[1]) > 1e8
@@ -93,22 +91,6 @@ def test_statistics_that_are_not_those_of_the_metric(tmp_path, content, options,
         metric.check(64, None, SetOfImages())
 
 
-def test_statistics_from_a_file_and_to_a_file(tmp_path):
-    options = dict(fake_nums=100, inception_pkl=str(tmp_path / 'new.pkl'), inception_style='digits')
-    metric, again = FrechetInceptionDistance(**options), FrechetInceptionDistance(**options)
-    metric.check(64, None, None)
-    assert metric.lacks_real
-    real = Moments(64)
-    real.update(torch.randn(200, 64))
-    metric.take_real(real, SetOfImages())
-    again.check(64, None, None)
-    assert not again.lacks_real and again.statistics.size == 200 and again.statistics.name == 'a set'
-    assert again.compute(real)['fid'] == pytest.approx(0, abs=1e-6)
-
-
-# ------------------------------------------------------------------------------------------------------- Inception score
-
-
 def score_by_definition(probs: np.ndarray, splits: int) -> tuple[float, float]:
     """exp E KL(p(y|x) || p(y)) in every split, term by term."""
     scores = []
@@ -134,7 +116,6 @@ def test_inception_score_by_its_definition(samples, splits):
     'probs, expected',
     [
         (torch.eye(10).repeat(3, 1), 10.0),  # certain and even: the number of classes
-        (torch.full((30, 10), 0.1), 1.0),  # nothing recognized
         (torch.eye(10)[:1].repeat(30, 1), 1.0),  # always the same class
         (torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]), np.exp(0.5 * np.log(2))),
     ],
@@ -150,9 +131,6 @@ def test_inception_score_of_any_order_and_any_batches():
         sums.update(probs[index], index)
     sums.finish()
     assert float(sums.scores.mean()) == pytest.approx(score_by_definition(probs.numpy(), 4)[0], rel=1e-9)
-
-
-# -------------------------------------------------------------------------------------------------------------------- KID
 
 
 def kid_pair_by_pair(x: np.ndarray, y: np.ndarray) -> float:
@@ -177,14 +155,10 @@ def test_kid_of_whole_sets(sizes):
 
 
 def test_kid_of_subsets_is_unbiased_and_repeatable():
-    """The mean over all subsets is the value of the whole sets; many random ones come near."""
     x, y = random_features(40, 2), random_features(40, 3, 0.5)
     mean, std = kernel_distance(x, y, num_subsets=4000, subset_size=10)
     assert mean == pytest.approx(kid_pair_by_pair(x, y), abs=4 * std / np.sqrt(4000))
     assert kernel_distance(x, y, 5, 10, seed=1) == kernel_distance(x, y, 5, 10, seed=1) != kernel_distance(x, y, 5, 10, seed=2)
-
-
-# --------------------------------------------------------------------------------- precision, recall, density and coverage
 
 
 def shares_by_definition(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
@@ -231,8 +205,6 @@ def test_many_equal_samples():
     assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 3, coverage=1))
 
 
-# ------------------------------------------------------------------------------------------------------------ wrong input
-
 EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
 
 
@@ -240,16 +212,11 @@ EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
     'function, arguments, error',
     [
         (frechet_distance, (np.zeros(2), EYE, np.zeros(3), np.eye(3)), DataError),
-        (frechet_distance, (np.zeros((1, 2)), EYE, np.zeros(2), EYE), DataError),
         (frechet_distance, (np.zeros(2), EYE, np.array([0, np.nan]), EYE), DataError),
-        (frechet_distance, (np.zeros(2), np.full((2, 2), np.inf), np.zeros(2), EYE), DataError),
         (inception_score, (np.ones((5, 3)),), DataError),
-        (inception_score, (np.array([[-1.0, 2.0]]),), DataError),
-        (inception_score, (np.ones(3) / 3,), DataError),
         (inception_score, (np.full((2, 3), np.nan),), DataError),
         (inception_score, (EYE, 10), ConfigError),
         (kernel_distance, (FEATURES, FEATURES[:, :2]), DataError),
-        (kernel_distance, (FEATURES, FEATURES * np.nan), DataError),
         (kernel_distance, (FEATURES[:1], FEATURES), ConfigError),
         (precision_recall, (FEATURES, FEATURES * np.inf), DataError),
         (precision_recall, (FEATURES, FEATURES, 5), ConfigError),

@@ -27,7 +27,6 @@ def test_streaming_equals_the_whole():
 
 
 def test_float64_sums_of_float32_features():
-    """In float32 the sum of a million squares would lose the variance."""
     features = torch.rand(1000, 1) + 1000
     moments = Moments(1)
     for _ in range(1000):
@@ -53,7 +52,6 @@ def test_files(tmp_path, statistics, suffix):
 
 
 def test_pickles_for_mmgeneration_and_mmagic(tmp_path, statistics):
-    """Both read by pickle.load; their numpy has no module numpy._core."""
     save_statistics(statistics, tmp_path / 'statistics.pkl')
 
     class OldUnpickler(pickle.Unpickler):
