@@ -151,7 +151,7 @@ def interpolate(
     if label is not None:
         # Class weights (K, num_classes), or the one class for all steps.
         classes = F.one_hot(label, model.num_classes).double()
-        label = torch.lerp(*classes, weights).float() if has_two_classes else label.expand(num_steps)
+        label = torch.lerp(classes[0], classes[-1], weights).float() if has_two_classes else label.expand(num_steps)
     ends = ends.double()
     mix = slerp if mode == 'slerp' else torch.lerp
     path = mix(ends[0], ends[1], weights) if len(ends) == 2 else ends.expand(num_steps, -1)

@@ -54,6 +54,17 @@ def test_evaluation_takes_the_stored_vectors():
     assert all(torch.equal(before[key], value) for key, value in layer.state_dict().items())
 
 
+def test_gradient_of_an_evaluation_after_a_power_iteration():
+    layer = spectral_norm(nn.Linear(10, 7)).eval()
+    x, weight, bias = torch.randn(3, 10), layer.weight_orig.detach().clone().requires_grad_(), layer.bias.detach()
+    u, v = layer.weight_u.clone(), layer.weight_v.clone()
+    (expected,) = torch.autograd.grad((x @ (weight / (u @ weight @ v)).t() + bias).square().sum(), weight)
+    out = layer(x)
+    layer.train()(x)  # moves u and v
+    out.square().sum().backward()
+    torch.testing.assert_close(layer.weight_orig.grad, expected)
+
+
 def test_one_power_iteration_a_training_forward():
     layer = spectral_norm(nn.Linear(10, 7))
     u, weight = layer.weight_u.clone(), layer.weight_orig.detach()
