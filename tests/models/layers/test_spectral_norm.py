@@ -55,8 +55,8 @@ def test_evaluation_takes_the_stored_vectors():
 
 
 def test_gradient_of_an_evaluation_after_a_power_iteration():
-    layer = spectral_norm(nn.Linear(10, 7)).eval()
-    x, weight, bias = torch.randn(3, 10), layer.weight_orig.detach().clone().requires_grad_(), layer.bias.detach()
+    layer = spectral_norm(nn.Linear(10, 7).double()).eval()
+    x, weight, bias = torch.randn(3, 10).double(), layer.weight_orig.detach().clone().requires_grad_(), layer.bias.detach()
     u, v = layer.weight_u.clone(), layer.weight_v.clone()
     (expected,) = torch.autograd.grad((x @ (weight / (u @ weight @ v)).t() + bias).square().sum(), weight)
     out = layer(x)
