@@ -204,10 +204,7 @@ def tiny_run(tmp_path, cifar_root):
 
 
 class InceptionStandIn(nn.Module):
-    """Has the interface of Tero Karras' TorchScript file.
-
-    uint8 images of any size -> 6 features, or the probabilities of 5 classes, without the output's bias if so asked.
-    """
+    """Has the interface of Tero Karras' TorchScript file: uint8 images -> 6 features, or the probabilities of 5 classes."""
 
     def __init__(self):
         super().__init__()
@@ -234,6 +231,11 @@ def inception_file(tmp_path_factory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope='session')
+def experiment_of():
+    return make_experiment
+
+
 def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
     """A config, and a checkpoint of a generator that uses its whole range of colours."""
     leaf = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
@@ -248,12 +250,6 @@ model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discrim
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
     return str(config), str(folder / 'model.pth')
-
-
-@pytest.fixture(scope='session')
-def experiment_of():
-    """Makes the config and the checkpoint of a small model: experiment_of(folder, num_classes)."""
-    return make_experiment
 
 
 class Reference:

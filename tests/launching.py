@@ -1,8 +1,4 @@
-"""Running tools in processes of their own, without the seconds that each would take to import PyTorch.
-
-The processes are forked from one that has imported everything already (multiprocessing's forkserver), which the first one
-starts. It is no child of pytest's own state: it has no threads, no registered components and no captured streams.
-"""
+"""Tools in processes that multiprocessing's forkserver forks from one that has imported PyTorch already."""
 
 import atexit
 import multiprocessing
@@ -32,16 +28,7 @@ def run_tool(script: str | Path, *arguments, cwd: Path = ROOT, timeout: float = 
 def run_tools(
     script: str | Path, *arguments, processes: int, cwd: Path = ROOT, timeout: float = 300, **env
 ) -> list[subprocess.CompletedProcess]:
-    """Runs a script in several processes that are to join, with the environment that torchrun sets; gives their ends by rank.
-
-    Args:
-        script: The script.
-        *arguments: Of the script.
-        processes: Number of processes.
-        cwd: Their working directory.
-        timeout: In seconds; then they are killed.
-        **env: Further variables.
-    """
+    """Runs a script in several processes with the environment that torchrun sets; returns by rank."""
     env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=str(processes))
     ranks = [dict(env, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(processes)]
     return _run(script, arguments, ranks, cwd, timeout)

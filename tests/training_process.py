@@ -27,12 +27,10 @@ SMALL = {
 
 
 class TrainingProcess:
-    """A training that tells, event by event, where it is: 'iteration', 'fsync' (before one), 'replaced' (after one).
+    """A training that reports 'iteration', 'fsync' (before one) and 'replaced' (after one); its output goes to ``output.txt``.
 
     Args:
-        work_dir: Of the run; its output goes to ``output.txt`` there.
-        resume: Whether to go on from the newest checkpoint.
-        wait_after: The number of the event, counted from 1, after which the training waits to be killed; None lets it run.
+        wait_after: Number of the event, from 1, after which the training waits to be killed.
         sleep_in: An iteration that does not come to its end.
         summary: Whether to write ``summary.md``, which makes two events in the first iteration.
         **options: Config values, dots written as two underscores, besides :data:`SMALL`.
@@ -72,12 +70,10 @@ class TrainingProcess:
             return None
 
     def kill(self) -> None:
-        """Ends the training as a power cut would."""
         self.process.kill()
         self.process.join()
 
     def send(self, number: int) -> None:
-        """Sends a signal."""
         os.kill(self.process.pid, number)
 
     def end(self, timeout: float = 120) -> int:

@@ -79,8 +79,7 @@ def test_every_command_finds_configs_by_name(line, call, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'typed, meant',
-    [('trian', 'train'), ('tools/visualize_attention.py', 'attention'), ('--versoin', '--version'), ('xyzzy', '--help')],
+    'typed, meant', [('trian', 'train'), ('tools/visualize_attention.py', 'attention'), ('--versoin', '--version')]
 )
 def test_an_unknown_command(call, typed, meant):
     code, output, errors = call(typed, '--help')
@@ -160,22 +159,10 @@ class Broken(Dataset):
         raise DataError('the file x.png cannot be read')
 
 
-@pytest.mark.parametrize('num_workers', [0, 1])
-def test_an_error_of_a_loader_process_is_one_message(num_workers, capsys):
+def test_an_error_of_a_loader_process_is_one_message(capsys):
     with pytest.raises(SystemExit, match='2'):
-        run_tool(lambda: next(iter(DataLoader(Broken(), num_workers=num_workers))))
+        run_tool(lambda: next(iter(DataLoader(Broken(), num_workers=1))))
     assert capsys.readouterr().err == 'error: the file x.png cannot be read\n'
-
-
-@pytest.mark.parametrize('has_gpu, wish, expected', [(False, '1', 1), (False, '0', 0), (True, '1', 0)])
-def test_tools_keep_freed_memory_without_a_gpu(monkeypatch, has_gpu, wish, expected):
-    calls = []
-    monkeypatch.setattr(tool, 'is_cuda_available', lambda: has_gpu)
-    monkeypatch.setattr(tool, 'keep_freed_memory', lambda: calls.append(True))
-    monkeypatch.setenv('MMSAGAN_KEEP_MEMORY', wish)
-    with pytest.raises(SystemExit):
-        run_tool(lambda: 0)
-    assert len(calls) == expected
 
 
 def test_a_process_leaves_its_group_when_it_ends(tmp_path, monkeypatch):
@@ -199,7 +186,6 @@ def test_a_process_leaves_its_group_when_it_ends(tmp_path, monkeypatch):
     'value, expected',
     [
         ("[{'type':'FID','fake_nums':5},{'type':'IS'}]", [dict(type='FID', fake_nums=5), dict(type='IS')]),
-        ("{'a':(1,2)}", dict(a=(1, 2))),
         ('[a,b]', ['a', 'b']),
         ('0.5', 0.5),
     ],
@@ -214,7 +200,6 @@ def test_config_options(value, expected):
     'arguments, named',
     [
         (['--wrok-dir', 'x'], '--work-dir?'),
-        (['--wrok-dir=x'], '--work-dir?'),
         (['--cfg-options', 'key'], '--cfg-options'),
         (['--cfg-options', "key=[dict(type='FID', fake_nums=5)]"], '--cfg-options'),
     ],
