@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan import __version__
@@ -163,23 +162,6 @@ def test_an_error_of_a_loader_process_is_one_message(capsys):
     with pytest.raises(SystemExit, match='2'):
         run_tool(lambda: next(iter(DataLoader(Broken(), num_workers=1))))
     assert capsys.readouterr().err == 'error: the file x.png cannot be read\n'
-
-
-def test_a_process_leaves_its_group_when_it_ends(tmp_path, monkeypatch):
-    at_exit = []
-    monkeypatch.setattr(tool.atexit, 'register', at_exit.append)
-
-    def join():
-        if not dist.is_initialized():
-            dist.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
-
-    for _ in range(2):
-        with pytest.raises(SystemExit):
-            run_tool(join)
-        assert dist.is_initialized(), 'a second tool in the same process needs it'
-    for function in at_exit:
-        function()
-    assert at_exit and not dist.is_initialized()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The configs of configs/sagan, configs/sngan_proj and configs/sagan_paper against the published settings.
 
-The table is written from the shared facts (section 1: the published runs, the notes below them, the paper) and the paper's
-text, not from the configs. What a config turns out to be is read off the model and the optimizers that are built from it.
+The table is written from the published runs and the paper's text. What a config is is read off what is built from it.
 """
 
 from dataclasses import dataclass, replace

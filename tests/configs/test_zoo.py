@@ -15,7 +15,6 @@ from mmsagan.registry import MODELS
 
 ROOT = Path(__file__).parent.parent.parent
 ENTRIES = yaml.safe_load((ROOT / 'configs/sagan/metafile.yml').read_text())['Models']
-PAGE = (ROOT / 'configs/sagan/README.md').read_text()
 # Spectral norm in G and in D, attention, learning rates of G and of D.
 SERIES = {
     'feat16': ((True, True), True, (2e-4, 8e-4)),
@@ -27,7 +26,6 @@ SERIES = {
 
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['Name'])
 def test_a_published_model_belongs_to_its_config(entry):
-    """The scores stand in the same row of the page as the weights, whose names end in their hash."""
     assert entry['Name'].startswith(Path(entry['Config']).stem)
     cfg, metadata = load_config(ROOT / entry['Config']), entry['Metadata']
     assert cfg.train_dataloader.dataset.type == metadata['Training Data']
@@ -37,9 +35,6 @@ def test_a_published_model_belongs_to_its_config(entry):
         assert cfg.train_cfg.max_iters == metadata['Iterations'] >= metadata['Checkpoint Iteration']
         assert f'{cfg.train_dataloader.batch_size}x' in metadata['Batch Size']
     assert re.fullmatch(r'https://download\.openmmlab\.com/mmgen/sagan/[\w-]+-[0-9a-f]{8}\.pth', entry['Weights'])
-    row = next(line for line in PAGE.splitlines() if entry['Weights'] in line)
-    numbers = [float(cell) for cell in row.replace(' ', '').split('|') if cell.replace('.', '').isdigit()]
-    assert set(entry['Results'][0]['Metrics'].values()) <= set(numbers)
 
 
 @pytest.mark.parametrize('name', ['sagan_32_cvt_studioGAN', 'sagan_128_cvt_studioGAN'])

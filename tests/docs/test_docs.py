@@ -40,8 +40,6 @@ def tool_commands(page: Path) -> list[list[str]]:
         script, *words = words or ['']
         if script == 'python' and words[0].startswith('tools/'):
             commands.append(words)
-        elif script == 'tools/slurm_train.sh':
-            commands.append(['tools/train.py', words[2], *words[4:]])
         elif match := re.fullmatch(r'tools/dist_(\w+)\.sh', script):
             positional = 1 if match[1] == 'train' else 2
             commands.append([f'tools/{match[1]}.py', *words[:positional], *words[positional + 1 :]])

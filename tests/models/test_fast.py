@@ -67,8 +67,13 @@ def distance(first, second):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels-last', 'strided'])
 @pytest.mark.parametrize(
     'changes',
-    [{}, dict(num_classes=0), dict(discriminator=dict(act_cfg=dict(type='ReLU', inplace=True)))],
-    ids=['conditional', 'unconditional', 'in-place ReLU'],
+    [
+        {},
+        dict(num_classes=0),
+        dict(discriminator=dict(act_cfg=dict(type='ReLU', inplace=True))),
+        dict(discriminator=dict(type='ACDiscriminator'), auxiliary_loss=dict(type='AuxiliaryClassificationLoss')),
+    ],
+    ids=['conditional', 'unconditional', 'in-place ReLU', 'classifier'],
 )
 def test_updates_have_equal_losses_and_gradients(gan_config, changes, layout):
     plain, fast = both_ways(gan_config, **changes)
@@ -81,14 +86,6 @@ def test_updates_have_equal_losses_and_gradients(gan_config, changes, layout):
     found = [gradients_of_updates(gan, images, label) for gan in (fast, plain)]
     assert_close(*found)
     assert any(value.abs().max() > 0 for key, value in found[0].items() if 'theta' in key), 'attention takes part'
-
-
-def test_a_classifying_discriminator(gan_config):
-    plain, fast = both_ways(
-        gan_config, discriminator=dict(type='ACDiscriminator'), auxiliary_loss=dict(type='AuxiliaryClassificationLoss')
-    )
-    images, label = torch.rand(N, 3, 32, 32) * 2 - 1, torch.tensor([0, 1, 2, 0, 1, 2])
-    assert_close(*(gradients_of_updates(gan, images, label) for gan in (fast, plain)))
 
 
 @pytest.mark.parametrize('fused_attention', [False, True])
@@ -178,9 +175,6 @@ def test_one_power_iteration_an_update(gan_config):
     torch.testing.assert_close(plain.discriminator.decision.weight_u, expected.decision.weight_u)
 
 
-# ---------------------------------------------------------------------------------------------------------- compilation
-
-
 def test_compiled_networks_train_alike(gan_config):
     """With Dynamo only, on small networks: the compilers behind it take minutes."""
     cfg = gan_config(
@@ -205,9 +199,6 @@ def test_compiled_networks_train_alike(gan_config):
     assert compiled.state_dict().keys() == gan.state_dict().keys()
     for key, value in gan.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
-
-
-# ------------------------------------------------------------------------------------------------------------ sampling
 
 
 def test_frozen_samples_are_the_same(gan_config):

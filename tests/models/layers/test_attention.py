@@ -27,11 +27,8 @@ def written_out(block: SelfAttentionBlock, x: torch.Tensor, pooled: bool) -> tor
         bottom = torch.maximum(features[..., 1::2, ::2], features[..., 1::2, 1::2])
         return torch.maximum(top, bottom)
 
-    query, key, value = (
-        locations(project(block.theta, x)),
-        locations(pool(project(block.phi, x))),
-        locations(pool(project(block.g, x))),
-    )
+    query = locations(project(block.theta, x))
+    key, value = (locations(pool(project(layer, x))) for layer in (block.phi, block.g))
     out = torch.zeros(x.shape[0], value.shape[1], query.shape[2])
     for n in range(x.shape[0]):
         for j in range(query.shape[2]):
@@ -82,7 +79,7 @@ def test_fused_attention_equals_the_plain_one(layout, pool, monkeypatch):
 @pytest.mark.parametrize('channels, pool', [(16, False), (48, True), (8, True)])
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 def test_the_fused_kernel_takes_every_width_and_layout(channels, pool, layout):
-    """Where it does not, PyTorch turns to one that holds all weights, without a word; here there is no other one to turn to."""
+    """Elsewhere PyTorch would silently turn to a kernel that holds all weights."""
     block = SelfAttentionBlock(channels, pool=pool)
     x = torch.randn(2, channels, 9, 7).contiguous(memory_format=layout).requires_grad_()
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
@@ -110,30 +107,12 @@ def test_large_maps_are_fused_and_small_ones_are_not(monkeypatch):
     assert [query.shape[2] for query in sizes] == [64 * 64]
 
 
-def test_channels_of_both_forms():
-    official, paper = SelfAttentionBlock(32), SelfAttentionBlock(32, value_reduction=8, pool=False)
-    shapes = [
-        [tuple(getattr(block, name).weight_orig.shape[:2]) for name in ('theta', 'phi', 'g', 'o')]
-        for block in (official, paper)
-    ]
-    assert shapes == [[(4, 32), (4, 32), (16, 32), (32, 16)], [(4, 32), (4, 32), (4, 32), (32, 4)]]
-    assert all(getattr(official, name).bias is None for name in ('theta', 'phi', 'g', 'o'))
-
-
 def test_gamma_starts_at_zero_and_learns():
     block = SelfAttentionBlock(8)
     x = torch.randn(1, 8, 4, 4)
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
     assert block.gamma.grad.abs() > 0
-
-
-@pytest.mark.parametrize('pool, keys', [(True, 12), (False, 48)])
-def test_attention_weights_are_a_distribution(pool, keys):
-    weights = SelfAttentionBlock(8, pool=pool).attention(torch.randn(2, 8, 6, 8))
-    assert weights.shape == (2, 48, keys)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 48))
-    assert weights.min() >= 0
 
 
 @pytest.mark.parametrize('pool, grid', [(True, (3, 4)), (False, (6, 8))])
@@ -150,25 +129,6 @@ def test_chosen_rows_are_those_of_the_whole(pool, grid):
 def test_channels_must_divide():
     with pytest.raises(ConfigError, match='divisible by 8'):
         SelfAttentionBlock(12)
-
-
-# ------------------------------------------------------------------------------------- the residual block in attention's place
-
-
-def num_parameters(block: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in block.parameters())
-
-
-@pytest.mark.parametrize(
-    'arguments',
-    [dict(in_channels=8), dict(in_channels=256, with_spectral_norm=False), dict(in_channels=40, value_reduction=8)],
-)
-def test_the_substitute_has_the_size_of_attention(arguments):
-    blocks = [kind(**arguments) for kind in (ResidualAttentionSubstitute, SelfAttentionBlock)]
-    assert num_parameters(blocks[0]) == num_parameters(blocks[1])
-    channels = arguments['in_channels']
-    if 'value_reduction' not in arguments:  # theta and phi C -> C/8, g C -> C/2, o C/2 -> C, and gamma
-        assert num_parameters(blocks[0]) == 2 * channels**2 // 8 + 2 * channels**2 // 2 + 1
 
 
 @pytest.mark.parametrize('arguments', [dict(in_channels=128, value_reduction=8), dict(in_channels=12)])
