@@ -29,7 +29,7 @@ class FailingHook(Hook):
             raise RuntimeError('made to fail')
 
 
-def test_a_run_leaves_checkpoints_samples_and_logs(tiny_run):
+def test_a_run_leaves_checkpoints_samples_and_logs_and_is_resumed_from_a_named_one(tiny_run):
     cfg = tiny_run(max_iters=5, **{'default_hooks.checkpoint.interval': 2, 'default_hooks.checkpoint.max_keep_ckpts': 2})
     runner = train_from_config(cfg)
     work_dir = Path(cfg.work_dir)
@@ -42,24 +42,10 @@ def test_a_run_leaves_checkpoints_samples_and_logs(tiny_run):
     assert len(lines) == 5 and all(keys <= set(line) for line in lines)
     assert ['loss_gen' in line for line in lines] == [False] * 4 + [True], 'dist_step is 5'
     assert load_checkpoint_file(work_dir / 'iter_5.pth')['state_dict']['iteration'] == 5
-
-
-def test_resuming_continues_where_it_was(tiny_run):
-    """4 + 2 iterations leave the optimizers' counters where 6 iterations do; from a named checkpoint, 2 + 1 do."""
-    cfg = tiny_run(max_iters=4, **INTERVALS, model__discriminator_steps=3)
-    train_from_config(cfg)
-    named = tiny_run(max_iters=3, **INTERVALS)
-    named.update(resume=True, load_from=str(Path(cfg.work_dir) / 'iter_2.pth'), work_dir=cfg.work_dir + '_named')
-    assert train_from_config(named).iter == 3
-    cfg = tiny_run(max_iters=6, **INTERVALS, model__discriminator_steps=3)
-    cfg.resume = True
-    runner = train_from_config(cfg)
+    named = tiny_run(max_iters=6, **INTERVALS)
+    named.update(resume=True, load_from=str(work_dir / 'iter_4.pth'), work_dir=cfg.work_dir + '_named')
+    runner = train_from_config(named)
     assert runner.iter == 6 and int(runner.model.iteration) == 6
-    steps = {
-        name: {int(state['step']) for state in wrapper.optimizer.state.values()}
-        for name, wrapper in runner.optim_wrapper.items()
-    }
-    assert steps == {'generator': {2}, 'discriminator': {6}}
 
 
 def test_options_of_the_command_line(tiny_run):
@@ -83,9 +69,7 @@ def test_options_of_the_command_line(tiny_run):
     'options, error, key',
     [
         ({'train_dataloader.dataset.data_root': 'gone'}, DataError, 'gone'),
-        ({'model.num_classes': 7}, DataError, 'num_classes'),
         ({'model.generator.output_scale': 33}, ConfigError, '33'),
-        ({'optim_wrapper.generator.optimizer.betas': (0, 0.9)}, ConfigError, 'betas'),
         ({'train_dataloader.batch_size': 6, 'optim_wrapper.accumulative_counts': 4}, ConfigError, 'accumulative_counts'),
     ],
 )

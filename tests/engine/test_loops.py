@@ -100,9 +100,6 @@ def test_resuming_continues_with_the_best_scores(evaluated_run):
             "save_best: .*'FID/fid'",
         ),
         ({'val_evaluator.metrics.0.inception_path': 'gone.pth'}, DataError, 'gone.pth'),
-        ({'val_dataloader.dataset.data_root': 'gone'}, DataError, 'CIFAR-10'),
-        ({'val_dataloader.batch_size': 0}, ConfigError, r'val_dataloader\.batch_size=0'),
-        ({'val_evaluator.metrics.0.fake_num': 3}, ConfigError, "fake_num: InceptionScore .*'fake_nums'"),
         ({'val_evaluator.held_out': dict(type='CIFAR10', data_root='gone')}, DataError, 'CIFAR-10'),
     ],
 )
@@ -124,15 +121,7 @@ def test_evaluating_a_checkpoint(evaluated_run, tmp_path):
     assert evaluate_from_config(averaged, checkpoint) == plain
     cfg = evaluated_run()
     cfg.test_dataloader = cfg.train_dataloader
-    for key in (
-        'train_dataloader',
-        'train_cfg',
-        'optim_wrapper',
-        'val_evaluator',
-        'val_cfg',
-        'val_dataloader',
-        'auto_scale_lr',
-    ):
+    for key in 'train_dataloader train_cfg optim_wrapper val_evaluator val_cfg val_dataloader auto_scale_lr'.split():
         cfg.pop(key, None)
     cfg.param_scheduler = None
     assert evaluate_from_config(cfg, checkpoint).keys() == plain.keys()

@@ -149,20 +149,12 @@ def test_a_checkpoint_without_the_state(run):
     'damage',
     [
         lambda content: content['training_state'].update(data=dict(seed='x', samples=3)),
-        lambda content: content['training_state'].update(data=dict(seed=0, samples=-3)),
         lambda content: content['training_state']['data'].update(sampler_seed=-1),
-        lambda content: content['training_state']['data'].update(batch_size=None),
-        lambda content: content['training_state'].update(data=[1]),
         lambda content: content.update(training_state=[1]),
-        lambda content: content['training_state'].update(random_states=[dict(python=(3, (1, 2), None))]),
         lambda content: content['training_state']['random_states'][0].update(torch=torch.zeros(3)),
-        lambda content: content['training_state']['random_states'][0].update(numpy=('MT', 3)),
         lambda content: content['meta'].pop('iter'),
-        lambda content: content['meta'].update(iter='many'),
         lambda content: content['meta'].update(iter=-5),
         lambda content: content.pop('message_hub'),
-        lambda content: content.update(message_hub=[]),
-        lambda content: content['optimizer']['generator'].pop('param_groups'),
         lambda content: content['optimizer'].pop('generator'),
         lambda content: content['optimizer']['generator']['param_groups'][0]['params'].pop(),
     ],
@@ -355,13 +347,3 @@ def test_loader_processes_leave_signals_to_the_main_one(handlers):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_what_is_long_is_in_the_log_only(run, capsys):
-    cfg = run(max_iters=1)
-    train_from_config(cfg)
-    log = next(Path(cfg.work_dir).glob('*/*.log'))
-    text, shown = log.read_text(), capsys.readouterr().out
-    for long in ('System environment', 'default_hooks = dict(', 'Hooks will be executed', '"FileClient" will be deprecated'):
-        assert long in text and long not in shown
-    assert str(log) in shown and len(shown.splitlines()) < 20

@@ -76,23 +76,6 @@ def test_both_sides(config, what, precision):
     assert len(bench.build_gans(config, args)) == 1
 
 
-def test_sides_take_turns(monkeypatch):
-    now, calls = [0.0], []
-
-    def action(name, seconds):
-        def run():
-            calls.append(name)
-            now[0] += seconds
-
-        return run
-
-    monkeypatch.setitem(bench.time_in_turns.__globals__, 'clock', lambda: now[0])
-    sides, prepare = dict(fast=action('f', 1), reference=action('r', 3)), dict(reference=action('R', 50))
-    seconds = bench.time_in_turns(sides, prepare, rounds=3, warmup=1)
-    assert ''.join(calls) == 'Rrf' + 'fRrr' + 'Rrrf' + 'fRrr'
-    assert seconds == dict(fast=[1] * 4, reference=[3] * 4)
-
-
 @pytest.fixture
 def run(run_here, monkeypatch, tmp_path):
     """Runs the tool where products of matrices take 1 ms: run(argument, ...) -> exit code, output, errors and rows."""
@@ -120,19 +103,3 @@ def test_the_tool(run):
     assert step['config'] == 'sagan_32_woReLUinplace_cifar10_b64x1' and step['peak_memory_mb'] > 0
     assert f'{step["peak_fraction"]:.1%}' in out and out.count('Self CPU time total') == 1
     assert data['ratio'] > 2 and data['peak_fraction'] is evaluation['peak_memory_mb'] is None
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['--what', 'steps'], '--what'),
-        (['--precision', 'fp32,fp16'], 'fp16'),
-        (['--what', 'eval', '--num-samples', '64'], '--num-samples'),
-        (['--json', '.'], 'cannot be written'),
-        (['--cfg-options', 'model=None'], 'has no model'),
-        (['--cfg-options', 'train_dataloader=None'], '--batch-size'),
-    ],
-)
-def test_wrong_input_gives_one_message(run, arguments, message):
-    code, _, err, rows = run(*arguments)
-    assert code == 2 and rows == [] and 'Traceback' not in err and message in err.splitlines()[-1]

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from mmsagan.datasets import ImageNet, PackedImages
-from mmsagan.datasets.check import describe_duplicates, find_duplicates
 
 CHECK, PACK = 'misc/check_data.py', 'dataset_converters/pack_images.py'
 
@@ -27,15 +26,6 @@ def broken(tmp_path, imagenet_root):
     Image.new('L', (150, 100)).save(third / 'small.png')
     (root / 'train' / 'empty').mkdir()
     return root / 'train'
-
-
-def test_duplicates_in_several_classes_come_first():
-    """The same image in two classes teaches a conditional GAN that they look alike."""
-    names = [name.encode() for name in 'dog cat bird cat dog fish cat'.split()]
-    assert find_duplicates(names) == [[0, 4], [1, 3, 6]] and find_duplicates(names[:1]) == []
-    groups = [[number, number + 10] for number in range(5)]
-    assert describe_duplicates(groups, [0] * 14 + [1], str).endswith('1 of them in several classes: 4 and 14')
-    assert describe_duplicates(groups, [0] * 15, str).endswith(': 0 and 10; 1 and 11; 2 and 12; ...')
 
 
 def test_a_clean_folder_and_images_in_memory(run_here, imagenet_root, cifar_root):
@@ -85,7 +75,6 @@ train_dataloader = dict(dataset=dict(type='ImageNet', data_root={str(broken.pare
     [
         ([CHECK, 'gone'], 'gone'),
         ([CHECK, 'configs/_base_/default_runtime.py'], 'train_dataloader'),
-        ([PACK, '--out', 'OUT'], '--data-cfg'),
         ([PACK, '--data-cfg', 'ImageFoldr', '--out', 'OUT'], "'ImageFolder'"),
     ],
 )

@@ -2,18 +2,13 @@
 
 import json
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from test_train_tool import CONFIG, run, small
+from test_train_tool import CONFIG
 
-from mmsagan.apis.statistics import read_intra_fid
-from mmsagan.datasets import EmbeddedMNIST
-from mmsagan.errors import DataError
 from mmsagan.evaluation import load_statistics
 
 pytestmark = pytest.mark.slow
@@ -81,10 +76,7 @@ def test_evaluate_images(tmp_path, folders, run_here):
     [
         ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS], '30x30'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
-        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--num-samples', '64', *DIGITS], '65'),
-        (STATISTICS, ['--imgsdir', '{real}', '--pklname', 'a.txt'], 'a.txt'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
-        (STATISTICS, ['--data-cfg', 'configs/_base_/gen_default_runtime.py'], 'test_dataloader'),
         ('test.py', [CONFIG, '{gone}.pth', '--work-dir', '{gone}'], 'gone.pth'),
     ],
 )
@@ -92,52 +84,3 @@ def test_wrong_input_gives_one_message(folders, run_here, tool, arguments, messa
     places = {name: folders / name for name in ('fake', 'real', 'mixed', 'gone')}
     code, _, errors = run_here(tool, *(argument.format(**places) for argument in arguments))
     assert code == 2 and 'error: ' in errors.splitlines()[-1] and message in errors.splitlines()[-1]
-
-
-def test_train_then_test(tmp_path, cifar_root, inception_file, run_here):
-    """Our pipeline with the stand-in, from the published config; training's last numbers and those of tools/test.py agree."""
-    options = small(cifar_root)
-    for mode in ('val', 'test'):
-        for number in (0, 1):
-            metric = f'{mode}_evaluator.metrics.{number}'
-            options += [f'{metric}.fake_nums=30', f'{metric}.inception_path={inception_file}']
-        options += [f'{mode}_evaluator.inception_pkl={tmp_path}/real.pkl', f'{mode}_dataloader.num_workers=0']
-    trained = run(CONFIG, '--work-dir', tmp_path / 'run', *options, 'train_cfg.val_interval=2')
-    assert trained.returncode == 0, trained.stderr
-    assert (tmp_path / 'real.pkl').is_file() and len(list((tmp_path / 'run').glob('best_*_iter_2.pth'))) == 2
-    (tmp_path / 'elsewhere').mkdir()
-    model, out = tmp_path / 'elsewhere' / 'model.pth', tmp_path / 'out' / 'metrics.json'
-    shutil.move(tmp_path / 'run' / 'iter_2.pth', model)
-    code, said, errors = run_here('test.py', CONFIG, model, '--out', out, '--work-dir', tmp_path / 'test', *options)
-    assert code == 0, errors
-    results = json.loads(out.read_text())
-    assert list(results) == ['IS-50k/is', 'IS-50k/is_std', 'FID-Full-50k/fid']
-    for name, value in results.items():
-        line = ' '.join(f'{name:<18}{value:>12.4f}'.split())
-        assert line in ' '.join(trained.stdout.split()) and line in ' '.join(said.split())
-
-
-def test_digits_are_learned_in_one_epoch(tmp_path, run_here, monkeypatch):
-    class HalfOfThem(EmbeddedMNIST):
-        def __init__(self, **options):
-            super().__init__(**options)
-            self.images, self.labels = self.images[::2], self.labels[::2]
-
-    monkeypatch.setattr('mmsagan.datasets.EmbeddedMNIST', HalfOfThem)
-    code, said, errors = run_here('misc/train_small_extractor.py', 'digits', '--epochs', 1, '--out', tmp_path / 'digits.pth')
-    assert code == 0, errors
-    share, _, rest = said.partition('% of ')
-    assert float(share) > 80 and rest.startswith('500 held-out images')
-    assert all(torch.isfinite(value).all() for value in torch.load(tmp_path / 'digits.pth').values())
-
-
-def test_intra_fid_of_an_evaluation(tmp_path):
-    path = tmp_path / 'results.json'
-    path.write_text('{"FID/fid": 3, "IntraFID-digits/intra_fid": 1.5, "IntraFID-digits/per_class": {"b": 1, "a": 2}}')
-    metric, table = read_intra_fid(path, 2)
-    assert metric == 'IntraFID-digits' and list(table.items()) == [('b', 1), ('a', 2)]
-    two = '{"A/per_class": {"a": 1, "b": 2}, "B/per_class": {"a": 1, "b": 2}}'
-    for content in ('{"FID/fid": 3.0}', two, '{"A/per_class": {"cat": 1.0}}', '[]', '{"A/per_class": [1.0, 2.0]}', '{'):
-        path.write_text(content)
-        with pytest.raises(DataError, match='results.json'):
-            read_intra_fid(path, 2)

@@ -1,5 +1,6 @@
-"""The tools that sample a checkpoint, called in this process: sample.py, visualize_attention.py, web_demo.py."""
+"""The tools that sample a checkpoint, export it or draw pictures, called in this process."""
 
+import json
 import socket
 import sys
 
@@ -12,7 +13,7 @@ from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.sampling import SampleSet, sample, write_samples
 from mmsagan.datasets import ImageFolder
 from mmsagan.errors import ConfigError
-from mmsagan.visualization import attention_figure, image_grid
+from mmsagan.visualization import attention_figure, class_grid, image_grid
 
 
 @pytest.fixture(scope='module')
@@ -106,10 +107,8 @@ def test_attention_of_chosen_samples(tmp_path, experiment, run):
         ('sample.py', ['--labels', '1', '--num-samples', '5'], '--num-samples'),
         ('sample.py', ['--out', '{tmp}/full'], 'old.png'),
         ('sample.py', ['--out', '{tmp}/a.jpg'], 'a.jpg'),
-        ('visualize_attention.py', ['--queries', '1-2'], 'queries'),
         ('visualize_attention.py', ['--layer', 'feat64'], 'feat64'),
         ('web_demo.py', ['--compare-with', 'gone.pth'], 'gone.pth'),
-        ('web_demo.py', ['--cfg-options', 'model.generator.base_channels=16'], 'generator'),
     ],
 )
 def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, tool, arguments, key):
@@ -146,3 +145,50 @@ def test_a_full_disk_leaves_no_scratch_files(tmp_path, experiment, monkeypatch):
         with pytest.raises(ConfigError, match=f'{tmp_path}.*No space left'):
             write_samples(samples, out, npz)
     assert [path.name for path in tmp_path.rglob('*')] == ['samples.npz'] and (tmp_path / 'samples.npz').read_text() == 'old'
+
+
+def test_class_grids_with_intra_fid(tmp_path, experiment, run):
+    names = [f'class {number}' for number in range(12)]
+    results = {'FID/fid': 3.0, 'IntraFID/per_class': dict(zip(names, range(12)))}
+    (tmp_path / 'results.json').write_text(json.dumps(results))
+    arguments = ['--labels', '3,7', '--num-per-class', 3, '--seed', 2, '--intra-fid', tmp_path / 'results.json']
+    code, said = run(*experiment, *arguments, '--out', tmp_path / 'grid.png', tool='analysis_tools/class_grids.py')
+    assert code == 0 and said.endswith(f'3 samples of 2 classes written to {tmp_path}/grid.png')
+    images = sample(init_model(*experiment), labels=[3, 3, 3, 7, 7, 7], seed=2)
+    expected = class_grid(images, ['class 3', 'class 7'], ['IntraFID 3.0', 'IntraFID 7.0'])
+    assert np.array_equal(read(tmp_path / 'grid.png').permute(1, 2, 0), expected)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """The work dirs of two runs; only the first has been evaluated."""
+    for name in ('baseline', 'ttur'):
+        file = tmp_path / name / '20260101_000000' / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        records = [dict(loss_gen=1 / step, iter=step, step=step) for step in range(1, 5)]
+        records += [{'FID-digits/fid': 7.5, 'step': 4}] if name == 'baseline' else []
+        file.write_text(''.join(json.dumps(record) + '\n' for record in records))
+    return tmp_path / 'baseline', tmp_path / 'ttur'
+
+
+def test_curves(tmp_path, logs, run_here):
+    out = tmp_path / 'curves.svg'
+    code, said, _ = run_here('analysis_tools/plot_metrics.py', *logs, '--keys', 'fid', 'loss_gen', '--smooth', 2, '--out', out)
+    assert code == 0 and f'FID-digits/fid, loss_gen written to {out}' in said and 'nothing logged by ttur' in said
+    content = out.read_text()
+    assert all(f'<!-- {text} -->' in content for text in ('baseline', 'ttur', 'FID-digits/fid', 'iterations'))
+
+
+def test_export(tmp_path, run_here, fixture_of):
+    path, checkpoint = tmp_path / 'out' / 'g.pt', fixture_of('mmagic_32_woReLUinplace').path
+    config = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
+    arguments = [config, checkpoint, '--format', 'torchscript', '--sample-model', 'orig', '--out', path]
+    small = ['model.generator.base_channels=32', 'model.discriminator.base_channels=16']
+    code, output, errors = run_here('deployment/export.py', *arguments, '--cfg-options', *small)
+    assert code == 0, errors
+    *_, what, checked, shapes, load, use = output.splitlines()
+    assert str(path) in what and 'orig' in what and float(checked.split()[-1]) < 1e-5
+    assert '(N, 128)' in shapes and '(N, 3, 32, 32)' in shapes
+    names = dict(torch=torch, noise=torch.randn(3, 128), label=torch.arange(3))
+    exec(f'{load.strip()}\n{use.strip()}', names)
+    assert names['images'].shape == (3, 3, 32, 32)

@@ -106,14 +106,6 @@ def test_without_a_network_the_message_names_url_and_path(tmp_path, monkeypatch)
         cached_file(f'https://{host}/some/file.bin', folder=tmp_path)
 
 
-def test_a_missing_file_and_a_folder_that_cannot_be_made(server, tmp_path):
-    with pytest.raises(DownloadError, match='404.*missing.bin'):
-        cached_file(f'http://{server.host}/missing.bin', folder=tmp_path)
-    (tmp_path / 'file').touch()
-    with pytest.raises(DownloadError, match=f'{tmp_path}/file/'):
-        cached_file(server.url, folder=tmp_path / 'file')
-
-
 @pytest.mark.parametrize(
     'url',
     [

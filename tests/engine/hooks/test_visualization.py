@@ -108,9 +108,7 @@ def test_pictures_of_both_networks(grid, names):
     'hook, message',
     [
         (dict(classes=[12]), 'class 12 is out of range'),
-        (dict(type='AttentionVisualizationHook', classes=[12]), 'class 12 is out of range'),
         (dict(vis_kwargs_list=dict(sample_model='ema')), 'no moving average'),
-        (dict(vis_kwargs_list=dict(type='Translation')), 'Translation'),
         (dict(vis_kwargs_list=dict(sample_model='orig', target_keys='ema.fake_img')), 'ema.fake_img'),
     ],
 )
