@@ -63,16 +63,11 @@ def test_the_described_model_is_the_one_that_was_built(kind):
     images = model.sample(noise, label)
     assert torch.equal(again.sample(noise, label), images)
     assert torch.equal(again.eval().discriminator(images, label), model.eval().discriminator(images, label))
-    # The options that lead to a config's model are those in which it differs.
     assert architecture.options(cfg) == {}
 
 
 def test_options_turn_one_config_into_another(gan_config):
-    small, wide = (
-        MODELS.build(gan_config(num_classes=classes, generator=dict(base_channels=width) if width != 8 else {}))
-        for classes, width in ((3, 8), (5, 8))
-    )
-    del small
+    wide = MODELS.build(gan_config(num_classes=5))
     architecture = infer_architecture(wide.state_dict(), ModelSettings(), ProjDiscriminator.default_downsample.get)
     assert architecture.options(gan_config(num_classes=3)) == {'model.num_classes': 5}
     cfg = Config(dict(model=gan_config(num_classes=3)))
@@ -81,7 +76,6 @@ def test_options_turn_one_config_into_another(gan_config):
 
 
 def test_what_cannot_be_seen_is_assumed_and_said():
-    """Where the channels change, a shortcut is there whether or not the size is halved."""
     state = MODELS.build(CONFIGS['64 pixels as in StudioGAN']).state_dict()
     unknown = infer_architecture(state, ModelSettings(), lambda scale: None)
     assert unknown.discriminator['downsample_cfg'] == [True, True, True, False]
@@ -94,7 +88,6 @@ def test_what_cannot_be_seen_is_assumed_and_said():
 
 @pytest.mark.parametrize('scale, halvings', [(32, 2), (64, 4), (128, 5), (256, 6), (512, 7)])
 def test_studiogans_table_halves_down_to_the_size_that_it_sums_over(scale, halvings):
-    """In its code the head halves the size, too, and 32 pixels end at 8, all others at 4."""
     assert 1 + sum(studiogan.get_downsample_cfg(scale)) == halvings
 
 
@@ -109,8 +102,6 @@ def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
     'changed, message',
     [
         ({'generator.noise2feat.weight_orig': None}, 'noise2feat.weight is missing'),
-        ({'generator.to_rgb.conv.weight_orig': torch.zeros(3, 5, 3, 3)}, 'no multiples of 5'),
-        ({'generator.noise2feat.weight_orig': torch.zeros(100, 16)}, 'no square'),
         ({'generator.noise2feat.weight_orig': torch.zeros(3)}, r'shape \(3,\)'),
         ({'generator.conv_blocks.2.reduce.weight_orig': torch.zeros(2, 8, 3, 3)}, 'other than the default reductions, 8 and 2'),
         ({'discriminator.from_rgb.conv_1.weight_orig': None}, 'from_rgb.conv_1.weight is missing'),
@@ -131,12 +122,9 @@ STATED = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
     'meta',
     [
         {},
-        dict(behaviour=dict(inplace='yes')),
         dict(behaviour=dict(STATED, init='os.system')),
         dict(behaviour=dict(STATED, norm_eps='1')),
-        dict(cfg=None),
         dict(cfg='model = dict(generator=dict(type=exit()))'),
-        dict(cfg='not = python ='),
         dict(cfg="model = dict(generator=dict(type='Mine'), discriminator=dict(type='ProjDiscriminator'))"),
     ],
 )
@@ -152,7 +140,6 @@ def test_invalid_metadata_is_ignored(meta):
     ],
 )
 def test_settings_of_a_trainings_config(gan_config, config, expected):
-    """MMEngine writes the config's text into every checkpoint."""
     assert ModelSettings.from_meta(dict(cfg=load_config(f'configs/sagan/{config}.py').pretty_text)) == expected
     cfg = gan_config(generator=dict(attention_cfg=dict(type='SelfAttentionBlock', pool=False)))
     assert ModelSettings.from_meta(dict(cfg=f'model = {cfg!r}')) is None, 'this attention cannot be inferred'
@@ -171,7 +158,6 @@ def test_a_whole_checkpoint_gives_no_warnings(gan_config):
 
 
 def test_moving_averages(gan_config):
-    """One that is missing starts as a copy; one that the config lacks is ignored; a part of one is an error."""
     averaging, plain = MODELS.build(gan_config(ema_config=dict(momentum=0.9))), MODELS.build(gan_config())
     state = plain.state_dict()
     assert ['no moving average' in warning for warning in check_compatibility(averaging, state)] == [True]

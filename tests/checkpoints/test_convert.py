@@ -1,8 +1,5 @@
 """Files in, files out: round trips to the bit, and no file where something is wrong."""
 
-import os
-
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -39,16 +36,13 @@ def assert_same_tensors(ours, others):
 def test_ours_to_studiogan_to_ours_is_bit_identical(trained, tmp_path):
     paths, settings, notes = export_studiogan(trained, tmp_path / 'studio', dist_step=2)
     assert [path.name for path in paths] == [f'model={name}-best-weights-step=617.pth' for name in ('G', 'G_ema', 'D')]
-    assert settings['MODEL']['g_conv_dim'] == 2 and settings['MODEL']['d_conv_dim'] == 4, (
-        "base channels are 4 and 2 times StudioGAN's"
-    )
+    assert settings['MODEL']['g_conv_dim'] == 2 and settings['MODEL']['d_conv_dim'] == 4
     assert settings['MODEL']['attn_g_loc'] == [2] and settings['DATA'] == dict(img_size=32, num_classes=3)
     assert any('assumed' in note and 'in place' in note for note in notes), 'this checkpoint holds no config'
     generator, average, discriminator = paths
     convert_checkpoint(generator, tmp_path / 'back.pth', discriminator, average)
     state = load_checkpoint_file(trained)['state_dict']
     assert_same_tensors(state, load_checkpoint_file(tmp_path / 'back.pth')['state_dict'])
-    # The generator's file alone leads to the other two.
     assert_same_tensors(state, load_from_local(str(generator))['state_dict'])
 
 
@@ -79,7 +73,6 @@ def test_other_sizes(tmp_path, scale):
     """Which blocks of D halve the size is StudioGAN's own choice at each size; a second way through keeps it."""
     cfg = studiogan_config(scale)
     model = MODELS.build(cfg)
-    # As MMEngine writes it.
     torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=Config(dict(model=cfg)).pretty_text)), tmp_path / 'a.pth')
     paths, settings, notes = export_studiogan(tmp_path / 'a.pth', tmp_path / 'studio')
     assert settings['DATA']['img_size'] == scale and not notes
@@ -94,7 +87,6 @@ def test_other_sizes(tmp_path, scale):
 
 
 def test_other_files_than_those_beside_it(fixture_of, tmp_path):
-    """As given, and not as found by the name."""
     reference, other = fixture_of('studiogan_current_32'), tmp_path / 'D.pth'
     content = load_checkpoint_file(reference.discriminator)
     content['state_dict']['linear1.bias'] = content['state_dict']['linear1.bias'] + 1
@@ -109,7 +101,6 @@ def test_other_files_than_those_beside_it(fixture_of, tmp_path):
     [
         ('studiogan_legacy_32', dict(channel_order='rgb', inplace=False), 'give no channel order and no in-place ReLU'),
         ('mmagic_32_wReLUinplace', dict(discriminator='D.pth'), 'all networks in one file; give no discriminator'),
-        ('mmagic_32_wReLUinplace', dict(generator_ema='G.pth'), 'all networks in one file; give no averaged generator'),
     ],
 )
 def test_what_does_not_go_with_the_format(fixture_of, tmp_path, name, given, message):
@@ -166,57 +157,11 @@ def test_what_studiogan_has_no_network_for(gan_config, tmp_path, changes, messag
     assert not (tmp_path / 'out').exists()
 
 
-class Malicious:
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def bad_file(kind, folder, good):
-    data, path = good.read_bytes(), folder / f'{kind}.pth'
-    contents = {
-        'wrong architecture': dict(state_dict={'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}),
-        'malicious': dict(state_dict=Malicious(f'touch {folder / "executed"}')),
-        'no networks': dict(epoch=3),
-    }
-    if kind in contents:
-        torch.save(contents[kind], path)
-    elif kind != 'missing':
-        path.write_bytes({'truncated': data[: len(data) // 2], 'text': b'<!DOCTYPE html> not found'}[kind])
-    return path
-
-
-@pytest.mark.parametrize('convert', [convert_checkpoint, export_studiogan])
-@pytest.mark.parametrize(
-    'kind, message',
-    [
-        ('truncated', 'is damaged, perhaps cut off'),
-        ('text', 'is no checkpoint'),
-        ('missing', 'does not exist'),
-        ('malicious', 'is refused, since it holds more than data'),
-        ('no networks', 'holds no networks'),
-        ('wrong architecture', 'no SAGAN or SNGAN of StudioGAN|no generator'),
-    ],
-)
-def test_bad_files_have_their_own_error_and_no_output(fixture_of, tmp_path, convert, kind, message):
-    path = bad_file(kind, tmp_path, fixture_of('studiogan_current_32').path)
-    out = tmp_path / 'made' / 'out.pth'
-    with pytest.raises(CheckpointError, match=message) as info:
-        convert(path, out)
-    assert path.name in str(info.value)
-    assert not out.exists() and not list((tmp_path / 'made').glob('*') if out.parent.exists() else ())
-    assert not (tmp_path / 'executed').exists()
-
-
 @pytest.mark.parametrize(
     'key, tensor, message',
     [
-        ('linear0.weight_orig', torch.zeros(512, 128).long(), 'linear0.weight_orig is no weight'),
         ('linear0.weight_orig', torch.zeros(1).expand(10**9, 10**5), 'does not hold so many numbers'),
         ('module.linear0.weight_orig', torch.zeros(512, 128), 'two keys of the file stand for .linear0.weight_orig'),
-        ('blocks.2.0.sigma', torch.zeros(0), 'sigma'),
         (f'blocks.{"1" * 5000}.0.sigma', torch.zeros(1), 'is not of a network'),
     ],
 )
@@ -227,34 +172,16 @@ def test_tensors_that_are_no_weights(fixture_of, key, tensor, message):
         from_studiogan(content)
 
 
-@pytest.mark.parametrize('g_scale, d_scale', [(32, 64), (128, 64)])
-def test_networks_of_different_image_sizes(tmp_path, g_scale, d_scale):
+def test_networks_of_different_image_sizes(tmp_path):
     """Both are StudioGAN's and would run together; only their sizes say that they do not belong together."""
     files = {}
-    for scale in (g_scale, d_scale):
+    for scale in (32, 64):
         cfg = studiogan_config(scale)
         torch.save(dict(state_dict=MODELS.build(cfg).state_dict(), meta=dict(cfg=f'model = {cfg!r}')), tmp_path / 'in.pth')
         files[scale] = export_studiogan(tmp_path / 'in.pth', tmp_path / str(scale))[0]
     with pytest.raises(CheckpointError, match='not one for the generator|no whole|no SAGAN'):
-        convert_checkpoint(files[g_scale][0], tmp_path / 'out.pth', files[d_scale][1])
+        convert_checkpoint(files[32][0], tmp_path / 'out.pth', files[64][1])
     assert not (tmp_path / 'out.pth').exists()
-
-
-@pytest.mark.parametrize(
-    'meta, iteration',
-    [
-        ([1], 0),
-        (dict(iter=10**40), 0),
-        (dict(iter=5, hook_msgs=dict(best=np.float64(3))), 5),
-    ],
-)
-def test_notes_of_any_kind(fixture_of, tmp_path, meta, iteration):
-    content = load_checkpoint_file(fixture_of('mmagic_32_wReLUinplace').path)
-    content['meta'] = meta
-    state = from_openmmlab(content).state_dict
-    assert int(state['iteration']) == iteration
-    torch.save(dict(content, state_dict=state), tmp_path / 'ours.pth')
-    assert len(export_studiogan(tmp_path / 'ours.pth', tmp_path)[0]) == 2
 
 
 def test_an_average_alone_becomes_the_generator(fixture_of):
@@ -274,10 +201,23 @@ def test_weights_of_a_diverged_training_are_noted(fixture_of):
     assert any('to_rgb.bn.weight holds NaN' in note for note in from_studiogan(content).notes)
 
 
+@pytest.mark.parametrize('convert', [convert_checkpoint, export_studiogan])
+def test_bad_files_leave_no_output(tmp_path, convert):
+    path, out = tmp_path / 'file.pth', tmp_path / 'made' / 'out.pth'
+    for content in (dict(state_dict={'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}), dict(epoch=3)):
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match='file.pth'):
+            convert(path, out)
+    with pytest.raises(CheckpointError, match='gone.pth'):
+        convert(tmp_path / 'gone.pth', out)
+    assert not out.exists() and not list((tmp_path / 'made').glob('*'))
+
+
 def test_a_good_generator_with_a_bad_discriminator_or_output(fixture_of, tmp_path):
-    bad = bad_file('truncated', tmp_path, fixture_of('studiogan_current_32').discriminator)
-    with pytest.raises(CheckpointError, match='truncated.pth is damaged'):
-        convert_checkpoint(fixture_of('studiogan_current_32').path, tmp_path / 'out.pth', bad)
+    fixture, bad = fixture_of('studiogan_current_32'), tmp_path / 'truncated.pth'
+    bad.write_bytes(fixture.discriminator.read_bytes()[:10_000])
+    with pytest.raises(CheckpointError, match='truncated.pth'):
+        convert_checkpoint(fixture.path, tmp_path / 'out.pth', bad)
     assert not (tmp_path / 'out.pth').exists()
-    with pytest.raises(ConfigError, match='it is a folder'):
-        convert_checkpoint(fixture_of('studiogan_current_32').path, tmp_path)
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        convert_checkpoint(fixture.path, tmp_path)

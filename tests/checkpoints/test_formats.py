@@ -12,7 +12,6 @@ from mmsagan.registry import MODELS
 
 @pytest.mark.parametrize('network, path', [('G', 'path'), ('D', 'discriminator')])
 def test_names_are_the_references(fixture_of, network, path):
-    """keys.txt lists the names and shapes that the reference's code gave its tensors."""
     fixture = fixture_of('studiogan_current_32')
     conversion = from_studiogan(load_checkpoint_file(fixture.path), load_checkpoint_file(fixture.discriminator))
     name = dict(G='generator', D='discriminator')[network]
@@ -104,7 +103,6 @@ def test_published_names_and_options_that_override_them(fixture_of, path, option
     ],
 )
 def test_settings_are_guessed_from_the_weights(gan_config, generator, expected):
-    """The BigGAN schedule has no spectral norm on class embeddings; SAGAN's and SNGAN's are the scale itself."""
     model = MODELS.build(gan_config(generator=generator))
     model.init_weights()
     settings, notes = convert.guess_settings(model.state_dict(), inplace=True)

@@ -19,7 +19,6 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import check_integrity, load_checkpoint_file
-from mmsagan.checkpoints.convert import get_checksum
 from mmsagan.errors import CheckpointError
 
 CONTENT = dict(state_dict=dict(a=torch.arange(20.0), b=torch.tensor(3)), meta=dict(iter=5))
@@ -44,13 +43,6 @@ class Malicious:
         return os.system, (self.command,)
 
 
-class GetAttribute:
-    """Tries to reach a module's globals through the replacement of getattr."""
-
-    def __reduce__(self):
-        return getattr, (HistoryBuffer, '__init__')
-
-
 def test_a_runners_checkpoint_loads(tmp_path):
     buffer = HistoryBuffer()
     buffer.update(1.5)
@@ -69,25 +61,21 @@ def test_a_runners_checkpoint_loads(tmp_path):
     assert loaded['scalar'] == 2 and loaded['array'].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    'load', [load_checkpoint_file, lambda path: _load_checkpoint(str(path), map_location='cpu')], ids=['ours', "MMEngine's"]
-)
-@pytest.mark.parametrize('content', ['system', 'getattr', 'old pickle'])
-def test_code_is_refused_and_not_run(tmp_path, load, content):
+@pytest.mark.parametrize('old_pickle', [True, False])
+def test_mmengines_reader_refuses_code(tmp_path, old_pickle):
     path, marker = tmp_path / 'file.pth', tmp_path / 'executed'
-    attack = GetAttribute() if content == 'getattr' else Malicious(f'touch {marker}')
-    if content == 'old pickle':
+    attack = Malicious(f'touch {marker}')
+    if old_pickle:
         path.write_bytes(pickle.dumps(attack, 2))
     else:
         torch.save(dict(state_dict=attack), path)
     with pytest.raises(CheckpointError, match='file.pth') as info:
-        load(path)
+        _load_checkpoint(str(path), map_location='cpu')
     assert not marker.exists()
     assert 'weights_only' not in str(info.value), 'the message must not advise to run the code'
 
 
 def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path):
-    """MMEngine's runner executes meta['config'] as a Python file."""
     marker = tmp_path / 'executed'
     train_from_config(tiny_run(max_iters=1))
     path = tmp_path / 'run' / 'iter_1.pth'
@@ -100,14 +88,13 @@ def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path
     assert not marker.exists()
 
 
-@pytest.mark.parametrize('url', ['http://example.org/a.pth', 'torchvision://resnet50', 's3://bucket/a.pth'])
+@pytest.mark.parametrize('url', ['http://example.org/a.pth', 's3://bucket/a.pth'])
 def test_other_sources_are_refused(url):
     with pytest.raises(CheckpointError, match='https'):
         CheckpointLoader.load_checkpoint(url)
 
 
 def test_urls_are_read_safely(tmp_path, monkeypatch):
-    """The download lands in torch's cache; what is in the cache is read without running code."""
     marker = tmp_path / 'executed'
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     cache = tmp_path / 'hub' / 'checkpoints' / 'example.org'
@@ -145,21 +132,7 @@ def test_the_checksum_in_a_published_files_name_is_compared(tmp_path, monkeypatc
     assert not list((tmp_path / 'home').rglob(f'*{wrong}.pth'))
 
 
-@pytest.mark.parametrize(
-    'url, found',
-    [
-        ('https://example.org/sagan_20210730_125449-d50568a4.pth', 'd50568a4'),
-        ('https://example.org/a-12345678.safetensors?download=1#top', '12345678'),
-        ('https://example.org/a-20231101.pth', None),
-        ('https://example.org/a-d50568a.pth', None),
-    ],
-)
-def test_which_names_contain_a_checksum(url, found):
-    assert get_checksum(url) == found
-
-
 def test_damaged_tensors_are_named(tmp_path, whole):
-    """PyTorch's own reader would load them."""
     damaged = bytearray(whole)
     damaged[whole.index(CONTENT['state_dict']['a'].numpy().tobytes()) + 5] ^= 1
     path = tmp_path / 'damaged.pth'
@@ -213,14 +186,3 @@ def test_records_that_share_their_bytes(tmp_path):
     path.write_bytes(whole[:start] + 50 * directory + end)
     with pytest.raises(CheckpointError, match='bomb.pth.*more bytes than the file'):
         check_integrity(path)
-
-
-@pytest.mark.parametrize('data', [None, b'', b'text', bytes(1000)])
-def test_what_is_not_a_checkpoint(tmp_path, data):
-    path = tmp_path / 'file.pth'
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(CheckpointError, match='file.pth'):
-        check_integrity(path)
-    with pytest.raises(CheckpointError, match=str(tmp_path)):
-        check_integrity(tmp_path)

@@ -28,16 +28,9 @@ def damage(path) -> None:
 
 
 def test_list_checkpoints(folder):
-    assert [(step, path.name) for step, path in list_checkpoints(folder)] == [
-        (5, 'iter_5.pth'),
-        (10, 'iter_10.pth'),
-        (20, 'iter_20.pth'),
-    ]
-    assert [step for step, _ in list_checkpoints(folder, 'epoch_{}.pth')] == [60]
-
-
-def test_the_newest_is_taken(folder):
+    assert list_checkpoints(folder) == [(step, folder / f'iter_{step}.pth') for step in (5, 10, 20)]
     assert find_latest_checkpoint(folder) == (folder / 'iter_20.pth', [])
+    assert [step for step, _ in list_checkpoints(folder, 'epoch_{}.pth')] == [60]
 
 
 def test_damaged_ones_are_passed_over(folder):
@@ -48,9 +41,7 @@ def test_damaged_ones_are_passed_over(folder):
     named = [name in str(error) for name, error in zip(('iter_20', 'iter_10'), errors)]
     assert path == folder / 'iter_5.pth' and named == [1, 1]
     (folder / 'iter_5.pth').write_bytes(b'')
-    with pytest.raises(
-        CheckpointError, match=r'no checkpoint in .* can be resumed from: .*iter_20.*iter_10.*iter_5\.pth is empty'
-    ):
+    with pytest.raises(CheckpointError, match=r'iter_20.*iter_10.*iter_5\.pth'):
         find_latest_checkpoint(folder)
 
 

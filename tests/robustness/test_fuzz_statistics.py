@@ -109,7 +109,6 @@ def test_broken_files_are_refused(path, name):
 
 @pytest.mark.parametrize('whole', [PLAIN, PACKED, pkl()], ids=['npz', 'compressed', 'pickle'])
 def test_flipped_bits(path, whole):
-    """They are found or harmless, except in pickles, which have no checksums: their numbers may change."""
     path.write_bytes(whole)
     assert is_the_original(load_statistics(path))
     for data in flips(whole, 300 if whole == pkl() else 40).values():

@@ -50,22 +50,7 @@ def test_kills_at_random_moments(tmp_path, uninterrupted):
     assert 'which an earlier run has left unfinished' in output(tmp_path)
 
 
-@pytest.mark.parametrize('moment', [1, 2])
-def test_a_kill_while_the_page_is_written(tmp_path, uninterrupted, moment):
-    """Before it is flushed, and when it has just got its name: the training begins anew, and the page is whole."""
-    training = TrainingProcess(tmp_path, wait_after=moment, summary=True, train_dataloader__dataset__pipeline=FLIPS)
-    assert training.wait_for('waiting')
-    training.kill()
-    assert (tmp_path / 'summary.md').exists() == (moment == 2) and not list(tmp_path.glob('iter_*'))
-    options = dict(default_hooks__checkpoint__interval=12, train_dataloader__dataset__pipeline=FLIPS)
-    assert TrainingProcess(tmp_path, resume=True, summary=True, **options).end() == 0
-    assert_same_training(tmp_path / LAST, uninterrupted)
-    assert '**Finished**: 24 iterations' in (tmp_path / 'summary.md').read_text()
-    assert not list(tmp_path.glob('.*.unfinished'))
-
-
 def test_resuming_with_other_loader_processes(tmp_path, uninterrupted):
-    """Random transforms follow from the place in the data, and not from who carries them out."""
     options = dict(train_dataloader__dataset__pipeline=FLIPS, train_dataloader__num_workers=2)
     training = TrainingProcess(tmp_path, **options)
     assert training.wait_for('iteration', 7)
@@ -102,7 +87,6 @@ def test_a_second_signal_ends_at_once(tmp_path, number):
 
 
 def test_a_damaged_newest_checkpoint(tmp_path, uninterrupted):
-    """The one before it is taken, which is said, and the outcome is the same."""
     assert TrainingProcess(tmp_path, train_dataloader__dataset__pipeline=FLIPS, train_cfg__max_iters=8).end() == 0
     damaged = tmp_path / 'iter_8.pth'
     content = bytearray(damaged.read_bytes())

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from mmengine.visualization import LocalVisBackend
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints.io import check_integrity
@@ -59,7 +58,6 @@ def log_of(cfg) -> str:
 
 
 def test_checkpoints_that_cannot_be_written(run, fails):
-    """Never three in a row, and so the training goes on."""
     cfg = run(max_iters=8)
     failing = dict(zip(('iter_2.pth', 'iter_3.pth', 'iter_5.pth', 'iter_6.pth'), FAULTS))
     fails(failing)
@@ -72,7 +70,6 @@ def test_checkpoints_that_cannot_be_written(run, fails):
 
 
 def test_a_pointer_that_cannot_be_written(run, monkeypatch):
-    """The checkpoints are there all the same, and the outdated ones are not."""
     original = checkpoint.write_atomically
     calls = iter(range(100))
 
@@ -93,25 +90,13 @@ def test_too_many_in_a_row(run, fails):
     cfg = run()
     cfg.default_hooks.checkpoint.max_failures = 2
     fails({'iter_2.pth': errno.ENOSPC, 'iter_3.pth': errno.ENOSPC})
-    with pytest.raises(
-        StorageError, match=r'iter_3\.pth cannot be written: No space.*max_failures=2.*last good one is .*iter_1'
-    ):
+    with pytest.raises(StorageError, match=r'iter_3\.pth .*max_failures=2.*iter_1'):
         train_from_config(cfg)
     assert checkpoints(cfg) == {'iter_1.pth'}
     assert Path(cfg.work_dir, 'last_checkpoint').read_text() == f'{cfg.work_dir}/iter_1.pth'
 
 
-@pytest.mark.parametrize('number', [0, 2.5, None])
-def test_a_number_of_failures_that_is_none(run, number):
-    cfg = run()
-    cfg.default_hooks.checkpoint.max_failures = number
-    with pytest.raises(ConfigError, match='max_failures'):
-        train_from_config(cfg)
-    assert not Path(cfg.work_dir).exists()
-
-
 def test_a_limit_of_the_system(run):
-    """The file is begun and cannot be finished: nothing is left of it."""
     cfg = run(linear=False)
     cfg.default_hooks.checkpoint.max_failures = 10
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -151,18 +136,6 @@ def test_the_best_checkpoint_stays_until_the_next_is_written(run, fails, monkeyp
     best = {path.name for path in Path(cfg.work_dir).glob('best_*')}
     assert best == {'best_FID-digits_fid_iter_2.pth'} and 'the best so far stays' in log_of(cfg)
     assert 'best_FID-digits_fid_iter_1.pth' in there['best_FID-digits_fid_iter_2.pth']
-
-
-def test_pictures_and_a_log_that_cannot_be_written(run, monkeypatch):
-    def fail(self, *args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(LocalVisBackend, 'add_image', fail)
-    monkeypatch.setattr(LocalVisBackend, '_dump', fail)
-    cfg = run(custom_hooks=[dict(type='VisualizationHook', interval=2)])
-    train_from_config(cfg)
-    assert checkpoints(cfg) >= {'iter_4.pth'}
-    assert 'the training goes on: [Errno 28] No space left on device' in log_of(cfg)
 
 
 def test_a_work_dir_that_cannot_be_made(run, tmp_path):
