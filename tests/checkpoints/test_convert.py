@@ -140,9 +140,7 @@ def test_written_files_say_what_they_are(reference, tmp_path):
     [
         (dict(generator=dict(norm_eps=1e-5)), 'epsilon of 1e-05'),
         (dict(generator=dict(with_embedding_spectral_norm=False)), 'spectral norm in some of the layers'),
-        (dict(discriminator=dict(with_spectral_norm=False)), 'discriminator without spectral norm'),
         (dict(generator=dict(init_cfg=dict(type='SAGAN'))), 'without adding 1'),
-        (dict(generator=dict(channels_cfg=[2, 1, 1])), 'blocks of these widths'),
         (dict(discriminator=dict(downsample_cfg=[True, True, False])), 'halves the size'),
         (dict(generator=dict(attention_cfg=dict(type='SelfAttentionBlock', value_reduction=8))), 'attention of these widths'),
     ],

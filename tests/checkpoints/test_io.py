@@ -10,10 +10,8 @@ import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import _load_checkpoint
 
@@ -41,24 +39,6 @@ class Malicious:
 
     def __reduce__(self):
         return os.system, (self.command,)
-
-
-def test_a_runners_checkpoint_loads(tmp_path):
-    buffer = HistoryBuffer()
-    buffer.update(1.5)
-    content = dict(
-        state_dict=dict(weight=torch.ones(2)),
-        meta=dict(iter=3, classes=('a',)),
-        scalar=np.float64(2),
-        array=np.arange(3),
-        message_hub=dict(log_scalars=dict(loss=buffer)),
-    )
-    torch.save(content, tmp_path / 'file.pth')
-    loaded = load_checkpoint_file(tmp_path / 'file.pth')
-    assert torch.equal(loaded['state_dict']['weight'], torch.ones(2)) and loaded['meta'] == content['meta']
-    restored = loaded['message_hub']['log_scalars']['loss']
-    assert restored.current() == 1.5 and restored.statistics('mean') == 1.5
-    assert loaded['scalar'] == 2 and loaded['array'].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize('old_pickle', [True, False])

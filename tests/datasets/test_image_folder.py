@@ -1,7 +1,6 @@
 """Folders of images: classes, lists, decoding of whatever file there is, and what happens without a readable one."""
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -181,17 +180,9 @@ def test_of_several_frames_the_first(tmp_path, suffix):
     assert abs(read_rgb(path).astype(int) - (255, 0, 0)).max() < 15 and size_of(path) == (16, 8)
 
 
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-    header = struct.pack('>2I5B', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
-
-
 def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch):
-    path = tmp_path / 'bomb.png'
-    path.write_bytes(png(60_000, 60_000))
+    path = tmp_path / 'bomb.bmp'
+    path.write_bytes(struct.pack('<2sIHHIIiiHHIIiiII', b'BM', 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0))
     for _ in range(2):
         for read in (read_rgb, size_of):
             with pytest.raises(UnreadableImageError) as info:

@@ -81,7 +81,7 @@ def test_what_is_written(tmp_path, source, layout):
     assert recipe['classes'] == ['a', 'b', 'c'] and recipe['skipped'] == ['a/04.png'] and recipe['num_images'] == 22
     job = recipe['job']
     assert (job['source'], job['source_images'], job['layout'], job['size']) == ('animals', COUNT, layout, 16)
-    assert job['interpolation'] == 'bilinear' and job['mmsagan'] and job['pillow'] and set(recipe['files']) == files
+    assert set(recipe['files']) == files
     images = [np.load(tmp_path / 'out' / name) for name in shards]
     if layout == 'square':
         assert [array.shape for array in images] == [(count, 3, 16, 16) for count in (4, 5, 5, 5, 3)]
@@ -142,19 +142,6 @@ def test_too_many_unreadable_images(tmp_path, source):
             pack_dataset(dataset_of(source, 0.01), tmp_path / 'out', 16)
         assert not (tmp_path / 'out' / 'recipe.json').exists() and (tmp_path / 'out' / 'images_000.json').exists()
     pack(source, tmp_path / 'out', 'square')
-    (tmp_path / 'list.txt').write_text('\n'.join(f'a/gone_{i}.png 0' for i in range(1000)))
-    dataset = ImageFolder(data_root=str(tmp_path), ann_file='list.txt', max_unreadable_share=1.0)
-    with pytest.warns(UserWarning), pytest.raises(DataError, match='20 in a row'):
-        pack_dataset(dataset, tmp_path / 'gone', 16)
-
-
-def test_a_class_that_loses_all_its_images(tmp_path):
-    for name in 'ab':
-        (tmp_path / 'source' / name).mkdir(parents=True)
-        Image.new('RGB', (20, 20)).save(tmp_path / 'source' / name / 'image.png')
-    (tmp_path / 'source' / 'b' / 'image.png').write_bytes(b'')
-    with pytest.warns(UserWarning), pytest.raises(DataError, match='classes: b'):
-        pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16)
 
 
 def test_a_finished_folder_is_compared_with_its_checksums(tmp_path, source, whole, monkeypatch):

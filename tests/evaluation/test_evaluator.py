@@ -244,14 +244,6 @@ def test_too_few_real_images(no_sampling, cifar_root, metric, message):
         Evaluator([dict(COUNTING, **metric)]).evaluate_model(no_sampling, RealImages(dataset), 32)
 
 
-def test_data_sets_that_do_not_fit(no_sampling, real, cifar_root):
-    config = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
-    with pytest.raises(DataError, match='3 classes.* 10'):
-        Evaluator([dict(COUNTING, type='IntraFID', fake_nums=90)]).evaluate_model(no_sampling, RealImages(config), 32)
-    with pytest.raises(ConfigError, match='FID-counting.*10 '):
-        Evaluator(all_metrics()[:2], held_out=dict(config, indices=10)).evaluate_model(no_sampling, real, 32)
-
-
 def test_a_missing_moving_average_is_found_before_sampling(gan_config, real):
     with pytest.raises(ConfigError, match='moving average'):
         Evaluator(all_metrics(sample_model='ema')).evaluate_model(MODELS.build(gan_config()), real, 32)

@@ -81,13 +81,6 @@ def test_only_the_batch_counts_may_be_missing():
         network.load_state_dict(weights, strict=True)
 
 
-def test_is_made_for_evaluation_and_says_which_size_it_takes():
-    network = InceptionV3()
-    assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
-    with pytest.raises(ValueError, match=r'\(1, 3, 32, 32\); resize'):
-        network(torch.zeros(1, 3, 32, 32))
-
-
 @pytest.mark.parametrize('kind', RESIZES)
 @pytest.mark.parametrize('height, width', [(7, 5), (32, 32), (400, 331)])
 def test_resizes_equal_the_references(expected, kind, height, width):
