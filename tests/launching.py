@@ -10,6 +10,7 @@ import sys
 import tempfile
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -20,18 +21,16 @@ _PRELOADED = [
 ]
 
 
-def run_tool(script: str | Path, *arguments, cwd: Path = ROOT, timeout: float = 300, **env) -> subprocess.CompletedProcess:
+def run_tool(script: str | Path, *arguments, **env) -> subprocess.CompletedProcess:
     """Runs a Python script in a process of its own, as ``subprocess.run`` would with what it says captured."""
-    return _run(script, arguments, [env], cwd, timeout)[0]
+    return _run(script, arguments, [env])[0]
 
 
-def run_tools(
-    script: str | Path, *arguments, processes: int, cwd: Path = ROOT, timeout: float = 300, **env
-) -> list[subprocess.CompletedProcess]:
+def run_tools(script: str | Path, *arguments, processes: int, **env) -> list[subprocess.CompletedProcess]:
     """Runs a script in several processes with the environment that torchrun sets; returns by rank."""
     env.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE=str(processes))
     ranks = [dict(env, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(processes)]
-    return _run(script, arguments, ranks, cwd, timeout)
+    return _run(script, arguments, ranks)
 
 
 def free_port() -> str:
@@ -41,19 +40,19 @@ def free_port() -> str:
         return str(sock.getsockname()[1])
 
 
-def _run(script, arguments, envs: list[dict], cwd: Path, timeout: float) -> list[subprocess.CompletedProcess]:
+def _run(script, arguments, envs: list[dict]) -> list[subprocess.CompletedProcess]:
     command = [str(script), *map(str, arguments)]
     context = fork_server()
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / str(number) for number in range(len(envs))]
         processes = [
-            context.Process(target=_be_the_tool, args=(command, dict(os.environ, **env), str(cwd), str(output)))
+            context.Process(target=_be_the_tool, args=(command, dict(os.environ, **env), str(output)))
             for env, output in zip(envs, outputs)
         ]
         for process in processes:
             process.start()
         for process in processes:
-            process.join(timeout)
+            process.join(300)
             process.kill()
             process.join()
         return [
@@ -72,22 +71,17 @@ def fork_server():
     """The forkserver; when it is started, it imports what is preloaded from this repository."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(_PRELOADED)
-    before = os.environ.get('PYTHONPATH')
-    os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), *([before] if before else [])])
-    try:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    with mock.patch.dict(os.environ, PYTHONPATH=path):
         forkserver.ensure_running()
-    finally:
-        del os.environ['PYTHONPATH']
-        if before is not None:
-            os.environ['PYTHONPATH'] = before
     return context
 
 
-def _be_the_tool(command: list[str], environ: dict, cwd: str, output: str) -> None:
+def _be_the_tool(command: list[str], environ: dict, output: str) -> None:
     multiprocessing.set_start_method(None, force=True)  # the default again, for data loaders
     os.environ.clear()
     os.environ.update(environ)
-    os.chdir(cwd)
+    os.chdir(ROOT)
     for number, stream in ((1, 'out'), (2, 'err')):
         file = os.open(f'{output}.{stream}', os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
