@@ -50,6 +50,16 @@ def test_kills_at_random_moments(tmp_path, uninterrupted):
     assert 'which an earlier run has left unfinished' in output(tmp_path)
 
 
+def test_resuming_with_other_loader_processes(tmp_path, uninterrupted):
+    options = dict(train_dataloader__dataset__pipeline=FLIPS, train_dataloader__num_workers=2)
+    training = TrainingProcess(tmp_path, **options)
+    assert training.wait_for('iteration', 7)
+    training.kill()
+    assert TrainingProcess(tmp_path, resume=True, train_dataloader__dataset__pipeline=FLIPS).end() == 0
+    assert 'resumed epoch: 0, iter: 6' in output(tmp_path)
+    assert_same_training(tmp_path / LAST, uninterrupted)
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(tmp_path, uninterrupted, number):
     options = dict(train_dataloader__dataset__pipeline=FLIPS, default_hooks__checkpoint__interval=1000)

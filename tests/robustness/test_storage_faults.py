@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from mmengine.visualization import LocalVisBackend
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints.io import check_integrity
@@ -136,3 +137,15 @@ def test_the_best_checkpoint_stays_until_the_next_is_written(run, fails, monkeyp
     best = {path.name for path in Path(cfg.work_dir).glob('best_*')}
     assert best == {'best_FID-digits_fid_iter_2.pth'} and 'the best so far stays' in log_of(cfg)
     assert 'best_FID-digits_fid_iter_1.pth' in there['best_FID-digits_fid_iter_2.pth']
+
+
+def test_pictures_and_a_log_that_cannot_be_written(run, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalVisBackend, 'add_image', fail)
+    monkeypatch.setattr(LocalVisBackend, '_dump', fail)
+    cfg = run(custom_hooks=[dict(type='VisualizationHook', interval=2)])
+    train_from_config(cfg)
+    assert checkpoints(cfg) >= {'iter_4.pth'}
+    assert 'the training goes on: [Errno 28] No space left on device' in log_of(cfg)
