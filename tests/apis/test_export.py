@@ -63,7 +63,6 @@ def unconditional_gan() -> ConditionalGAN:
 
 
 def run_file(exported, **inputs) -> torch.Tensor:
-    """The images that the two lines of Python make that the tool prints."""
     report = runpy.run_path(str(ROOT / 'tools' / 'deployment' / 'export.py'))['report'](exported)
     if exported.format == 'onnx':
         inputs = {name: value.numpy() for name, value in inputs.items()}
@@ -114,7 +113,6 @@ def test_the_file_makes_the_models_images(tmp_path, request, capfd, format, kind
 
 
 def test_a_converted_checkpoint(tmp_path):
-    """The images that StudioGAN's own code has made from this checkpoint."""
     folder = ROOT / 'tests' / 'data' / 'fixtures' / 'studiogan_current_32'
     model = init_model(None, folder / 'model=G-best-weights-step=100.pth')
     exported = export_generator(model, tmp_path / 'g.pt', 'torchscript')
@@ -171,8 +169,6 @@ def test_wrong_arguments(tmp_path, unconditional_gan, name, options, named):
 
 
 class FlatGenerator(nn.Module):
-    """A generator of one's own, as small as can be."""
-
     noise_size, output_scale = 4, 8
 
     def __init__(self, num_classes: int):
@@ -199,7 +195,6 @@ def flat_gan() -> ConditionalGAN:
 
 
 def test_generators_that_cannot_be_exported(tmp_path, flat_gan):
-    """A batch size that tracing has fixed, and images that are not finite."""
     flat_gan.generator.__class__ = OneShapeGenerator
     with pytest.raises(ExportError, match='torchscript'):
         export_generator(flat_gan, tmp_path / 'new' / 'folder' / 'g.pt', 'torchscript')

@@ -20,7 +20,6 @@ CONFIGS = {
 
 
 def test_any_format_into_its_config_and_without_one(reference, monkeypatch):
-    """The file as the other project wrote it, also in the place of the published weights."""
     reference.check(init_model(None, reference.path))
     asked = []
     monkeypatch.setattr(inference, 'resolve_weights', lambda name: asked.append(name) or str(reference.path))

@@ -13,7 +13,6 @@ from mmsagan.registry import MODELS
 
 
 def build(config):
-    """A model whose images use the whole range of colours."""
     torch.manual_seed(0)
     model = MODELS.build(config)
     for network in (model.generator, model.generator_ema):
@@ -121,7 +120,6 @@ def test_truncation_keeps_the_quantile(truncation):
 
 
 def test_truncation_at_its_limits():
-    """In order, odd, within the limit, never larger than before; and far limits change nothing."""
     noise = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 3.0, 6.0, 9.0, 20.0, 45.0, 1e4], dtype=torch.float64)
     for truncation in (1e-30, 1.0, 40.0, math.inf):
         result = truncate(noise, truncation)
@@ -174,7 +172,6 @@ def test_from_noise_to_noise(model, mode):
 
 
 def test_from_class_to_class(model):
-    """With a single noise, drawn or given in either shape; halfway, every embedding is the mean of both classes'."""
     noise, _ = draws(model, 1, 6)
     images = interpolate(model, 3, labels=(2, 0), seed=6)
     assert differ(images[[0, -1]], sample(model, noise=noise.expand(2, -1), labels=[2, 0])) < 1e-3

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmsagan.apis import series
-from mmsagan.apis.series import plan_series, series_curves, series_table, train_series, variant_names
+from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
 from mmsagan.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,7 +29,6 @@ sys.exit('bad' in behaviour)
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a config of the demo with other contents: write(name, contents)."""
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools/train.py').write_text(TRAIN)
     monkeypatch.setattr(series, 'shipped_root', lambda: tmp_path)
@@ -44,18 +43,12 @@ def write(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan(write, tmp_path):
-    """A series of two configs with the seeds 1 and 3: plan(iterations)."""
     configs = [write('a'), write('b')]
 
     def runs(max_iters: int = 8, seeds=(1, 3), **options):
         return plan_series(configs, seeds, tmp_path / 'series', max_iters, {'train_cfg.val_interval': 4, **options})
 
     return runs
-
-
-def test_variants_are_named_by_what_differs():
-    assert variant_names(['s_32_sn-D_b64', 's_32_no-sn_b64']) == ['sn-D', 'no-sn']
-    assert variant_names(['s_a_b64', 's_b_b32']) == ['a_b64', 'b_b32']
 
 
 def test_every_config_with_every_seed(plan, monkeypatch):

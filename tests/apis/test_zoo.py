@@ -1,5 +1,4 @@
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +6,6 @@ import pytest
 from mmsagan.apis.zoo import list_models, resolve_config, resolve_model, resolve_weights
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
-from mmsagan.utils import files
 from mmsagan.utils.files import shipped_root
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,7 +15,6 @@ BEST_FID, BEST_IS = 'fid-iter480000_20210730_125449-d50568a4.pth', 'is-iter40000
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """A working directory without configs."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,17 +59,3 @@ def test_a_file_takes_precedence(elsewhere):
 def test_names_of_nothing(resolve, name, named):
     with pytest.raises(ConfigError, match=f'{name}.*{named}'):
         resolve(name)
-
-
-@pytest.mark.parametrize('place', ['.', 'mmsagan/.mim'])
-def test_a_checkout_and_an_installation(tmp_path, monkeypatch, place):
-    root = tmp_path / place
-    monkeypatch.setattr(files, 'PACKAGE', tmp_path / 'mmsagan')
-    with pytest.raises(ConfigError, match='model-index.yml'):
-        list_models()
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / 'model-index.yml', root)
-    with pytest.raises(ConfigError, match='metafile.yml'):
-        list_models()
-    shutil.copytree(ROOT / 'configs', root / 'configs')
-    assert shipped_root() == root.resolve() and resolve_config(NAME).is_relative_to(root.resolve())

@@ -40,7 +40,6 @@ def train_options(work_dir, cifar_root, *more: str) -> list[str]:
 
 
 def train(*arguments, processes: int, config=CONFIG, codes=(0,)) -> str:
-    """Trains in several processes, and gives what they say."""
     tool, path = ROOT / 'tools' / 'train.py', str(Path(__file__).parent)
     ends = run_tools(tool, config, *arguments, '--launcher', 'pytorch', processes=processes, PYTHONPATH=path)
     assert {end.returncode for end in ends} == set(codes), ends
@@ -49,7 +48,6 @@ def train(*arguments, processes: int, config=CONFIG, codes=(0,)) -> str:
 
 @pytest.fixture
 def troubled(tmp_path) -> Path:
-    """A config with the hook of trouble.py."""
     path = tmp_path / 'config.py'
     text = f"_base_ = {str(CONFIG)!r}\ncustom_imports = dict(imports=['trouble'])\ncustom_hooks = [dict(type='Trouble')]\n"
     path.write_text(text)
@@ -76,7 +74,6 @@ def assert_trained(work_dir, output: str, processes: int):
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path):
-    """Two with batch 4 each against one with batch 8."""
     for processes in (1, 2):
         ends = run_tools(Path(__file__).parent / 'discriminator_step.py', tmp_path / str(processes), processes=processes)
         assert [end.returncode for end in ends] == [0] * processes, ends
@@ -88,7 +85,6 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
 
 
 def test_a_loss_that_is_nan_on_one_process(tmp_path, cifar_root, troubled):
-    """All skip the step, so that the weights stay the same on all."""
     options = [*trouble(2, 'nothing', 'nan'), f'custom_hooks.0.notes={tmp_path}/out', 'model.discriminator_steps=1']
     train(*train_options(tmp_path / 'run', cifar_root, *options), config=troubled, processes=2)
     processes = [torch.load(tmp_path / f'out.{rank}') for rank in range(2)]
@@ -195,7 +191,6 @@ def test_a_dead_process_ends_all_with_its_message(tmp_path, cifar_root, troubled
 
 @pytest.mark.parametrize('tool, arguments', [('train', ['c.py']), ('test', ['c.py', 'm.pth']), ('sample', ['c.py', 'm.pth'])])
 def test_several_nodes(tmp_path, tool, arguments):
-    """With a python that only says what it was called with."""
     (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$@"\n')
     (tmp_path / 'python').chmod(stat.S_IRWXU)
     env = dict(environment(tmp_path, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1'), PORT='29501')

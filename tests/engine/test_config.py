@@ -11,7 +11,6 @@ from mmsagan.engine.config import (
     check_config,
     complete_evaluation,
     complete_loader,
-    config_changes,
     load_config,
 )
 from mmsagan.engine.distributed import join_processes, prepare_distributed
@@ -103,42 +102,6 @@ def test_the_real_images_are_the_training_set_unless_stated(tiny_run, monkeypatc
     assert "'dataset'" in said[0]
 
 
-# ----------------------------------------------------------------------------------------------------------- comparing
-
-
-def test_changes_of_the_file_and_of_the_command_line(tmp_path):
-    base = 'model = dict(type="SAGAN", width=8, layers=[dict(type="A"), dict(type="B", n=1)])\ntrain_cfg = dict(max_iters=10)\n'
-    (tmp_path / 'base.py').write_text(base + 'randomness = dict(seed=1)\n')
-    (tmp_path / 'data.py').write_text('train_dataloader = dict(batch_size=4, num_workers=1)\ndefault_scope = "mmsagan"\n')
-    (tmp_path / 'leaf.py').write_text("""
-_base_ = ['./base.py', './data.py']
-width = 16
-model = dict(width=width, layers=[dict(type="A"), dict(type="B", n=2)])
-test_cfg = dict(x=1)
-val_cfg = dict(x=1)
-randomness = dict(_delete_=True, deterministic=True)
-""")
-    cfg = load_config(tmp_path / 'leaf.py', {'train_cfg.max_iters': 20, 'work_dir': 'elsewhere', 'model.layers.0.n': 5})
-    cfg.merge_from_dict({'launcher': 'none', 'resume': True, 'optim_wrapper.type': 'BFloat16OptimWrapper'})
-    names, of_file, given = config_changes(cfg)
-    assert names == ['./base.py', './data.py']
-    assert of_file == {
-        'model.width': ('8', '16'),
-        'model.layers.1.n': ('1', '2'),
-        'val_cfg.x': ('', '1'),
-        'randomness.seed': ('1', ''),
-        'randomness.deterministic': ('', 'True'),
-    }
-    assert given == {
-        'train_cfg.max_iters': ('10', '20'),
-        'model.layers.0.n': ('', '5'),
-        'optim_wrapper.type': ('', "'BFloat16OptimWrapper'"),
-    }
-    (tmp_path / 'leaf.py').write_text('seed = 1\n')
-    assert config_changes(load_config(tmp_path / 'leaf.py')) == ([], {}, {})
-    assert config_changes(Config(dict(a=1))) == ([], {}, {})
-
-
 # ----------------------------------------------------------------------------------------------------------- launchers
 
 VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
@@ -146,7 +109,6 @@ VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 
 @pytest.fixture
 def environ(monkeypatch):
-    """The environment without any variables that a launcher sets, now and afterwards."""
     for name in [*VARIABLES, *(name for name in os.environ if name.startswith('SLURM_'))]:
         monkeypatch.setenv(name, '')  # so that it is restored afterwards
         monkeypatch.delenv(name)

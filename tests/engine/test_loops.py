@@ -20,7 +20,6 @@ METRICS = [
 
 @pytest.fixture
 def evaluated_run(tiny_run):
-    """Makes the config of a training with two small metrics."""
 
     def make(interval=1, **options):
         options = {'default_hooks.checkpoint.interval': 100, 'train_cfg.val_interval': interval, 'custom_hooks': [], **options}
@@ -78,7 +77,6 @@ def test_a_trial_shorter_than_the_interval_is_not_evaluated(tiny_run, evaluated_
 
 
 def test_resuming_continues_with_the_best_scores(evaluated_run):
-    """And best checkpoints of the user's own choice."""
     choice = {'default_hooks.checkpoint.save_best': 'FID-digits/fid', 'default_hooks.checkpoint.rule': 'less'}
     cfg = evaluated_run(max_iters=2, **{'model.discriminator_steps': 1}, **choice)
     train_from_config(cfg)

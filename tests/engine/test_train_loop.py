@@ -39,7 +39,6 @@ def run(tiny_run):
 
 @pytest.fixture
 def shared_checkpoint(run, tmp_path_factory) -> Path:
-    """The checkpoint of a training of two iterations; made once."""
     path = tmp_path_factory.getbasetemp() / 'shared' / 'iter_2.pth'
     if not path.is_file():
         cfg = run(max_iters=2)
@@ -68,8 +67,6 @@ def evaluated_at(cfg) -> list[int]:
 
 @HOOKS.register_module()
 class SignalWhileEvaluating(Hook):
-    """Sends this process a SIGTERM in the evaluation after an iteration."""
-
     def __init__(self, iteration: int):
         self.iteration = iteration
 
@@ -80,8 +77,6 @@ class SignalWhileEvaluating(Hook):
 
 @HOOKS.register_module()
 class SignalInIteration(Hook):
-    """Sends this process a SIGTERM in an iteration."""
-
     def __init__(self, iteration: int):
         self.iteration = iteration
 
@@ -92,10 +87,11 @@ class SignalInIteration(Hook):
 
 def test_an_evaluation_that_was_broken_off_is_done_again(run):
     options = {'train_cfg.val_interval': 2, 'val_evaluator': METRICS, 'val_dataloader.batch_size': 10}
-    cfg = run(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)], **options)
-    with pytest.raises(TrainingInterrupted, match=r'stopped by SIGTERM after iteration 2, saved to .*iter_2\.pth'):
-        train_from_config(cfg)
-    assert evaluated_at(cfg) == []
+    stop = dict(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)])
+    for cfg in (run(**stop, **options), resumed(run(**stop, **options))):
+        with pytest.raises(TrainingInterrupted, match=r'stopped by SIGTERM after iteration 2, saved to .*iter_2\.pth'):
+            train_from_config(cfg)
+    assert evaluated_at(cfg) == [] and log_of(cfg).count('the evaluation is interrupted') == 2
     last = resumed(run(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=4)], **options))
     with pytest.raises(TrainingInterrupted, match='after iteration 4'):
         train_from_config(last)
@@ -133,7 +129,6 @@ def test_another_batch_size_goes_on_behind_the_same_images(run):
 
 
 def test_a_checkpoint_without_the_state(run):
-    """As other programs write them: trains on, and says what is not exact."""
     cfg = run()
     train_from_config(cfg)
     path = Path(cfg.work_dir, 'iter_4.pth')
@@ -278,15 +273,6 @@ def test_a_stop_that_cannot_be_saved(run, monkeypatch):
     assert 'No space left' in log_of(cfg)
 
 
-def test_an_evaluation_broken_off_at_the_start_keeps_the_log(run):
-    options = {'train_cfg.val_interval': 2, 'val_evaluator': METRICS, 'val_dataloader.batch_size': 10}
-    stop = dict(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)])
-    for cfg in (run(**stop, **options), resumed(run(**stop, **options))):
-        with pytest.raises(TrainingInterrupted):
-            train_from_config(cfg)
-    assert log_of(cfg).count('the evaluation is interrupted') == 2
-
-
 def test_the_pointer_of_checkpoints_elsewhere(run, tmp_path):
     """MMEngine writes it to the work dir. A shorter run after a longer one goes on with its own checkpoints."""
     options = {'default_hooks.checkpoint.out_dir': str(tmp_path / 'elsewhere')}
@@ -313,8 +299,6 @@ def test_batches_of_ones_own_sampler_are_not_all_alike(monkeypatch):
 
 
 class _Random:
-    """A data set of random numbers."""
-
     def __getitem__(self, index: int) -> float:
         return float(torch.rand(()))
 

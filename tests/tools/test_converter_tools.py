@@ -12,7 +12,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def convert(run_here):
-    """Converts: convert(argument, ...) -> output."""
 
     def run(*arguments) -> str:
         code, output, errors = run_here('model_converters/convert.py', *arguments)
@@ -24,7 +23,6 @@ def convert(run_here):
 
 @pytest.mark.parametrize('name', ['mmagic_32_woReLUinplace', 'studiogan_legacy_32'])
 def test_there_and_back(fixture_of, name, tmp_path, convert):
-    """StudioGAN's discriminator is found beside its generator."""
     reference = fixture_of(name)
     out = tmp_path / 'out.pth'
     output = convert(reference.path, '--out', out)

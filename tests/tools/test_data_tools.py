@@ -14,7 +14,6 @@ CHECK, PACK = 'misc/check_data.py', 'dataset_converters/pack_images.py'
 
 @pytest.fixture
 def broken(tmp_path, imagenet_root):
-    """The ImageNet-like fixture, which is clean, with one mistake of each kind."""
     root = shutil.copytree(imagenet_root, tmp_path / 'imagenet')
     first, second, third = sorted(path for path in (root / 'train').iterdir())
     damaged = sorted(first.iterdir())[3]
@@ -84,20 +83,6 @@ def test_mistakes(run_here, tmp_path, arguments, message):
         arguments = [*arguments[:2], tmp_path / 'config.py', *arguments[3:]]
     code, _, errors = run_here(*(tmp_path / 'out' if part == 'OUT' else part for part in arguments))
     assert code == 2 and message in errors and 'Traceback' not in errors and not (tmp_path / 'out').exists()
-
-
-def test_names_that_are_not_utf8(run_here, tmp_path):
-    """They are told with their bytes, on an output that takes UTF-8 only."""
-    folder = os.fsencode(tmp_path / 'images') + b'/caf\xe9'
-    os.makedirs(folder)
-    for name in (b'a.png', b'\xff.png'):
-        with open(folder + b'/' + name, 'wb') as file:
-            Image.new('RGB', (20, 20)).save(file, 'PNG')
-    code, output, errors = run_here(CHECK, tmp_path / 'images', '--workers', 1)
-    assert code == 1 and r'caf\udce9/\udcff.png' in output, errors
-    out = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
-    code, output, errors = run_here(PACK, tmp_path / 'images', '--size', 8, '--out', out, '--workers', 1)
-    assert code == 0 and repr(out) in output and len(PackedImages(data_root=out)) == 2, errors
 
 
 def test_the_command_of_the_documentation(run_here, tmp_path, broken, recwarn):

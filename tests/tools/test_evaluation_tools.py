@@ -19,7 +19,6 @@ STATISTICS = 'utils/inception_stat.py'
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
-    """Folders of 90, 80 and 3 images of noise, the last of mixed sizes."""
     root = tmp_path_factory.mktemp('folders')
     random = np.random.RandomState(0)
     for name, count in (('fake', 90), ('real', 80), ('mixed', 3)):

@@ -28,7 +28,6 @@ def unconditional(tmp_path_factory, experiment_of):
 
 @pytest.fixture
 def run(run_here):
-    """Runs a tool: run(argument, ...) -> exit code and last line of output."""
 
     def call(*arguments, tool: str = 'sample.py') -> tuple[int, str]:
         code, out, err = run_here(tool, *arguments, '--device', 'cpu')
@@ -122,7 +121,6 @@ def test_wrong_input_gives_one_message_and_no_images(tmp_path, experiment, run, 
 
 
 def test_the_web_demo_does_not_start(tmp_path, experiment, run, monkeypatch):
-    """Without a free port, a checkpoint, or Gradio."""
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
         assert f'127.0.0.1, port {port}' in run(*experiment, '--port', port, tool='web_demo.py')[1]
@@ -161,7 +159,6 @@ def test_class_grids_with_intra_fid(tmp_path, experiment, run):
 
 @pytest.fixture
 def logs(tmp_path):
-    """The work dirs of two runs; only the first has been evaluated."""
     for name in ('baseline', 'ttur'):
         file = tmp_path / name / '20260101_000000' / 'vis_data' / 'scalars.json'
         file.parent.mkdir(parents=True)

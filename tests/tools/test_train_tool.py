@@ -71,7 +71,6 @@ def test_print_config():
 
 
 def test_a_series_of_configs(tmp_path):
-    """Two variants of the demo, trained for two iterations each, become a table and a picture."""
     for name in ('a', 'b'):
         (tmp_path / f'mnist_{name}_b4.py').write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b64x1.py'\n")
     configs = sorted(tmp_path.glob('*.py'))

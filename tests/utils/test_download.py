@@ -18,8 +18,6 @@ SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT as every file; the server's attributes say how it fails."""
-
     def do_GET(self):
         self.server.requests.append(self.path)
         time.sleep(self.server.delay)
@@ -54,7 +52,6 @@ def server(monkeypatch):
 
 @pytest.fixture
 def path(server, tmp_path):
-    """Where the server's file goes."""
     path = tmp_path / server.host / 'some' / 'file.bin'
     path.parent.mkdir(parents=True)
     return path

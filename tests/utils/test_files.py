@@ -25,7 +25,6 @@ def test_what_cannot_be_finished_leaves_the_old_file(tmp_path, monkeypatch, func
 
 
 def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """And the name is, before the function returns."""
     order = []
     fsync, replace = os.fsync, os.replace
 
@@ -54,7 +53,6 @@ def _write_and_die(path, moment):
 
 @pytest.mark.parametrize('moment, content', [('fsync', b'old'), ('replace', b'new')])
 def test_a_kill_while_writing(tmp_path, moment, content):
-    """What is left is removed, and nothing else."""
     path = tmp_path / 'file'
     write_atomically(path, b'old')
     for name in ('file.unfinished', '.notes.unfinished'):

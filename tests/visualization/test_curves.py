@@ -20,7 +20,6 @@ def training(step: int, **values) -> dict:
 
 
 def write_run(work_dir, time: str, records: list, end: str = '\n'):
-    """Writes a log as MMEngine's LocalVisBackend does."""
     file = work_dir / time / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
     file.write_text('\n'.join(map(json.dumps, records)) + end)

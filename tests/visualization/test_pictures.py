@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from mmsagan.errors import ConfigError
 from mmsagan.visualization import attention_figure, class_grid, image_grid, salient_queries
-from mmsagan.visualization.attention import QUERY_COLOURS, attended_regions, overlay
+from mmsagan.visualization.attention import QUERY_COLOURS, overlay
 
 # Where the image of a cell begins, and the distance between cells, for images that are drawn 192 pixels high.
 LEFT, TOP, ACROSS, DOWN = 28, 28, 200, 212
@@ -118,15 +118,3 @@ def test_queries_are_where_colours_change_and_apart():
     assert torch.pdist(queries[2].double()).min() > 16, 'in a plain image, too'
     with pytest.raises(ConfigError, match='1025'):
         salient_queries(images, 1025)
-
-
-def test_regions_are_the_highest_peaks():
-    attention = torch.full((32, 32), 0.01)
-    for height, x, y in ((0.7, 4, 24), (1.0, 20, 8), (0.3, 12, 4)):
-        attention[y : y + 4, x : x + 4] = height
-    regions = attended_regions(attention / attention.sum()).tolist()
-    assert len(regions) == 2, 'the third is too low'
-    assert is_inside(regions[0], 20, 8, 4) and is_inside(regions[1], 4, 24, 4)
-    assert len(attended_regions(attention, max_regions=1)) == 1
-    for value in (1 / 1024, float('nan')):
-        assert attended_regions(torch.full((32, 32), value)).shape == (0, 2)

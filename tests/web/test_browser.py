@@ -84,7 +84,6 @@ def new_page(demo):
 
 @pytest.fixture(scope='module')
 def visit(new_page):
-    """A page that several tests share; each works on a tab of its own."""
     return new_page()
 
 
@@ -94,7 +93,6 @@ def model(experiment):
 
 
 def eventually(page, check: Callable, *arguments) -> None:
-    """Waits until a check succeeds."""
     end = time.monotonic() + 20
     while True:
         try:
@@ -123,7 +121,6 @@ def assert_same(images: np.ndarray, expected) -> None:
 
 
 def shows(page, name: str, expected, columns: int) -> None:
-    """Checks the images of an enlarged grid."""
     shown = picture(page, name)
     scale = shown.shape[1] // (columns * 34 + 2)
     small = shown[scale // 2 :: scale, scale // 2 :: scale]
@@ -143,7 +140,6 @@ def shows_text(locator, *parts: str) -> None:
 
 
 def pick(panel, label: str, *names: str) -> None:
-    """Picks choices of a list by typing a part of their names."""
     panel.get_by_label(label).first.click()
     for name in names:
         panel.page.keyboard.type(name)

@@ -27,8 +27,6 @@ GRID = dict(type='VisualizationHook', interval=2, num_rows=1)
 
 @HOOKS.register_module()
 class HappensInIteration(Hook):
-    """A signal, an error, or a look at the page, before an iteration."""
-
     pages: list[str] = []
 
     def __init__(self, iteration: int, what: str):
@@ -99,24 +97,6 @@ def test_the_log_and_the_page_of_a_training(run):
     assert Image.open(Path(cfg.work_dir, 'curves.png')).size == (3 * 520, 390)
 
 
-def test_what_a_line_has_if_it_is_logged(quick_runner, monkeypatch):
-    monkeypatch.setattr(hooks, 'get_world_size', lambda: 10_000)
-
-    def note(runner, batch):
-        for name, value in dict(skipped_steps=3, diversity=0.634, loss_perceptual=0.5, loss_gen_class=0.25, time=0.5).items():
-            runner.message_hub.update_scalar(f'train/{name}', value)
-
-    runner = quick_runner(1, noting=note, batch_size=4)
-    runner.train()
-    line = re.search(r'\[1/1\].*', log_of(runner.work_dir))[0]
-    assert (
-        10_000 < int(re.search(r'  (\d+) images/s', line)[1])
-        and 'perceptual 0.500  logits' in line
-        and line.endswith('skipped updates 3  diversity 0.63')
-        and 'class' not in line
-    )
-
-
 def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
@@ -130,7 +110,6 @@ def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
 
 
 def test_it_is_updated_and_goes_on_when_resumed(run):
-    """After the first iteration, at its interval, after evaluations, and by the signal that stops it."""
     HappensInIteration.pages.clear()
     happens = [(2, 'look'), (3, 'look'), (4, 'look'), (4, 'signal')]
     cfg = run(4.0, 9.0, happens=happens, max_iters=6, **{'default_hooks.summary.interval': 3, 'train_cfg.val_interval': 2})
@@ -149,7 +128,6 @@ def test_it_is_updated_and_goes_on_when_resumed(run):
 
 
 def test_a_training_that_fails_on_a_full_disk(run, monkeypatch):
-    """The page says why it failed; that the curves cannot be written is a warning, and keeps nothing else from the page."""
 
     def write(path, data):
         if Path(path).name == 'curves.png':

@@ -21,8 +21,6 @@ from mmsagan.registry import MODELS
 
 @MODELS.register_module()
 class SpoiltLoss(HingeGANLoss):
-    """NaN when told so, in the updates of one network."""
-
     spoilt = None
 
     def discriminator_loss(self, real_logits, fake_logits):
@@ -157,7 +155,6 @@ def train(quick_runner):
 
 @pytest.mark.parametrize('num_classes', [10, 0])
 def test_a_collapsed_generator(train, num_classes):
-    """One image per class: that the classes differ does not count. One warning is enough."""
     assert train(6, 0.0, num_classes=num_classes)[:2] == ([None, 0, 0, 0, 0, 0], ['2'])
 
 

@@ -20,8 +20,6 @@ from mmsagan.visualization import attention_figure
 
 
 class FakeRunner:
-    """What the hooks use of a runner."""
-
     def __init__(self, model, max_iters=10, classes=None):
         self.model, self.iter, self.max_iters, self.images = model, 0, max_iters, {}
         self.logger = logging.getLogger('fake')
@@ -69,7 +67,6 @@ def test_interval_last_iteration_and_fixed_input():
 
 
 def test_n_samples_and_n_row():
-    """As in MMagic; the noise and the classes stay the same from picture to picture."""
     runner = FakeRunner(ConstantModel())
     grids = [dict(name='seven', n_samples=7), dict(name='wide', n_samples=7, n_row=20), dict(name='mmagic', n_row=16)]
     hook = VisualizationHook(vis_kwargs_list=[*grids, dict(name='classes')], num_rows=2)
