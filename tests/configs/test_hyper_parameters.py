@@ -146,7 +146,7 @@ def test_every_config_of_the_three_folders_is_in_the_table():
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_schedule_and_optimizers(name):
+def test_schedule_optimizers_evaluation_and_data(name):
     cfg, run = load(name), RUNS[name]
     assert (cfg.model.discriminator_steps, cfg.model.generator_steps) == (run.dist_step, 1)
     assert cfg.train_cfg.max_iters == run.iterations and not cfg.train_cfg.by_epoch
@@ -159,10 +159,6 @@ def test_schedule_and_optimizers(name):
     gpus = int(name.rpartition('x')[2])
     assert name.endswith(f'_b{run.batch}x{gpus}') and cfg.auto_scale_lr.base_batch_size == run.batch * gpus
 
-
-@pytest.mark.parametrize('name', RUNS)
-def test_evaluation(name):
-    cfg = load(name)
     metrics = {metric.type: metric for metric in cfg.val_evaluator.metrics}
     assert set(metrics) == {'InceptionScore', 'FrechetInceptionDistance'}
     assert all((metric.fake_nums, metric.inception_style) == (50_000, 'StyleGAN') for metric in metrics.values())
@@ -170,10 +166,6 @@ def test_evaluation(name):
     assert (score.splits, score.resize_method, score.use_pillow_resize, fid.real_nums) == (10, 'bicubic', True, -1)
     assert 'save_best' not in cfg.default_hooks.checkpoint, 'then both the best IS and the best FID are kept'
 
-
-@pytest.mark.parametrize('name', RUNS)
-def test_data(name):
-    cfg, run = load(name), RUNS[name]
     loader = cfg.train_dataloader
     transforms = {transform.type: transform for transform in loader.dataset.pipeline}
     assert (loader.dataset.type, loader.batch_size) == (run.data, run.batch)
@@ -185,7 +177,7 @@ def test_data(name):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_networks(name, built):
+def test_networks_and_spectral_norms(name, built):
     model, run = built(name), NETWORKS[name]
     generator, discriminator = by_network(model)
     assert (generator.output_scale, discriminator.input_scale) == (run.size, run.size)
@@ -203,14 +195,9 @@ def test_networks(name, built):
     else:
         assert model.ema is None
 
-
-@pytest.mark.parametrize('name', NETWORKS)
-def test_spectral_norms(name, built):
-    model, run = built(name), NETWORKS[name]
     for network, expected in zip(by_network(model), run.spectral_norm):
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         assert {spectral_norm_hook(layer) is not None for layer in layers} == {expected}
-    norms = [module for module in model.generator.modules() if isinstance(module, ConditionalBatchNorm2d)]
     embeddings = [embedding for norm in norms for embedding in (norm.weight_embedding, norm.bias_embedding)]
     has_norm = {spectral_norm_hook(embedding) is not None for embedding in embeddings}
     assert has_norm == {run.spectral_norm[0] and run.embedding_spectral_norm}

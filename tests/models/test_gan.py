@@ -161,6 +161,7 @@ def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
     first = gan.train_step(data, wrappers)
     parts = first['loss_disc_real'] + first['loss_disc_fake'] + first['loss_disc_class']
     torch.testing.assert_close(first['loss_disc'], parts)
+    torch.testing.assert_close(first['logits_gap'], first['logits_real'] - first['logits_fake'], rtol=0, atol=0)
     assert first['loss_gen_class'] > 0
     for _ in range(25):
         gan.train_step(data, wrappers)
@@ -191,10 +192,10 @@ def test_batch_must_divide_into_the_parts():
         gan.train_step(batch(4), optimizers(gan, accumulative_counts=3))
 
 
-def build_skipping(gan_config, kind='mmsagan.OptimWrapper', accumulative_counts=1, **kwargs):
+def build_skipping(gan_config, accumulative_counts=1, **kwargs):
     torch.manual_seed(3)
     gan = build(gan_config, ema_config=dict(momentum=0.5), **kwargs)
-    return gan, optimizers(gan, kind=OPTIM_WRAPPERS.get(kind), accumulative_counts=accumulative_counts)
+    return gan, optimizers(gan, kind=OPTIM_WRAPPERS.get('mmsagan.OptimWrapper'), accumulative_counts=accumulative_counts)
 
 
 def state_of(gan, wrappers):
@@ -247,16 +248,6 @@ def test_a_skipped_iteration_counts_and_changes_nothing_else(gan_config):
     assert {'loss_gen', 'loss_disc', 'logits_gap'} <= set(logs) and numbers == [(3, 5), (3, 6)]
     parts = {name.split('.')[0] for name in changed(before, state_of(gan, wrappers))}
     assert parts == {*NETWORKS, 'generator_ema', 'optimizer', 'iteration'}
-
-
-def test_wrappers_of_mmengine_compute_the_same(gan_config):
-    states = []
-    for kind in ('mmsagan.OptimWrapper', 'mmengine.OptimWrapper'):
-        gan, wrappers = build_skipping(gan_config, kind)
-        logs = gan.train_step(batch(), wrappers)
-        states.append(state_of(gan, wrappers))
-    assert changed(*states) == set()
-    torch.testing.assert_close(logs['logits_gap'], logs['logits_real'] - logs['logits_fake'], rtol=0, atol=0)
 
 
 def test_ema_starts_after_start_iter_and_is_sampled(gan_config):

@@ -28,23 +28,17 @@ def run(*arguments, cwd: Path) -> str:
 
 
 @pytest.fixture(scope='module')
-def sources(tmp_path_factory) -> Path:
-    """A copy of what is built, since a build leaves files beside it; with a stale file of an earlier build."""
-    folder = tmp_path_factory.mktemp('sources')
+def site_packages(tmp_path_factory) -> Path:
+    """A folder that has the wheel installed, built from a copy of the sources with a stale file of an earlier build."""
+    sources = tmp_path_factory.mktemp('sources')
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+            shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
         else:
-            shutil.copy(ROOT / name, folder)
-    stale = folder / 'build' / 'lib' / 'mmsagan' / '.mim' / 'configs' / 'stale.py'
+            shutil.copy(ROOT / name, sources)
+    stale = sources / 'build' / 'lib' / 'mmsagan' / '.mim' / 'configs' / 'stale.py'
     stale.parent.mkdir(parents=True)
     stale.touch()
-    return folder
-
-
-@pytest.fixture(scope='module')
-def site_packages(sources, tmp_path_factory) -> Path:
-    """A folder that has the wheel installed."""
     folder = tmp_path_factory.mktemp('site-packages')
     options = '--no-deps', '--no-build-isolation', '--no-cache-dir', '--disable-pip-version-check', '--wheel-dir', folder
     run('-m', 'pip', 'wheel', *options, '.', cwd=sources)
