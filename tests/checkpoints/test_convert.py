@@ -109,16 +109,6 @@ def test_what_does_not_go_with_the_format(fixture_of, tmp_path, name, given, mes
     assert not list(tmp_path.iterdir())
 
 
-def test_a_legacy_file_becomes_a_current_one(fixture_of, tmp_path):
-    fixture = fixture_of('studiogan_legacy_32')
-    paths, _, _ = export_studiogan(fixture.path, tmp_path)
-    conversion = convert_checkpoint(paths[0], tmp_path / 'ours.pth', paths[1])
-    assert conversion.format == 'StudioGAN, since January 2022'
-    model = MODELS.build(conversion.architecture.model)
-    model.load_state_dict(conversion.state_dict, strict=False)
-    fixture.check(model.eval())
-
-
 def test_written_files_say_what_they_are(reference, tmp_path):
     for name in ('out.pth', 'out.safetensors'):
         conversion = convert_checkpoint(reference.path, tmp_path / name)

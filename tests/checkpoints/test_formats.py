@@ -10,12 +10,9 @@ from mmsagan.errors import CheckpointError
 from mmsagan.registry import MODELS
 
 
-@pytest.mark.parametrize(
-    'name, table', [('studiogan_current_32', studiogan.GENERATOR), ('studiogan_legacy_32', studiogan.LEGACY_GENERATOR)]
-)
-def test_studiogan_there_and_back_is_bit_identical(fixture_of, name, table):
-    fixture = fixture_of(name)
-    for path, network in ((fixture.path, table), (fixture.discriminator, studiogan.DISCRIMINATOR)):
+def test_legacy_studiogan_there_and_back_is_bit_identical(fixture_of):
+    fixture = fixture_of('studiogan_legacy_32')
+    for path, network in ((fixture.path, studiogan.LEGACY_GENERATOR), (fixture.discriminator, studiogan.DISCRIMINATOR)):
         state = load_checkpoint_file(path)['state_dict']
         back = network.to_foreign(network.to_ours(state)[0])
         assert list(back) == list(state)

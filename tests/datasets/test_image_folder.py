@@ -72,22 +72,6 @@ def test_a_list_may_order_the_classes_and_repeat_images(folder):
     assert dataset.metainfo['classes'] == ('dog', 'cat') and len(dataset) == 4
 
 
-@pytest.mark.parametrize(
-    'line, message',
-    [
-        ('cat/a.png -1', 'line 2'),
-        ('dog/d.png 7', 'label 7'),
-        ('cat/a.png 1', 'cat/a.png .* line 1 .* line 2'),
-    ],
-)
-def test_broken_lists(folder, line, message):
-    (folder / 'list.txt').write_text(f'cat/a.png 0\n{line}\n')
-    with pytest.raises(DataError, match=message):
-        ImageFolder(data_root=str(folder), ann_file='list.txt')
-    with pytest.raises(DataError, match='gone.txt'):
-        ImageFolder(data_root=str(folder), ann_file='gone.txt')
-
-
 @pytest.mark.parametrize('serialize', [True, False])
 def test_indices_leave_images_of_every_class_or_say_so(folder, serialize, recwarn):
     options = dict(data_root=str(folder), serialize_data=serialize)

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate as torch_collate
 from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch
 from mmsagan.datasets.mnist import read_idx
 from mmsagan.engine.config import complete_loader, load_config
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.errors import DataError
 from mmsagan.registry import TRANSFORMS
 
 IMAGES = np.arange(4 * 6 * 5 * 3, dtype=np.uint8).reshape(4, 6, 5, 3) * 7
@@ -58,22 +58,6 @@ def test_images_that_are_there_twice(recwarn):
         dataset_of(images, [0, 1, 0, 1])
     with pytest.warns(UserWarning, match='several classes: 1 and 3$'):
         dataset_of(images, [0, 1, 0, 0])
-
-
-def test_indices(recwarn):
-    assert dataset_of(IMAGES, [0, 1, 1, 0], indices=2).labels[1] == 1 and not recwarn
-    with pytest.warns(UserWarning, match='1 of 2 classes: cat'):
-        assert dataset_of(IMAGES, [0, 1, 1, 0], indices=[1, 2])[1]['gt_label'] == 1
-    with pytest.raises(ConfigError, match='4 images'):
-        dataset_of(IMAGES, [0, 1, 1, 0], indices=[4])
-
-
-def test_padding():
-    images = np.full((1, 3, 4), 9, np.uint8)
-    padded = dataset_of(images, [0], ['one'], image_size=6).images[0, 0]
-    assert padded.shape == (6, 6) and padded.sum() == 12 * 9 and (padded[1:4, 1:5] == 9).all()
-    with pytest.raises(DataError, match='image_size=3'):
-        dataset_of(images, [0], ['one'], image_size=3)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -267,8 +267,11 @@ def test_broken_packed_sets_are_refused(packed, folder):
 def test_broken_lists_are_refused(packed, folder):
     digits = '9' * 10_000
     lists = ['0/0.png', '0 0/0.png', '0/0.png 0.5', f'0/0.png {digits}', '0/0.png ²', '0/0.png 0\n1/0.png 2\n1/1.png 2', '']
+    lists += ['0/0.png -1', '0/0.png 0\n0/0.png 1', '. 0']
     for data in (bytes(range(256)), *(text.encode() for text in lists)):
         (folder / 'list.txt').write_bytes(data)
         with limits(), pytest.raises(DataError, match=r'list\.txt|ImageFolder in .*packed'):
             ImageFolder(data_root=str(packed.parent / 'images'), ann_file=str(folder / 'list.txt'))
             pytest.fail(str(data))
+    with pytest.raises(DataError, match='gone.txt'):
+        ImageFolder(data_root=str(folder), ann_file='gone.txt')
