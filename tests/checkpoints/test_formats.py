@@ -10,6 +10,19 @@ from mmsagan.errors import CheckpointError
 from mmsagan.registry import MODELS
 
 
+@pytest.mark.parametrize('network, path', [('G', 'path'), ('D', 'discriminator')])
+def test_names_are_the_references(fixture_of, network, path):
+    """keys.txt lists the names and shapes that the reference's code gave its tensors."""
+    fixture = fixture_of('studiogan_current_32')
+    conversion = from_studiogan(load_checkpoint_file(fixture.path), load_checkpoint_file(fixture.discriminator))
+    name = dict(G='generator', D='discriminator')[network]
+    ours = {key.partition('.')[2]: tensor for key, tensor in conversion.state_dict.items() if key.startswith(f'{name}.')}
+    table = studiogan.GENERATOR if network == 'G' else studiogan.DISCRIMINATOR
+    lines = (fixture.folder / 'keys.txt').read_text().splitlines()
+    listed = [line.removeprefix(f'{network}.') for line in lines if line.startswith(f'{network}.')]
+    assert sorted(f'{key} {tuple(tensor.shape)}' for key, tensor in table.to_foreign(ours).items()) == sorted(listed)
+
+
 def test_legacy_studiogan_there_and_back_is_bit_identical(fixture_of):
     fixture = fixture_of('studiogan_legacy_32')
     for path, network in ((fixture.path, studiogan.LEGACY_GENERATOR), (fixture.discriminator, studiogan.DISCRIMINATOR)):
