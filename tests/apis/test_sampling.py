@@ -1,3 +1,5 @@
+"""Samples, interpolations and attention maps from Python."""
+
 import math
 
 import numpy as np
@@ -6,10 +8,13 @@ import torch
 from mmengine.config import Config
 from scipy import stats
 
+from mmsagan.apis import attention_maps
+from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.sampling import class_names, interpolate, parse_classes, sample, slerp, truncate
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Evaluator, GeneratedImages, SampleInputs
 from mmsagan.registry import MODELS
+from mmsagan.visualization import salient_queries
 
 
 def build(config):
@@ -201,3 +206,52 @@ def test_class_names(imagenet_root, dataset, count, expected):
     for loaders in (dict(train_dataloader=dict(dataset=dataset)), dict(test_dataloader=dict(dataset=dataset))):
         assert class_names(Config(loaders), count)[:2] == expected
     assert class_names(Config({}), 2) == ['0', '1']
+
+
+@pytest.fixture(scope='module')
+def settled_model(gan_config, settle):
+    torch.manual_seed(0)
+    return settle(MODELS.build(gan_config())).eval()
+
+
+@pytest.mark.parametrize('arguments', [dict(num_samples=3), dict(labels=[2, 0]), dict(labels=1, truncation=0.5, num_samples=2)])
+def test_the_images_are_those_of_sample(settled_model, arguments):
+    result = attention_maps(settled_model, [(1, 2), (30, 5)], seed=4, **arguments)
+    assert torch.equal(result.images, sample(settled_model, seed=4, **arguments))
+    count = len(result.images)
+    assert result.queries.tolist() == [[[1, 2], [30, 5]]] * count
+    assert {name: maps.shape for name, maps in result.maps.items()} == {'feat16': (count, 2, 32, 32)}
+
+
+def test_batches_change_nothing(settled_model):
+
+    queries = np.random.default_rng(0).integers(0, 32, (5, 3, 2))
+    expected = attention_maps(settled_model, queries, 5, seed=1)
+    result = attention_maps(settled_model, queries, 5, seed=1, batch_size=2)
+    assert torch.equal(result.queries, torch.from_numpy(queries))
+    torch.testing.assert_close(result.maps['feat16'], expected.maps['feat16'], rtol=1e-5, atol=1e-9)
+    result = attention_maps(settled_model, 3, 5, seed=0, batch_size=2)
+    assert torch.equal(result.queries, salient_queries(result.images, 3))
+    assert result.maps['feat16'].shape == (5, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    'argument, arguments',
+    [
+        ('query 32,0', dict(queries=[(32, 0)])),
+        ('queries', dict(queries=[(0.5, 0)])),
+        ('queries', dict(queries=[[(0, 0)]] * 3)),
+        ('batch_size', dict(batch_size=0)),
+    ],
+)
+def test_wrong_arguments_of_attention_maps(settled_model, argument, arguments):
+    with pytest.raises(ConfigError, match=argument):
+        attention_maps(settled_model, **arguments)
+
+
+def test_queries_on_the_command_line():
+    assert parse_queries('auto') is None
+    assert parse_queries('16,16; 4,20') == [(16, 16), (4, 20)]
+    for text in ('', '1,2;', '-1,2', 'auto;1,2', '1.5,2'):
+        with pytest.raises(ConfigError, match='queries'):
+            parse_queries(text)

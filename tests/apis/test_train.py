@@ -58,7 +58,6 @@ def test_options_of_the_command_line(tiny_run):
     runner = train_from_config(cfg)
     assert {type(wrapper).__name__ for wrapper in runner.optim_wrapper.values()} == {'BFloat16OptimWrapper'}
     assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
-    # Batch 4 instead of 64.
     assert runner.optim_wrapper['generator'].optimizer.param_groups[0]['lr'] == pytest.approx(2e-4 / 16)
     cfg.pop('auto_scale_lr')
     with pytest.raises(ConfigError, match='base_batch_size'):

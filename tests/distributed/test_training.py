@@ -149,8 +149,6 @@ def test_evaluation_while_training_on_two_processes(tmp_path, cifar_root):
     assert scores[0] == scores[1]
 
 
-# ------------------------------------------------------------------------------------------------------------- failures
-
 # A process waits for another one for 1800 s; torchrun kills those that have not ended 30 s after one has failed.
 PROMPTLY = 60
 
@@ -186,9 +184,6 @@ def test_a_dead_process_ends_all_with_its_message(tmp_path, cifar_root, troubled
         assert re.search(r'rank +: 0 (.|\n)*exitcode +: 2 ', report)
 
 
-# -------------------------------------------------------------------------------------------------------------- scripts
-
-
 @pytest.mark.parametrize('tool, arguments', [('train', ['c.py']), ('test', ['c.py', 'm.pth']), ('sample', ['c.py', 'm.pth'])])
 def test_several_nodes(tmp_path, tool, arguments):
     (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$@"\n')
@@ -222,9 +217,3 @@ def test_slurm_train(tmp_path, cifar_root):
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stdout, processes=2)
-
-
-@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'dist_sample.sh', 'slurm_train.sh'])
-def test_usage(script):
-    result = subprocess.run(['bash', str(ROOT / 'tools' / script), 'config.py'], capture_output=True, text=True)
-    assert result.returncode == 2 and 'usage' in result.stderr

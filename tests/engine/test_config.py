@@ -102,8 +102,6 @@ def test_the_real_images_are_the_training_set_unless_stated(tiny_run, monkeypatc
     assert "'dataset'" in said[0]
 
 
-# ----------------------------------------------------------------------------------------------------------- launchers
-
 VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 
 

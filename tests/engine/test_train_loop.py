@@ -303,9 +303,6 @@ class _Random:
         return float(torch.rand(()))
 
 
-# -------------------------------------------------------------------------------------------------------------- signals
-
-
 @pytest.fixture
 def handlers():
     before = {number: signal.getsignal(number) for number in StopSignals.SIGNALS}

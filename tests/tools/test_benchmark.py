@@ -76,25 +76,16 @@ def test_both_sides(config, what, precision):
     assert len(bench.build_gans(config, args)) == 1
 
 
-@pytest.fixture
-def run(run_here, monkeypatch, tmp_path):
-    """Runs the tool where products of matrices take 1 ms: run(argument, ...) -> exit code, output, errors and rows."""
+def test_the_tool(run_here, monkeypatch, tmp_path):
+    """Where products of matrices take 1 ms."""
     measurement = Measurement(1, [1e-3], TaskSpec('', '', num_threads=1))
     monkeypatch.setattr(Timer, 'blocked_autorange', lambda self, min_run_time: measurement)
-
-    def run_tool(*arguments):
-        file = tmp_path / 'new' / 'results.json'
-        said = run_here('benchmark.py', '--rounds', 1, '--device', 'cpu', '--json', file, *arguments)
-        return *said, json.loads(file.read_text())['rows'] if file.is_file() else []
-
-    return run_tool
-
-
-def test_the_tool(run):
     tiny = ['model.generator.base_channels=8', 'model.discriminator.base_channels=8']
     options = ['--what', 'step,eval,data', '--batch-size', 8, '--num-samples', 70, '--profile', 1, '--cfg-options', *tiny]
-    code, out, err, rows = run(*options)
+    file = tmp_path / 'new' / 'results.json'
+    code, out, err = run_here('benchmark.py', '--rounds', 1, '--device', 'cpu', '--json', file, *options)
     assert code == 0, err
+    rows = json.loads(file.read_text())['rows']
     for row, what, images in zip(rows, ('step', 'eval', 'data'), (8, 70, 64), strict=True):
         assert list(row) == KEYS and (row['what'], row['device'], row['precision']) == (what, 'cpu', 'fp32')
         assert row['ratio'] == pytest.approx(row['reference_s'] / row['fast_s']) and f'ratio {row["ratio"]:.2f}' in out
