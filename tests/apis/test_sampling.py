@@ -224,7 +224,6 @@ def test_the_images_are_those_of_sample(settled_model, arguments):
 
 
 def test_batches_change_nothing(settled_model):
-
     queries = np.random.default_rng(0).integers(0, 32, (5, 3, 2))
     expected = attention_maps(settled_model, queries, 5, seed=1)
     result = attention_maps(settled_model, queries, 5, seed=1, batch_size=2)

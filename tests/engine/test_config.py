@@ -7,12 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.engine import config, distributed
-from mmsagan.engine.config import (
-    check_config,
-    complete_evaluation,
-    complete_loader,
-    load_config,
-)
+from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, load_config
 from mmsagan.engine.distributed import join_processes, prepare_distributed
 from mmsagan.errors import ConfigError
 

@@ -20,7 +20,6 @@ METRICS = [
 
 @pytest.fixture
 def evaluated_run(tiny_run):
-
     def make(interval=1, **options):
         options = {'default_hooks.checkpoint.interval': 100, 'train_cfg.val_interval': interval, 'custom_hooks': [], **options}
         cfg = tiny_run(**options)

@@ -10,12 +10,7 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from torch import nn
 
 from mmsagan.engine import optim
-from mmsagan.engine.optim import (
-    AmpOptimWrapper,
-    BFloat16OptimWrapper,
-    MultiOptimWrapperConstructor,
-    OptimWrapper,
-)
+from mmsagan.engine.optim import AmpOptimWrapper, BFloat16OptimWrapper, MultiOptimWrapperConstructor, OptimWrapper
 from mmsagan.errors import ConfigError
 
 NAN, INF = math.nan, math.inf

@@ -30,7 +30,6 @@ def unconditional(tmp_path_factory, experiment_of):
 
 @pytest.fixture
 def run(run_here):
-
     def call(*arguments, tool: str = 'sample.py') -> tuple[int, str]:
         code, out, err = run_here(tool, *arguments, '--device', 'cpu')
         return code, (err if code else out).strip().splitlines()[-1]
@@ -195,7 +194,6 @@ def test_export(tmp_path, run_here, fixture_of):
 
 @pytest.fixture
 def convert(run_here):
-
     def run(*arguments) -> str:
         code, output, errors = run_here('model_converters/convert.py', *arguments)
         assert code == 0, errors

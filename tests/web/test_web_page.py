@@ -21,14 +21,7 @@ from mmsagan.visualization.attention import overlay
 from mmsagan.web import controls, tabs
 from mmsagan.web.checkpoints import Checkpoints, resolve_checkpoint
 from mmsagan.web.controls import Demo, class_choices, read_truncation
-from mmsagan.web.handlers import (
-    attention_panels,
-    enlarge,
-    interpolation_frames,
-    make_layout,
-    sample_grid,
-    side_by_side,
-)
+from mmsagan.web.handlers import attention_panels, enlarge, interpolation_frames, make_layout, sample_grid, side_by_side
 
 
 def weights_of(model):

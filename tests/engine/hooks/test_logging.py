@@ -128,7 +128,6 @@ def test_it_is_updated_and_goes_on_when_resumed(run):
 
 
 def test_a_training_that_fails_on_a_full_disk(run, monkeypatch):
-
     def write(path, data):
         if Path(path).name == 'curves.png':
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
