@@ -148,4 +148,4 @@ def test_pictures_and_a_log_that_cannot_be_written(run, monkeypatch):
     cfg = run(custom_hooks=[dict(type='VisualizationHook', interval=2)])
     train_from_config(cfg)
     assert checkpoints(cfg) >= {'iter_4.pth'}
-    assert 'the training goes on: [Errno 28] No space left on device' in log_of(cfg)
+    assert 'the training continues: OSError: [Errno 28] No space left on device' in log_of(cfg)
