@@ -11,7 +11,7 @@ from PIL import ImageOps
 
 from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, open_image, to_rgb
 from mmsagan.errors import DataError
-from mmsagan.utils.processes import in_order
+from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
 _CHUNK = 32  # images per task of a worker process
@@ -76,7 +76,7 @@ def check_dataset(
     dataset.full_init()
     classes = dataset.metainfo['classes']
     starts = range(0, len(dataset), _CHUNK)
-    chunks = (([dataset.get_data_info(index) for index in range(len(dataset))[start : start + _CHUNK]],) for start in starts)
+    chunks = ([dataset.get_data_info(index) for index in range(len(dataset))[start : start + _CHUNK]] for start in starts)
     if len(dataset) and 'img' in dataset.get_data_info(0):
         workers = 1  # images in this process are not sent to others
     counts = Counter(dict.fromkeys(range(len(classes)), 0))
@@ -84,8 +84,9 @@ def check_dataset(
     modes: Counter = Counter()
     unreadable, small, members, digests = [], [], [], []
     try:
-        with progress_bar('reading', len(dataset)) as advance, in_order(_inspect, chunks, workers) as results:
-            for index, (label, error, shape, mode, digest) in enumerate(entry for chunk in results for entry in chunk):
+        with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as map:
+            results = (result for chunk in map(_inspect, chunks) for result in chunk)
+            for index, (label, error, shape, mode, digest) in enumerate(results):
                 advance(1)
                 name = str(dataset.get_data_info(index).get('img_path', index))
                 counts[label] += 1

@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from shutil import disk_usage
 
@@ -40,7 +41,7 @@ from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, R
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.files import remove_unfinished, write_atomically
-from mmsagan.utils.processes import in_order
+from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
 SIZES, LABELS, RECIPE = 'sizes.npy', 'labels.npy', 'recipe.json'
@@ -294,12 +295,10 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
     starts = range(0, len(dataset), step)
     shards = {out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step] for start in starts}
     missing = [path for path in shards if not path.with_suffix('.json').is_file()]
-    tasks = ((path, job, [dataset.get_data_info(index) for index in shards[path]]) for path in missing)
+    entries = ([dataset.get_data_info(index) for index in shards[path]] for path in missing)
     all_notes = []
-    with (
-        progress_bar('packing', len(dataset)) as advance,
-        in_order(_write_shard, tasks, min(workers, len(missing) or 1)) as results,
-    ):
+    with progress_bar('packing', len(dataset)) as advance, worker_map(min(workers, len(missing) or 1)) as map:
+        results = map(_write_shard, missing, repeat(job), entries)
         for path, indices in shards.items():
             notes = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
             for index, note in zip(indices, notes):

@@ -4,8 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -43,43 +42,28 @@ def available_cores() -> int:
 
 
 @contextmanager
-def in_order(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator[Iterator]:
-    """Calls a function in a pool of processes, which run ahead of the caller by a few results.
+def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
+    """A ``map`` that calls functions of modules in a pool of processes, and returns the results in order.
 
     Args:
-        function: Function of a module, which other processes can import.
-        arguments: Arguments of each call, consumed as needed.
-        workers: Number of processes; with 1, the calls are made in this one.
-
-    Yields:
-        An iterator over the results, in the order of the arguments.
+        workers: Number of processes; with 1, it is the builtin ``map``.
 
     Raises:
         BrokenProcessPool: A process has died.
 
     Example:
-        >>> with in_order(pow, [(2, 3), (3, 2)], workers=1) as results:
-        ...     list(results)
+        >>> with worker_map(1) as map:
+        ...     list(map(pow, [2, 3], [3, 2]))
         [8, 9]
     """
     if workers == 1:
-        yield (function(*each) for each in arguments)
+        yield map
         return
     # Not forked: a copy would inherit the locks of this process's threads, such as those of a progress bar.
     context = multiprocessing.get_context('spawn')
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
-
-    def results() -> Iterator:
-        pending: deque = deque()
-        for each in arguments:
-            pending.append(pool.submit(function, *each))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
     try:
-        yield results()
+        yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -14,7 +14,7 @@ import torch
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.utils import memory
 from mmsagan.utils.memory import glibc, keep_freed_memory, return_freed_memory
-from mmsagan.utils.processes import available_cores, in_order
+from mmsagan.utils.processes import available_cores, worker_map
 from mmsagan.utils.random_states import fork_rng, get_rng_states, set_rng_states
 
 
@@ -23,31 +23,17 @@ def slow_at_first(number: int) -> tuple[int, int]:
     return number, os.getpid()
 
 
-def die(number: int) -> None:
-    os._exit(3)
-
-
 @pytest.mark.parametrize('workers', [1, 2])
-def test_results_come_in_order_and_arguments_are_taken_as_needed(workers):
-    taken = []
-
-    def arguments():
-        for number in range(40):
-            taken.append(number)
-            yield (number,)
-
-    with in_order(slow_at_first, arguments(), workers) as results:
-        first = next(results)
-        assert first[0] == 0 and len(taken) <= 2 * workers + 1, 'no more are waiting than some for each process'
-        rest = list(results)
-    assert [number for number, _ in rest] == list(range(1, 40))
-    pids = {pid for _, pid in [first, *rest]}
-    assert (pids == {os.getpid()}) == (workers == 1)
+def test_results_come_in_order(workers):
+    with worker_map(workers) as map:
+        results = list(map(slow_at_first, range(40)))
+    assert [number for number, _ in results] == list(range(40))
+    assert ({pid for _, pid in results} == {os.getpid()}) == (workers == 1)
 
 
 def test_a_process_that_dies():
-    with pytest.raises(BrokenProcessPool), in_order(die, [(1,), (2,)], 2) as results:
-        list(results)
+    with pytest.raises(BrokenProcessPool), worker_map(2) as map:
+        list(map(os._exit, [3, 3]))
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='the system cannot keep a process to some cores')
