@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmsagan import __version__
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
-from mmsagan.models.layers import set_fast
+from mmsagan.models.layers.blocks import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils.files import check_writable, nearest_folder
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
-from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock
+from mmsagan.models.layers.blocks import ConditionalBatchNorm2d, DiscriminatorBlock
 from mmsagan.models.layers.init import INIT_SCHEMES
 from mmsagan.registry import MODELS
 

@@ -5,7 +5,7 @@ from mmsagan.models.discriminator import ACDiscriminator, ProjDiscriminator
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.gan import ConditionalGAN
 from mmsagan.models.generator import SAGANGenerator
-from mmsagan.models.layers import ResidualAttentionSubstitute, SelfAttentionBlock
+from mmsagan.models.layers.attention import ResidualAttentionSubstitute, SelfAttentionBlock
 from mmsagan.models.losses import (
     AuxiliaryClassificationLoss,
     GANLoss,

@@ -93,8 +93,12 @@ def sample_attention(
                 raise DataError('the samples contain NaN or Inf: the generator has diverged')
             images = to_uint8(images).cpu()
             queries = queries(images) if callable(queries) else queries
-            _check_queries(queries, images)
             height, width = images.shape[2:]
+            if queries.dim() != 3 or len(queries) != len(images) or queries.shape[2] != 2 or not queries.shape[1]:
+                raise ConfigError(f'queries must be pixels (x, y) of shape ({len(images)}, Q, 2), got {tuple(queries.shape)}')
+            outside = queries[((queries < 0) | (queries >= torch.tensor([width, height]))).any(-1)].tolist()
+            if outside:
+                raise ConfigError(f'query {outside[0][0]},{outside[0][1]} lies outside the image of {width}x{height} pixels')
             maps: dict[str, Tensor] = {}
             for block, features in list(inputs):
                 name = f'feat{features.shape[2]}'
@@ -132,13 +136,3 @@ def pixel_maps(block: SelfAttentionBlock, features: Tensor, queries: Tensor, siz
     weights = block.attention(features, locations).unflatten(2, grid)
     tall, wide = height // grid[0], width // grid[1]
     return weights.repeat_interleave(tall, 2).repeat_interleave(wide, 3) / (tall * wide)
-
-
-def _check_queries(queries: Tensor, images: Tensor) -> None:
-    height, width = images.shape[2:]
-    if queries.dim() != 3 or queries.shape[0] != len(images) or queries.shape[2] != 2 or not queries.shape[1]:
-        raise ConfigError(f'queries must be pixels (x, y) of shape ({len(images)}, Q, 2), got {tuple(queries.shape)}')
-    outside = ((queries < 0) | (queries >= torch.tensor([width, height]))).any(-1)
-    if outside.any():
-        x, y = queries[outside][0].tolist()
-        raise ConfigError(f'query {x},{y} lies outside the image: x goes from 0 to {width - 1}, y from 0 to {height - 1}')

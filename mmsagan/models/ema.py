@@ -1,7 +1,5 @@
 """The moving average of the generator."""
 
-import copy
-
 import torch
 from torch import nn
 
@@ -30,17 +28,12 @@ class GeneratorEMA:
         self.interval = interval
         self.start_iter = start_iter
 
-    @staticmethod
-    def make_copy(generator: nn.Module) -> nn.Module:
-        """Copies the generator, without gradients and in evaluation mode."""
-        return copy.deepcopy(generator).eval().requires_grad_(False)
-
     @torch.no_grad()
     def update(self, average: nn.Module, generator: nn.Module, iteration: int, num_updates: int) -> None:
         """Moves the average towards the generator.
 
         Args:
-            average: The copy made by :meth:`make_copy`.
+            average: A copy of the generator.
             generator: The trained generator.
             iteration: Training iterations done, including this one.
             num_updates: Updates of the generator done, including this one.

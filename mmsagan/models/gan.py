@@ -92,7 +92,7 @@ class ConditionalGAN(BaseModel):
         for network in (self.generator, self.discriminator):
             network.to(memory_format=self.memory_format(network))
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
-        self.generator_ema = GeneratorEMA.make_copy(self.generator) if ema_config else None
+        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False) if ema_config else None
         if compile_cfg is not None:
             self.generator.compile(**compile_cfg)
             self.discriminator.compile(**compile_cfg)
@@ -100,8 +100,7 @@ class ConditionalGAN(BaseModel):
         # it, mirrored in a Python number, so that reading it does not wait for the GPU.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         self._iteration: int | None = None
-        self._modules_with_buffers: list[nn.Module] = []
-        self._snapshot: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        self.register_load_state_dict_post_hook(lambda model, _: setattr(model, '_iteration', None))
         self._inference_copies: dict[nn.Module, nn.Module] | None = None
         self._inference_amp = False
 
@@ -148,10 +147,6 @@ class ConditionalGAN(BaseModel):
             value = state.pop(key)
             state[key.replace('.module.', '.', 1) if key.startswith(wrapped) else key] = value
         return state
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._iteration = None
 
     def train(self, mode: bool = True) -> 'ConditionalGAN':
         """Sets training or evaluation mode; the moving average always stays in evaluation mode."""
@@ -282,28 +277,18 @@ class ConditionalGAN(BaseModel):
 
     @contextmanager
     def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:
-        """Restores the buffers of both networks if the optimizer wrapper skips the update made within.
+        """Restores the floating-point buffers of both networks if the optimizer wrapper skips the update made within.
 
         Forward passes in training mode change running statistics and singular vectors, where a NaN would stay forever.
         """
-        if not hasattr(optim_wrapper, 'last_step_skipped'):  # MMEngine's own wrappers never skip
-            yield
-            return
-        if not self._modules_with_buffers:
-            modules = [*unwrap(self.generator).modules(), *unwrap(self.discriminator).modules()]
-            self._modules_with_buffers = [module for module in modules if module._buffers]
-        buffers: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        for buffer in (buffer for module in self._modules_with_buffers for buffer in module._buffers.values()):
-            if buffer is not None:
-                buffers.setdefault((buffer.dtype, buffer.device), []).append(buffer)
-        for kind, tensors in buffers.items():  # one kernel per dtype
-            if kind not in self._snapshot:
-                self._snapshot[kind] = [torch.empty_like(buffer) for buffer in tensors]
-            torch._foreach_copy_(self._snapshot[kind], tensors)
+        networks = unwrap(self.generator), unwrap(self.discriminator)
+        buffers = [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+        saved = [torch.empty_like(buffer) for buffer in buffers]
+        if buffers:
+            torch._foreach_copy_(saved, buffers)  # one kernel on a GPU
         yield
-        if optim_wrapper.last_step_skipped:
-            for kind, tensors in buffers.items():
-                torch._foreach_copy_(tensors, self._snapshot[kind])
+        if buffers and getattr(optim_wrapper, 'last_step_skipped', False):  # MMEngine's own wrappers never skip
+            torch._foreach_copy_(buffers, saved)
 
     # ------------------------------------------------------------------------------------------------------------ sampling
 
@@ -361,7 +346,11 @@ class ConditionalGAN(BaseModel):
             network.train(was_training)
             return images
         if network not in self._inference_copies:
-            self._inference_copies[network] = _make_inference_copy(network, self._inference_amp)
+            folded = fold_spectral_norm(copy.deepcopy(network)).eval().requires_grad_(False)
+            for module in folded.modules() if self._inference_amp else ():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):  # which autocast would round in every call
+                    module.weight.data = module.weight.data.bfloat16()
+            self._inference_copies[network] = folded
         with torch.autocast(noise.device.type, dtype=torch.bfloat16, enabled=self._inference_amp):
             return self._inference_copies[network](noise, label=label)
 
@@ -397,16 +386,13 @@ class ConditionalGAN(BaseModel):
         """Raises a ConfigError if labels, or class weights, do not fit the model or the number of samples."""
         if len(label) != num_samples:
             raise ConfigError(f'{len(label)} labels for {num_samples} noise vectors')
-        classes = f'{self.num_classes} classes, 0 to {self.num_classes - 1}' if self.num_classes else 'no classes'
         if label.is_floating_point():
-            if not label.isfinite().all():
-                raise ConfigError('class weights must be finite')
-            if label.shape[1:] != (self.num_classes,):
-                raise ConfigError(
-                    f'class weights must be of shape (N, num_classes), got {tuple(label.shape)}; the model has {classes}'
-                )
+            if label.shape[1:] != (self.num_classes,) or not label.isfinite().all():
+                shape = tuple(label.shape)
+                raise ConfigError(f'class weights must be finite and of shape (N, {self.num_classes}), got the shape {shape}')
         elif len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
-            raise ConfigError(f'label out of range: {int(label.min())} to {int(label.max())}, but the model has {classes}')
+            found = f'{int(label.min())} to {int(label.max())}'
+            raise ConfigError(f'label out of range: {found}, but the model has {self.num_classes} classes, counted from 0')
 
 
 def unwrap(network: Network) -> Network:
@@ -431,12 +417,3 @@ def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
-
-
-def _make_inference_copy(network: nn.Module, amp: bool) -> nn.Module:
-    network = fold_spectral_norm(copy.deepcopy(network)).eval().requires_grad_(False)
-    if amp:
-        for module in network.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):  # which autocast would round in every call
-                module.weight.data = module.weight.data.bfloat16()
-    return network

@@ -13,7 +13,8 @@ from torch import nn
 
 from mmsagan.engine.config import load_config
 from mmsagan.models import ConditionalGAN, ResidualAttentionSubstitute, SelfAttentionBlock
-from mmsagan.models.layers import ConditionalBatchNorm2d, DiscriminatorBlock, blocks
+from mmsagan.models.layers import blocks
+from mmsagan.models.layers.blocks import ConditionalBatchNorm2d, DiscriminatorBlock
 from mmsagan.models.layers.spectral_norm import spectral_norm_hook
 from mmsagan.registry import MODELS
 

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
-from mmsagan.models.layers import spectral_norm
+from mmsagan.models.layers.spectral_norm import spectral_norm
 
 
 def network():
@@ -26,7 +28,7 @@ def run(ema, source, average, steps, first=1):
 @pytest.mark.parametrize('momentum', [0.9, 0.1])
 def test_weights_and_statistics_are_averaged(momentum):
     source = network()
-    average = GeneratorEMA.make_copy(source)
+    average = copy.deepcopy(source)
     history = run(GeneratorEMA(momentum), source, average, 5)
     weight, mean = history[0]
     for new_weight, new_mean in history[1:]:
@@ -37,7 +39,7 @@ def test_weights_and_statistics_are_averaged(momentum):
 
 def test_singular_vectors_stay_unit_vectors():
     source = network()
-    average = GeneratorEMA.make_copy(source)
+    average = copy.deepcopy(source)
     run(GeneratorEMA(0.9), source, average, 5)
     assert torch.equal(average[0].weight_u, source[0].weight_u)
     assert average[1].num_batches_tracked == source[1].num_batches_tracked == 5
@@ -45,7 +47,7 @@ def test_singular_vectors_stay_unit_vectors():
 
 def test_equals_the_source_up_to_start_iter():
     source = network()
-    average = GeneratorEMA.make_copy(source)
+    average = copy.deepcopy(source)
     ema = GeneratorEMA(0.9, start_iter=3)
     run(ema, source, average, 3)
     assert torch.equal(average[0].weight_orig, source[0].weight_orig)
@@ -55,7 +57,7 @@ def test_equals_the_source_up_to_start_iter():
 
 def test_interval():
     source = network()
-    average = GeneratorEMA.make_copy(source)
+    average = copy.deepcopy(source)
     ema = GeneratorEMA(0.9, interval=2)
     kept = run(ema, source, average, 1)[0][0]
     run(ema, source, average, 1, first=3)
@@ -72,7 +74,7 @@ def test_momentum_out_of_range():
 def test_statistics_belong_to_the_averaged_weights():
     """While the weights move, the average's running mean is that of its own outputs, and the network's is not."""
     source = nn.Sequential(nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3))
-    average = GeneratorEMA.make_copy(source)
+    average = copy.deepcopy(source)
     ema, direction = GeneratorEMA(0.99), torch.randn(3, 4)
     for step in range(1, 501):
         with torch.no_grad():

@@ -7,7 +7,8 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmsagan.models.layers import run_power_iterations, set_fast
+from mmsagan.models.layers.blocks import set_fast
+from mmsagan.models.layers.spectral_norm import run_power_iterations
 from mmsagan.registry import MODELS
 
 N, CLASSES = 6, 3

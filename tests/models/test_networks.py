@@ -8,7 +8,7 @@ import torch
 
 from mmsagan.errors import ConfigError
 from mmsagan.models import ACDiscriminator, ProjDiscriminator, SAGANGenerator
-from mmsagan.models.layers import set_fast
+from mmsagan.models.layers.blocks import set_fast
 from mmsagan.registry import MODELS
 
 FIXTURES = Path(__file__).parent.parent / 'data' / 'fixtures'

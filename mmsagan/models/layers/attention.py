@@ -17,6 +17,16 @@ from mmsagan.registry import MODELS
 FUSED_FROM = 2**17
 
 
+def _reduce(in_channels: int, query_key_reduction: int, value_reduction: int) -> tuple[int, int]:
+    check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
+    if in_channels % query_key_reduction or in_channels % value_reduction:
+        raise ConfigError(
+            f'attention needs in_channels divisible by query_key_reduction={query_key_reduction} and '
+            f'value_reduction={value_reduction}, got {in_channels}; choose another base_channels or other reductions'
+        )
+    return in_channels // query_key_reduction, in_channels // value_reduction
+
+
 @MODELS.register_module()
 class SelfAttentionBlock(BaseModule):
     """Self-attention over all locations of a feature map: (N, C, H, W) -> (N, C, H, W).
@@ -54,15 +64,9 @@ class SelfAttentionBlock(BaseModule):
         pool: bool = True,
     ):
         super().__init__()
-        check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
-        if in_channels % query_key_reduction or in_channels % value_reduction:
-            raise ConfigError(
-                f'SelfAttentionBlock needs in_channels divisible by {query_key_reduction} and '
-                f'{value_reduction}, got {in_channels}; choose another base_channels or other reductions'
-            )
+        key_channels, value_channels = _reduce(in_channels, query_key_reduction, value_reduction)
         conv = partial(nn.Conv2d, kernel_size=1, bias=False)
         normalize = partial(spectral_norm, eps=sn_eps, enabled=with_spectral_norm)
-        key_channels, value_channels = in_channels // query_key_reduction, in_channels // value_reduction
         self.pool = pool
         self.max_pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.theta = normalize(conv(in_channels, key_channels))
@@ -140,17 +144,11 @@ class ResidualAttentionSubstitute(BaseModule):
         value_reduction: int = 2,
     ):
         super().__init__()
-        check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
-        if in_channels % query_key_reduction or in_channels % value_reduction:
-            raise ConfigError(
-                f'ResidualAttentionSubstitute needs in_channels divisible by {query_key_reduction} and {value_reduction}, as '
-                f'the attention in its place does, got {in_channels}; choose another base_channels or other reductions'
-            )
         # Attention has 2 (C/q + C/v) C weights, this block 9 h C + h C.
-        hidden_channels, remainder = divmod(in_channels // query_key_reduction + in_channels // value_reduction, 5)
+        hidden_channels, remainder = divmod(sum(_reduce(in_channels, query_key_reduction, value_reduction)), 5)
         if remainder:
             raise ConfigError(
-                f'ResidualAttentionSubstitute cannot have the size of an attention block with in_channels={in_channels}: '
+                f'ResidualAttentionSubstitute: no block of in_channels={in_channels} is as large as the attention: '
                 f'{in_channels}/{query_key_reduction} + {in_channels}/{value_reduction} is no multiple of 5; choose other '
                 'values of query_key_reduction and value_reduction (the defaults, 8 and 2, always fit)'
             )

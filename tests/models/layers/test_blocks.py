@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mmsagan.models import ProjDiscriminator, SAGANGenerator
-from mmsagan.models.layers import ClassEmbedding, ConditionalBatchNorm2d, LayerFactory, spectral_norm
-from mmsagan.models.layers.spectral_norm import spectral_norm_hook
+from mmsagan.models.layers.blocks import ClassEmbedding, ConditionalBatchNorm2d, LayerFactory
+from mmsagan.models.layers.spectral_norm import spectral_norm, spectral_norm_hook
 
 LABEL = torch.tensor([2, 0, 2])
 ONE_HOT = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0]])

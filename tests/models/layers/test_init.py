@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from mmsagan.models import ProjDiscriminator, SAGANGenerator
-from mmsagan.models.layers import ConditionalBatchNorm2d, sigma
-from mmsagan.models.layers.spectral_norm import spectral_norm_hook
+from mmsagan.models.layers.blocks import ConditionalBatchNorm2d
+from mmsagan.models.layers.spectral_norm import sigma, spectral_norm_hook
 
 
 def build(scheme: str, **kwargs):

@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn.utils import remove_spectral_norm as torch_remove_spectral_norm
 from torch.nn.utils import spectral_norm as torch_spectral_norm
 
-from mmsagan.models.layers import run_power_iterations, sigma, spectral_norm
-from mmsagan.models.layers.spectral_norm import fold_spectral_norm
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm, run_power_iterations, sigma, spectral_norm
 from mmsagan.registry import MODELS
 
 
