@@ -111,12 +111,10 @@ class ConditionalGAN(BaseModel):
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
         if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
-        has_aux_classifier = getattr(self.discriminator, 'has_aux_classifier', False)
-        if has_aux_classifier != (self.auxiliary_loss is not None):
+        if getattr(self.discriminator, 'has_aux_classifier', False) != (self.auxiliary_loss is not None):
             raise ConfigError(
-                f'model.discriminator {type(self.discriminator).__name__} has '
-                + ('an auxiliary classifier: set' if has_aux_classifier else 'no auxiliary classifier: remove')
-                + " model.auxiliary_loss=dict(type='AuxiliaryClassificationLoss')"
+                'model.auxiliary_loss belongs to a discriminator with an auxiliary classifier, such as ACDiscriminator, and to no '
+                f'other; got {self.auxiliary_loss} with {type(self.discriminator).__name__}'
             )
 
     def memory_format(self, network: nn.Module) -> torch.memory_format:
@@ -277,18 +275,21 @@ class ConditionalGAN(BaseModel):
 
     @contextmanager
     def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:
-        """Restores the floating-point buffers of both networks if the optimizer wrapper skips the update made within.
+        """Restores the buffers of both networks if the optimizer wrapper skips the update made within.
 
         Forward passes in training mode change running statistics and singular vectors, where a NaN would stay forever.
         """
         networks = unwrap(self.generator), unwrap(self.discriminator)
-        buffers = [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
-        saved = [torch.empty_like(buffer) for buffer in buffers]
-        if buffers:
-            torch._foreach_copy_(saved, buffers)  # one kernel on a GPU
+        buffers: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in (buffer for network in networks for buffer in network.buffers()):
+            buffers.setdefault(buffer.dtype, []).append(buffer)
+        saved = {dtype: [torch.empty_like(buffer) for buffer in tensors] for dtype, tensors in buffers.items()}
+        for dtype in buffers:  # one kernel each on a GPU
+            torch._foreach_copy_(saved[dtype], buffers[dtype])
         yield
-        if buffers and getattr(optim_wrapper, 'last_step_skipped', False):  # MMEngine's own wrappers never skip
-            torch._foreach_copy_(buffers, saved)
+        if getattr(optim_wrapper, 'last_step_skipped', False):  # MMEngine's own wrappers never skip
+            for dtype in buffers:
+                torch._foreach_copy_(buffers[dtype], saved[dtype])
 
     # ------------------------------------------------------------------------------------------------------------ sampling
 

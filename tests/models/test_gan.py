@@ -177,8 +177,8 @@ def test_auxiliary_classifier_is_trained_in_both_networks(gan_config):
         (dict(num_classes=None), 'model.num_classes'),
         (dict(discriminator_steps=0), 'discriminator_steps'),
         (dict(noise_size=99), 'model.noise_size=99'),
-        (dict(discriminator=dict(type='ACDiscriminator')), 'set model.auxiliary_loss'),
-        (dict(auxiliary_loss=dict(type='AuxiliaryClassificationLoss')), 'remove model.auxiliary_loss'),
+        (dict(discriminator=dict(type='ACDiscriminator')), 'model.auxiliary_loss'),
+        (dict(auxiliary_loss=dict(type='AuxiliaryClassificationLoss')), 'model.auxiliary_loss'),
     ],
 )
 def test_parts_that_disagree(gan_config, change, key):
