@@ -12,7 +12,7 @@ from mmengine.runner import CheckpointLoader
 from mmsagan.apis.zoo import resolve_config, resolve_weights
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
-from mmsagan.checkpoints.convert import get_meta, get_state_dict
+from mmsagan.checkpoints.io import split_checkpoint
 from mmsagan.engine.config import config_errors, load_config
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
@@ -72,7 +72,7 @@ def init_model(
             raise CheckpointError(f'{checkpoint}: {error}') from error
         for warning in warnings:
             print_log(f'{checkpoint}: {warning}', 'current', logging.WARNING)
-        model.load_state_dict(get_state_dict(loaded), strict=False)
+        model.load_state_dict(split_checkpoint(loaded)[0], strict=False)
     model.cfg = cfg
     try:
         return model.to(device).eval()
@@ -84,8 +84,8 @@ def _infer_model(loaded: dict | None) -> dict:
     """Infers the model's config. Of the checkpoint's metadata only numbers, flags and the init scheme's name are used."""
     if loaded is None:
         raise ConfigError('give a config, or a checkpoint to infer the architecture from')
-    meta = get_meta(loaded)
+    state, meta = split_checkpoint(loaded)
     settings = ModelSettings.from_meta(meta)
     if settings is None:
         raise ConfigError('the checkpoint does not say all that its config does; give the config that it was trained with')
-    return infer_architecture(get_state_dict(loaded), settings, get_downsample_table(meta)).model
+    return infer_architecture(state, settings, get_downsample_table(meta)).model

@@ -40,12 +40,12 @@ class ModelSettings:
     @classmethod
     def from_config(cls, model: Mapping) -> 'ModelSettings':
         """Reads the settings from the config of a model."""
-        g, d = _get_dict(model, 'generator'), _get_dict(model, 'discriminator')
+        g, d = model['generator'], model['discriminator']
         return cls(
-            inplace=_get_dict(d, 'act_cfg').get('inplace', cls.inplace),
+            inplace=(d.get('act_cfg') or {}).get('inplace', cls.inplace),
             norm_eps=g.get('norm_eps', cls.norm_eps),
             sn_eps=g.get('sn_eps', cls.sn_eps),
-            init=_get_dict(g, 'init_cfg').get('type', cls.init),
+            init=(g.get('init_cfg') or {}).get('type', cls.init),
         )
 
     @classmethod
@@ -55,18 +55,21 @@ class ModelSettings:
         Returns None if there are none, if a value is invalid, or if the config has components other than the usual ones.
         """
         stated = meta.get('behaviour')
-        if not isinstance(stated, Mapping):
-            model = read_model_config(meta.get('cfg'))
-            networks = [_get_dict(model, 'generator'), _get_dict(model, 'discriminator')]
-            components = [_get_dict(network, key) for network in networks for key in ('act_cfg', 'attention_cfg')]
-            is_usual = (
-                networks[0].get('type') in ('SAGANGenerator', 'SNGANGenerator')
-                and networks[1].get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
-                and not any({'blocks_cfg', 'from_rgb_cfg'} & set(network) for network in networks)
-                and all(cfg.get('type', 'ReLU') in ('ReLU', 'SelfAttentionBlock') for cfg in components)
-                and all(cfg.get('pool', True) is True for cfg in components)
-            )
-            stated = asdict(cls.from_config(model)) if is_usual else {}
+        try:
+            if not isinstance(stated, Mapping):
+                model = read_model_config(meta.get('cfg'))
+                networks = [model['generator'], model['discriminator']]
+                components = [network.get(key) or {} for network in networks for key in ('act_cfg', 'attention_cfg')]
+                is_usual = (
+                    networks[0].get('type') in ('SAGANGenerator', 'SNGANGenerator')
+                    and networks[1].get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
+                    and not any({'blocks_cfg', 'from_rgb_cfg'} & set(network) for network in networks)
+                    and all(cfg.get('type', 'ReLU') in ('ReLU', 'SelfAttentionBlock') for cfg in components)
+                    and all(cfg.get('pool', True) is True for cfg in components)
+                )
+                stated = asdict(cls.from_config(model)) if is_usual else {}
+        except (KeyError, TypeError, AttributeError):  # something other than a dict where there should be one
+            return None
         defaults = asdict(cls())
         if set(stated) != set(defaults) or any(type(stated[key]) is not type(value) for key, value in defaults.items()):
             return None
@@ -97,14 +100,10 @@ def _evaluate(node: ast.expr):
     return ast.literal_eval(node)
 
 
-def _get_dict(cfg: Mapping, key: str) -> Mapping:
-    value = cfg.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
 def get_downsample_table(meta: Mapping) -> DownsampleTable:
     """Returns which of D's blocks halve the size: as a checkpoint's ``meta`` says, else the default of each size."""
-    stated = _get_dict(read_model_config(meta.get('cfg')), 'discriminator').get('downsample_cfg')
+    discriminator = read_model_config(meta.get('cfg')).get('discriminator')
+    stated = discriminator.get('downsample_cfg') if isinstance(discriminator, Mapping) else None
     if isinstance(stated, list):
         return lambda scale: [bool(halves) for halves in stated]
     return ProjDiscriminator.default_downsample.get
@@ -146,15 +145,11 @@ class Architecture:
             options.update({f'model.{name}.{key}': value for key, value in arguments.items()})
         if base is None:
             return options
+        with torch.device('meta'):
+            state = MODELS.build(base).state_dict()
         table = get_downsample_table(dict(cfg=f'model = {base!r}'))
-        stated = infer_architecture(build_on_meta(base), ModelSettings.from_config(base), table).options()
+        stated = infer_architecture(state, ModelSettings.from_config(base), table).options()
         return {key: value for key, value in options.items() if key not in stated or stated[key] != value}
-
-
-def build_on_meta(model: Mapping) -> dict[str, Tensor]:
-    """Returns the state dict of a config's model, with shapes and without memory. Raises a ConfigError for impossible sizes."""
-    with torch.device('meta'):
-        return MODELS.build(model).state_dict()
 
 
 def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> Architecture:
@@ -221,7 +216,7 @@ def _infer_generator(state: State) -> dict:
         noise_size=noise_size,
         input_scale=input_scale,
         base_channels=base_channels,
-        channels_cfg=_get_factors(widths, base_channels),
+        channels_cfg=[width // base_channels for width in widths],
         out_channels=out_channels,
         use_cbn=is_conditional,
         with_spectral_norm=is_normalized,
@@ -251,7 +246,7 @@ def _infer_discriminator(state: State, default_downsample: list[bool] | None) ->
             )
     return dict(
         base_channels=base_channels,
-        channels_cfg=_get_factors(widths, base_channels),
+        channels_cfg=[width // base_channels for width in widths],
         downsample_cfg=downsample,
         input_channels=input_channels,
         with_spectral_norm='decision.weight_orig' in state,
@@ -276,12 +271,6 @@ def _get_shape(state: State, layer: str) -> torch.Size:
     if weight.dim() < 2:
         raise ValueError(f'{layer} has a weight of shape {tuple(weight.shape)}')
     return weight.shape
-
-
-def _get_factors(widths: list[int], base_channels: int) -> list[int]:
-    if any(width % base_channels for width in widths):
-        raise ValueError(f'its blocks have {widths} channels, which are no multiples of {base_channels}')
-    return [width // base_channels for width in widths]
 
 
 def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> dict:
@@ -320,18 +309,17 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
     """
     own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     own_parts, loaded_parts = ({key.partition('.')[0] for key in state} for state in (own, loaded))
-    missing, unknown, reshaped = compare_shapes(own, loaded)
     may_be_missing = {'iteration', 'generator_ema', 'discriminator'} - loaded_parts
-    missing = [key for key in missing if key.partition('.')[0] not in may_be_missing]
-    unknown = [key for key in unknown if key.partition('.')[0] != 'generator_ema' or 'generator_ema' in own_parts]
-    if reshaped or missing or unknown:
-        key = [*reshaped, *missing, *unknown][0]
-        shapes = [f'of shape {tuple(state[key].shape)}' if key in state else 'missing' for state in (loaded, own)]
-        raise CheckpointError(
-            f'the checkpoint is of another architecture: {key} is {shapes[0]} there and {shapes[1]} in the model '
-            f'({len(reshaped)} tensors of another shape, {len(missing)} missing, {len(unknown)} unknown); use the config that '
-            'it was trained with'
+    ignored = {'generator_ema'} - own_parts
+    try:
+        check_tensor_shapes(
+            {key: tensor for key, tensor in own.items() if key.partition('.')[0] not in may_be_missing},
+            {key: tensor for key, tensor in loaded.items() if key.partition('.')[0] not in ignored},
         )
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'the checkpoint is of another architecture: {error}; use the config that it was trained with'
+        ) from error
     if 'iteration' in own:
         loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
     warnings = []
@@ -342,15 +330,21 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
         warnings.append('the moving average in the checkpoint is ignored: set model.ema_config to use it')
     if 'discriminator' in own_parts - loaded_parts:
         warnings.append('the checkpoint has no discriminator: the one of the model is untrained')
-    settings = ModelSettings.from_meta(_get_dict(checkpoint, 'meta')) if 'state_dict' in checkpoint else None
+    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
+    settings = ModelSettings.from_meta(meta) if isinstance(meta, Mapping) else None
     return warnings + (_compare_settings(model, settings) if settings else [])
 
 
-def compare_shapes(own: State, loaded: State) -> tuple[list[str], list[str], list[str]]:
-    """Returns the keys that a checkpoint lacks, those that a model lacks, and those whose shapes differ."""
-    missing = [key for key in own if key not in loaded]
-    unknown = [key for key in loaded if key not in own]
-    return missing, unknown, [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
+def check_tensor_shapes(own: State, loaded: State) -> None:
+    """Raises a CheckpointError unless two state dicts have the same keys and shapes; it names the first that differs."""
+    reshaped = [key for key in own if key in loaded and own[key].shape != loaded[key].shape]
+    differing = reshaped + [key for key in own if key not in loaded] + [key for key in loaded if key not in own]
+    if differing:
+        key = differing[0]
+        shapes = [f'of shape {tuple(state[key].shape)}' if key in state else 'missing' for state in (loaded, own)]
+        raise CheckpointError(
+            f'{key[:200]} is {shapes[0]} in the checkpoint and {shapes[1]} in the model, one of {len(differing)} differences'
+        )
 
 
 def _compare_settings(model: nn.Module, settings: ModelSettings) -> list[str]:

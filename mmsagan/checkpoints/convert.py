@@ -1,8 +1,7 @@
 """Checkpoints of other projects: recognized by their content and converted to ours, and written for StudioGAN."""
 
-import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,15 +18,15 @@ from mmsagan.checkpoints import openmmlab, studiogan
 from mmsagan.checkpoints.architecture import (
     Architecture,
     ModelSettings,
-    build_on_meta,
-    compare_shapes,
+    check_tensor_shapes,
     get_downsample_table,
     get_network,
     infer_architecture,
 )
-from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file
+from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file, split_checkpoint
 from mmsagan.errors import CheckpointError, ConfigError, DownloadError
 from mmsagan.models import ProjDiscriminator
+from mmsagan.registry import MODELS
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
 
@@ -37,8 +36,12 @@ STUDIOGAN = 'StudioGAN, since January 2022'
 LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
 # The names of the networks in StudioGAN's files.
 STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
-# The training state that StudioGAN's loader expects in a discriminator's file.
-_STUDIOGAN_TRAINING = dict(seed=0, epoch=0, topk=None, aa_p=None, best_fid=None, best_fid_ckpt='', lecam_emas=None)
+# The arguments of convert_checkpoint that go with a format.
+_OPTIONS = {
+    OPENMMLAB: ('channel_order', 'inplace'),
+    STUDIOGAN: ('discriminator', 'generator_ema'),
+    LEGACY_STUDIOGAN: ('discriminator', 'generator_ema'),
+}
 
 
 @dataclass
@@ -78,21 +81,6 @@ class Conversion:
         return dict(meta=meta, state_dict=self.state_dict)
 
 
-def get_state_dict(content) -> dict[str, Tensor]:
-    """Returns the tensors of a loaded file. Raises a CheckpointError if there are none."""
-    state = content.get('state_dict', content) if isinstance(content, Mapping) else None
-    state = dict(state) if isinstance(state, Mapping) else {}
-    if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
-    return state
-
-
-def get_meta(content) -> Mapping:
-    """Returns the metadata of a loaded file; empty if there are none."""
-    meta = content.get('meta') if isinstance(content, Mapping) and 'state_dict' in content else None
-    return meta if isinstance(meta, Mapping) else {}
-
-
 def check_tensors(state: Mapping[str, Tensor]) -> None:
     """Raises a CheckpointError for a tensor that cannot be a weight, or that is larger than its data in the file."""
     for key, tensor in state.items():
@@ -119,11 +107,12 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     """Converts the loaded contents of StudioGAN's files. Raises a CheckpointError if they do not belong together."""
     given = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
     contents = {name: content for name, content in given.items() if content is not None}
-    states = {name: get_state_dict(content) for name, content in contents.items()}
+    states = {name: split_checkpoint(content)[0] for name, content in contents.items()}
     for name, state in states.items():
         if studiogan.find_network(state) != name.removesuffix('_ema'):
             raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
-    iteration = _get_iteration(discriminator.get('mmsagan') if discriminator is not None else None, 'iteration')
+    kept = discriminator.get('mmsagan') if discriminator is not None else None
+    iteration = kept.get('iteration') if isinstance(kept, Mapping) else None
     conversion = _convert(detect_format(states['generator']), states, contents, True, iteration)
     if discriminator is None:
         conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
@@ -151,7 +140,8 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
     Raises:
         CheckpointError: The file is of something else.
     """
-    path, foreign, notes = Path(path), get_state_dict(content), []
+    path, notes = Path(path), []
+    foreign, meta = split_checkpoint(content)
     states = {name: get_network(foreign, name) for name in STUDIOGAN_NETWORKS}
     others = [key for key in foreign if key.partition('.')[0] not in states]
     for key in others:
@@ -162,19 +152,15 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
         notes.append('the file has only the moving average of the generator, which becomes the generator')
     is_from_studiogan = 'convert-studio-rgb' in path.name
     if channel_order is None:
-        channel_order = 'rgb' if is_from_studiogan else 'bgr'
-        reason = 'the name says convert-studio-rgb' if is_from_studiogan else 'the name does not say convert-studio-rgb'
-        notes.append(f'channel order {channel_order}: {reason}')
+        channel_order, says = ('rgb', 'says') if is_from_studiogan else ('bgr', 'does not say')
+        notes.append(f'channel order {channel_order}: the name {says} convert-studio-rgb')
     if inplace is None:
         # The published files spell it woReUinplace.
         named = re.search(r'[_/-](w|wo)(?:Inplace)?ReL?U', f'{path.parent.name}/{path.name}')
         inplace = is_from_studiogan or (named is not None and named[1] == 'w')
         reason = 'as in StudioGAN' if is_from_studiogan else 'the name says so' if named else 'assumed, the name does not say'
         notes.append(f'activations {"in place" if inplace else "not in place"}: {reason}; this concerns the discriminator only')
-    iteration = _get_iteration(get_meta(content), 'iter')
-    conversion = _convert(OPENMMLAB, states, dict(model=content), inplace, iteration)
-    if iteration is not None:
-        conversion.training['iter'] = iteration
+    conversion = _convert(OPENMMLAB, states, dict(model=content), inplace, meta.get('iter'))
     conversion.dropped = others + conversion.dropped
     conversion.notes = notes + conversion.notes
     if channel_order == 'bgr':
@@ -197,39 +183,17 @@ def guess_settings(state: Mapping[str, Tensor], inplace: bool) -> tuple[ModelSet
     return ModelSettings(inplace), []
 
 
-def _get_iteration(values, key: str) -> int | None:
-    iteration = values.get(key) if isinstance(values, Mapping) else None
-    return iteration if type(iteration) is int and 0 <= iteration < 2**63 else None
-
-
 def _convert(
-    file_format: str | None,
-    states: Mapping[str, dict[str, Tensor]],
-    contents: Mapping[str, Mapping],
-    inplace: bool,
-    iteration: int | None,
+    file_format: str | None, states: Mapping[str, dict[str, Tensor]], contents: Mapping[str, Mapping], inplace: bool, iteration
 ) -> Conversion:
     """Converts the networks of a file, or of several, from the tensors of each and the contents of the files."""
     is_openmmlab = file_format == OPENMMLAB
-    tables, state, dropped = {}, {}, []
+    state, dropped, training = {}, [], {}
     for name, tensors in states.items():
-        prefix = f'{name}.' if is_openmmlab else ''
         check_tensors(tensors)
-        tables[name] = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors)
-        translated, unused = tables[name].to_ours(tensors, prefix)
+        translated, unused = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors).to_ours(tensors)
         state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
-        dropped += [prefix + key for key in unused]
-
-    def get_foreign_name(key: str) -> str:
-        name, _, rest = key.partition('.')
-        return (f'{name}.' if is_openmmlab else '') + tables[name].foreign_name(rest)
-
-    state['iteration'] = torch.tensor(iteration or 0)
-    settings, notes = guess_settings(state, inplace) if is_openmmlab else (ModelSettings(inplace), [])
-    downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
-    architecture = infer_architecture(state, settings, downsample_table)
-    check_networks(architecture, state, get_foreign_name)
-    training = {}
+        dropped += [f'{name}.{key}' for key in unused]
     for name, content in contents.items():
         for key, value in content.items() if 'state_dict' in content else ():
             value = value.item() if isinstance(value, np.generic) else value
@@ -237,6 +201,14 @@ def _convert(
                 training[str(key)] = value
             elif key not in ('state_dict', 'meta', 'mmsagan'):
                 dropped.append(f'{key} ({name})')
+    state['iteration'] = torch.tensor(0)
+    if type(iteration) is int and 0 <= iteration < 2**63:
+        state['iteration'].fill_(iteration)
+        training.update(dict(iter=iteration) if is_openmmlab else {})
+    settings, notes = guess_settings(state, inplace) if is_openmmlab else (ModelSettings(inplace), [])
+    downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
+    architecture = infer_architecture(state, settings, downsample_table)
+    check_networks(architecture, state)
     notes += architecture.notes
     broken = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
     if broken:
@@ -244,24 +216,15 @@ def _convert(
     return Conversion(file_format or STUDIOGAN, state, settings, architecture, training, dropped, notes)
 
 
-def check_networks(
-    architecture: Architecture, state: Mapping[str, Tensor], get_foreign_name: Callable[[str], str] = lambda key: key
-) -> None:
-    """Raises a CheckpointError unless the tensors are exactly those of the architecture's networks, or of some of them.
-
-    ``get_foreign_name`` returns the other project's name of a tensor, for the message.
-    """
-    try:
-        own = build_on_meta(architecture.model)
-    except ConfigError as error:
-        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
+def check_networks(architecture: Architecture, state: Mapping[str, Tensor]) -> None:
+    """Raises a CheckpointError unless the tensors are exactly those of the architecture's networks, or of some of them."""
     networks = {key.partition('.')[0] for key in state}
-    own = {key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}
-    for key in itertools.chain(*compare_shapes(own, state)):
-        problem = 'is missing' if key in own else 'does not belong to one'
-        if key in own and key in state:
-            problem = f'has the shape {tuple(state[key].shape)}, which should be {tuple(own[key].shape)}'
-        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {get_foreign_name(key)} {problem}')
+    try:
+        with torch.device('meta'):
+            own = MODELS.build(architecture.model).state_dict()
+        check_tensor_shapes({key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}, state)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
 
 
 def convert_content(content, path: Path, **options) -> Conversion | None:
@@ -270,31 +233,22 @@ def convert_content(content, path: Path, **options) -> Conversion | None:
     Takes the options and raises the errors of :func:`convert_checkpoint`.
     """
     try:
-        file_format = detect_format(get_state_dict(content))
+        file_format = detect_format(split_checkpoint(content)[0])
+        if file_format not in _OPTIONS:
+            return None
+        options = {key: value for key, value in options.items() if value is not None}
+        refused = [key for key in options if key not in _OPTIONS[file_format]]
+        if refused:
+            raise ConfigError(f'{path} is of {file_format}, which needs no {" and no ".join(refused)}')
         if file_format == OPENMMLAB:
-            options = _select(options, ('channel_order', 'inplace'), f'{path} is of {file_format}: all networks in one file')
             return from_openmmlab(content, path, **options)
-        if file_format in (STUDIOGAN, LEGACY_STUDIOGAN):
-            reason = f'{path} is of {file_format}: RGB images, activations in place'
-            options = _select(options, ('discriminator', 'generator_ema'), reason)
-            for network in ('discriminator', 'generator_ema'):
-                sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
-                if sibling != path and sibling.is_file():
-                    options.setdefault(network, sibling)
-            return from_studiogan(content, **{name: load_checkpoint_file(file) for name, file in options.items()})
+        for network in _OPTIONS[file_format]:
+            sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
+            if sibling != path and sibling.is_file():
+                options.setdefault(network, sibling)
+        return from_studiogan(content, **{name: load_checkpoint_file(file) for name, file in options.items()})
     except CheckpointError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
-    return None
-
-
-def _select(options: Mapping, allowed: Sequence[str], reason: str) -> dict:
-    """Returns the options that are not None. Raises a ConfigError for those that a format does not have."""
-    names = dict(channel_order='channel order', inplace='in-place ReLU', generator_ema='averaged generator')
-    given = {key: value for key, value in options.items() if value is not None}
-    refused = [names.get(key, key) for key in given if key not in allowed]
-    if refused:
-        raise ConfigError(f'{reason}; give no {" and no ".join(refused)}')
-    return given
 
 
 def convert_checkpoint(
@@ -326,7 +280,7 @@ def convert_checkpoint(
         content, path, discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace
     )
     if conversion is None:
-        if detect_format(get_state_dict(content)) == OURS:
+        if detect_format(split_checkpoint(content)[0]) == OURS:
             raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already')
         raise CheckpointError(f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic')
     save_checkpoint_file(conversion.checkpoint(), out)
@@ -350,8 +304,7 @@ def export_studiogan(
     Raises:
         CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network.
     """
-    checkpoint = load_from_local(str(path))
-    state, meta = get_state_dict(checkpoint), get_meta(checkpoint)
+    state, meta = split_checkpoint(load_checkpoint(str(path)))
     settings = ModelSettings.from_meta(meta)
     notes: list[str] = []
     try:
@@ -367,9 +320,11 @@ def export_studiogan(
         config = studiogan.make_config(architecture)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    iteration = _get_iteration({key: tensor.item() for key, tensor in state.items() if key == 'iteration'}, 'iteration') or 0
+    iteration = max(int(state['iteration'].long()), 0) if 'iteration' in state else 0
     step = iteration // dist_step
-    training: dict = dict(_STUDIOGAN_TRAINING, run_name='mmsagan', step=step, best_step=step)
+    # The training state that StudioGAN's loader expects in a discriminator's file.
+    training: dict = dict(seed=0, epoch=0, topk=None, aa_p=None, best_fid=None, best_fid_ckpt='', lecam_emas=None)
+    training.update(run_name='mmsagan', step=step, best_step=step)
     kept = meta.get('training')
     if isinstance(kept, Mapping):
         training.update({key: kept[key] for key in training if key in kept})
@@ -389,9 +344,24 @@ def export_studiogan(
     return list(files), config, notes
 
 
-def load_from_local(filename: str, map_location=None) -> dict:
-    """Loads a local file for MMEngine: a checkpoint under our names, whichever project wrote it."""
+def load_checkpoint(filename: str, map_location=None) -> dict:
+    """Loads a file or URL for MMEngine: a checkpoint under our names, whichever project wrote it.
+
+    A download is kept in torch's cache. If the file's name ends in the first digits of its sha256, as in
+    ``sagan_20210730_125449-d50568a4.pth``, they are compared.
+    """
     path = Path(url2pathname(urlsplit(filename).path) if filename.startswith('file://') else filename)
+    if filename.startswith(('http://', 'https://')):
+        found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
+        # Eight digits that form a date are no checksum.
+        is_date = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])
+        checksum = found[1] if found and not is_date else None
+        try:
+            path = Path(cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints')))
+        except DownloadError as error:
+            raise CheckpointError(str(error)) from error
+    elif '://' in filename and not filename.startswith('file://'):  # MMEngine's loaders would execute pickled code
+        raise CheckpointError(f'{filename}: give a file or an https:// URL')
     content = load_checkpoint_file(path, map_location)
     conversion = convert_content(content, path)
     if conversion is not None:
@@ -404,31 +374,7 @@ def load_from_local(filename: str, map_location=None) -> dict:
     return content
 
 
-def load_from_https(filename: str, map_location=None) -> dict:
-    """Loads a URL for MMEngine: downloads it into torch's cache, and compares it with the checksum in its name."""
-    checksum = get_checksum(filename)
-    try:
-        path = cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints'))
-    except DownloadError as error:
-        raise CheckpointError(str(error)) from error
-    return load_from_local(str(path), map_location)
-
-
-def get_checksum(url: str) -> str | None:
-    """Returns the first digits of a file's sha256 if its name ends in them, as in ``sagan_20210730_125449-d50568a4.pth``."""
-    found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', url)[0])
-    # Eight digits that form a date are no checksum.
-    is_date = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])
-    return found[1] if found and not is_date else None
-
-
-def load_from_refused(filename: str, map_location=None) -> dict:
-    """Replaces MMEngine's loaders of other services, which would execute pickled code."""
-    raise CheckpointError(f'{filename}: give a file or an https:// URL')
-
-
 def register_checkpoint_loaders() -> None:
-    """Makes MMEngine's ``Runner.resume``, ``Runner.load_checkpoint`` and ``CheckpointLoader`` use the loaders above."""
+    """Makes MMEngine's ``Runner.resume``, ``Runner.load_checkpoint`` and ``CheckpointLoader`` use :func:`load_checkpoint`."""
     for prefix in list(CheckpointLoader._schemes):
-        loader = {'': load_from_local, 'http://': load_from_https, 'https://': load_from_https}.get(prefix, load_from_refused)
-        CheckpointLoader.register_scheme(prefixes=prefix, loader=loader, force=True)
+        CheckpointLoader.register_scheme(prefixes=prefix, loader=load_checkpoint, force=True)

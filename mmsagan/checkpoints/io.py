@@ -15,6 +15,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import Tensor
 
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.files import write_output
@@ -56,6 +57,17 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
         else:
             message = f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {reason}'
         raise CheckpointError(message) from error
+
+
+def split_checkpoint(content) -> tuple[dict[str, Tensor], Mapping]:
+    """Returns the tensors and the metadata of a loaded file. Raises a CheckpointError if there are no tensors."""
+    state, meta = content, None
+    if isinstance(content, Mapping) and 'state_dict' in content:
+        state, meta = content['state_dict'], content.get('meta')
+    state = dict(state) if isinstance(state, Mapping) else {}
+    if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
+    return state, meta if isinstance(meta, Mapping) else {}
 
 
 def _get_history_buffer_method(owner, name: str):
@@ -125,12 +137,27 @@ def _check_archive(path: Path) -> None:
             raise zipfile.BadZipFile(f'{damaged} does not match its checksum')
 
 
-def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth') -> list[tuple[int, Path]]:
-    """Lists iteration and file of the checkpoints in a folder, ascending; ``{}`` in the template stands for the iteration."""
+def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
+    """Lists iteration and file of the checkpoints in a folder, ascending.
+
+    Args:
+        folder: Folder of a run's checkpoints.
+        template: File name, with ``{}`` in place of the iteration.
+        pointer: MMEngine's file ``last_checkpoint``. If given, later iterations than the one that it names are left out, since
+            they belong to an earlier, longer run in the same folder.
+    """
     before, _, after = template.partition('{}')
     name = re.compile(f'{re.escape(before)}(\\d+){re.escape(after)}')
     found = [(name.fullmatch(path.name), path) for path in Path(folder).glob('*')]
-    return sorted((int(match[1]), path) for match, path in found if match)
+    saved = sorted((int(match[1]), path) for match, path in found if match)
+    if pointer is not None and pointer.is_file():
+        named = Path(pointer.read_text(errors='replace').strip()).name
+        last = next((step for step, path in saved if path.name == named), None)
+        if last is not None:
+            # A run killed between the two writes has a checkpoint that is newer than its pointer.
+            written = pointer.stat().st_mtime_ns
+            saved = [(step, path) for step, path in saved if step <= last or path.stat().st_mtime_ns >= written]
+    return saved
 
 
 def find_latest_checkpoint(
@@ -138,10 +165,7 @@ def find_latest_checkpoint(
 ) -> tuple[Path | None, list[CheckpointError]]:
     """Finds the newest checkpoint of a run that passes :func:`check_integrity`.
 
-    Args:
-        folder: Folder of the run's checkpoints.
-        template: File name, with ``{}`` in place of the iteration.
-        pointer: MMEngine's file ``last_checkpoint``. Defaults to the one in ``folder``.
+    Takes the arguments of :func:`list_checkpoints`; ``pointer`` defaults to the one in ``folder``.
 
     Returns:
         The file, or None if there are no checkpoints; and one error for each newer checkpoint that is damaged.
@@ -150,7 +174,7 @@ def find_latest_checkpoint(
         CheckpointError: The run has checkpoints, and all of them are damaged.
     """
     errors: list[CheckpointError] = []
-    for _, path in newest_first(Path(folder), template, pointer):
+    for _, path in reversed(list_checkpoints(folder, template, pointer or Path(folder, LAST_CHECKPOINT))):
         try:
             check_integrity(path)
             return path, errors
@@ -161,23 +185,6 @@ def find_latest_checkpoint(
     return None, []
 
 
-def newest_first(folder: Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
-    """Lists the checkpoints of the latest run in a folder, newest first; see :func:`find_latest_checkpoint`.
-
-    Later iterations than the pointer's are left out, since they belong to an earlier, longer run in the same folder.
-    """
-    saved = list_checkpoints(folder, template)
-    pointer = Path(folder, LAST_CHECKPOINT) if pointer is None else pointer
-    if pointer.is_file():
-        name = Path(pointer.read_text(errors='replace').strip()).name
-        last = next((step for step, path in saved if path.name == name), None)
-        if last is not None:
-            # A run killed between the two writes has a checkpoint that is newer than its pointer.
-            written = pointer.stat().st_mtime_ns
-            saved = [(step, path) for step, path in saved if step <= last or path.stat().st_mtime_ns >= written]
-    return saved[::-1]
-
-
 def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
     """Writes a checkpoint completely or not at all. Raises a ConfigError if the file cannot be written.
 
@@ -185,16 +192,11 @@ def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
         checkpoint: Content of the file. A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
         path: File to write. Its suffix decides the format.
     """
-    write_output(path, serialize_checkpoint(checkpoint, get_file_format(path)))
-
-
-def get_file_format(path: str | Path) -> str:
-    """Returns ``'safetensors'`` or ``'pth'``, by the suffix of a file."""
-    return 'safetensors' if Path(path).suffix == '.safetensors' else 'pth'
+    write_output(path, serialize_checkpoint(checkpoint, Path(path).suffix.removeprefix('.')))
 
 
 def serialize_checkpoint(checkpoint: Mapping, file_format: str) -> bytes:
-    """Returns the content of a checkpoint file in the format ``'pth'`` or ``'safetensors'``."""
+    """Returns the content of a checkpoint file: ``'safetensors'``, or in any other format what ``torch.save`` writes."""
     if file_format == 'safetensors':
         # The format does not allow tensors to share memory.
         tensors = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmsagan import __version__
 from mmsagan.checkpoints.architecture import get_network, read_model_config
-from mmsagan.checkpoints.convert import get_meta, get_state_dict, load_from_local
-from mmsagan.checkpoints.io import get_file_format, serialize_checkpoint
+from mmsagan.checkpoints.convert import load_checkpoint
+from mmsagan.checkpoints.io import serialize_checkpoint, split_checkpoint
 from mmsagan.errors import CheckpointError
 from mmsagan.utils.files import check_writable, write_output
 
@@ -30,8 +30,8 @@ def publish(
         CheckpointError: The checkpoint cannot be read, or has no moving average although ``weights`` is ``'ema'``.
     """
     check_writable(out)
-    checkpoint = load_from_local(str(path))
-    state, meta = get_state_dict(checkpoint), get_meta(checkpoint)
+    checkpoint = load_checkpoint(str(path))
+    state, meta = split_checkpoint(checkpoint)
     dropped = [key for key in checkpoint if key not in ('state_dict', 'meta')] if 'state_dict' in checkpoint else []
     if weights == 'ema':
         average = get_network(state, 'generator_ema')
@@ -47,7 +47,7 @@ def publish(
     model = read_model_config(meta.get('cfg'))
     if model:
         published['cfg'] = f"default_scope = 'mmsagan'\nmodel = {model!r}\n"
-    file_format = file_format or get_file_format(out)
+    file_format = file_format or ('safetensors' if Path(out).suffix == '.safetensors' else 'pth')
     data = serialize_checkpoint(dict(meta=dict(published, mmsagan_version=__version__), state_dict=state), file_format)
     stem = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.safetensors') else Path(out)
     file = stem.with_name(f'{stem.name}-{hashlib.sha256(data).hexdigest()[:8]}.{file_format}')

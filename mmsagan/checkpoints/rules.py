@@ -1,6 +1,5 @@
 """Two-way tables of key rules: another project's tensor names beside ours, read in either direction."""
 
-import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -55,52 +54,45 @@ class KeyTable(NamedTuple):
     dropped: Sequence[str] = ()
     block_offset: int = 0
 
-    def to_ours(self, state: Mapping[str, Tensor], prefix: str = '') -> tuple[dict[str, Tensor], list[str]]:
-        """Translates the other project's names, less ``prefix``, to ours; returns the tensors and the keys that were dropped.
+    def to_ours(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Translates the other project's names to ours; returns the tensors and the keys that were dropped.
 
         A leading ``module.``, which wrappers for several GPUs add, is ignored. Raises a CheckpointError for an unknown key.
         """
         kept = {key: tensor for key, tensor in state.items() if key not in self.dropped}
-        return self._translate(kept, 'ours', prefix), [key for key in state if key in self.dropped]
+        return self._translate(kept, 'ours'), [key for key in state if key in self.dropped]
 
     def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translates our names to the other project's. Raises a CheckpointError for a key that is not in the table."""
         return self._translate(state, 'foreign')
 
-    def foreign_name(self, key: str) -> str:
-        """Returns the other project's name of one of our tensors."""
-        return self._find(key, 'foreign')[0]
-
-    def _translate(self, state: Mapping[str, Tensor], target: str, prefix: str = '') -> dict[str, Tensor]:
+    def _translate(self, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
+        offset = self.block_offset if target == 'foreign' else -self.block_offset
+        rules = []
+        for foreign, ours, change in self.rules:
+            source, template = (foreign, ours) if target == 'ours' else (ours, foreign)
+            pattern = re.escape(source)
+            for placeholder, choices in _PLACEHOLDERS.items():
+                pattern = pattern.replace(rf'\{{{placeholder}\}}', f'(?P<{placeholder}>{choices})')
+            rules.append((re.compile(pattern), template, change))
         translated: dict[str, Tensor] = {}
         for key, tensor in state.items():
             key = key.removeprefix('module.')
-            name, change = self._find(key, target, prefix)
+            for compiled, template, change in rules:
+                match = compiled.fullmatch(key)
+                values = match.groupdict() if match else {}
+                if 'block' in values:
+                    values['block'] = int(values['block']) + offset
+                if match and values.get('block') != -1:
+                    name = template.format(**values)
+                    try:
+                        changed = getattr(change, target)(tensor) if change else tensor
+                    except RuntimeError as error:
+                        raise CheckpointError(f'{key!r} has the impossible shape {tuple(tensor.shape)}') from error
+                    break
+            else:
+                raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
             if name in translated:
                 raise CheckpointError(f'two keys of the file stand for {key!r}')
-            try:
-                translated[name] = getattr(change, target)(tensor) if change else tensor
-            except RuntimeError as error:
-                raise CheckpointError(f'{prefix + key!r} has the impossible shape {tuple(tensor.shape)}') from error
+            translated[name] = changed
         return translated
-
-    def _find(self, key: str, target: str, prefix: str = '') -> tuple[str, Change | None]:
-        """Returns a key's name on the side ``target``, ``'ours'`` or ``'foreign'``, and the change of its tensor."""
-        for foreign, ours, change in self.rules:
-            source, name, offset = (foreign, ours, -1) if target == 'ours' else (ours, foreign, 1)
-            match = _compile(source).fullmatch(key)
-            values: dict[str, str | int] = match.groupdict() if match else {}
-            if 'block' in values:
-                values['block'] = int(values['block']) + offset * self.block_offset
-            if match and values.get('block') != -1:
-                return name.format(**values), change
-        raise CheckpointError(f'the key {(prefix + key)[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
-
-
-@functools.cache
-def _compile(template: str) -> re.Pattern:
-    """Makes a regular expression of a name, with a group for each placeholder."""
-    pattern = re.escape(template)
-    for name, values in _PLACEHOLDERS.items():
-        pattern = pattern.replace(rf'\{{{name}\}}', f'(?P<{name}>{values})')
-    return re.compile(pattern)

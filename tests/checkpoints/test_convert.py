@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan, from_openmmlab, from_studiogan, load_from_local
+from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan, from_openmmlab, from_studiogan, load_checkpoint
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.registry import MODELS
 
@@ -43,7 +43,7 @@ def test_ours_to_studiogan_to_ours_is_bit_identical(trained, tmp_path):
     convert_checkpoint(generator, tmp_path / 'back.pth', discriminator, average)
     state = load_checkpoint_file(trained)['state_dict']
     assert_same_tensors(state, load_checkpoint_file(tmp_path / 'back.pth')['state_dict'])
-    assert_same_tensors(state, load_from_local(str(generator))['state_dict'])
+    assert_same_tensors(state, load_checkpoint(str(generator))['state_dict'])
 
 
 def test_studiogan_to_ours_to_studiogan_is_bit_identical(fixture_of, tmp_path):
@@ -97,14 +97,14 @@ def test_other_files_than_those_beside_it(fixture_of, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, given, message',
+    'name, given',
     [
-        ('studiogan_legacy_32', dict(channel_order='rgb', inplace=False), 'give no channel order and no in-place ReLU'),
-        ('mmagic_32_wReLUinplace', dict(discriminator='D.pth'), 'all networks in one file; give no discriminator'),
+        ('studiogan_legacy_32', dict(channel_order='rgb', inplace=False)),
+        ('mmagic_32_wReLUinplace', dict(discriminator='D.pth')),
     ],
 )
-def test_what_does_not_go_with_the_format(fixture_of, tmp_path, name, given, message):
-    with pytest.raises(ConfigError, match=message):
+def test_what_does_not_go_with_the_format(fixture_of, tmp_path, name, given):
+    with pytest.raises(ConfigError, match='.*'.join(given)):
         convert_checkpoint(fixture_of(name).path, tmp_path / 'out.pth', **given)
     assert not list(tmp_path.iterdir())
 

@@ -108,11 +108,11 @@ def test_settings_are_guessed_from_the_weights(gan_config, generator, expected):
 
 
 CHANGES = {
-    'blocks.1.0.conv2d1.bias is missing': {'blocks.1.0.conv2d1.bias': None},
+    'conv_blocks.1.conv_1.bias is missing': {'blocks.1.0.conv2d1.bias': None},
     'conv_blocks.1 is missing': {f'blocks.1.0.{key}': None for key in ('conv2d', 'bn')},
-    r'blocks.1.0.conv2d1.bias .*\(7,\).*\(32,\)': {'blocks.1.0.conv2d1.bias': torch.zeros(7)},
+    r'conv_blocks.1.conv_1.bias .*\(7,\).*\(32,\)': {'blocks.1.0.conv2d1.bias': torch.zeros(7)},
     'shared.weight': {'shared.weight': torch.zeros(7)},  # of StudioGAN's BigGAN
-    'bn4.weight': {'bn4.weight': torch.zeros(31)},
+    'to_rgb.bn.weight': {'bn4.weight': torch.zeros(31)},
 }
 
 

@@ -10,7 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from mmsagan.checkpoints import check_compatibility
-from mmsagan.checkpoints.io import LAST_CHECKPOINT, newest_first
+from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from mmsagan.evaluation import SampleInputs
@@ -153,8 +153,8 @@ class DivergenceHook(Hook):
                 good = 'missing: none was saved before'
                 hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch), None)
                 if hook is not None:
-                    saved = newest_first(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT))
-                    good = next((str(path) for step, path in saved if step < first), good)
+                    saved = list_checkpoints(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT))
+                    good = next((str(path) for step, path in reversed(saved) if step < first), good)
                 raise DivergenceError(
                     f'the training has diverged: from iteration {first} on, the loss or gradient of the {name} was NaN or Inf, '
                     f'and {wrapper.skipped_in_a_row} steps in a row were skipped; the last good checkpoint is '
