@@ -138,7 +138,7 @@ class ScipyFID(FrechetInceptionDistance):
         from scipy.linalg import sqrtm  # not a dependency of the package
 
         mean, cov = fake.mean.cpu().numpy(), fake.cov.cpu().numpy()
-        real_mean, real_cov = np.asarray(self.statistics.mean), np.asarray(self.statistics.cov)
+        real_mean, real_cov = np.asarray(self.real.mean), np.asarray(self.real.cov)
         return dict(fid=float(((mean - real_mean) ** 2).sum() + np.trace(cov + real_cov - 2 * sqrtm(cov @ real_cov).real)))
 
 

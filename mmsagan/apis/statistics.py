@@ -38,7 +38,7 @@ def image_statistics(
     """
     evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
     evaluator.prepare(_device(), batch_size, images, image_size=_image_size(images))
-    return evaluator.metrics[0].statistics
+    return evaluator.metrics[0].real
 
 
 def score_images(

@@ -1,9 +1,12 @@
 """One pass for any number of metrics: each sample is generated once and goes through each extractor once per resize."""
 
 import copy
+import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +31,8 @@ from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
-from mmsagan.registry import EVALUATOR, METRICS
+from mmsagan.registry import EVALUATOR, EXTRACTORS, METRICS
+from mmsagan.utils.download import URLS
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
@@ -79,10 +83,16 @@ class Evaluator(MMEngineEvaluator):
         for metric in self.metrics:
             if prefixes.count(metric.prefix) > 1:
                 raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
-            if isinstance(metric, FrechetInceptionDistance):
-                path, kind = metric.set_default_statistics(inception_pkl), (metric.real_nums, metric.source)
-                if path is not None and statistics.setdefault(path, kind) != kind:
-                    raise ConfigError(f'{metric.prefix}: {path} is for other real statistics; use another inception_pkl')
+            if not isinstance(metric, FrechetInceptionDistance):
+                continue
+            if metric.inception_pkl is None and inception_pkl is not None:
+                path = Path(inception_pkl)
+                with_suffix = str(path.with_stem(path.stem + metric.source.suffix))
+                metric.inception_pkl = inception_pkl if inception_pkl.startswith(URLS) else with_suffix
+            kind = metric.real_nums, metric.source
+            if metric.inception_pkl is not None and statistics.setdefault(metric.inception_pkl, kind) != kind:
+                message = f'{metric.inception_pkl} is for other real statistics; use another inception_pkl'
+                raise ConfigError(f'{metric.prefix}: {message}')
         self.seed = seed
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size
@@ -118,44 +128,41 @@ class Evaluator(MMEngineEvaluator):
             return
         size: Any = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
         probe = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
+        inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 0)) if model else None
         for metric in self.metrics:
             if model is not None:
                 model.get_generator(metric.sample_model)
             source = metric.source
             if source.config not in self._extractors:
-                self._extractors[source.config] = source.build().to(device)
+                with torch.random.fork_rng(devices=[]):  # new weights are drawn before those of the file replace them
+                    extractor = EXTRACTORS.build(json.loads(source.config))
+                self._extractors[source.config] = extractor.eval().requires_grad_(False).to(device)
             if (source, metric.output) not in self._widths:
                 with torch.no_grad():
                     values = source.extract(self._extractors[source.config], probe, {metric.output})
                 self._widths[source, metric.output] = values[metric.output].shape[1]
-            metric.check(self._widths[source, metric.output], None if model is None else self._inputs(model), real_images)
-        self._extract_real(real_images, batch_size, device)
+            metric.check(self._widths[source, metric.output], inputs, real_images)
+
+        counts = {}
+        for metric in self.metrics:
+            if not metric.needs_real or metric.real is not None:
+                continue
+            if real_images is None:
+                raise ConfigError(
+                    f"{metric.prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
+                )
+            counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
+            if not metric.min_real <= counts[metric] <= len(real_images):
+                available = f'{real_images.name} has {len(real_images)} images, and the metric needs at least {metric.min_real}'
+                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
+        if real_images is not None:
+            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device).items():
+                metric.take_real(accumulator, real_images)
         if self.held_out is not None:
             metrics = [metric for metric in self.metrics if not metric.collective]
             results = self.score(self.held_out, batch_size, device, metrics)
             self._held_out_results = {HELD_OUT + name: value for name, value in results.items()}
         self._is_prepared = True
-
-    def _inputs(self, model: ConditionalGAN, stream: int = 0) -> SampleInputs:
-        return SampleInputs(model.noise_size, model.num_classes, (self.seed, stream))
-
-    def _extract_real(self, images: RealImages | None, batch_size: int, device: torch.device) -> None:
-        """Extracts the real images for all metrics that have no statistics of them, in one pass."""
-        counts = {}
-        for metric in self.metrics:
-            if not metric.lacks_real:
-                continue
-            if images is None:
-                raise ConfigError(
-                    f"{metric.prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
-                )
-            counts[metric] = len(images) if metric.real_nums < 0 else metric.real_nums
-            if not metric.min_real <= counts[metric] <= len(images):
-                available = f'{images.name} has {len(images)} images, and the metric needs at least {metric.min_real}'
-                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
-        if images is not None:
-            for metric, accumulator in self._accumulate(counts, images, batch_size, device, lambda: None).items():
-                metric.take_real(accumulator, images)
 
     def evaluate_model(
         self, model: ConditionalGAN, real_images: RealImages | None, batch_size: int, on_batch: Callback = lambda: None
@@ -172,33 +179,36 @@ class Evaluator(MMEngineEvaluator):
             Results by name, in the order of the metrics, followed by those of held-out images.
         """
         self.prepare(model.device, batch_size, real_images, model)
+        inputs, standing_inputs = (
+            SampleInputs(model.noise_size, model.num_classes, (self.seed, stream)) for stream in range(2)
+        )
+        groups: dict[nn.Module, list[FeatureMetric]] = defaultdict(list)
+        for metric in self.metrics:
+            groups[model.get_generator(metric.sample_model)].append(metric)
         results = {}
-        for network, metrics in self._metrics_by_network(model).items():
+        for network, metrics in groups.items():
             # Batch statistics may differ between processes: those of the first are evaluated, as they are what is saved.
             generator = copy.deepcopy(network).eval()
             if is_distributed():
                 for value in generator.state_dict().values():
                     broadcast(value)
             if self.standing_steps:
-                inputs = self._inputs(model, stream=1)
+                steps = self.standing_steps, self.standing_batch_size
                 with deterministic_float32():
-                    generator = apply_standing_statistics(generator, inputs, self.standing_steps, self.standing_batch_size)
+                    generator = apply_standing_statistics(generator, standing_inputs, *steps)
             name = f'samples ({"ema" if network is model.generator_ema else "orig"})'
             num_samples = max(metric.fake_nums for metric in metrics)
-            images = GeneratedImages(fold_spectral_norm(generator), self._inputs(model), num_samples, name)
+            images = GeneratedImages(fold_spectral_norm(generator), inputs, num_samples, name)
             results.update(self.score(images, batch_size, model.device, metrics, on_batch))
         return {**{name: results[name] for name in self.result_names}, **self._held_out_results}
 
     def num_batches(self, model: ConditionalGAN, batch_size: int) -> int:
         """Number of batches of samples that this process generates in an evaluation."""
-        counts = [max(metric.fake_nums for metric in metrics) for metrics in self._metrics_by_network(model).values()]
-        return sum(len(local_batches(count, batch_size)) for count in counts)
-
-    def _metrics_by_network(self, model: ConditionalGAN) -> dict[nn.Module, list[FeatureMetric]]:
-        groups: dict[nn.Module, list[FeatureMetric]] = {}
+        counts: dict[nn.Module, int] = defaultdict(int)
         for metric in self.metrics:
-            groups.setdefault(model.get_generator(metric.sample_model), []).append(metric)
-        return groups
+            network = model.get_generator(metric.sample_model)
+            counts[network] = max(counts[network], metric.fake_nums)
+        return sum(len(local_batches(count, batch_size)) for count in counts.values())
 
     def score(
         self,
@@ -230,7 +240,12 @@ class Evaluator(MMEngineEvaluator):
 
     @torch.no_grad()
     def _accumulate(
-        self, counts: dict[FeatureMetric, int], images: ImageSource, batch_size: int, device: torch.device, on_batch: Callback
+        self,
+        counts: dict[FeatureMetric, int],
+        images: ImageSource,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callback = lambda: None,
     ) -> dict[FeatureMetric, Any]:
         """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
 
@@ -240,12 +255,12 @@ class Evaluator(MMEngineEvaluator):
             return {}
         keys = {metric: (metric.source, metric.output, count, metric.accumulator_key) for metric, count in counts.items()}
         accumulators: dict[tuple, Any] = {}
-        outputs: dict[FeatureSource, set[str]] = {}
+        outputs: dict[FeatureSource, set[str]] = defaultdict(set)
         for metric, key in keys.items():
+            outputs[metric.source].add(metric.output)
             if key not in accumulators:
                 width = self._widths[metric.source, metric.output]
                 accumulators[key] = metric.new_accumulator(counts[metric], width, device)
-                outputs.setdefault(metric.source, set()).add(metric.output)
         num_images, started = max(counts.values()), time.perf_counter()
         local_images = sum(map(len, local_batches(num_images, batch_size)))
         with progress_bar(images.name, local_images) as advance, deterministic_float32():
@@ -254,10 +269,8 @@ class Evaluator(MMEngineEvaluator):
                     values = source.extract(self._extractors[source.config], batch.images, wanted)
                     for (used_source, output, count, _), accumulator in accumulators.items():
                         if used_source == source:
-                            used = batch.index < count
-                            on_device = used.to(values[output].device)
-                            index = batch.index.to(on_device.device)[on_device]
-                            accumulator.update(values[output][on_device], index, batch.label[used])
+                            used = int((batch.index < count).sum())  # the numbers of a batch ascend
+                            accumulator.update(values[output][:used], batch.index[:used], batch.label[:used])
                 advance(len(batch.index))
                 on_batch()
         for accumulator in accumulators.values():

@@ -55,21 +55,16 @@ class FeatureExtractor(nn.Module):
 
 @dataclass(frozen=True)
 class Resize:
-    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8.
-
-    Methods are 'bicubic', 'bilinear' and 'nearest', with Pillow also 'lanczos' and 'box'. The backend 'pillow' antialiases when
-    it shrinks images, 'torch' does not. Raises a ConfigError for others.
-    """
+    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8; 'pillow' antialiases when it shrinks, 'torch' does not."""
 
     size: int = 299
     method: str = 'bicubic'
     backend: str = 'pillow'
 
     def __post_init__(self) -> None:
-        torch_methods = ('bicubic', 'bilinear', 'nearest')
-        methods = dict(torch=torch_methods, pillow=(*torch_methods, 'lanczos', 'box')).get(self.backend, ())
-        if self.method not in methods or not isinstance(self.size, int) or self.size < 1:
-            raise ConfigError(f'cannot resize images to size={self.size!r} by method={self.method!r} of {self.backend!r}')
+        methods = ('bicubic', 'bilinear', 'nearest', *(('lanczos', 'box') if self.backend == 'pillow' else ()))
+        if self.method not in methods or self.size < 1:
+            raise ConfigError(f'cannot resize images to resize_size={self.size} by resize_method={self.method!r}')
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.backend == 'torch':
@@ -99,19 +94,22 @@ class FeatureSource:
     resize: Resize | None = None
 
     @classmethod
-    def from_config(cls, config: dict) -> 'FeatureSource':
-        """Raises a ConfigError if no extractor of the config's type is registered."""
+    def from_config(cls, config: dict | None, style: str = '', path: str | None = None) -> 'FeatureSource':
+        """The source of an extractor's config, or of MMagic's ``inception_style`` and ``inception_path``.
+
+        Raises:
+            ConfigError: No extractor of the config's type is registered, or the style is unknown.
+        """
+        if config is None:
+            if str(style).lower() not in INCEPTION_STYLES:
+                raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
+            config = dict(type=INCEPTION_STYLES[style.lower()], **(dict(path=path) if path else {}))
         kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
         if kind is None:
             known = ', '.join(EXTRACTORS.module_dict)
             raise ConfigError(f'extractor={config!r}: expected dict(type=...) with a registered type, which are {known}')
         name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
         return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
-
-    def build(self) -> FeatureExtractor:
-        """Builds the extractor in evaluation mode, and leaves torch's random state as it is."""
-        with torch.random.fork_rng(devices=[]):
-            return EXTRACTORS.build(json.loads(self.config)).eval().requires_grad_(False)
 
     def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
         """Computes an extractor's outputs for images (N, 3, H, W) uint8, and refuses missing ones, NaN and Inf."""
@@ -122,13 +120,6 @@ class FeatureSource:
             if not values[output].isfinite().all():
                 raise DataError(f'the {output} of {self.name!r} contain NaN or Inf')
         return values
-
-
-def extractor_config(style: str, path: str | None = None) -> dict:
-    """Config of the extractor of MMagic's ``inception_style`` and ``inception_path``; an unknown style is a ConfigError."""
-    if not isinstance(style, str) or style.lower() not in INCEPTION_STYLES:
-        raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
-    return dict(type=INCEPTION_STYLES[style.lower()], **({} if path is None else dict(path=path)))
 
 
 @EXTRACTORS.register_module()
@@ -142,7 +133,6 @@ class StyleGANInception(FeatureExtractor):
 
     Raises:
         DataError: The file is not TorchScript, or does not have this interface.
-        DownloadError: The download fails.
     """
 
     name = 'inception-2015-12-05 (StyleGAN)'
@@ -157,31 +147,15 @@ class StyleGANInception(FeatureExtractor):
         file = _local_file(path or self.url, self.sha256)
         try:
             self.network = torch.jit.load(str(file), map_location='cpu').eval()
-            self._shares_layers = self._can_share_layers()
+            with torch.no_grad():
+                self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ('features', 'probabilities'))
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0][:200]
             raise DataError(f"{file}: not the TorchScript file of Tero Karras' Inception ({reason})") from error
 
-    @torch.no_grad()
-    def _can_share_layers(self) -> bool:
-        """Whether probabilities are softmax(output.weight @ features), so that one run gives both."""
-        probe = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        features = self.network(probe, return_features=True)
-        probabilities = self.network(probe, no_output_bias=True)
-        weight = dict(self.network.named_parameters()).get('output.weight')
-        if weight is None or weight.shape != (probabilities.shape[1], features.shape[1]):
-            return False
-        return torch.allclose(F.linear(features, weight).softmax(1), probabilities, rtol=1e-3, atol=1e-6)
-
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        results = {}
-        if 'features' in outputs:
-            results['features'] = self.network(images, return_features=True)
-        if 'probabilities' in outputs and 'features' in outputs and self._shares_layers:
-            results['probabilities'] = F.linear(results['features'], self.network.output.weight).softmax(1)
-        elif 'probabilities' in outputs:
-            results['probabilities'] = self.network(images, no_output_bias=True)
-        return results
+        arguments = dict(features='return_features', probabilities='no_output_bias')
+        return {output: self.network(images, **{arguments[output]: True}) for output in outputs}
 
 
 @EXTRACTORS.register_module()
@@ -194,7 +168,6 @@ class PyTorchFIDInception(FeatureExtractor):
 
     Raises:
         CheckpointError: The file does not contain these weights.
-        DownloadError: The download fails.
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
@@ -298,7 +271,8 @@ def _local_file(path: str, sha256: str | None = None) -> Path:
 def _load_weights(network: nn.Module, path: Path) -> None:
     state = load_checkpoint_file(path)
     try:
-        network.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
+        # A plain dict has no version, so batch norm does not insist on num_batches_tracked, which the published files lack.
+        network.load_state_dict(dict(state))
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
         reason = ' '.join(str(error).split())[:300]
         raise CheckpointError(f'{path}: not the weights of {type(network).__name__}: {reason}') from error

@@ -2,11 +2,10 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,18 +65,20 @@ class SampleInputs:
 
     def noise(self, start: int, stop: int) -> Tensor:
         """Standard normal noise (stop - start, noise_size), float32."""
-        return self._draw(start, stop, 0, lambda state: state.standard_normal((_BLOCK_SIZE, self.noise_size))).float()
+        return self._draw(start, stop, stream=0).float()
 
     def labels(self, start: int, stop: int) -> Tensor:
         """Labels (stop - start,), int64."""
-        return self._draw(start, stop, 1, lambda state: state.randint(self.num_classes, size=_BLOCK_SIZE)).long()
+        return self._draw(start, stop, stream=1).long()
 
-    def _draw(self, start: int, stop: int, stream: int, draw_block: Callable[[RandomState], np.ndarray]) -> Tensor:
-        first = start // _BLOCK_SIZE
-        blocks = [
-            torch.from_numpy(draw_block(RandomState(MT19937(SeedSequence((*self.seed, stream, block))))))
-            for block in range(first, max(-(-stop // _BLOCK_SIZE), first + 1))
-        ]
+    def _draw(self, start: int, stop: int, stream: int) -> Tensor:
+        first, blocks = start // _BLOCK_SIZE, []
+        for block in range(first, max(-(-stop // _BLOCK_SIZE), first + 1)):
+            state = RandomState(MT19937(SeedSequence((*self.seed, stream, block))))
+            if stream == 0:
+                blocks.append(torch.from_numpy(state.standard_normal((_BLOCK_SIZE, self.noise_size))))
+            else:
+                blocks.append(torch.from_numpy(state.randint(self.num_classes, size=_BLOCK_SIZE)))
         return torch.cat(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE]
 
 
@@ -121,6 +122,7 @@ def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps:
     return generator.eval()
 
 
+@dataclass
 class GeneratedImages:
     """A generator's samples; sample ``i`` depends on ``i`` and the seed alone.
 
@@ -131,11 +133,10 @@ class GeneratedImages:
         name: Name for messages.
     """
 
-    def __init__(self, generator: nn.Module, inputs: SampleInputs, num_images: int, name: str = 'samples'):
-        self.generator = generator
-        self.inputs = inputs
-        self.num_images = num_images
-        self.name = name
+    generator: nn.Module
+    inputs: SampleInputs
+    num_images: int
+    name: str = 'samples'
 
     def __len__(self) -> int:
         return self.num_images
@@ -161,19 +162,32 @@ class RealImages:
         dataset: A data set of dicts with ``inputs`` (3, H, W) uint8 and ``labels``, or its config. All images have one size.
         num_workers: Number of processes that load images.
         seed: Seed of the order; None keeps that of the data set.
-
-    Attributes:
-        content: The data set's config as text, without ``data_root``. It tells whether statistics are of other images. Empty if
-            it is unknown: for a data set without a config, or a packed one that is missing.
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
-        if num_workers < 0 or (seed is not None and seed < 0):
-            raise ConfigError(f'num_workers and seed must be at least 0, got {num_workers} and {seed}')
+        if num_workers < 0:
+            raise ConfigError(f'num_workers must be at least 0, got {num_workers}')
         self._given = dataset
         self.num_workers = num_workers
         self.seed = seed
-        self.content = _content_of(dataset) if isinstance(dataset, dict) else ''
+
+    @functools.cached_property
+    def content(self) -> str:
+        """The data set's config as text, without ``data_root``, by which statistics of other images are told apart.
+
+        Empty if it is unknown: for a data set without a config, or a packed one that is missing.
+        """
+        if not isinstance(self._given, dict):
+            return ''
+        content = {key: value for key, value in self._given.items() if key != 'data_root'}
+        kind = content.get('type')
+        content_of = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'content_of', None)
+        if content_of is not None:
+            try:
+                content['content'] = content_of(self._given)
+            except DataError:
+                return ''
+        return json.dumps(content, sort_keys=True, default=str)
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -210,18 +224,6 @@ class RealImages:
         )
         for numbers, (images, label) in zip(ranges, loader):
             yield ImageBatch(images.to(device), torch.arange(numbers.start, numbers.stop), label)
-
-
-def _content_of(config: dict) -> str:
-    content = {key: value for key, value in config.items() if key != 'data_root'}
-    kind: Any = config.get('type')
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if hasattr(kind, 'content_of'):
-        try:
-            content['content'] = kind.content_of(config)
-        except DataError:
-            return ''
-    return json.dumps(content, sort_keys=True, default=str)
 
 
 def _collate(samples: list[dict]) -> tuple[Tensor, Tensor]:

@@ -106,8 +106,8 @@ class InceptionV3(nn.Module):
 
     It is torchvision's ``inception_v3`` without the auxiliary classifier, with 1008 classes, averages that leave the padding
     out, and a maximum in place of the average in the last block. Parameters and buffers have the names of the published
-    weights, ``pt_inception-2015-12-05-6726825d.pth``; ``num_batches_tracked`` may be missing. A new network has random weights,
-    is in evaluation mode and needs no gradients.
+    weights, ``pt_inception-2015-12-05-6726825d.pth``; ``num_batches_tracked`` may be missing from a plain dict. A new network
+    has random weights, is in evaluation mode and needs no gradients.
 
     Example:
         >>> features, logits = InceptionV3()(torch.rand(2, 3, 299, 299) * 2 - 1)
@@ -138,7 +138,6 @@ class InceptionV3(nn.Module):
         # The maximum, where the paper averages, is probably a slip, but published FIDs rest on it.
         self.Mixed_7c = _block_e(2048, _MaxPool)
         self.fc = nn.Linear(2048, 1008)
-        self.register_load_state_dict_pre_hook(_add_missing_batch_counts)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,13 +163,6 @@ def fold_batch_norms(network: InceptionV3) -> InceptionV3:
             layer.conv = fuse_conv_bn_eval(layer.conv, cast(nn.BatchNorm2d, layer.bn))
             layer.bn = nn.Identity()
     return network.requires_grad_(False)
-
-
-def _add_missing_batch_counts(module: nn.Module, state_dict: dict, prefix: str, *_) -> None:
-    """Makes ``num_batches_tracked``, which evaluation does not use, optional in a loaded state dict."""
-    for name, buffer in module.named_buffers():
-        if name.endswith('num_batches_tracked'):
-            state_dict.setdefault(prefix + name, buffer)
 
 
 def resize_tensorflow(images: Tensor, size: int = 299) -> Tensor:

@@ -8,11 +8,10 @@ import io
 import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, all_reduce
+from mmengine.dist import all_gather_object, all_reduce
 from torch import Tensor
 
 from mmsagan.errors import DataError
@@ -101,21 +100,13 @@ class FeatureBank:
 
     def finish(self) -> None:
         """Concatenates the batches of this process, or of all."""
-        self.features, index, self.label = (torch.cat(column) for column in zip(*self._batches))
+        columns = [torch.cat(column) for column in zip(*self._batches)]
         self._batches = []
         if self.gather:
-            order = _all_gather(index).argsort()
-            self.features, self.label = _all_gather(self.features)[order], _all_gather(self.label)[order]
-
-
-def _all_gather(part: Tensor) -> Tensor:
-    """Concatenates the parts (N_i, ...) of all processes on the CPU."""
-    counts = [int(count) for count in all_gather(torch.tensor([len(part)]))]
-    if len(counts) == 1:
-        return part
-    padded = part.new_zeros(max(counts), *part.shape[1:])
-    padded[: len(part)] = part
-    return torch.cat([other[:count].cpu() for other, count in zip(all_gather(padded), counts)])
+            columns = [torch.cat(column) for column in zip(*all_gather_object(columns))]
+            order = columns[1].argsort()
+            columns = [column[order] for column in columns]
+        self.features, _, self.label = columns
 
 
 @dataclass(frozen=True)
@@ -175,16 +166,31 @@ def load_statistics(path: str | Path) -> Statistics:
         raise DataError(f'statistics {path} do not exist; mmsagan statistics makes them')
     try:
         content = _read(path)
-        mean, cov = next((content[mean], content[cov]) for mean, cov in _KEYS if mean in content and cov in content)
-        return _checked(content, mean, cov, path.stem)
-    except StopIteration as error:
-        raise DataError(f'{path}: no mean and covariance, by the names of one of {_KEYS}') from error
+        pairs = [(content[mean], content[cov]) for mean, cov in _KEYS if mean in content and cov in content]
+        if not pairs:
+            raise ValueError(f'it has no mean and covariance, by the names of one of {_KEYS}')
+        for values in pairs[0]:
+            # Lists are refused: a few of them, nested in each other, contain more numbers than there is memory.
+            if not isinstance(values, np.ndarray) or values.dtype.kind not in 'iuf':
+                raise ValueError('mean or covariance is not an array of real numbers')
+        mean, cov = (np.ascontiguousarray(values, np.float64) for values in pairs[0])
+        if mean.ndim != 1 or not mean.size or cov.shape != (len(mean), len(mean)):
+            raise ValueError(f'a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not match')
+        if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+            raise ValueError('it contains NaN or Inf')
+        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
+        if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
+            raise ValueError('the covariance is not symmetric, or a variance or the size is negative')
     except Exception as error:  # a damaged archive can raise nearly anything
         raise DataError(f'{path}: cannot be read as statistics: {str(error) or type(error).__name__}') from error
+    extractor, name, text = (
+        content[key] if isinstance(content.get(key), str) else '' for key in ('extractor', 'name', 'content')
+    )
+    return Statistics(mean, cov, size, extractor, name or path.stem, text, whole)
 
 
 def _read(path: Path) -> dict:
-    """Everything in a pickle, the arrays of known names in an archive."""
+    """Everything in a pickle, the arrays and values of known names in an archive."""
     with path.open('rb') as file:
         is_archive = file.read(2) == b'PK'
     if not is_archive:
@@ -198,26 +204,5 @@ def _read(path: Path) -> dict:
         for member in archive.zip.infolist():
             if member.filename.removesuffix('.npy') in names and member.file_size > _MAX_BYTES:
                 raise ValueError(f'{member.filename} in it has more than {_MAX_BYTES} bytes')
-        return {key: archive[key] for key in names.intersection(archive.files)}
-
-
-def _checked(content: dict, mean: Any, cov: Any, default_name: str) -> Statistics:
-    for values in (mean, cov):
-        # Lists are refused: a few of them, nested in each other, contain more numbers than there is memory.
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in 'iuf':
-            raise ValueError('mean or covariance is not an array of real numbers')
-    mean, cov = (np.ascontiguousarray(values, np.float64) for values in (mean, cov))
-    if mean.ndim != 1 or not mean.size or cov.shape != (len(mean), len(mean)):
-        raise ValueError(f'a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not match')
-    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
-        raise ValueError('it contains NaN or Inf')
-    size = int(content.get('size', 0))
-    if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
-        raise ValueError('the covariance is not symmetric, or a variance or the size is negative')
-    texts = {}
-    for key in ('extractor', 'name', 'content'):
-        value = content.get(key)
-        is_text = isinstance(value, str) or (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == 'U')
-        texts[key] = str(value) if is_text else ''
-    texts['name'] = texts['name'] or default_name
-    return Statistics(mean, cov, size, whole=bool(content.get('whole', True)), **texts)
+        arrays = {key: archive[key] for key in names.intersection(archive.files)}
+    return {key: array if array.ndim else array.item() for key, array in arrays.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.extractors import FeatureSource, extractor_config
+from mmsagan.evaluation.extractors import FeatureSource
 from mmsagan.evaluation.images import RealImages, SampleInputs
 from mmsagan.evaluation.moments import FeatureBank
 
@@ -35,7 +35,7 @@ class FeatureMetric(ABC):
         results: Names of its results.
         output: 'features' or 'probabilities'.
         accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
-        needs_real: Whether it compares with real images.
+        needs_real: Whether it compares with real images, which are extracted unless ``real`` is set.
         min_real: Smallest number of real images.
         best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
         collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
@@ -67,8 +67,7 @@ class FeatureMetric(ABC):
         real_key: str | None = None,
         collect_device: str = 'cpu',
     ):
-        config = extractor_config(inception_style, inception_path) if extractor is None else extractor
-        self.source = FeatureSource.from_config(config)
+        self.source = FeatureSource.from_config(extractor, inception_style, inception_path)
         suffix = self.source.suffix
         self.prefix = self.short_name + suffix if prefix is None else prefix
         # Nobody should mistake another extractor's score for Inception's.
@@ -103,13 +102,8 @@ class FeatureMetric(ABC):
         """Creates an accumulator of samples or real images; by default one that keeps their features."""
         return FeatureBank(width, device)
 
-    @property
-    def lacks_real(self) -> bool:
-        """Whether real images have to be extracted before the metric can be computed."""
-        return self.needs_real and self.real is None
-
     def take_real(self, accumulator: Any, images: RealImages) -> None:
-        """Receives the accumulator of the real images, which is kept for later evaluations."""
+        """Keeps the accumulator of the real images as ``real``, for this and later evaluations."""
         self.real = accumulator
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -79,23 +78,40 @@ class FrechetInceptionDistance(FeatureMetric):
     def __init__(self, fake_nums: int = 50000, real_nums: int = -1, inception_pkl: str | None = None, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         self.inception_pkl = inception_pkl
-        self.statistics: Statistics | None = None
-
-    def set_default_statistics(self, path: str | None) -> str | None:
-        """Sets ``inception_pkl`` if it is None, and returns it; the extractor's suffix is added to a local file's name."""
-        if self.inception_pkl is None and path is not None:
-            is_url = path.startswith(URLS)
-            self.inception_pkl = path if is_url else str(Path(path).with_stem(Path(path).stem + self.source.suffix))
-        return self.inception_pkl
+        self.real: Statistics | None = None
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         self._check_count(self.fake_nums, width, 'fake_nums')
-        if self.real_nums >= 0:
-            self._check_count(self.real_nums, width, 'real_nums')
+
+        def load() -> Statistics | None:
+            """Reads the statistics if there are any, and checks that they are those that are asked for."""
+            if self.inception_pkl is None:
+                return None
+            is_url = self.inception_pkl.startswith(URLS)
+            path = cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
+            if not path.is_file():
+                check_writable(path, SUFFIXES)
+                return None
+            found = load_statistics(path)
+            if found.extractor not in ('', self.source.name):
+                raise DataError(f'{path}: has features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}')
+            if len(found.mean) != width:
+                raise DataError(f'{path}: has {len(found.mean)} features, but {self.source.name!r} gives {width}')
+            if found.size:
+                self._check_count(found.size, width, f'{path}: size')
+            wanted = real_images.content if real_images is not None else ''
+            if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and found.size not in (0, self.real_nums)):
+                difference = f'{found.size} images, but real_nums={self.real_nums}'
+            elif found.content and wanted and found.content != wanted:
+                difference = f'another data set, {found.content}, and not of {wanted}'
+            else:
+                return found
+            raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
+
         # The first process decides whether there are statistics: on another node the file may be missing.
-        self.statistics = from_main_process(partial(self._load, width, real_images))
-        if self.statistics is not None:
-            name = f'{self.statistics.size or "unknown"} images of {self.statistics.name}'
+        self.real = from_main_process(load)
+        if self.real is not None:
+            name = f'{self.real.size or "unknown"} images of {self.real.name}'
             print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}', logger='current')
 
     def _check_count(self, count: int, width: int, name: str) -> None:
@@ -104,55 +120,20 @@ class FrechetInceptionDistance(FeatureMetric):
                 f'{self.prefix}: {name}={count} is too few for the covariance of {width} features; take at least {width + 1}'
             )
 
-    def _load(self, width: int, real_images: RealImages | None) -> Statistics | None:
-        """Reads the statistics if there are any, and checks that they are those that are asked for."""
-        path = self._statistics_path()
-        if path is None:
-            return None
-        if not path.is_file():
-            check_writable(path, SUFFIXES)
-            return None
-        found = load_statistics(path)
-        if found.extractor not in ('', self.source.name):
-            raise DataError(f'{path}: has features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}')
-        if len(found.mean) != width:
-            raise DataError(f'{path}: has {len(found.mean)} features, but {self.source.name!r} gives {width}')
-        if found.size:
-            self._check_count(found.size, width, f'{path}: size')
-        wanted = real_images.content if real_images is not None else ''
-        if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and found.size not in (0, self.real_nums)):
-            difference = f'{found.size} images, but real_nums={self.real_nums}'
-        elif found.content and wanted and found.content != wanted:
-            difference = f'another data set, {found.content}, and not of {wanted}'
-        else:
-            return found
-        raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
-
-    def _statistics_path(self) -> Path | None:
-        if self.inception_pkl is None:
-            return None
-        is_url = self.inception_pkl.startswith(URLS)
-        return cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
-
-    @property
-    def lacks_real(self) -> bool:
-        return self.statistics is None
-
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Moments:
         self._check_count(num_samples, width, 'the number of images')
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
         mean, cov, size = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy(), accumulator.size
-        self.statistics = Statistics(mean, cov, size, self.source.name, images.name, images.content, size == len(images))
-        path = self._statistics_path() if is_main_process() else None
-        if path is not None:
-            save_statistics(self.statistics, path)
+        self.real = Statistics(mean, cov, size, self.source.name, images.name, images.content, size == len(images))
+        if self.inception_pkl is not None and is_main_process():
+            save_statistics(self.real, Path(self.inception_pkl).expanduser())
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')
 
     def compute(self, fake: Moments) -> dict[str, float]:
-        assert self.statistics is not None
-        return dict(fid=frechet_distance(fake.mean, fake.cov, self.statistics.mean, self.statistics.cov))
+        assert self.real is not None
+        return dict(fid=frechet_distance(fake.mean, fake.cov, self.real.mean, self.real.cov))
 
 
 @METRICS.register_module()
