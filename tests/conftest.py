@@ -184,7 +184,6 @@ def tiny_run(tmp_path, cifar_root):
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
             'train_dataloader.dataset.data_root': str(cifar_root),
-            'visualizer.track': None,
             'default_hooks.logger.interval': 1,
             **{key.replace('__', '.'): value for key, value in options.items()},
         }

@@ -17,7 +17,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 _PRELOADED = [
     *('pytest', 'mmsagan.apis.experiment', 'mmsagan.apis.export', 'mmsagan.apis.series', 'mmsagan.visualization'),
-    *('tensorboard', 'torch.utils.tensorboard', 'yapf.yapflib.yapf_api'),
+    'yapf.yapflib.yapf_api',
 ]
 
 

@@ -20,7 +20,6 @@ SMALL = {
     'default_hooks.checkpoint.max_keep_ckpts': -1,
     'default_hooks.logger.interval': 1,
     'log_processor.window_size': 1,
-    'default_hooks.collapse.interval': 3,
     'custom_hooks': [dict(type='VisualizationHook', interval=8, vis_kwargs_list=dict(type='GAN', name='grid'))],
     'val_evaluator': None,
 }

@@ -19,7 +19,6 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     consistency=dict(type='ConsistencyHook'),
     divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20),
-    collapse=dict(type='CollapseHook', interval=1000),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
     progress=dict(type='ProgressHook'),
     summary=dict(type='SummaryHook', interval=1000),
@@ -29,9 +28,10 @@ custom_hooks = [dict(type='VisualizationHook', interval=5000, vis_kwargs_list=di
 
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', by_epoch=False, window_size=50, mean_pattern=r'.*(loss|logits|time|grad_norm).*')
-# Scalars go to <work_dir>/<time>/vis_data/, sample grids to <work_dir>/samples/; both also to what track names: tensorboard, wandb.
+# Scalars go to <work_dir>/<time>/vis_data/, sample grids to <work_dir>/samples/. Append dict(type='TensorboardVisBackend') or
+# dict(type='WandbVisBackend') to send both there, too.
 vis_backends = [dict(type='LocalVisBackend', img_save_dir='../../samples')]
-visualizer = dict(type='SampleVisualizer', vis_backends=vis_backends, track='tensorboard')
+visualizer = dict(type='SampleVisualizer', vis_backends=vis_backends)
 
 param_scheduler = None
 load_from = None

