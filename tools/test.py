@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.experiment import evaluate_from_config, results_table
-from mmsagan.apis.zoo import resolve_config, resolve_weights
+from mmsagan.apis.zoo import resolve_config, resolve_model
 from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.utils.files import check_writable, write_output
@@ -36,7 +36,7 @@ def main() -> None:
     if args.out:
         check_writable(args.out)
     config = resolve_config(args.config)
-    checkpoint = resolve_weights(args.config) if args.checkpoint == 'zoo' else args.checkpoint
+    checkpoint = resolve_model(args.config).weights if args.checkpoint == 'zoo' else args.checkpoint
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / config.stem / 'evaluation')

@@ -1,8 +1,5 @@
 """Training and evaluating what a config describes."""
 
-import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +22,12 @@ from mmsagan.engine.config import (
     load_config,
 )
 from mmsagan.engine.distributed import prepare_distributed
-from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook, SampleVisualizer
+from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.logging import SUMMARY
 from mmsagan.engine.loops import GANTrainLoop, build_evaluator
 from mmsagan.engine.optim import has_fast_bfloat16
 from mmsagan.engine.runner import GANRunner
-from mmsagan.errors import ConfigError, TrainingInterrupted
+from mmsagan.errors import ConfigError
 from mmsagan.evaluation.evaluator import HELD_OUT
 from mmsagan.registry import DATASETS
 from mmsagan.utils import register_all_modules
@@ -38,8 +35,6 @@ from mmsagan.utils import register_all_modules
 
 def train_from_config(cfg: Config) -> Runner:
     """Trains what a config describes, and evaluates it every ``val_interval`` iterations if it has a ``val_evaluator``.
-
-    A run that fails before its first iteration removes what it has written.
 
     Args:
         cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified.
@@ -100,59 +95,30 @@ def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
 
 @contextmanager
 def _runner(cfg: Config) -> Iterator[Runner]:
-    """Builds the runner, and cleans up after it.
-
-    Hooks with a method ``on_exception(runner, error)`` learn why a run has ended early.
-    """
-    work_dir = Path(cfg.work_dir)
-    if work_dir.exists() and not work_dir.is_dir():
-        raise ConfigError(f'the work dir {work_dir} is a file; choose another one with --work-dir')
-    before = set(work_dir.iterdir()) if work_dir.is_dir() else None
+    """Builds the runner. Hooks with a method ``on_exception(runner, error)`` learn why a run has ended early."""
     if cfg.get('launcher', 'none') != 'none':
         prepare_distributed(cfg, cfg.launcher)
-    runner = None
     try:
         with config_errors():
             runner = GANRunner.from_cfg(cfg)
             for needed in (ConsistencyHook, DivergenceHook):
                 if not any(isinstance(hook, needed) for hook in runner.hooks):
                     runner.register_hook(needed())
+    except OSError as error:
+        raise ConfigError(
+            f'the work dir {cfg.work_dir} cannot be written: {error}; choose another one with --work-dir'
+        ) from error
+    try:
         yield runner
     except BaseException as error:
-        for hook in runner.hooks if runner is not None else ():
+        for hook in runner.hooks:
             if hasattr(hook, 'on_exception'):
                 hook.on_exception(runner, error)
-        # The runner builds its visualizer first; TensorBoard's writer has to end before its folder is removed.
-        visualizer = runner.visualizer if runner is not None else next(reversed(SampleVisualizer._instance_dict.values()), None)
-        if visualizer is not None:
-            visualizer.close()
-        loop = getattr(runner, '_train_loop', None)
-        has_trained = loop.has_trained if isinstance(loop, GANTrainLoop) else getattr(loop, 'iter', 0) > 0
-        has_results = has_trained or bool(getattr(getattr(runner, '_test_loop', None), 'results', None))
-        is_first = os.environ.get('LOCAL_RANK', '0') == '0'
-        if is_first and not has_results and not isinstance(error, TrainingInterrupted):
-            _remove_outputs(cfg, before)
-        if runner is None and isinstance(error, OSError):
-            raise ConfigError(
-                f'the work dir {work_dir} cannot be written: {error}; choose another one with --work-dir'
-            ) from error
+        runner.visualizer.close()
         raise
     finally:
-        loop = getattr(runner, '_train_loop', None)
-        if isinstance(loop, GANTrainLoop):
-            loop.batches.stop_workers()
-
-
-def _remove_outputs(cfg: Config, before: set[Path] | None) -> None:
-    """Removes a run's log folder and config from the work dir, and the work dir itself if the run has made it."""
-    work_dir = Path(cfg.work_dir)
-    for path in set(work_dir.iterdir() if work_dir.is_dir() else ()) - (before or set()):
-        if path.is_dir() and not path.is_symlink() and re.fullmatch(r'\d{8}_\d{6}', path.name):
-            shutil.rmtree(path)
-        elif path.name == Path(cfg.filename or '').name:
-            path.unlink()
-    if before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
-        work_dir.rmdir()
+        if isinstance(runner._train_loop, GANTrainLoop):
+            runner._train_loop.batches.stop_workers()
 
 
 # ------------------------------------------------------------------------------------------- options of the command line

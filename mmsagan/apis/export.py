@@ -7,8 +7,6 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,27 +108,38 @@ def export_generator(
     # Plain layers consist of operators that every runtime knows; ONNX has none for the sums of the fast ones.
     network = set_fast(fold_spectral_norm(network), False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    # Beside the file, or as near to it as there is a folder, so that a failure leaves no new folder.
-    with tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder, _silence_exporters():
-        file = Path(folder, f'generator.{format}')
-        with _raise_export_errors(f'torch {torch.__version__} cannot export this generator as {format}'):
+    logging_disabled = logging.root.manager.disable
+    try:
+        # Beside the file, or as near to it as there is a folder, so that a failure leaves no new folder.
+        with (
+            tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder,
+            warnings.catch_warnings(),
+        ):
+            # The exporters warn about deprecation, optional packages and sizes that tracing might have fixed.
+            warnings.simplefilter('ignore')
+            logging.disable(logging.WARNING)
+            file = Path(folder, f'generator.{format}')
             _write(network, format, _make_inputs(model, TRACED_BATCH_SIZE), file, metadata, opset or DEFAULT_OPSET)
-        with _raise_export_errors(f'the {format} file cannot be run, so it was not kept'):
-            run = _load(file, format)
-            images = [run(batch) for batch in inputs]
-        shapes = [tuple(batch.shape) for batch in images]
-        if shapes != [tuple(batch.shape) for batch in expected]:
-            raise ExportError(f'the {format} file makes images of the wrong shapes {shapes}, so it was not kept')
-        difference = max(float((batch - wanted).abs().max()) for batch, wanted in zip(images, expected))
-        if not difference <= tolerance:  # also if it is NaN
-            raise ExportError(
-                f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {tolerance:g}, so it "
-                'was not kept; try another format, or another version of torch'
-            )
-        size = file.stat().st_size
-        with _raise_export_errors(f'{path} cannot be written'):
+            images = _run(file, format, inputs)
+            shapes = [tuple(batch.shape) for batch in images]
+            if shapes != [tuple(batch.shape) for batch in expected]:
+                raise ExportError(f'the {format} file makes images of the wrong shapes {shapes}, so it was not kept')
+            difference = max(float((batch - wanted).abs().max()) for batch, wanted in zip(images, expected))
+            if not difference <= tolerance:  # also if it is NaN
+                raise ExportError(
+                    f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {tolerance:g}, "
+                    'so it was not kept; try another format, or another version of torch'
+                )
+            size = file.stat().st_size
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
+    except MMSAGANError:
+        raise
+    except Exception as error:  # those of torch and the runtimes have no common base class
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)  # stack traces of torch follow it
+        raise ExportError(f'torch {torch.__version__} cannot write {path} as {format} and run it: {first_line}') from error
+    finally:
+        logging.disable(logging_disabled)
     return ExportedGenerator(path, format, size, difference, metadata)
 
 
@@ -138,18 +147,13 @@ def check_export_arguments(path: str | Path, format: str, opset: int | None = No
     """Checks the arguments of :func:`export_generator`, before a model is loaded.
 
     Raises:
-        ConfigError: The format is unknown or needs a missing package, the file cannot be written, or ``opset`` is invalid.
+        ConfigError: The format is unknown or needs a missing package, the file cannot be written, or ``opset`` is not for it.
     """
-    path = Path(path)
     if format not in FORMATS:
         raise ConfigError(f'unknown export format {format!r}; choose one of {", ".join(FORMATS)}')
     if opset is not None and format != 'onnx':
         raise ConfigError(f'opset={opset}: only onnx has operator sets, {format} has none')
-    if opset is not None and opset < 1:
-        raise ConfigError(f'opset={opset}: operator sets are counted from 1; leave it out for {DEFAULT_OPSET}')
-    if format == 'pt2' and path.suffix != '.pt2':
-        raise ConfigError(f'{path} must end with .pt2, since torch.export.load requires it')
-    check_writable(path)
+    check_writable(path, ('.pt2',) if format == 'pt2' else ())  # torch.export.load requires it
     for package in FORMATS[format]:
         try:
             importlib.import_module(package)
@@ -167,79 +171,46 @@ def _make_inputs(model: ConditionalGAN, batch_size: int) -> Inputs:
 
 
 def _write(network: nn.Module, format: str, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int) -> None:
+    # Without a limit, torch 2.6 raises an error about a batch of the largest int64.
+    batch = torch.export.Dim('batch', min=1, max=2**31 - 1)
+    dynamic_shapes = {name: {0: batch} for name in inputs}
     if format == 'torchscript':
         # The later comparison, on other inputs, replaces the trace's own check.
         traced = torch.jit.trace(network, tuple(inputs.values()), check_trace=False)
         traced.save(str(file), _extra_files={METADATA_FILE: json.dumps(metadata)})
-        return
-    # Without a limit, torch 2.6 raises an error about a batch of the largest int64.
-    batch = torch.export.Dim('batch', min=1, max=2**31 - 1)
-    dynamic_shapes = {name: {0: batch} for name in inputs}
-    if format == 'onnx':
-        _write_onnx(network, inputs, file, metadata, opset, dynamic_shapes)
-        return
-    # The exported program takes its inputs as it was given them: by name.
-    program = torch.export.export(network, (), kwargs=inputs, dynamic_shapes=dynamic_shapes, strict=False)
-    for node in program.graph.nodes:
-        node.meta.pop('stack_trace', None)  # it contains paths of this machine
-    torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
-
-
-def _write_onnx(
-    network: nn.Module, inputs: Inputs, file: Path, metadata: dict[str, str], opset: int, dynamic_shapes: dict
-) -> None:
-    import onnx
-
-    names = dict(input_names=list(inputs), output_names=['images'], opset_version=opset, verbose=False)
-    if torch.__version__ >= DYNAMO_EXPORTER_SINCE:  # type: ignore[operator]  # it does compare with tuples
-        exporter = dict(dynamo=True, dynamic_shapes=dynamic_shapes, external_data=False)
+    elif format == 'pt2':
+        # The exported program takes its inputs as it was given them: by name.
+        program = torch.export.export(network, (), kwargs=inputs, dynamic_shapes=dynamic_shapes, strict=False)
+        for node in program.graph.nodes:
+            node.meta.pop('stack_trace', None)  # it contains paths of this machine
+        torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata)})
     else:
-        exporter = dict(dynamo=False, dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'images']})
-    torch.onnx.export(network, tuple(inputs.values()), str(file), **names, **exporter)  # type: ignore[arg-type]
-    model = onnx.load(str(file))
-    # If it cannot convert to an operator set, the exporter only warns.
-    written = next(imported.version for imported in model.opset_import if not imported.domain)
-    if written != opset:
-        raise ConfigError(f'opset={opset}: torch {torch.__version__} can write this network in set {written} only')
-    for node in model.graph.node:
-        node.ClearField('metadata_props')  # stack traces with paths of this machine
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, str(file))
+        import onnx
+
+        names = dict(input_names=list(inputs), output_names=['images'], opset_version=opset, verbose=False)
+        if torch.__version__ >= DYNAMO_EXPORTER_SINCE:  # type: ignore[operator]  # it does compare with tuples
+            exporter = dict(dynamo=True, dynamic_shapes=dynamic_shapes, external_data=False)
+        else:
+            exporter = dict(dynamo=False, dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'images']})
+        torch.onnx.export(network, tuple(inputs.values()), str(file), **names, **exporter)  # type: ignore[arg-type]
+        model = onnx.load(str(file))
+        # If it cannot convert to an operator set, the exporter only warns.
+        written = next(imported.version for imported in model.opset_import if not imported.domain)
+        if written != opset:
+            raise ConfigError(f'opset={opset}: torch {torch.__version__} can write this network in set {written} only')
+        for graph_node in model.graph.node:
+            graph_node.ClearField('metadata_props')  # stack traces with paths of this machine
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, str(file))
 
 
-def _load(file: Path, format: str) -> Callable[[Inputs], Tensor]:
-    """Loads a file with the runtime that its users have; returns a function of the inputs that makes images."""
+def _run(file: Path, format: str, inputs: list[Inputs]) -> list[Tensor]:
+    """Loads a file with the runtime that its users have, and makes images from each of the inputs."""
     if format == 'onnx':
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-        return lambda inputs: torch.from_numpy(
-            session.run(['images'], {name: value.numpy() for name, value in inputs.items()})[0]
-        )
+        arrays = [{name: value.numpy() for name, value in batch.items()} for batch in inputs]
+        return [torch.from_numpy(session.run(['images'], batch)[0]) for batch in arrays]
     network = torch.jit.load(str(file)) if format == 'torchscript' else torch.export.load(file).module()
-    return lambda inputs: network(**inputs)
-
-
-@contextmanager
-def _raise_export_errors(message: str) -> Iterator[None]:
-    """Turns the errors of torch and the runtimes, which have no common base class, into an ExportError."""
-    try:
-        yield
-    except MMSAGANError:
-        raise
-    except Exception as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)  # stack traces of torch follow it
-        raise ExportError(f'{message}: {first_line}') from error
-
-
-@contextmanager
-def _silence_exporters() -> Iterator[None]:
-    """Suppresses the exporters' warnings about deprecation, optional packages and sizes that tracing might have fixed."""
-    disabled_before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(disabled_before)
+    return [network(**batch) for batch in inputs]

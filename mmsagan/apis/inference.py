@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
-from mmsagan.apis.zoo import resolve_config, resolve_weights
+from mmsagan.apis.zoo import resolve_config, resolve_model
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
 from mmsagan.checkpoints.io import split_checkpoint
@@ -51,13 +51,22 @@ def init_model(
     if checkpoint == 'zoo':
         if not isinstance(config, (str, Path)):
             raise ConfigError("checkpoint='zoo' needs the name or the file of a config")
-        checkpoint = resolve_weights(config)
+        checkpoint = resolve_model(config).weights
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu') if checkpoint is not None else None
     options = dict(cfg_options or {})
     if isinstance(config, (str, Path)):
         cfg = load_config(resolve_config(config), options)
     else:
-        cfg = Config(dict(default_scope='mmsagan', model=_infer_model(loaded))) if config is None else config.copy()
+        if config is None:
+            if loaded is None:
+                raise ConfigError('give a config, or a checkpoint to infer the architecture from')
+            state, meta = split_checkpoint(loaded)
+            settings = ModelSettings.from_meta(meta)  # only numbers, flags and the init scheme's name
+            if settings is None:
+                raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
+            model_cfg = infer_architecture(state, settings, get_downsample_table(meta)).model
+            config = Config(dict(default_scope='mmsagan', model=model_cfg))
+        cfg = config.copy()
         cfg.merge_from_dict(options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')
@@ -78,14 +87,3 @@ def init_model(
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f'device {device} cannot be used: {error}') from error
-
-
-def _infer_model(loaded: dict | None) -> dict:
-    """Infers the model's config. Of the checkpoint's metadata only numbers, flags and the init scheme's name are used."""
-    if loaded is None:
-        raise ConfigError('give a config, or a checkpoint to infer the architecture from')
-    state, meta = split_checkpoint(loaded)
-    settings = ModelSettings.from_meta(meta)
-    if settings is None:
-        raise ConfigError('the checkpoint does not say all that its config does; give the config that it was trained with')
-    return infer_architecture(state, settings, get_downsample_table(meta)).model

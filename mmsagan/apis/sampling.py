@@ -80,9 +80,9 @@ def sample(
         torch.Size([10, 3, 32, 32])
     """
     model = unwrap(model)
+    noise, label = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
     batches = []
-    inputs = resolve_inputs(model, num_samples, labels, noise, seed, truncation)
-    for batch in split_batches(*inputs, batch_size):
+    for batch in split_batches(noise, label, batch_size):
         with deterministic_float32():
             images = model.sample(*batch, sample_model=sample_model)
         if not images.isfinite().all():
@@ -117,9 +117,8 @@ def interpolate(
             number from torch's global generator.
         mode: ``'slerp'`` interpolates noise spherically, see :func:`slerp`; ``'lerp'`` linearly, which passes through shorter
             vectors than the model was trained on.
-        sample_model: As in :func:`sample`.
-        truncation: As in :func:`sample`; applied to the noise of each step.
-        batch_size: As in :func:`sample`.
+        sample_model: As in :func:`sample`; so are ``truncation``, which is applied to the noise of each step, and
+            ``batch_size``.
 
     Returns:
         uint8 RGB images (num_steps, 3, H, W) on the CPU.
@@ -136,9 +135,10 @@ def interpolate(
     if labels is None:
         label = inputs.draw(0, 1)[1]
     else:
-        label = _as_label(labels).reshape(-1)
+        label = torch.as_tensor(labels, device='cpu').reshape(-1)
         if label.is_floating_point() or len(label) not in (1, 2):
             raise ConfigError(f'labels must be one or two classes, got {labels}')
+        label = label.long()
         model.check_label(label, len(label))
     has_two_classes = label is not None and len(label) == 2
     ends = inputs.noise(0, 1 if has_two_classes else 2) if noise is None else _as_noise(noise, model)
@@ -171,7 +171,11 @@ def resolve_inputs(
     """Returns the noise (N, noise_size) and the classes (N,) or class weights for the arguments of :func:`sample`."""
     _check_integers(1, num_samples=num_samples)
     inputs = sample_inputs(model, seed)
-    label = None if labels is None else _as_label(labels)
+    label = None if labels is None else torch.as_tensor(labels, device='cpu')
+    if label is not None and not label.is_floating_point():
+        label = label.long()
+        if label.dim() > 1:
+            raise ConfigError(f'labels must be a class, or classes of shape (N,), got the shape {tuple(label.shape)}')
     if noise is None:
         noise = inputs.noise(0, num_samples if label is None or label.dim() == 0 else len(label))
     else:
@@ -206,9 +210,6 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
     BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
     versions resemble each other.
 
-    Returns:
-        Noise of the same shape and dtype.
-
     Raises:
         ConfigError: ``truncation`` is not positive.
     """
@@ -231,8 +232,8 @@ def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     opposite vectors the path passes through a vector perpendicular to both. Source: Shoemake 1985; White 2016 for noise.
 
     Args:
-        start: Floating-point vector (D,).
-        end: Vector (D,).
+        start: Floating-point vector (D,); so is ``end``.
+        end: Where the weight is 1.
         weight: Weights of ``end`` (K, 1), in [0, 1], of the same dtype.
 
     Returns:
@@ -257,15 +258,6 @@ def _check_integers(minimum: int, **arguments: int) -> None:
             raise ConfigError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
-def _as_label(labels: Labels) -> Tensor:
-    label = torch.as_tensor(labels, device='cpu')
-    if label.is_floating_point():
-        return label
-    if label.dim() > 1:
-        raise ConfigError(f'labels must be a class, or classes of shape (N,), got the shape {tuple(label.shape)}')
-    return label.long()
-
-
 def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
     vectors = torch.atleast_2d(torch.as_tensor(noise, device='cpu').float())
     if vectors.dim() != 2 or vectors.shape[1] != model.noise_size or not vectors.isfinite().all():
@@ -275,17 +267,16 @@ def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
 
 def class_names(cfg: Config, num_classes: int) -> list[str]:
     """Returns the class names of the config's data set, or the class numbers if it has no names or its files are missing."""
-    datasets = [loader['dataset'] for loader in map(cfg.get, LOADERS) if loader and 'dataset' in loader]
-    names: Sequence | None = None
+    names: Sequence = ()
     try:
-        # Some data sets know their classes without their files.
-        kind = datasets[0]['type']
-        names = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'classes', None)
-        if not isinstance(names, Sequence):
-            names = DATASETS.build(datasets[0]).metainfo['classes']
+        config = next(loader['dataset'] for loader in map(cfg.get, LOADERS) if loader and 'dataset' in loader)
+        kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
+        names = getattr(kind, 'classes', ())  # some data sets know their classes without their files
+        if not names or not isinstance(names, Sequence):
+            names = DATASETS.build(config).metainfo['classes'] or ()
     except Exception:  # names are optional, whatever is wrong with the data set
         pass
-    return [str(name) for name in (names if names is not None and len(names) == num_classes else range(num_classes))]
+    return [str(name) for name in (names if len(names) == num_classes else range(num_classes))]
 
 
 def parse_classes(text: str) -> list[int]:
@@ -333,11 +324,11 @@ class SampleSet:
         amp: bool = False,
         **options: Any,
     ):
-        is_by_class = classes is not None or num_per_class is not None
-        if not model.num_classes and is_by_class:
-            raise ConfigError('the model has no classes: use --num-samples instead of --labels and --num-per-class')
-        if num_samples is not None and is_by_class:
-            raise ConfigError('--num-samples draws the classes: use it without --labels and --num-per-class')
+        if (classes is not None or num_per_class is not None) and (num_samples is not None or not model.num_classes):
+            raise ConfigError(
+                '--num-samples, which draws the classes and is the only choice for a model without classes, does not go with '
+                '--labels and --num-per-class'
+            )
         self.model, self.batch_size, self.amp, self.options = model, batch_size, amp, options
         self.inputs = sample_inputs(model, seed)
         if num_samples is not None or not model.num_classes:
@@ -367,17 +358,15 @@ def check_output(out: Path, npz: bool) -> None:
     Raises:
         ConfigError: They cannot be written, or the folder contains other files, which would mix with the samples.
     """
-    if _is_grid(out):
-        if npz:
-            raise ConfigError(f'--npz writes {NPZ_NAME} into a folder, but {out} names an image file')
+    if out.suffix.lower() in (*IMAGE_SUFFIXES, '.npz') and not out.is_dir():
+        if npz or out.suffix.lower() != '.png':
+            raise ConfigError(f'{out} must be a folder, with --npz for {NPZ_NAME} in it, or without it a .png file for a grid')
         check_writable(out)
-    elif out.is_file() or (out.suffix.lower() in (*IMAGE_SUFFIXES, '.npz') and not out.is_dir()):
-        raise ConfigError(f'{out} must be a folder, with --npz for {NPZ_NAME} in it, or a .png file for a grid')
-    else:
-        check_writable(out / NPZ_NAME)
-        others = [] if npz or not out.is_dir() else sorted(out.glob('[!.]*'))
-        if others:
-            raise ConfigError(f'{out} is not empty ({others[0].name}): remove it or choose another folder')
+        return
+    check_writable(out / NPZ_NAME)
+    others = [] if npz else sorted(out.glob('[!.]*'))
+    if others:
+        raise ConfigError(f'{out} is not empty ({others[0].name}): remove it or choose another folder')
 
 
 def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
@@ -397,41 +386,32 @@ def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
         DataError: The model generates NaN or Inf.
     """
     barrier()  # no process writes before all have checked the output
+    written = f'{samples.num_samples} samples written to '
     try:
-        if npz or _is_grid(out):
-            path = out / NPZ_NAME if npz else out
-            _write_file(samples, path)
-            return f'{samples.num_samples} samples written to {path}' + ('' if npz else f', {samples.columns} per row')
+        if npz:
+            _write_file(samples, out / NPZ_NAME)
+            return f'{written}{out / NPZ_NAME}'
+        if out.suffix.lower() == '.png' and not out.is_dir():
+            _write_file(samples, out)
+            return f'{written}{out}, {samples.columns} per row'
         _write_folder(samples, out)
-        return f'{samples.num_samples} samples written to {out}' + ('' if samples.labels is None else ', one folder per class')
+        return f'{written}{out}' + ('' if samples.labels is None else ', one folder per class')
     except OSError as error:
         raise ConfigError(f'{out} cannot be written: {error}') from error
 
 
-def _is_grid(out: Path) -> bool:
-    return out.suffix.lower() == '.png' and not out.is_dir()
-
-
 def _write_folder(samples: SampleSet, folder: Path) -> None:
-    def path_of(number: int) -> Path:
-        # Padded with zeros so that the alphabetical order is the numerical one.
-        name = f'{number:0{len(str(samples.num_samples - 1))}d}.png'
-        if samples.labels is None:
-            return folder / name
-        return folder / f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}' / name
-
     def write(number: int, image: np.ndarray) -> None:
-        write_atomically(path_of(number), encode_png(image))
+        # Padded with zeros so that the alphabetical order is the numerical one.
+        path = Path(f'{number:0{len(str(samples.num_samples - 1))}d}.png')
+        if samples.labels is not None:
+            path = f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}' / path
+        write_atomically(folder / path, encode_png(image))
 
-    pending = None
     # Several threads: encoding a PNG takes longer than generating a small image on a GPU.
     with ThreadPool(4) as pool, closing(samples.batches()) as batches:
         for numbers, images in batches:
-            if pending is not None:
-                pending.get()  # the previous batch, so that at most two are in memory
-            pending = pool.starmap_async(write, zip(numbers, images.permute(0, 2, 3, 1).numpy()))
-        if pending is not None:
-            pending.get()
+            pool.starmap(write, zip(numbers, images.permute(0, 2, 3, 1).numpy()))
     barrier()
 
 
@@ -462,8 +442,7 @@ def _write_file(samples: SampleSet, path: Path) -> None:
                     os.fsync(file.fileno())
                 os.replace(finished, path)
             else:
-                grid = image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)
-                write_atomically(path, encode_png(grid))
+                write_atomically(path, encode_png(image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)))
     finally:
         if is_main_process():
             shutil.rmtree(scratch, ignore_errors=True)

@@ -30,13 +30,9 @@ class SeriesRun:
     cfg: Config
     folder: Path
 
-    def __str__(self) -> str:
-        return f'{self.variant}, seed {self.seed}'
-
     def curves(self) -> dict[str, Curve]:
         """Returns what it has logged, up to its length: an earlier, longer series may have trained it further."""
-        last = self.cfg.train_cfg.max_iters
-        curves = read_curves(self.folder / 'run')
+        last, curves = self.cfg.train_cfg.max_iters, read_curves(self.folder / 'run')
         return {name: (steps[steps <= last], values[steps <= last]) for name, (steps, values) in curves.items()}
 
     def is_finished(self) -> bool:
@@ -75,8 +71,13 @@ def plan_series(
                 f'{path}: train_cfg.max_iters={last} must be the same in all configs, and a multiple of '
                 f'train_cfg.val_interval={interval}; --max-iters sets it'
             )
+    # The parts in which the names differ: 'feat16' and 'sn-D' of 'sagan_32_feat16_b64' and 'sagan_32_sn-D_b64'.
+    fields = [name.split('_') for name in names]
+    if len(names) > 1 and len(set(map(len, fields))) == 1:
+        differs = [len(set(values)) > 1 for values in zip(*fields)]
+        names = ['_'.join(itertools.compress(values, differs)) for values in fields]
     runs = []
-    for seed, (variant, cfg) in itertools.product(seeds, zip(variant_names(names), loaded)):
+    for seed, (variant, cfg) in itertools.product(seeds, zip(names, loaded)):
         run = SeriesRun(variant, seed, Config(cfg.to_dict()), folder / variant / f'seed_{seed}')
         run.cfg.merge_from_dict({'randomness.seed': seed})
         path = run.folder / 'config.py'
@@ -84,18 +85,11 @@ def plan_series(
             begun = load_config(path)
             begun.train_cfg.max_iters = run.cfg.train_cfg.max_iters
             if begun.to_dict() != run.cfg.to_dict():
-                raise ConfigError(f'{run}: {path} has other settings; use the same ones, or another --work-dir')
+                raise ConfigError(
+                    f'{variant}, seed {seed}: {path} has other settings; use the same ones, or another --work-dir'
+                )
         runs.append(run)
     return runs
-
-
-def variant_names(names: Sequence[str]) -> list[str]:
-    """Returns the parts in which names of configs differ: 'feat16' and 'sn-D' of 'sagan_32_feat16_b64', 'sagan_32_sn-D_b64'."""
-    fields = [name.split('_') for name in names]
-    if len(names) == 1 or len(set(map(len, fields))) > 1:
-        return list(names)
-    differs = [len(set(values)) > 1 for values in zip(*fields)]
-    return ['_'.join(itertools.compress(values, differs)) for values in fields]
 
 
 def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
@@ -110,7 +104,8 @@ def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
     def train(run: SeriesRun) -> None:
         if has_failed.is_set():
             return
-        print(f'{run}: to iteration {run.cfg.train_cfg.max_iters}\n', end='', flush=True)  # one write: several threads print
+        name = f'{run.variant}, seed {run.seed}'
+        print(f'{name}: to iteration {run.cfg.train_cfg.max_iters}\n', end='', flush=True)  # one write: several threads print
         config, output = run.folder / 'config.py', run.folder / 'output.txt'
         write_output(config, run.cfg.pretty_text.encode())
         command = [sys.executable, shipped_root() / 'tools/train.py', config, '--work-dir', run.folder / 'run', '--resume']
@@ -119,7 +114,7 @@ def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
         if code or not run.is_finished():
             has_failed.set()
             reason = f'failed with exit code {code}' if code else 'ended without an evaluation at its last iteration'
-            raise ConfigError(f'{run}: the training {reason}; see {output}')
+            raise ConfigError(f'{name}: the training {reason}; see {output}')
 
     with ThreadPoolExecutor(jobs) as pool:
         for future in [pool.submit(train, run) for run in runs if not run.is_finished()]:

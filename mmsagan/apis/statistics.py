@@ -37,7 +37,7 @@ def image_statistics(
         MMSAGANError: There are too few images, or the extractor is missing.
     """
     evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
-    evaluator.prepare(_device(), batch_size, images, image_size=_image_size(images))
+    evaluator.prepare(_device(), batch_size, images, image_size=images.dataset[0]['inputs'].shape[-1])
     return evaluator.metrics[0].real
 
 
@@ -51,7 +51,7 @@ def score_images(
     num_workers: int = 0,
     inception: dict | None = None,
 ) -> dict:
-    """Scores images from any source.
+    """Scores images from any source; returns the results by name.
 
     Args:
         images: The images.
@@ -62,9 +62,6 @@ def score_images(
         size: Size in pixels to which real images are resized; None keeps their size.
         num_workers: Number of processes that load real images.
         inception: Arguments that choose the extractor, as above.
-
-    Returns:
-        Results by name.
 
     Raises:
         MMSAGANError: An argument is wrong, or there are too few images.
@@ -86,12 +83,8 @@ def score_images(
         [dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}), **options.get(name, {})) for name in metrics]
     )
     real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
-    evaluator.prepare(_device(), batch_size, real_images, image_size=_image_size(images))
+    evaluator.prepare(_device(), batch_size, real_images, image_size=images.dataset[0]['inputs'].shape[-1])
     return evaluator.score(images, batch_size, _device())
-
-
-def _image_size(images: RealImages) -> int:
-    return images.dataset[0]['inputs'].shape[-1]
 
 
 def _device() -> torch.device:
@@ -102,20 +95,15 @@ def _device() -> torch.device:
 def read_intra_fid(path: str | Path, num_classes: int) -> tuple[str, dict[str, float]]:
     """Reads the table by class of ``IntraFID`` from a file that ``tools/test.py --out`` wrote.
 
-    Args:
-        path: Path of the .json file.
-        num_classes: Number of classes that the table must have.
-
     Returns:
         The name of the metric, such as ``IntraFID-digits``, and its values by class name, in the order of the classes.
 
     Raises:
-        DataError: The file cannot be read, or does not have exactly one such table.
+        DataError: The file cannot be read, or does not have exactly one such table, of ``num_classes`` classes.
     """
     try:
         results = json.loads(Path(path).read_text(encoding='utf-8'))
-        tables = {name: table for name, table in results.items() if name.endswith('/per_class')}
-        ((name, table),) = tables.items()
+        ((name, table),) = [item for item in results.items() if item[0].endswith('/per_class')]
         values = {label: float(value) for label, value in table.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f'{path}: not the results of tools/test.py --out with one metric IntraFID ({error})') from error

@@ -31,7 +31,8 @@ class ZooModel:
     metadata: Mapping[str, object]
 
 
-def list_models() -> list[ZooModel]:
+@cache
+def list_models() -> tuple[ZooModel, ...]:
     """Lists all published models. Of the models of a config, the one with the best FID comes first.
 
     Raises:
@@ -41,7 +42,17 @@ def list_models() -> list[ZooModel]:
         >>> [model.name for model in list_models() if model.metrics['FID'] < 10]
         ['sagan_32_woReLUinplace_cifar10_b64x1_best-FID']
     """
-    return list(_read_models(shipped_root()))
+    root, models = shipped_root(), []
+    path = root / 'model-index.yml'
+    try:
+        for metafile in yaml.safe_load(path.read_text(encoding='utf-8'))['Import']:
+            path = root / metafile
+            for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
+                metrics = {name: value for result in entry['Results'] for name, value in result['Metrics'].items()}
+                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights'], metrics, entry['Metadata']))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f'{path} cannot be read ({error}): install mmsagan again') from error
+    return tuple(models)
 
 
 def resolve_model(name: str | Path) -> ZooModel:
@@ -63,13 +74,8 @@ def resolve_model(name: str | Path) -> ZooModel:
     if named:
         return named[0]
     configs = sorted({model.config.stem for model in models})
-    suggestion = _suggest(wanted, [*configs, *(model.name for model in models)])
-    raise ConfigError(f'{name} has no published weights{suggestion}; there are weights of {", ".join(configs)}')
-
-
-def resolve_weights(name: str | Path) -> str:
-    """Returns the URL of a model's weights; takes and raises what :func:`resolve_model` does."""
-    return resolve_model(name).weights
+    hint = _suggest(wanted, [*configs, *(model.name for model in models)])
+    raise ConfigError(f'{name} has no published weights{hint}; there are weights of {", ".join(configs)}')
 
 
 def resolve_config(name: str | Path) -> Path:
@@ -100,21 +106,6 @@ def resolve_config(name: str | Path) -> Path:
     hint = _suggest(Path(name).name.removesuffix('.py'), [*configs, *(model.name for model in models)])
     hint = hint or f'; there are {", ".join(configs)}'
     raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
-
-
-@cache
-def _read_models(root: Path) -> tuple[ZooModel, ...]:
-    models = []
-    path = root / 'model-index.yml'
-    try:
-        for metafile in yaml.safe_load(path.read_text(encoding='utf-8'))['Import']:
-            path = root / metafile
-            for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
-                metrics = {name: value for result in entry['Results'] for name, value in result['Metrics'].items()}
-                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights'], metrics, entry['Metadata']))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f'{path} cannot be read ({error}): install mmsagan again') from error
-    return tuple(models)
 
 
 def _suggest(name: str, known: list[str]) -> str:

@@ -47,7 +47,6 @@ class GANTrainLoop(IterBasedTrainLoop):
         self.dataloader_iterator._iterator = self.dataloader._iterator = None
         self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader, seed)
         self.signals = StopSignals()
-        self.has_trained = False  # in this process
         self._loaded_state: dict | None = None
 
     def run(self) -> nn.Module:
@@ -86,7 +85,6 @@ class GANTrainLoop(IterBasedTrainLoop):
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
-            self.has_trained = True
             self._decide_current_val_interval()
             for buffer in self.runner.message_hub.log_scalars.values():
                 buffer.max_length = length

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mmsagan.apis.inference import init_model
-from mmsagan.apis.zoo import resolve_weights
+from mmsagan.apis.zoo import resolve_model
 from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, list_checkpoints
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
@@ -26,7 +26,7 @@ def resolve_checkpoint(config: str, checkpoint: str) -> str:
         ConfigError: The config has no published weights.
     """
     if checkpoint == 'zoo':
-        return resolve_weights(config)
+        return resolve_model(config).weights
     path = Path(checkpoint).expanduser()
     if path.name == LAST_CHECKPOINT:
         path = path.parent

@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,10 +22,10 @@ CONFIGS = {
 
 def test_any_format_into_its_config_and_without_one(reference, monkeypatch):
     reference.check(init_model(None, reference.path))
-    asked = []
-    monkeypatch.setattr(inference, 'resolve_weights', lambda name: asked.append(name) or str(reference.path))
-    model = init_model(CONFIGS[reference.folder.name], 'zoo', cfg_options=SMALL)
-    assert asked == [CONFIGS[reference.folder.name]]
+    config = CONFIGS[reference.folder.name]
+    weights = {config: SimpleNamespace(weights=str(reference.path))}
+    monkeypatch.setattr(inference, 'resolve_model', weights.__getitem__)
+    model = init_model(config, 'zoo', cfg_options=SMALL)
     assert not model.training and model.cfg.model.generator.base_channels == 32
     reference.check(model)
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsagan.apis.zoo import list_models, resolve_config, resolve_model, resolve_weights
+from mmsagan.apis.zoo import list_models, resolve_config, resolve_model
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import shipped_root
@@ -22,8 +22,7 @@ def test_every_model_resolves_by_its_name(elsewhere):
     models = list_models()
     assert len(models) == len({model.name for model in models}) == 10
     for model in models:
-        assert resolve_model(model.name) == model and resolve_weights(model.name) == model.weights
-        assert resolve_config(model.name) == model.config
+        assert resolve_model(model.name) == model and resolve_config(model.name) == model.config
         assert {'IS', 'FID'} <= set(model.metrics) and model.metadata['Training Data'] in ('CIFAR10', 'ImageNet')
     for config in {model.config for model in models}:
         assert load_config(config).model.type == 'SAGAN'
@@ -34,8 +33,8 @@ def test_every_model_resolves_by_its_name(elsewhere):
 @pytest.mark.parametrize('name', [NAME, f'{NAME}.py', f'sagan/{NAME}.py', f'configs/sagan/{NAME}', f'{NAME}_best-FID'])
 def test_names_of_a_config(elsewhere, name):
     assert resolve_config(name) == shipped_root() / 'configs' / 'sagan' / f'{NAME}.py'
-    assert resolve_weights(name).endswith(BEST_FID) and resolve_weights(Path(name)).endswith(BEST_FID)
-    assert resolve_config(f'{NAME}_best-IS').stem == NAME and resolve_weights(f'{NAME}_best-IS').endswith(BEST_IS)
+    assert resolve_model(name).weights.endswith(BEST_FID) and resolve_model(Path(name)).weights.endswith(BEST_FID)
+    assert resolve_config(f'{NAME}_best-IS').stem == NAME and resolve_model(f'{NAME}_best-IS').weights.endswith(BEST_IS)
 
 
 def test_a_file_takes_precedence(elsewhere):
@@ -47,10 +46,10 @@ def test_a_file_takes_precedence(elsewhere):
 @pytest.mark.parametrize(
     'resolve, name, named',
     [
-        (resolve_weights, 'sagan_32_mnist_b64x1', NAME),  # a config without weights
+        (resolve_model, 'sagan_32_mnist_b64x1', NAME),  # a config without weights
         (resolve_config, 'sagan_32_mnst_b64x1', 'did you mean sagan_32_mnist_b64x1'),
         (resolve_model, 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64.py', f'did you mean {NAME}'),
-        (resolve_weights, '../x', NAME),
+        (resolve_model, '../x', NAME),
         (resolve_config, '', NAME),
     ],
 )
