@@ -8,6 +8,7 @@ their share of the rate that products of large matrices reach on this device.
 
 import argparse
 import copy
+import ctypes
 import gc
 import json
 import os
@@ -44,11 +45,12 @@ from mmsagan.evaluation.inception_v3 import InceptionV3
 from mmsagan.models import ConditionalGAN, SelfAttentionBlock
 from mmsagan.registry import MODELS
 from mmsagan.utils.files import check_writable, shipped_root, write_output
-from mmsagan.utils.memory import MB, keep_freed_memory, return_freed_memory
+from mmsagan.utils.memory import MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parent / 'analysis_tools'))
 from get_flops import FORMULAS  # noqa: E402
 
+MB = 2**20
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 DEFAULT_CONFIG = 'sagan_32_woReLUinplace_cifar10_b64x1'
 FEATURES = {'digits': 64, 'pytorch': 2048}  # of the extractors
@@ -248,6 +250,15 @@ def time_in_turns(sides: dict[str, Action], prepare: dict[str, Action], rounds: 
     return seconds
 
 
+def return_freed_memory() -> None:
+    """Undoes keep_freed_memory, and returns free memory to the kernel, as in a process that runs the reference alone."""
+    library = ctypes.CDLL('libc.so.6')
+    # glibc adapts both thresholds until one is set; these are its values in a program with large tensors.
+    for parameter, value in ((MMAP_MAX, 65536), (MMAP_THRESHOLD, 32 * MB), (TRIM_THRESHOLD, 64 * MB)):
+        library.mallopt(parameter, value)
+    library.malloc_trim(ctypes.c_size_t(0))
+
+
 def peak_memory(action: Action, device: torch.device) -> float:
     """The most memory that tensors of a call take at a time, in MB, beyond what is there before it."""
     if device.type == 'cuda':
@@ -267,7 +278,7 @@ def measure(args: argparse.Namespace, what: str, peaks: dict[str, float], case: 
     config, precision, images, actions = case
     sides = dict(zip(['fast', 'reference'], actions[: 1 if args.against == 'none' else 2]))
     prepare = {}
-    if what in ('step', 'sample') and args.device.type == 'cpu':
+    if what in ('step', 'sample') and args.device.type == 'cpu' and keep_freed_memory():
         prepare = dict(fast=keep_freed_memory, reference=return_freed_memory)
     warmup, is_counted = 0 if what == 'eval' else 2, what not in ('eval', 'data')
     seconds = time_in_turns(sides, prepare, args.rounds or (1 if what == 'eval' else 5), warmup)

@@ -10,7 +10,8 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import NoReturn
 
 from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
@@ -31,21 +32,20 @@ class CfgOptions(DictAction):
     """MMEngine's ``--cfg-options KEY=VALUE ...``, which also reads dicts and reports unreadable values as argparse does."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError, RecursionError):
-            parser.error(
-                f'{option_string}: expected KEY=VALUE, with lists and dicts as in Python, without spaces; got {values}'
-            )
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        if val.startswith(('[', '(', '{')):
+        options = dict(getattr(namespace, self.dest) or {})
+        for key, equals, text in (item.partition('=') for item in values):
+            value = None
+            with suppress(ValueError, SyntaxError, RecursionError):  # such as [a,b] without quotes
+                value = ast.literal_eval(text) if text.startswith(('[', '(', '{')) else None
             try:
-                return ast.literal_eval(val)
-            except (ValueError, SyntaxError):
-                pass  # such as [a,b] without quotes
-        return DictAction._parse_iterable(val)
+                options[key] = self._parse_iterable(text) if value is None else value
+            except (ValueError, AssertionError, RecursionError):
+                equals = ''
+            if not equals:
+                parser.error(
+                    f'{option_string}: expected KEY=VALUE, with lists and dicts as in Python, without spaces; got {values}'
+                )
+        setattr(namespace, self.dest, options)
 
 
 class ToolParser(argparse.ArgumentParser):

@@ -53,21 +53,18 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise ConfigError(f'--cfg-options {options}: {error}') from error
-    if cfg.get('default_scope') == mmsagan_registry.SCOPE:
-        _remove_default_scope(list(cfg.values()))
+    # The ``_scope_`` that MMEngine adds to what is inherited from ``mmsagan::`` would be passed to a ``collate_fn``.
+    nodes: list = list(cfg.values()) if cfg.get('default_scope') == mmsagan_registry.SCOPE else []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict) and node.get('_scope_') == mmsagan_registry.SCOPE:
+            del node['_scope_']
+        if isinstance(node, (dict, list, tuple)):
+            nodes += node.values() if isinstance(node, dict) else node
     for key in LOADERS:  # PyTorch refuses persistent workers if there are none
         if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
             cfg[key]['persistent_workers'] = False
     return cfg
-
-
-def _remove_default_scope(node: Any) -> None:
-    """Removes the ``_scope_`` that MMEngine adds to what is inherited from ``mmsagan::``, and passes to a ``collate_fn``."""
-    if isinstance(node, dict) and node.get('_scope_') == mmsagan_registry.SCOPE:
-        del node['_scope_']
-    if isinstance(node, (dict, list, tuple)):
-        for child in node.values() if isinstance(node, dict) else node:
-            _remove_default_scope(child)
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
@@ -122,21 +119,26 @@ def config_errors() -> Iterator[None]:
         raise ConfigError(f'the experiment cannot be built: {type(error).__name__}: {error}') from error
 
 
-def check_config(cfg: Config, training: bool = True) -> None:
+def check_config(cfg: Config, training: bool | None = True) -> None:
     """Checks all type names and arguments in a config before anything is built.
 
     Args:
         cfg: The config.
-        training: Whether it has to describe a training; an evaluation otherwise.
+        training: Whether it has to describe a training; an evaluation otherwise. None: whichever it has the optimizers for.
 
     Raises:
         ConfigError: A key is missing, misspelt or not accepted, or a type is not registered.
     """
-    if training and is_evaluation_only(cfg):
+    wrapper = cfg.get('optim_wrapper') or {}
+    has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
+    has_length = {'type', 'max_iters', 'max_epochs'} & set(cfg.get('train_cfg') or {})
+    is_evaluation_only = cfg.get('test_evaluator') and not has_optimizer and not has_length
+    if training and is_evaluation_only:
         raise ConfigError(
             'the config is for evaluation only (mmsagan test): it sets neither an optimizer nor a number of iterations; to '
             'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
         )
+    training = not is_evaluation_only if training is None else training
     for key, value in cfg.items():
         close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.92)
         if isinstance(value, dict) and key not in _TOP_LEVEL_KEYS and close:
@@ -150,14 +152,6 @@ def check_config(cfg: Config, training: bool = True) -> None:
         raise ConfigError(f'train_dataloader.batch_size={cfg.train_dataloader.batch_size}; it must be at least 1')
     for key in [key for key in cfg.keys() if key in _TOP_LEVEL_KEYS]:
         _check_components(cfg[key], key, cfg)
-
-
-def is_evaluation_only(cfg: Config) -> bool:
-    """Whether a config has an evaluator, and neither an optimizer nor a length of the training."""
-    wrapper = cfg.get('optim_wrapper') or {}
-    has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
-    has_length = {'type', 'max_iters', 'max_epochs'} & set(cfg.get('train_cfg') or {})
-    return bool(cfg.get('test_evaluator')) and not has_optimizer and not has_length
 
 
 def _check_components(node: Any, path: str, cfg: Config) -> None:
@@ -227,35 +221,28 @@ def accepted_arguments(component: Callable) -> tuple[set[str], bool]:
     return names, bool(functions)
 
 
-# By dotted key, as ``--cfg-options`` takes it: the old and the new value as Python code, '' where there is none.
-Changes = dict[str, tuple[str, str]]
-
-
-def config_changes(cfg: Config) -> tuple[list[str], Changes, Changes]:
-    """Compares a config with its file, and the file with the files that it inherits.
+def config_changes(cfg: Config) -> dict[str, tuple[str, str]]:
+    """Compares a config, as it is now, with the files that its own file inherits.
 
     Args:
         cfg: Returned by :func:`load_config`, and maybe modified since.
 
     Returns:
-        The inherited files as the config names them, what the file changes in them, and what was changed after loading the
-        file; without the config's variables and keys that do not affect the result, such as ``work_dir``.
+        By dotted key, as ``--cfg-options`` takes it: the inherited and the present value as Python code, '' where there is
+        none; without the config's variables and keys that do not affect the result, such as ``work_dir``.
     """
     if cfg.filename is None or not Path(cfg.filename).is_file():
-        return [], {}, {}
-    bases = [] if Config._is_lazy_import(cfg.filename) else list(Config._get_base_files(cfg.filename))
-    file, inherited = load_config(cfg.filename), {}
-    for name in bases:
-        inherited.update(load_config(Config._get_cfg_path(name, cfg.filename)[0]).items())
-    of_file, of_command_line = {}, {}
-    for found, old, new in ((of_file, inherited if bases else file, file), (of_command_line, file, cfg)):
-        before, after = _flatten(old), _flatten(new)
-        changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
-        changes = {key: change for key, change in changes.items() if change[0] != change[1]}
-        for key, change in changes.items():  # a test that is changed like the validation is not listed again
-            if not key.startswith('test_') or changes.get(key.replace('test_', 'val_', 1)) != change:
-                found[key] = change
-    return bases, of_file, of_command_line
+        return {}
+    bases = [] if Config._is_lazy_import(cfg.filename) else Config._get_base_files(cfg.filename)
+    inherited: dict = {}
+    for path in [Config._get_cfg_path(name, cfg.filename)[0] for name in bases] or [cfg.filename]:
+        inherited.update(load_config(path).items())
+    before, after = _flatten(inherited), _flatten(cfg)
+    changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
+    changes = {key: change for key, change in changes.items() if change[0] != change[1]}
+    # A test that is changed like the validation is not listed again.
+    same = {key for key in changes if key.startswith('test_') and changes.get(key.replace('test_', 'val_', 1)) == changes[key]}
+    return {key: change for key, change in changes.items() if key not in same}
 
 
 def _flatten(node: Any, path: str = '') -> dict[str, str]:

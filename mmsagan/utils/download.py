@@ -36,6 +36,13 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
     """
     import pooch  # takes a while, and most processes download nothing
 
+    def check(response, **_) -> None:
+        target = urljoin(response.url, response.headers.get('location', ''))
+        if not target.startswith('https://') and urlsplit(target)[:2] != urlsplit(response.url)[:2]:
+            raise DownloadError(f'{response.url} redirects to {target}; only redirects to https are followed')
+        if int(response.headers.get('content-length', 0)) > MAX_BYTES:
+            raise DownloadError(f'{response.url}: has more than {MAX_BYTES} bytes')
+
     matched = _URL.fullmatch(url)
     parts = [matched[1].lower(), *matched[2].split('/')[1:]] if matched else ['..']
     if {'.', '..'} & set(parts):
@@ -49,7 +56,7 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
                 task = progress.add_task(path.name, total=None)
                 bar = SimpleNamespace(total=0, reset=lambda: progress.reset(task), close=lambda: None)
                 bar.update = lambda size: progress.update(task, advance=size, total=bar.total or None)
-                downloader = pooch.HTTPDownloader(bar, chunk_size=1 << 18, hooks=dict(response=_check_response))
+                downloader = pooch.HTTPDownloader(bar, chunk_size=1 << 18, hooks=dict(response=check))
                 cache = pooch.create(path.parent, '', registry={path.name: None}, urls={path.name: url})
                 cache.fetch(path.name, downloader=downloader)  # into a temporary file, which it renames
             path.chmod(0o644)  # temporary files are for their owner's eyes only
@@ -60,12 +67,3 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
         path.unlink(missing_ok=True)
         raise DownloadError(f'{url}: sha256 {sha256} expected, {found} found; {path} was deleted')
     return path
-
-
-def _check_response(response, **_) -> None:
-    """Refuses redirects away from https, and files that are too large."""
-    target = urljoin(response.url, response.headers.get('location', ''))
-    if not target.startswith('https://') and urlsplit(target)[:2] != urlsplit(response.url)[:2]:
-        raise DownloadError(f'{response.url} redirects to {target}, which is refused: files are downloaded over https only')
-    if int(response.headers.get('content-length', 0)) > MAX_BYTES:
-        raise DownloadError(f'{response.url}: has more than {MAX_BYTES} bytes')

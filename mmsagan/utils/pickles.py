@@ -59,13 +59,6 @@ def _frombuffer(data: bytes, dtype: PickledDtype, shape: tuple, order: str, axes
     return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    # Python 3 writes bytes as calls of this in protocol 2.
-    if encoding not in ('latin1', 'latin-1'):
-        raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}')
-    return text.encode('latin1')
-
-
 # The functions that pickled arrays are rebuilt with; numpy has moved them between these modules over the years.
 ARRAY_GLOBALS = {
     **{f'numpy.{core}.multiarray._reconstruct': lambda *_: PickledArray() for core in ('core', '_core')},
@@ -75,7 +68,12 @@ ARRAY_GLOBALS = {
     'numpy.ndarray': PickledArray,
     'numpy.dtype': PickledDtype,
 }
-_SAFE_GLOBALS = {**ARRAY_GLOBALS, '__builtin__.bytes': lambda: b'', '_codecs.encode': _encode}
+_SAFE_GLOBALS = {
+    **ARRAY_GLOBALS,
+    '__builtin__.bytes': lambda: b'',
+    # Python 3 writes bytes as calls of this in protocol 2; other encodings are not its own.
+    '_codecs.encode': lambda text, encoding: text.encode({'latin1': 'latin1'}[encoding]),
+}
 
 
 class _ArrayUnpickler(pickle._Unpickler):

@@ -12,17 +12,11 @@ from mmengine.logging import MMLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-def are_bars_shown() -> bool:
-    """Whether this is the first process and its output is a terminal, but not one of a CI service (variable ``CI``)."""
-    console = rich.get_console()
-    # FORCE_COLOR makes rich take any file for a terminal.
-    is_terminal = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
-    return is_main_process() and is_terminal and os.environ.get('CI', 'false') in ('', '0', 'false')
-
-
 @contextmanager
 def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[Callable[[int], None]]:
-    """Shows a bar while the block runs, if :func:`are_bars_shown`. MMEngine's log lines appear above it.
+    """Shows a bar while the block runs, with MMEngine's log lines above it.
+
+    Only the first process shows one, on a terminal that is not one of a CI service (environment variable ``CI``).
 
     Args:
         description: What is being done.
@@ -32,12 +26,16 @@ def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[C
     Yields:
         A function that advances the bar by a number of steps.
     """
+    console = rich.get_console()
+    # FORCE_COLOR makes rich take any file for a terminal.
+    is_terminal = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+    is_shown = is_main_process() and is_terminal and os.environ.get('CI', 'false') in ('', '0', 'false')
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
     bar = Progress(
         TextColumn(f'[bold]{description}'),
         *columns,
-        console=rich.get_console(),
-        disable=not are_bars_shown(),
+        console=console,
+        disable=not is_shown,
         transient=True,
         refresh_per_second=2,
     )

@@ -8,7 +8,8 @@ import torch
 import yaml
 from torch import nn
 
-from mmsagan.engine.config import check_config, complete_evaluation, is_evaluation_only, load_config
+from mmsagan.engine.config import check_config, complete_evaluation, load_config
+from mmsagan.errors import ConfigError
 from mmsagan.models import SelfAttentionBlock
 from mmsagan.models.layers.spectral_norm import spectral_norm_hook
 from mmsagan.registry import MODELS
@@ -40,8 +41,10 @@ def test_a_published_model_belongs_to_its_config(entry):
 @pytest.mark.parametrize('name', ['sagan_32_cvt_studioGAN', 'sagan_128_cvt_studioGAN'])
 def test_converted_weights_are_evaluated_by_both_pipelines(name):
     cfg = load_config(ROOT / f'configs/sagan/{name}.py')
-    assert is_evaluation_only(cfg) and complete_evaluation(cfg, 'test')
-    check_config(cfg, training=False)
+    with pytest.raises(ConfigError, match='evaluation only'):
+        check_config(cfg)
+    assert complete_evaluation(cfg, 'test')
+    check_config(cfg, training=None)
     pipelines = [load_config(ROOT / f'configs/_base_/metrics/{base}_50k.py') for base in ('our', 'studiogan')]
     assert cfg.test_evaluator.metrics == [metric for pipeline in pipelines for metric in pipeline.test_evaluator.metrics]
 

@@ -5,7 +5,7 @@ import argparse
 
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, run_tool, tool_parser
-from mmsagan.engine.config import check_config, complete_evaluation, is_evaluation_only, load_config
+from mmsagan.engine.config import check_config, complete_evaluation, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,10 +23,8 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     print(cfg.pretty_text)
-    training = not is_evaluation_only(cfg)
-    if not training:
-        complete_evaluation(cfg, 'test')
-    check_config(cfg, training)
+    complete_evaluation(cfg, 'test')
+    check_config(cfg, training=None)
 
 
 if __name__ == '__main__':

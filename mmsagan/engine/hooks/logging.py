@@ -20,7 +20,6 @@ from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.errors import DataError, TrainingInterrupted
 from mmsagan.registry import HOOKS, LOG_PROCESSORS
 from mmsagan.utils.files import write_atomically
-from mmsagan.utils.memory import memory_in_use
 from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization.curves import HELD_OUT, Curve, curves_figure, is_result, read_curves
 from mmsagan.visualization.figures import to_bytes
@@ -43,7 +42,9 @@ class LogProcessor(MMEngineLogProcessor):
         if mode != 'train' or self.by_epoch:
             return tag, line
         values = {name.removeprefix('train/'): value for name, value in tag.items()}
-        tag['memory'] = values.setdefault('memory', memory_in_use())
+        statm = Path('/proc/self/statm')
+        if 'memory' not in values and statm.exists():  # MMEngine's own is that of a GPU
+            tag['memory'] = values['memory'] = int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
         parts = [f'[{runner.iter + 1:{len(str(runner.max_iters))}}/{runner.max_iters}]']
         own_losses = [name for name in values if re.match(r'loss_(?!(disc|gen)(_|$))', name)]  # of a model other than ours
         for title, names in (
@@ -57,7 +58,7 @@ class LogProcessor(MMEngineLogProcessor):
         if seconds and batch_size:
             speed = tag['images_per_second'] = batch_size * get_world_size() / seconds
             parts.append(f'{speed:.0f} images/s' if speed >= 100 else f'{speed:.3g} images/s')
-        parts.append(f'{values["memory"]:.0f} MB')
+        parts += [f'{values["memory"]:.0f} MB'] if 'memory' in values else []
         if 'eta' in runner.message_hub.runtime_info:
             parts.append(f'eta {timedelta(seconds=int(runner.message_hub.get_info("eta")))}')
         if values.get('skipped_steps'):
@@ -138,15 +139,12 @@ class SummaryHook(Hook):
             curves = read_curves(work_dir)
         except DataError:
             curves = {}
-        if curves and with_curves:
-            self._write_file(runner, work_dir / CURVES, draw_curves(curves))
-        self._write_file(runner, work_dir / SUMMARY, self.page(runner, state, curves).encode())
-
-    def _write_file(self, runner, path: Path, data: bytes) -> None:
-        try:
-            write_atomically(path, data)
-        except OSError as error:
-            runner.logger.warning(f'{path.name} cannot be written, and the training goes on: {error}')
+        for name in (CURVES, SUMMARY) if curves and with_curves else (SUMMARY,):  # the page links to the curves that are there
+            data = draw_curves(curves) if name == CURVES else self.page(runner, state, curves).encode()
+            try:
+                write_atomically(work_dir / name, data)
+            except OSError as error:
+                runner.logger.warning(f'{name} cannot be written, and the training goes on: {error}')
 
     def page(self, runner, state: str, curves: Mapping[str, Curve]) -> str:
         """The page in Markdown."""
@@ -164,7 +162,11 @@ class SummaryHook(Hook):
             parts += ['## Scores', _table(['best checkpoint', 'score'], best)]
         results = [name for name in curves if is_result(name) and not name.startswith(HELD_OUT)]
         if results:
-            parts.append(_results_table(curves, results))
+            columns = [dict(zip(*curves[name])) for name in results]
+            steps = sorted(set().union(*columns))[-_MAX_ROWS:]
+            rows = [[f'{step:.0f}', *(f'{column[step]:.4f}' if step in column else '' for column in columns)] for step in steps]
+            real = [f'{curves[HELD_OUT + name][1][-1]:.4f}' if HELD_OUT + name in curves else '' for name in results]
+            parts.append(_table(['iteration', *results], [*rows, *([['held-out real', *real]] if any(real) else [])]))
         if curves and (work_dir / CURVES).is_file():
             parts.append(f'![curves]({CURVES})')
 
@@ -176,12 +178,10 @@ class SummaryHook(Hook):
         for name, (step, path) in sorted(pictures.items()):
             parts += [f'## {name}, iteration {step}', '!' + _link(path, work_dir)]
 
-        bases, of_file, of_command_line = getattr(runner, 'config_changes', None) or ([], {}, {})
-        inherited = ', '.join(f'`{base}`' for base in bases)
-        for title, old, changes in (('Config', inherited, of_file), ('Command line', 'the config', of_command_line)):
-            if changes:
-                rows = [[f'`{text}`' if text else '' for text in (key, *pair)] for key, pair in changes.items()]
-                parts += [f'## {title}', f'Differences from {old}:', _table(['key', 'before', 'here'], rows)]
+        changes = getattr(runner, 'config_changes', None) or {}
+        if changes:
+            rows = [[f'`{text}`' if text else '' for text in (key, *pair)] for key, pair in changes.items()]
+            parts += ['## Config', _table(['key', 'inherited', 'here'], rows)]
         pointer = work_dir / LAST_CHECKPOINT
         files = [Path(pointer.read_text().strip())] if pointer.is_file() else []
         files += [Path(runner.log_dir, f'{runner.timestamp}.log'), Path(runner.log_dir, 'vis_data/scalars.json')]
@@ -205,17 +205,6 @@ def draw_curves(curves: Mapping[str, Curve]) -> bytes:
         drawn[title] = {label: curves[name] for label, name in names.items() if name in curves}
     smooth = {title: max([1, *(len(steps) // 50 for steps, _ in drawn[title].values())]) for title in ('losses', 'logits')}
     return to_bytes(curves_figure({title: lines for title, lines in drawn.items() if lines}, smooth), 'png')
-
-
-def _results_table(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
-    """The last evaluations, and the newest scores of held-out real images if there are any."""
-    columns = [dict(zip(*curves[name])) for name in names]
-    steps = sorted(set().union(*columns))[-_MAX_ROWS:]
-    rows = [[f'{step:.0f}', *(f'{column[step]:.4f}' if step in column else '' for column in columns)] for step in steps]
-    if any(HELD_OUT + name in curves for name in names):
-        real = [f'{curves[HELD_OUT + name][1][-1]:.4f}' if HELD_OUT + name in curves else '' for name in names]
-        rows.append(['held-out real', *real])
-    return _table(['iteration', *names], rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
