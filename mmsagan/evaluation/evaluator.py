@@ -57,9 +57,6 @@ class Evaluator(MMEngineEvaluator):
             :class:`~mmsagan.evaluation.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
         held_out: Config of a data set of real images, scored like samples for comparison. Its results are called
             ``held_out/<prefix>/<result>``. It is ignored by metrics that compare class by class, such as IntraFID.
-
-    Raises:
-        ConfigError: There are no metrics, two have the same name, or a number is out of range.
     """
 
     def __init__(
@@ -129,6 +126,7 @@ class Evaluator(MMEngineEvaluator):
         size: Any = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
         probe = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
         inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 0)) if model else None
+        counts: dict[FeatureMetric, int] = {}
         for metric in self.metrics:
             if model is not None:
                 model.get_generator(metric.sample_model)
@@ -142,21 +140,16 @@ class Evaluator(MMEngineEvaluator):
                     values = source.extract(self._extractors[source.config], probe, {metric.output})
                 self._widths[source, metric.output] = values[metric.output].shape[1]
             metric.check(self._widths[source, metric.output], inputs, real_images)
-
-        counts = {}
-        for metric in self.metrics:
-            if not metric.needs_real or metric.real is not None:
-                continue
-            if real_images is None:
-                raise ConfigError(
-                    f"{metric.prefix} needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
-                )
-            counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
-            if not metric.min_real <= counts[metric] <= len(real_images):
-                available = f'{real_images.name} has {len(real_images)} images, and the metric needs at least {metric.min_real}'
-                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
+            if metric.needs_real and metric.real is None:
+                if real_images is None:
+                    message = "needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
+                    raise ConfigError(f'{metric.prefix} {message}')
+                counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
+                if not metric.min_real <= counts[metric] <= len(real_images):
+                    available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'
+                    raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
         if real_images is not None:
-            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device).items():
+            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device, lambda: None).items():
                 metric.take_real(accumulator, real_images)
         if self.held_out is not None:
             metrics = [metric for metric in self.metrics if not metric.collective]
@@ -176,7 +169,7 @@ class Evaluator(MMEngineEvaluator):
             on_batch: Callback after each batch of samples.
 
         Returns:
-            Results by name, in the order of the metrics, followed by those of held-out images.
+            Results by name, those of held-out images last.
         """
         self.prepare(model.device, batch_size, real_images, model)
         inputs, standing_inputs = (
@@ -223,12 +216,9 @@ class Evaluator(MMEngineEvaluator):
         Args:
             images: The images.
             batch_size: Number of images at a time.
-            device: Device of the extractors.
+            device: Device of the extractors, as in :meth:`prepare`.
             metrics: The metrics to compute. Defaults to all.
             on_batch: Callback after each batch.
-
-        Returns:
-            Results by name.
         """
         counts = {metric: min(metric.fake_nums, len(images)) for metric in (self.metrics if metrics is None else metrics)}
         results = {}
@@ -240,12 +230,7 @@ class Evaluator(MMEngineEvaluator):
 
     @torch.no_grad()
     def _accumulate(
-        self,
-        counts: dict[FeatureMetric, int],
-        images: ImageSource,
-        batch_size: int,
-        device: torch.device,
-        on_batch: Callback = lambda: None,
+        self, counts: dict[FeatureMetric, int], images: ImageSource, batch_size: int, device: torch.device, on_batch: Callback
     ) -> dict[FeatureMetric, Any]:
         """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
 

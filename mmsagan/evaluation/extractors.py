@@ -95,11 +95,7 @@ class FeatureSource:
 
     @classmethod
     def from_config(cls, config: dict | None, style: str = '', path: str | None = None) -> 'FeatureSource':
-        """The source of an extractor's config, or of MMagic's ``inception_style`` and ``inception_path``.
-
-        Raises:
-            ConfigError: No extractor of the config's type is registered, or the style is unknown.
-        """
+        """The source of an extractor's config; without one, of MMagic's ``inception_style`` and ``inception_path``."""
         if config is None:
             if str(style).lower() not in INCEPTION_STYLES:
                 raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
@@ -130,9 +126,6 @@ class StyleGANInception(FeatureExtractor):
 
     Args:
         path: Path of the file, or another URL of the published one. Defaults to the published URL.
-
-    Raises:
-        DataError: The file is not TorchScript, or does not have this interface.
     """
 
     name = 'inception-2015-12-05 (StyleGAN)'
@@ -165,9 +158,6 @@ class PyTorchFIDInception(FeatureExtractor):
     Args:
         path: Path or URL of the weights. Defaults to the published URL.
         resize: 'pytorch-fid' to resize to 299 pixels as that project and StudioGAN do, 'tensorflow' as the original network.
-
-    Raises:
-        CheckpointError: The file does not contain these weights.
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
@@ -217,12 +207,8 @@ class SmallClassifier(FeatureExtractor):
         super().__init__()
         layers: list[nn.Module] = []
         for in_channels, out_channels in ((1, 32), (32, 64), (64, 64)):
-            layers += [
-                nn.Conv2d(in_channels, out_channels, 3, padding=1),
-                nn.BatchNorm2d(out_channels),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            layers += [nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 64), nn.LeakyReLU(0.2))
         self.head = nn.Linear(64, 10)
         if trained:

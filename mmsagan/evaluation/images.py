@@ -101,13 +101,8 @@ def deterministic_float32() -> Iterator[None]:
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
 
-    Each process computes all batches, so that the result does not depend on the number of processes.
-
-    Args:
-        generator: The generator, which is changed and returned in evaluation mode.
-        inputs: Noise and labels, other ones than those of the evaluated samples.
-        steps: Number of batches.
-        batch_size: Samples per batch.
+    The generator is changed, and returned in evaluation mode. The inputs should be other ones than those of the evaluated
+    samples. Each process computes all batches, so that the result does not depend on the number of processes.
     """
     generator = revert_sync_batchnorm(generator).eval()
     for module in generator.modules():
@@ -238,10 +233,8 @@ class FlatImageFolder(ClassImageDataset):
 
     Args:
         folder: The folder; its subfolders are searched, too.
-        size: Size in pixels to which the centre square of each image is resized (bicubic); None keeps the images' size.
-
-    Raises:
-        DataError: There are no images, an image cannot be read, or sizes are mixed.
+        size: Size in pixels to which the centre square of each image is resized (bicubic); None keeps the images' size, which
+            must then be the same.
     """
 
     def __init__(self, folder: str | Path, size: int | None = None):

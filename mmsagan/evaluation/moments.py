@@ -27,11 +27,7 @@ _MAX_BYTES = 1 << 31  # the covariance of 16 000 features; Inception has 2 048
 
 
 class Moments:
-    """Accumulates the mean and covariance of features in float64; memory does not grow with the number of samples.
-
-    Args:
-        num_features: Length D of a feature vector.
-        device: Device of the sums.
+    """Accumulates the mean and covariance of features of length D in float64; memory does not grow with their number.
 
     Example:
         >>> moments = Moments(2)
@@ -74,14 +70,8 @@ class Moments:
 class FeatureBank:
     """Keeps the features of all samples, float32 on the CPU: 4 D bytes per sample.
 
-    Args:
-        num_features: Length D of a feature vector.
-        device: Device on which metrics compare features.
-        gather: Whether :meth:`finish` gathers the samples of all processes, or each process keeps its own.
-
-    Attributes:
-        features: (N, D), after :meth:`finish`; in the order of the samples' numbers if they were gathered.
-        label: Classes (N,).
+    After :meth:`finish`, it has ``features`` (N, D) and classes ``label`` (N,): those of all processes, in the order of the
+    samples' numbers, or without ``gather`` those of this process. Metrics compare features on ``device``.
     """
 
     features: Tensor
@@ -133,12 +123,7 @@ class Statistics:
 
 
 def save_statistics(statistics: Statistics, path: str | Path) -> None:
-    """Writes a ``.pkl`` file, which MMGeneration and MMagic read, too, or an ``.npz`` file.
-
-    Args:
-        statistics: The statistics.
-        path: Path of the file; its suffix decides the format.
-    """
+    """Writes a ``.pkl`` file, which MMGeneration and MMagic read, too, or an ``.npz`` file."""
     path = Path(path)
     check_writable(path, SUFFIXES)
     content = dict(vars(statistics))
@@ -154,9 +139,6 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
 
 def load_statistics(path: str | Path) -> Statistics:
     """Reads statistics written here, by MMGeneration, MMagic, pytorch-fid or ADM. No code in the file is run.
-
-    Args:
-        path: Path of a ``.pkl`` or ``.npz`` file.
 
     Raises:
         DataError: The file is missing or damaged, or contains anything but arrays and plain values.

@@ -39,9 +39,6 @@ class FeatureMetric(ABC):
         min_real: Smallest number of real images.
         best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
         collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
-
-    Raises:
-        ConfigError: An argument is out of range, or there is no such extractor.
     """
 
     short_name: str
@@ -92,10 +89,7 @@ class FeatureMetric(ABC):
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:  # noqa: B027
         """Raises an MMSAGANError if the metric cannot be computed; called before images are extracted.
 
-        Args:
-            width: Length of a feature or probability vector.
-            inputs: Noise and labels of the samples; None for images from elsewhere.
-            real_images: The real images.
+        ``width`` is the length of a feature or probability vector; ``inputs`` is None for images that no model has made.
         """
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Any:
@@ -117,11 +111,7 @@ def as_float64(values) -> Tensor:
 
 
 def as_features(*sets) -> list[Tensor]:
-    """Float64 tensors of sets of features (N, D), arrays or tensors.
-
-    Raises:
-        DataError: Their lengths D differ, or they contain NaN or Inf.
-    """
+    """Float64 tensors of sets of features (N, D); different lengths D, NaN and Inf are a DataError."""
     tensors = [as_float64(values) for values in sets]
     if any(values.ndim != 2 for values in tensors) or len({values.shape[-1] for values in tensors}) > 1:
         shapes = ' and '.join(str(tuple(values.shape)) for values in tensors)

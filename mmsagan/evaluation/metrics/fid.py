@@ -29,9 +29,6 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
         mean1, cov1: Mean (D,) and covariance (D, D) of the first distribution, arrays or tensors.
         mean2, cov2: Those of the second distribution.
 
-    Raises:
-        DataError: The shapes do not match, or a value is NaN or Inf.
-
     Example:
         >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
         4.0
@@ -62,12 +59,9 @@ class FrechetInceptionDistance(FeatureMetric):
     Args:
         fake_nums: Number of samples; more than there are features.
         real_nums: Number of real images; -1 for all.
-        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
+        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL. Statistics of other images or
+            features are an error.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
-
-    Raises:
-        ConfigError: There are too few samples for a covariance, or the statistics are of other images.
-        DataError: The statistics cannot be read or are of other features.
     """
 
     short_name = 'FID'
@@ -147,10 +141,6 @@ class IntraFID(FeatureMetric):
     Args:
         fake_nums: Number of samples of all classes together.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
-
-    Raises:
-        ConfigError: A class has too few samples, or the model has no classes.
-        DataError: A class has fewer than two real images.
     """
 
     short_name = 'IntraFID'

@@ -22,10 +22,6 @@ def inception_score(probs, splits: int = 10) -> tuple[float, float]:
     Returns:
         Mean and standard deviation (divided by the number of splits) over the splits.
 
-    Raises:
-        DataError: The values are not probabilities.
-        ConfigError: There are more splits than samples.
-
     Example:
         >>> round(inception_score(torch.eye(10), splits=1)[0], 6)
         10.0

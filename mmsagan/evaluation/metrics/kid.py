@@ -2,7 +2,6 @@
 
 import torch
 from numpy.random import RandomState
-from torch import Tensor
 
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
@@ -26,10 +25,6 @@ def kernel_distance(
 
     Returns:
         Mean and standard deviation over the subsets.
-
-    Raises:
-        DataError: The lengths of features differ, or they contain NaN or Inf.
-        ConfigError: There are fewer than two samples, or no subsets.
     """
     sets = as_features(real_features, fake_features)
     smallest = min(subset_size, *map(len, sets))
@@ -44,15 +39,10 @@ def kernel_distance(
             features[torch.from_numpy(random.choice(len(features), min(subset_size, len(features)), replace=False))]
             for features in sets
         )
-        within = [
-            (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1)) for kernel in (_kernel(x, x), _kernel(y, y))
-        ]
-        distances[number] = within[0] + within[1] - 2 * _kernel(x, y).mean()
+        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        within = [(kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1)) for kernel in (xx, yy)]
+        distances[number] = within[0] + within[1] - 2 * xy.mean()
     return float(distances.mean()), float(distances.std(correction=0))
-
-
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 @METRICS.register_module()

@@ -24,10 +24,6 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     Returns:
         ``precision``: share of fakes in a real ball. ``recall``: share of real images in a fake ball. ``density``: mean number
         of real balls that contain a fake, divided by k. ``coverage``: share of real balls that contain a fake.
-
-    Raises:
-        DataError: The lengths of features differ, or they contain NaN or Inf.
-        ConfigError: A set has no k-th neighbours.
     """
     real, fake = as_features(real_features, fake_features)
     if not 1 <= k < min(len(real), len(fake)):
