@@ -102,7 +102,7 @@ class Evaluator(MMEngineEvaluator):
     @property
     def result_names(self) -> list[str]:
         """Names of all results of a generator."""
-        return [name for metric in self.metrics for name in metric.result_names]
+        return [f'{metric.prefix}/{name}' for metric in self.metrics for name in metric.results]
 
     @property
     def best_rules(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.errors import DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
 
@@ -160,8 +160,6 @@ class RealImages:
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
-        if num_workers < 0:
-            raise ConfigError(f'num_workers must be at least 0, got {num_workers}')
         self._given = dataset
         self.num_workers = num_workers
         self.seed = seed
@@ -199,9 +197,9 @@ class RealImages:
         return getattr(self.dataset, 'name', type(self.dataset).__name__)
 
     @property
-    def classes(self) -> Sequence[str] | None:
+    def classes(self) -> Sequence[str]:
         """Names of the classes, if the data set has any."""
-        return getattr(self.dataset, 'metainfo', {}).get('classes')
+        return getattr(self.dataset, 'metainfo', {}).get('classes') or ()
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length

@@ -50,11 +50,10 @@ class Moments:
 
     def finish(self) -> None:
         """Adds the sums of the other processes."""
-        sums = torch.cat([self.total.new_tensor([self.size]), self.total, self.products.flatten()])
-        all_reduce(sums)
-        self.size = int(sums[0])
-        self.total = sums[1 : 1 + len(self.total)].clone()
-        self.products = sums[1 + len(self.total) :].view_as(self.products).clone()
+        size = self.total.new_tensor(self.size)
+        for sums in (size, self.total, self.products):
+            all_reduce(sums)
+        self.size = int(size)
 
     @property
     def mean(self) -> Tensor:

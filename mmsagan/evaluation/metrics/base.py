@@ -32,7 +32,7 @@ class FeatureMetric(ABC):
 
     Attributes:
         short_name: Name of the metric.
-        results: Names of its results.
+        results: Names of its results; ``<prefix>/<result>`` in an evaluation.
         output: 'features' or 'probabilities'.
         accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
         needs_real: Whether it compares with real images, which are extracted unless ``real`` is set.
@@ -52,7 +52,7 @@ class FeatureMetric(ABC):
 
     def __init__(
         self,
-        fake_nums: int,
+        fake_nums: int = 50000,
         real_nums: int = -1,
         inception_style: str = 'StyleGAN',
         inception_path: str | None = None,
@@ -80,11 +80,6 @@ class FeatureMetric(ABC):
         self.real_nums = int(real_nums)
         self.sample_model = sample_model
         self.real: Any = None
-
-    @property
-    def result_names(self) -> list[str]:
-        """Names of the results with their prefix, ``<prefix>/<result>``."""
-        return [f'{self.prefix}/{name}' for name in self.results]
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:  # noqa: B027
         """Raises an MMSAGANError if the metric cannot be computed; called before images are extracted.

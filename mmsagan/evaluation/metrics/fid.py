@@ -147,10 +147,7 @@ class IntraFID(FeatureMetric):
     results = ('intra_fid', 'per_class')
     collective = True
     accumulator_key = (FeatureBank, 'local')
-
-    def __init__(self, fake_nums: int = 50000, **kwargs):
-        super().__init__(fake_nums, **kwargs)
-        self.classes: Sequence[str] = ()
+    classes: Sequence[str] = ()
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         if inputs is None or not inputs.num_classes:
@@ -163,25 +160,23 @@ class IntraFID(FeatureMetric):
                 f'{self.prefix}: of fake_nums={self.fake_nums} samples, class {int(counts.argmin())} gets {smallest}, too few '
                 f'for the covariance of {width} features; take about {needed}'
             )
-        num_real = 0 if real_images is None else len(real_images.classes or ())
-        if real_images is not None and num_real != inputs.num_classes:
-            raise DataError(f'{self.prefix}: the model has {inputs.num_classes} classes, {real_images.name} has {num_real}')
+        if real_images is not None and len(real_images.classes) != inputs.num_classes:
+            numbers = f'{inputs.num_classes} classes, {real_images.name} has {len(real_images.classes)}'
+            raise DataError(f'{self.prefix}: the model has {numbers}')
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
         return FeatureBank(width, gather=False)
 
     def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:
-        classes = images.classes or ()
+        classes, width = images.classes, accumulator.features.shape[1]
         counts = torch.bincount(accumulator.label, minlength=len(classes))
         all_reduce(counts)
         if counts.min() < 2:
-            raise DataError(
-                f'{self.prefix}: class {classes[int(counts.argmin())]!r} has {int(counts.min())} real images in {images.name}'
-            )
-        width = accumulator.features.shape[1]
+            name = classes[int(counts.argmin())]
+            raise DataError(f'{self.prefix}: class {name!r} has {int(counts.min())} real images in {images.name}')
         num_small = int((counts <= width).sum())
         if num_small:
-            message = f'{num_small} of {len(classes)} classes have no more real images than features ({width}), so their'
+            message = f'{num_small} of {len(counts)} classes have no more real images than features ({width}), so their'
             message += ' covariances are singular; compare only with values from as many images'
             print_log(f'{self.prefix}: {message}', logger='current', level=logging.WARNING)
         self.real, self.classes = accumulator, classes

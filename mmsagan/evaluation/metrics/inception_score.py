@@ -44,28 +44,25 @@ class SplitSums:
         if not 1 <= splits <= num_samples:
             raise ConfigError(f'Inception score: splits={splits} of {num_samples} samples; there must be 1 to {num_samples}')
         self.bounds = torch.tensor([s * num_samples // splits for s in range(1, splits + 1)], device=device)
-        self.total = torch.zeros(splits, num_classes, dtype=torch.float64, device=device)
-        self.negentropy = torch.zeros(splits, 1, dtype=torch.float64, device=device)
+        # of each class's probability, and in the last column of p log p
+        self.sums = torch.zeros(splits, num_classes + 1, dtype=torch.float64, device=device)
 
     def update(self, values: Tensor, index: Tensor, label: Tensor | None = None) -> None:
         """Adds the probabilities (N, K) of the samples with these numbers (N,)."""
-        probs = values.to(self.total)
+        probs = values.to(self.sums)
         split = torch.searchsorted(self.bounds, index.to(self.bounds), right=True)
-        self.total.index_add_(0, split, probs)
-        self.negentropy.index_add_(0, split, torch.xlogy(probs, probs).sum(1, keepdim=True))
+        self.sums.index_add_(0, split, torch.cat([probs, torch.xlogy(probs, probs).sum(1, keepdim=True)], 1))
 
     def finish(self) -> None:
         """Adds the sums of the other processes."""
-        sums = torch.cat([self.total, self.negentropy], 1)
-        all_reduce(sums)
-        self.total, self.negentropy = sums[:, :-1], sums[:, -1:]
+        all_reduce(self.sums)
 
     @property
     def scores(self) -> Tensor:
         """Inception score of each split (splits,)."""
         counts = self.bounds.diff(prepend=self.bounds.new_zeros(1)).unsqueeze(1)
-        marginal = self.total / counts
-        divergence = self.negentropy / counts - torch.xlogy(marginal, marginal).sum(1, keepdim=True)
+        marginal, negentropy = self.sums[:, :-1] / counts, self.sums[:, -1:] / counts
+        divergence = negentropy - torch.xlogy(marginal, marginal).sum(1, keepdim=True)
         return divergence.squeeze(1).exp()
 
 
@@ -78,7 +75,7 @@ class InceptionScore(FeatureMetric):
         splits: Number of splits.
         resize: Whether images are resized before they are extracted. Defaults to what the extractor's published scores do:
             True for StyleGAN's.
-        resize_method: 'bicubic', 'bilinear' or 'nearest'.
+        resize_method: 'bicubic', 'bilinear' or 'nearest'; with Pillow also 'lanczos' or 'box'.
         use_pillow_resize: Whether Pillow resizes, as for the published scores, or PyTorch.
         resize_size: Size in pixels.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
@@ -104,7 +101,7 @@ class InceptionScore(FeatureMetric):
         if resize or (resize is None and self.source.kind.resized_for_score):
             backend = 'pillow' if use_pillow_resize else 'torch'
             self.source = replace(self.source, resize=Resize(resize_size, resize_method, backend))
-        if not isinstance(splits, int) or not 1 <= splits <= self.fake_nums:
+        if not 1 <= splits <= self.fake_nums:
             raise ConfigError(f'{self.prefix}: splits={splits} must be between 1 and fake_nums={fake_nums}')
         self.splits = splits
         self.accumulator_key = (SplitSums, splits)
