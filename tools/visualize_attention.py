@@ -14,7 +14,7 @@ from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import attention_figure, check_attention_figure
+from mmsagan.visualization import attention_figure, attention_layout
 from mmsagan.visualization.figures import encode_png
 
 
@@ -60,7 +60,8 @@ def main() -> None:
     else:
         samples = SampleSet(model, args.labels or range(min(4, model.num_classes)), args.num_per_class or 1, seed=args.seed)
     size = model.generator.output_scale
-    check_attention_figure(samples.num_samples, len(args.queries) if args.queries else args.num_queries, size, size)
+    num_queries = len(args.queries) if args.queries else args.num_queries
+    attention_layout(samples.num_samples, num_queries, size, size)  # before sampling: a figure may be too large
     attention = attention_maps(
         model,
         args.queries or args.num_queries,

@@ -38,75 +38,64 @@ def attention_figure(
         The figure (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
-    size, step, canvas = _layout(len(rows), queries.shape[1], *images.shape[2:])
+    size, step, canvas = attention_layout(len(rows), queries.shape[1], *images.shape[2:])
     figure = pixel_figure(*canvas)
+    outline = [withStroke(linewidth=4, foreground='black')]
+    arrow = dict(arrowstyle='->', linewidth=2, shrinkA=0, shrinkB=0, mutation_scale=14, path_effects=outline)
+    dot: dict = dict(s=70, edgecolors='black', linewidths=1.2, zorder=3, clip_on=False)
 
-    def add_axes(row: int, column: int, title: str) -> Axes:
+    def add_axes(row: int, column: int, title: str, picture: np.ndarray) -> Axes:
         left, top = [_NAME, _TITLE] + step * [column, row]
         corner = [left, canvas[1] - top - size[1]]
         axes = figure.add_axes((*(corner / canvas), *(size / canvas)), xticks=[], yticks=[], frame_on=False)
+        axes.imshow(picture, interpolation='nearest')
         if row == 0:
             axes.set_title(title, fontsize=11, pad=5)
         return axes
 
     for row, (number, layer) in enumerate(rows):
-        image, points = images[number].permute(1, 2, 0).numpy(), queries[number].tolist()
-        colours = [QUERY_COLOURS[query % len(QUERY_COLOURS)] for query in range(len(points))]
-        axes = add_axes(row, 0, 'sample')
-        axes.imshow(image, interpolation='nearest')
-        for point, colour in zip(points, colours):
-            _draw_dot(axes, point, colour)
+        image = images[number].permute(1, 2, 0).numpy()
         name = ', '.join(filter(None, [names[number] if names else '', layer if len(maps) > 1 else '']))
         middle = 1 - (_TITLE + step[1] * row + size[1] / 2) / canvas[1]
         rotation = 'vertical' if len(name) > 2 else 'horizontal'
         options = dict(rotation=rotation, va='center', ha='center', parse_math=False, fontsize=11)
         figure.text(_NAME / 2 / canvas[0], middle, name, **options)  # type: ignore[arg-type]
-        for query, (point, colour) in enumerate(zip(points, colours)):
-            _draw_map(add_axes(row, 1 + query, f'query {1 + query}'), image, point, maps[layer][number, query], colour)
+        sample = add_axes(row, 0, 'sample', image)
+        for query, (x, y) in enumerate(queries[number].tolist()):
+            colour, attention = QUERY_COLOURS[query % len(QUERY_COLOURS)], maps[layer][number, query]
+            peak = attention.max()
+            axes = add_axes(row, 1 + query, f'query {1 + query}', overlay(image, (attention / peak).numpy()))
+            axes.set_xlabel(f'peak {peak * attention.numel():.1f}× even', fontsize=8, labelpad=2, color='#555555')
+            for end in attended_regions(attention).tolist():
+                if np.hypot(end[0] - x, end[1] - y) >= len(image) / 10:  # not if the query attends to itself
+                    axes.annotate('', end, (x, y), arrowprops=dict(arrow, color=colour), annotation_clip=False)
+            for each in (sample, axes):
+                each.scatter(x, y, color=colour, **dot)
     return to_array(figure)
 
 
-def check_attention_figure(rows: int, num_queries: int, height: int, width: int) -> None:
-    """Raises a ConfigError if a figure of this many rows and queries, of images of this size, is too large to draw."""
-    check_size(*_layout(rows, num_queries, height, width)[2])
+def attention_layout(rows: int, num_queries: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The layout of a figure of this many rows and queries, of images of this size.
 
-
-def _layout(rows: int, num_queries: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The size of an image, the distance between two images, and the size of the figure: width and height in pixels."""
+    Returns:
+        The size of an image, the distance between two images, and the size of the figure: width and height in pixels. Raises a
+        ConfigError if the figure is too large to draw.
+    """
     size = np.array([width, height]) * -(-_MIN_HEIGHT // height)
     step = size + [_GAP, _NOTE]
-    return size, step, [_NAME, _TITLE] + step * [1 + num_queries, rows]
+    canvas = [_NAME, _TITLE] + step * [1 + num_queries, rows]
+    check_size(*canvas)
+    return size, step, canvas
 
 
 def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """Lays a map over an image: dark grey where the map is 0, almost covered by the brightest colour where it is 1.
 
-    Args:
-        image: (H, W, 3) uint8.
-        attention: (H, W), in [0, 1].
-
-    Returns:
-        (H, W, 3) in [0, 1].
+    The image is (H, W, 3) uint8, the map (H, W) in [0, 1], and the result (H, W, 3) in [0, 1].
     """
     grey = image.mean(axis=2, keepdims=True) / 255
     opacity = 0.75 * attention[..., None] ** 0.7
     return (1 - opacity) * 0.6 * grey + opacity * colormaps['viridis'](attention)[..., :3]
-
-
-def _draw_map(axes: Axes, image: np.ndarray, query: tuple[int, int], attention: Tensor, colour: str) -> None:
-    peak = attention.max()
-    axes.imshow(overlay(image, (attention / peak).numpy()), interpolation='nearest')
-    axes.set_xlabel(f'peak {peak * attention.numel():.1f}× even', fontsize=8, labelpad=2, color='#555555')
-    outline = [withStroke(linewidth=4, foreground='black')]
-    arrow = dict(arrowstyle='->', color=colour, linewidth=2, shrinkA=0, shrinkB=0, mutation_scale=14, path_effects=outline)
-    for end in attended_regions(attention).tolist():
-        if np.hypot(end[0] - query[0], end[1] - query[1]) >= len(image) / 10:  # not if the query attends to itself
-            axes.annotate('', xy=end, xytext=query, arrowprops=arrow, annotation_clip=False)
-    _draw_dot(axes, query, colour)
-
-
-def _draw_dot(axes: Axes, place: tuple[int, int], colour: str) -> None:
-    axes.scatter(*place, s=70, color=colour, edgecolors='black', linewidths=1.2, zorder=3, clip_on=False)
 
 
 def salient_queries(images: Tensor, count: int) -> Tensor:
@@ -143,13 +132,8 @@ def salient_queries(images: Tensor, count: int) -> Tensor:
 def attended_regions(attention: Tensor, max_regions: int = 3, min_share: float = 0.6) -> Tensor:
     """Finds the regions that an attention map points to: its highest local peaks, after a slight blur, that lie apart.
 
-    Args:
-        attention: A map (H, W).
-        max_regions: Maximum number of regions.
-        min_share: Minimum of a region's peak, as a share of the highest; it must also exceed the map's mean.
-
-    Returns:
-        Pixels (x, y), (R, 2), the highest first; none where attention is uniform.
+    Returns pixels (x, y), (R, 2), the highest first. A peak is at least ``min_share`` of the highest and above the mean of the
+    map (H, W), so there are none where attention is uniform.
     """
     blurred = _blur(attention.double(), max(attention.shape) // 16)
     window = 2 * (max(attention.shape) // 12) + 1

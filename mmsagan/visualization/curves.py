@@ -6,9 +6,7 @@ from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
 from mmsagan.errors import ConfigError, DataError
@@ -104,7 +102,18 @@ def curves_figure(
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     runs = list(dict.fromkeys(run for curves in panels.values() for run in curves))
     for axes, (name, curves) in zip(all_axes, panels.items()):
-        lines = [_draw(axes, curve, f'C{runs.index(run) % 10}', smooth.get(name, 1)) for run, curve in curves.items()]
+        lines, count = [], smooth.get(name, 1)
+        for run, (steps, values) in curves.items():
+            colour, marker = f'C{runs.index(run) % 10}', 'o' if len(steps) <= 40 and count <= 1 else None
+            if values.ndim == 2:
+                axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
+                values = values.mean(1)
+            if count > 1:
+                axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+                window = np.ones(min(count, len(values)))
+                # At the ends, there are fewer values to average.
+                values = np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')
+            lines += axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, linewidth=1.6)
         axes.set_title(name, parse_math=False)
         axes.set_xlabel('iterations')
         axes.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -122,16 +131,3 @@ def curves_figure(
     for axes in all_axes[len(panels) :]:
         axes.remove()
     return figure
-
-
-def _draw(axes: Axes, curve: Curve, colour: str, smooth: int) -> Line2D:
-    steps, values = curve
-    marker = 'o' if len(steps) <= 40 else None
-    if values.ndim == 2:
-        axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
-        values = values.mean(1)
-    if smooth > 1:
-        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-        window, marker = np.ones(min(smooth, len(values))), None
-        values = np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')  # fewer at the ends
-    return axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, linewidth=1.6)[0]
