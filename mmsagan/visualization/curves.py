@@ -29,16 +29,11 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
         path: A work dir, the folder of one of its runs, or a file ``scalars.json``.
 
     Returns:
-        Iterations (K,) and values (K,), float64, by name.
-
-    Raises:
-        DataError: There is no log, or there are no numbers in it.
+        Iterations (K,) and values (K,), float64, by name. Without any number, a DataError is raised.
     """
     path = Path(path)
-    if path.is_file():
-        files = [path]
-    else:
-        files = [path / _LOG] if (path / _LOG).is_file() else sorted(path.glob(f'*/{_LOG}'))  # folders are named by time
+    alone = [file for file in (path, path / _LOG) if file.is_file()]
+    files = alone or sorted(path.glob(f'*/{_LOG}'))  # folders are named by time
     joined: list[dict] = []
     for file in files:
         records = []
@@ -64,10 +59,7 @@ def find_names(key: str, names: Sequence[str]) -> list[str]:
     """Finds the logged names that a key means: the name itself, or all names that contain it between slashes.
 
     ``FID`` means ``FID-digits/fid``, and so does ``fid-digits``. Results of held-out real images are found only by keys that
-    begin with ``held_out/``.
-
-    Raises:
-        ConfigError: There are none; the message lists the names.
+    begin with ``held_out/``. Without any, a ConfigError lists the names.
     """
     if key in names:
         return [key]

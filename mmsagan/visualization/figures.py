@@ -67,8 +67,8 @@ def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndar
     Returns:
         (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB.
     """
-    count, _, height, width = images.shape
-    rows = -(-count // columns)
+    height, width = images.shape[2:]
+    rows = -(-len(images) // columns)
     grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), 255, np.uint8)
     for index, image in enumerate(images.cpu().numpy().transpose(0, 2, 3, 1)):
         top = padding + index // columns * (height + padding)
@@ -94,11 +94,8 @@ def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None
     grid = image_grid(enlarged, len(images) // len(names))
     name_font, note_font = FontProperties(size=12), FontProperties(size=10)
     renderer = cast(FigureCanvasAgg, pixel_figure(1, 1).canvas).get_renderer()
-    widths = [
-        renderer.get_text_width_height_descent(text, font, ismath=False)[0]
-        for font, texts in ((name_font, names), (note_font, notes))
-        for text in texts
-    ]
+    texts = [(name, name_font) for name in names] + [(note, note_font) for note in notes]
+    widths = [renderer.get_text_width_height_descent(text, font, ismath=False)[0] for text, font in texts]
     width, height = int(np.ceil(max(widths))) + 2 * _MARGIN, len(grid)
     figure = pixel_figure(width, height)
     for row, (name, note) in enumerate(zip(names, notes)):
