@@ -9,6 +9,30 @@ import tempfile
 from mmsagan.errors import ConfigError
 from mmsagan.web.checkpoints import Checkpoints
 
+# System fonts, light and dark.
+_FONT, _MONO = ['Segoe UI', 'Roboto', 'Helvetica Neue', 'Arial', 'sans-serif'], ['Menlo', 'Consolas', 'monospace']
+_CSS = """
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#header h1 { font-size: 1.6rem; font-weight: 650; margin: 0 0 .4rem; }
+#header span {
+  display: inline-block; margin: 0 .35rem .35rem 0; padding: .15rem .6rem; border-radius: 999px; font-size: .82rem;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
+}
+#header span:first-of-type, #header span:nth-of-type(2) { font-family: var(--font-mono); }
+.caption, .caption p { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
+.picture .image-container { background: transparent; }
+#samples img { cursor: crosshair; }
+/* Errors appear in the upper right corner; the pictures stay. */
+.picture .wrap:has(.error), #frame .wrap:has(.error) { display: none; }
+.seed button { align-self: center; }
+.gradio-container button.lg, .gradio-container button.md { font-weight: 500; }
+.frame {
+  width: min(100%, 416px); aspect-ratio: 1; margin: 0 auto; border-radius: 6px; image-rendering: pixelated;
+  background-size: 100% calc(100% * var(--frames)); background-repeat: no-repeat;
+  background-position: 0 calc(100% * var(--step, 0) / (var(--frames) - 1));
+}
+"""
+
 
 def open_port(host: str, port: int) -> socket.socket:
     """Returns a socket that listens on a port of this machine; port 0 selects a free one.
@@ -44,7 +68,6 @@ def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 1
         import gradio
         import uvicorn
 
-        from mmsagan.web.style import CSS, make_theme
         from mmsagan.web.tabs import build_page
 
         # Not page.launch(), which requests its own pages over the network, through a proxy if one is set.
@@ -60,8 +83,10 @@ def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 1
             mcp_server=False,
             pwa=False,
             max_file_size='1kb',  # there is nothing to upload
-            theme=make_theme(),
-            css=CSS,
+            theme=gradio.themes.Default(
+                primary_hue='teal', secondary_hue='teal', neutral_hue='slate', font=_FONT, font_mono=_MONO
+            ),
+            css=_CSS,
         )
         # Open pages keep a connection: they are cut off after a second, without uvicorn's tracebacks.
         server = uvicorn.Server(uvicorn.Config(app, log_level='critical', timeout_graceful_shutdown=1))

@@ -74,8 +74,7 @@ class Demo:
     ) -> tuple[Sequence[int], int, int, float | None]:
         """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed.
 
-        Raises:
-            ConfigError: The seed is missing, or these are too many images.
+        Too many images are a ConfigError.
         """
         number = int(min(max(number or 1, 1), self.max_images))
         classes = classes or []
@@ -84,32 +83,30 @@ class Demo:
                 f'{len(classes)} classes with {number} images each are {len(classes) * number} images; the limit is '
                 f'{self.max_images}'
             )
-        return classes, number, read_seed(seed), read_truncation(truncation)
+        return classes, number, *read_seed_and_truncation(seed, truncation)
 
 
-def read_seed(seed: int | None) -> int:
-    """Returns the seed; a field that was cleared is an error, since sampling would draw a seed."""
-    if seed is None:
+def read_seed_and_truncation(seed: int | None, truncation: float | None) -> tuple[int, float | None]:
+    """Returns both; a cleared field of the seed is a ConfigError, and the truncation None where the slider turns it off."""
+    if seed is None:  # in whose place sampling would draw one
         raise ConfigError('enter a seed: an integer of at least 0')
-    return seed
+    return seed, None if truncation is None or truncation >= NO_TRUNCATION else max(truncation, 0.1)
 
 
-def read_truncation(truncation: float) -> float | None:
-    """Returns the truncation; None where the slider turns it off."""
-    return None if truncation is None or truncation >= NO_TRUNCATION else max(truncation, 0.1)
-
-
-def add_classes(demo: Demo) -> gr.Dropdown:
-    """Adds a list to select any number of classes; hidden for an unconditional model."""
-    number = f' among {len(demo.choices)}' if len(demo.choices) >= 100 else ''
-    return gr.Dropdown(
+def add_samples(demo: Demo) -> list[gr.Component]:
+    """Adds the inputs of :meth:`Demo.read_samples`; the classes are hidden for an unconditional model."""
+    among = f' among {len(demo.choices)}' if len(demo.choices) >= 100 else ''
+    classes = gr.Dropdown(
         demo.choices,
         value=[],
         multiselect=True,
         label='Classes',
-        info=f'Type to search{number}. Empty: classes drawn at random.',
+        info=f'Type to search{among}. Empty: classes drawn at random.',
         visible=bool(demo.choices),
     )
+    info = 'In total, or per class picked.' if demo.choices else None
+    number = gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
+    return [classes, number, add_seed('Seed', 0), add_truncation()]
 
 
 def add_choice(choices: Sequence, value: object, label: str) -> gr.Dropdown:
@@ -117,12 +114,6 @@ def add_choice(choices: Sequence, value: object, label: str) -> gr.Dropdown:
     picker = gr.Dropdown(choices, value=value if choices else None, label=label, visible=bool(choices))
     picker.focus(None, js=_SELECT_TEXT, api_visibility='private')
     return picker
-
-
-def add_number(demo: Demo) -> gr.Slider:
-    """Adds a slider for the number of images."""
-    info = 'In total, or per class picked.' if demo.choices else None
-    return gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
 
 
 def add_seed(label: str, value: int) -> gr.Number:

@@ -1,6 +1,5 @@
 """What the web demo computes and draws, independently of Gradio."""
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.visualization import image_grid
 from mmsagan.visualization.attention import QUERY_COLOURS, overlay
-from mmsagan.visualization.figures import encode_png
 
 NUM_STEPS = 16  # of an interpolation, including both endpoints
 # Minimum length of a picture's longer side in pixels, so that browsers need not enlarge it.
@@ -179,9 +177,3 @@ def interpolation_frames(
         raise ConfigError('both ends are the same image: choose another seed or class for one of them')
     noise = torch.cat([sample_inputs(model, seed).noise(0, 1) for seed in seeds])
     return interpolate(model, NUM_STEPS, noise, labels or None, sample_model=sample_model, truncation=truncation)
-
-
-def encode_frames(frames: Tensor) -> str:
-    """Encodes images below one another as the data URL of a PNG."""
-    strip = frames.permute(0, 2, 3, 1).flatten(0, 1).numpy()
-    return 'data:image/png;base64,' + base64.b64encode(encode_png(strip)).decode()

@@ -1,5 +1,6 @@
 """The web demo's page and its three tabs."""
 
+import base64
 import html
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,14 @@ from mmsagan.apis import attention_maps
 from mmsagan.errors import ConfigError
 from mmsagan.models.attention_maps import attention_layers
 from mmsagan.visualization import salient_queries
+from mmsagan.visualization.figures import encode_png
 from mmsagan.web import controls
 from mmsagan.web.checkpoints import Checkpoints
-from mmsagan.web.controls import SECONDS_KEPT, Demo, connect, read_seed, read_truncation
+from mmsagan.web.controls import SECONDS_KEPT, Demo, connect, read_seed_and_truncation
 from mmsagan.web.handlers import (
     NUM_STEPS,
     Grid,
     attention_panels,
-    encode_frames,
     enlarge,
     interpolation_frames,
     make_layout,
@@ -72,8 +73,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
     panels: list[gr.Component] = []
     with gr.Row():
         with gr.Column(scale=3, min_width=260):
-            inputs = [controls.add_classes(demo), controls.add_number(demo), controls.add_seed('Seed', 0)]
-            inputs += [controls.add_truncation(), controls.add_weights(demo)]
+            inputs = [*controls.add_samples(demo), controls.add_weights(demo)]
             button = gr.Button('Sample', variant='primary')
             download = gr.DownloadButton('Download PNG')
         with gr.Column(scale=5, min_width=320):
@@ -155,15 +155,16 @@ def add_interpolate_tab(demo: Demo, opened: Callable) -> None:
     def interpolate(
         from_class: int | None, from_seed: int, to_class: int | None, to_seed: int, truncation: float, sample_model: str | None
     ) -> list:
-        seeds = read_seed(from_seed), read_seed(to_seed)
+        seeds, (limit, _) = zip(*(read_seed_and_truncation(seed, truncation) for seed in (from_seed, to_seed)))
         classes = (from_class, to_class) if demo.choices else None
-        frames = interpolation_frames(demo.model, seeds, classes, read_truncation(truncation), sample_model)
+        frames = interpolation_frames(demo.model, seeds, classes, limit, sample_model)
         layout = make_layout(NUM_STEPS, frames.shape[2], per_class=8)
         drawn = layout.draw(frames)
         words = [f'seed{seeds[0]}-{seeds[1]}', *([f'class{classes[0]}-{classes[1]}'] if classes else [])]
+        strip = base64.b64encode(encode_png(frames.permute(0, 2, 3, 1).flatten(0, 1).numpy())).decode()
         return [
             f'<div class="frame" role="img" aria-label="selected step" style="--frames: {NUM_STEPS}; '
-            f"background-image: url('{encode_frames(frames)}')\"></div>",
+            f"background-image: url('data:image/png;base64,{strip}')\"></div>",
             demo.save(enlarge(drawn, layout.scale)),
             f'All {NUM_STEPS} steps, row by row.',
             demo.save(drawn, demo.checkpoints.first, *words),
@@ -178,8 +179,7 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
     pickers, pictures = [], []
     with gr.Row():
         with gr.Column(scale=3, min_width=260):
-            inputs = [controls.add_classes(demo), controls.add_number(demo), controls.add_seed('Seed', 0)]
-            inputs.append(controls.add_truncation())
+            inputs = controls.add_samples(demo)
             button = gr.Button('Compare', variant='primary')
             download = gr.DownloadButton('Download PNG')
             if len(names) == 1:

@@ -20,7 +20,7 @@ from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.visualization.attention import overlay
 from mmsagan.web import controls, tabs
 from mmsagan.web.checkpoints import Checkpoints, resolve_checkpoint
-from mmsagan.web.controls import Demo, class_choices, read_truncation
+from mmsagan.web.controls import Demo, class_choices
 from mmsagan.web.handlers import attention_panels, enlarge, interpolation_frames, make_layout, sample_grid, side_by_side
 
 
@@ -212,7 +212,8 @@ def test_limits():
     demo = Demo(None, (), (), Path(), 100)
     assert demo.read_samples([3, 5], 2.0, 7, 0.5) == ([3, 5], 2, 7, 0.5)
     assert [demo.read_samples(None, number, 0, 3)[1] for number in (0, None, 1e9)] == [1, 1, 100]
-    assert [read_truncation(value) for value in (0, 0.1, 2.9, 3, None)] == [0.1, 0.1, 2.9, None, None]
+    limits = [demo.read_samples(None, 1, 0, value)[3] for value in (0, 0.1, 2.9, 3, None)]
+    assert limits == [0.1, 0.1, 2.9, None, None]
     with pytest.raises(ConfigError, match='120 images'):
         demo.read_samples([0, 1, 2], 40, 0, 3)
     with pytest.raises(ConfigError, match='seed'):
