@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from statistics import median
 
 import numpy as np
@@ -16,44 +17,6 @@ from mmsagan.utils.progress import progress_bar
 
 _CHUNK = 32  # images per task of a worker process
 _MAX_LISTED = 100
-
-
-def hash_image(pixels: np.ndarray) -> bytes:
-    """Returns 16 bytes that are the same for images of the same shape and pixels only."""
-    return hashlib.blake2b(f'{pixels.shape} '.encode() + pixels.tobytes(), digest_size=16).digest()
-
-
-def find_duplicates(digests: Sequence[bytes]) -> list[list[int]]:
-    """Returns groups of indices of equal digests, each in ascending order.
-
-    Example:
-        >>> find_duplicates([b'cat', b'dog', b'cat'])
-        [[0, 2]]
-    """
-    first: dict[bytes, int] = {}
-    groups: dict[int, list[int]] = {}
-    for index, digest in enumerate(digests):
-        known = first.setdefault(digest, index)
-        if known != index:
-            groups.setdefault(known, [known]).append(index)
-    return sorted(groups.values())
-
-
-def describe_duplicates(groups: list[list[int]], labels: Sequence[int], name_of: Callable[[int], str]) -> str:
-    """Returns a sentence about groups of images, see :func:`find_duplicates`; those in several classes come first.
-
-    Example:
-        >>> describe_duplicates([[0, 2], [3, 4]], [0, 0, 1, 1, 1], str)
-        '2 images occur more than once, 1 of them in several classes: 0 and 2'
-    """
-    mixed = [group for group in groups if len({int(labels[index]) for index in group}) > 1]
-    text = f'{len(groups)} image{"s occur" if len(groups) > 1 else " occurs"} more than once'
-    if mixed:
-        text += f', {len(mixed)} of them in several classes'
-    shown = '; '.join(' and '.join(map(name_of, group[:3])) for group in (mixed or groups)[:3])
-    text = f'{text}: {shown}{"; ..." if len(mixed or groups) > 3 else ""}'
-    # File names need not be UTF-8, logs do.
-    return text.encode(errors='backslashreplace').decode()
 
 
 def check_dataset(
@@ -75,20 +38,23 @@ def check_dataset(
     """
     dataset.full_init()
     classes = dataset.metainfo['classes']
-    starts = range(0, len(dataset), _CHUNK)
-    chunks = ([dataset.get_data_info(index) for index in range(len(dataset))[start : start + _CHUNK]] for start in starts)
+    entries = map(dataset.get_data_info, range(len(dataset)))
+    sources = (entry.get('img_path') or entry['img'] for entry in entries)
+    chunks = iter(lambda: list(islice(sources, _CHUNK)), [])
     if len(dataset) and 'img' in dataset.get_data_info(0):
         workers = 1  # images in this process are not sent to others
     counts = Counter(dict.fromkeys(range(len(classes)), 0))
     sizes: Counter = Counter()
     modes: Counter = Counter()
-    unreadable, small, members, digests = [], [], [], []
+    unreadable, small = [], []
+    copies: dict[bytes, list[tuple[str, int]]] = {}
     try:
-        with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as map:
-            results = (result for chunk in map(_inspect, chunks) for result in chunk)
-            for index, (label, error, shape, mode, digest) in enumerate(results):
+        with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
+            results = (result for chunk in parallel_map(_inspect, chunks) for result in chunk)
+            for index, (error, shape, mode, digest) in enumerate(results):
                 advance(1)
-                name = str(dataset.get_data_info(index).get('img_path', index))
+                entry = dataset.get_data_info(index)
+                name, label = str(entry.get('img_path', index)), entry['gt_label']
                 counts[label] += 1
                 if error:
                     unreadable.append(f'{name} ({error})')
@@ -98,8 +64,7 @@ def check_dataset(
                 modes[mode] += 1
                 if size is not None and min(shape) < size:
                     small.append(f'{name} ({text})')
-                members.append((f'{name} ({classes[label]})', label))
-                digests.append(digest)
+                copies.setdefault(digest, []).append((name, label))
     except BrokenProcessPool as error:
         raise DataError('a process that reads images has died, memory may have run out; use fewer --workers') from error
     per_class = list(counts.values()) or [0]
@@ -114,9 +79,10 @@ def check_dataset(
     if num_classes not in (None, len(classes)):
         problems.append(f'the model has {num_classes} classes, the data set {len(classes)}')
     duplicates: dict[bool, list[str]] = {True: [], False: []}
-    for group in find_duplicates(digests):
-        is_mixed = len({members[index][1] for index in group}) > 1
-        duplicates[is_mixed].append(', '.join(members[index][0] for index in group))
+    for group in copies.values():
+        if len(group) > 1:
+            is_mixed = len({label for _, label in group}) > 1
+            duplicates[is_mixed].append(', '.join(f'{name} ({classes[label]})' for name, label in group))
     for title, items in {
         'classes without images': [str(classes[label]) for label, count in counts.items() if not count],
         'images that cannot be read': unreadable,
@@ -131,16 +97,17 @@ def check_dataset(
     return summary, problems
 
 
-def _inspect(entries: Sequence[Mapping]) -> list[tuple]:
-    """Reads images: returns label, error, (height, width), Pillow's mode and digest of each."""
+def _inspect(sources: Sequence[str | np.ndarray]) -> list[tuple]:
+    """Reads images: returns error, (height, width), Pillow's mode and a hash of shape and pixels of each."""
     results = []
-    for entry in entries:
+    for source in sources:
         try:
-            mode, pixels = 'RGB', entry.get('img')
-            if pixels is None:
-                with open_image(entry['img_path']) as image:
+            mode, pixels = 'RGB', source
+            if isinstance(source, str):
+                with open_image(source) as image:
                     mode, pixels = image.mode, np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-            results.append((entry['gt_label'], '', pixels.shape[:2], mode, hash_image(pixels)))
+            digest = hashlib.blake2b(f'{pixels.shape} '.encode() + pixels.tobytes(), digest_size=16).digest()
+            results.append(('', pixels.shape[:2], mode, digest))
         except UnreadableImageError as error:
-            results.append((entry['gt_label'], error.reason, (0, 0), '', b''))
+            results.append((error.reason, (0, 0), '', b''))
     return results

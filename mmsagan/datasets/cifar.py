@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import operator
 import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -67,51 +68,42 @@ class CIFAR10(ArrayDataset):
     def _read_files(self, names: Sequence[str]) -> Mapping[str, bytes]:
         """Reads the files with these names, as far as they exist, from the folder or the archive."""
         root = Path(self.data_prefix.get('img_path') or self.data_root)
-        for folder in (root / self.folder, root):
-            if all((folder / name).is_file() for name in names if name != CHECKSUM_FILE):
-                paths = {name: folder / name for name in names if (folder / name).is_file()}
-                for path in paths.values():
-                    if path.stat().st_size > MAX_ARCHIVE:
-                        raise DataError(f'{path}: more than {MAX_ARCHIVE} bytes, which is not CIFAR-10')
-                return {name: path.read_bytes() for name, path in paths.items()}
-        if (root / self.archive).is_file():
-            return _read_archive(root / self.archive, {f'{self.folder}/{name}': name for name in names})
-        raise DataError(
-            f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
-            '(https://www.cs.toronto.edu/~kriz/cifar.html)'
-        )
-
-
-def _read_archive(path: Path, names: Mapping[str, str]) -> Mapping[str, bytes]:
-    """Reads plain files of a .tar.gz archive into memory; ``names`` maps their names there to those in the result."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read(MAX_ARCHIVE + 1)
-        if len(content) > MAX_ARCHIVE:
-            raise ValueError(f'it unpacks to more than {MAX_ARCHIVE} bytes')
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            # The size of a sparse file is whatever its header claims.
-            members = [member for member in archive if member.name in names and member.isfile() and not member.issparse()]
-            return {names[member.name]: archive.extractfile(member).read() for member in members}
-    except MemoryError:
-        raise
-    except Exception as error:  # tarfile raises various errors for damaged headers
-        raise DataError(f'{path} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error
+        folder, archive = root / self.folder, root / self.archive
+        if folder.is_dir():
+            paths = [folder / name for name in names if (folder / name).is_file()]
+            if sum(path.stat().st_size for path in paths) > MAX_ARCHIVE:
+                raise DataError(f'{folder}: more than {MAX_ARCHIVE} bytes, which is not CIFAR-10')
+            return {path.name: path.read_bytes() for path in paths}
+        if not archive.is_file():
+            raise DataError(
+                f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
+                '(https://www.cs.toronto.edu/~kriz/cifar.html)'
+            )
+        try:
+            with gzip.open(archive) as file:
+                content = file.read(MAX_ARCHIVE + 1)
+            if len(content) > MAX_ARCHIVE:
+                raise ValueError(f'it unpacks to more than {MAX_ARCHIVE} bytes')
+            with tarfile.open(fileobj=io.BytesIO(content)) as unpacked:
+                # The size of a sparse file is whatever its header claims.
+                members = [member for member in unpacked if member.isfile() and not member.issparse()]
+                wanted = {f'{self.folder}/{name}': name for name in names}
+                return {wanted[part.name]: unpacked.extractfile(part).read() for part in members if part.name in wanted}
+        except MemoryError:
+            raise
+        except Exception as error:  # tarfile raises various errors for damaged headers
+            raise DataError(f'{archive} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error
 
 
 def parse_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads a pickled batch: images (N, 32, 32, 3) uint8 RGB and labels (N,). Raises a DataError if it is anything else."""
     try:
         batch = load_array_pickle(data)
-    except pickle.UnpicklingError as error:
-        raise DataError(f'{name}: cannot be read: {error}') from error
-    if not isinstance(batch, dict) or not isinstance(batch.get('data'), np.ndarray) or 'labels' not in batch:
-        raise DataError(f'{name}: expected a dict with an array "data" and a list "labels"')
-    pixels, labels = batch['data'], batch['labels']
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072:
-        raise DataError(f'{name}: expected data (N, 3072) uint8, got {pixels.shape} {pixels.dtype}')
-    if isinstance(labels, (list, tuple)) and all(isinstance(label, (int, np.integer)) for label in labels):
-        labels = np.array(labels, None if labels else np.int64)
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in 'iu' or labels.shape != pixels.shape[:1]:
-        raise DataError(f'{name}: expected {len(pixels)} integers as labels')
-    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+        pixels, labels = batch['data'], batch['labels']
+        if not isinstance(labels, np.ndarray):  # flat: lists in lists may stand for any number of labels
+            labels = np.array([operator.index(label) for label in labels], np.int64)
+        if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or labels.dtype.kind not in 'iu' or labels.ndim != 1:
+            raise ValueError(f'{pixels.shape} {pixels.dtype} as pixels, {labels.shape} {labels.dtype} as labels')
+        return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f'{name} is no batch of CIFAR-10: {error}') from error

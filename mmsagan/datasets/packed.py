@@ -3,7 +3,7 @@
 :func:`pack_dataset`, or ``tools/dataset_converters/pack_images.py``, writes a folder with
 
 * ``images_000.npy``, ``images_001.npy``, ...: the images in shards, uint8 RGB, channels first; (n, 3, S, S) with the layout
-  ``square``. With ``short-side``, the rectangles (3, H, W) one after the other, flat. Version 1 has a single ``images.npy``.
+  ``square``. With ``short-side``, the rectangles (3, H, W) one after the other, flat.
 * ``sizes.npy``: H and W of each rectangle (N, 2), one of them S; only with ``short-side``.
 * ``labels.npy``: classes (N,) int64.
 * ``recipe.json``: how the images were made (``job``), ``num_images``, ``classes``, which images were ``skipped`` because they
@@ -20,13 +20,10 @@ import io
 import json
 import os
 import re
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from shutil import disk_usage
 
 import numpy as np
 import PIL
@@ -34,7 +31,6 @@ from filelock import FileLock
 from mmcv.transforms import Resize
 
 from mmsagan import __version__
-from mmsagan.datasets.check import describe_duplicates, find_duplicates, hash_image
 from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, read_rgb
 from mmsagan.datasets.mnist import StoredDataset
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, RandomCropLongEdge
@@ -60,12 +56,12 @@ def load_recipe(folder: Path) -> dict:
     path = folder / RECIPE
     try:
         recipe = json.loads(path.read_bytes())
-        if recipe['format'] != FORMAT or recipe['version'] not in (1, VERSION):
+        if (recipe['format'], recipe['version']) != (FORMAT, VERSION):
             raise ValueError(f'version {recipe["version"]!r:.50} of {recipe["format"]!r:.50}')
         layout, classes = recipe['job']['layout'], recipe['classes']
-        files = {LABELS, SIZES, *_shards(recipe)} if layout == 'short-side' else {LABELS, *_shards(recipe)}
+        others = {name for name in recipe['files'] if not re.fullmatch(r'images_\d+\.npy', name)}
         are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-        if layout not in LAYOUTS or set(recipe['files']) != files or not are_names:
+        if layout not in LAYOUTS or others != {LABELS, SIZES}.difference([SIZES] * (layout == 'square')) or not are_names:
             raise ValueError('layout, files or classes are wrong')
         return recipe
     except OSError as error:
@@ -73,10 +69,6 @@ def load_recipe(folder: Path) -> dict:
         raise DataError(f'{folder} is not a packed data set of {COMMAND} ({error.strerror}: {RECIPE}); {hint}') from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last one: deeply nested lists
         raise DataError(f'{path} is damaged or of another version ({error}); pack the images again with {COMMAND}') from error
-
-
-def _shards(recipe: dict) -> list[str]:
-    return sorted(name for name in recipe['files'] if re.fullmatch(r'images(_\d+)?\.npy', name))
 
 
 # ------------------------------------------------------------------------------------------------------------------- reading
@@ -138,31 +130,36 @@ class PackedImages(StoredDataset):
         if self.crop == 'random' and recipe['job']['layout'] == 'square':
             raise ConfigError(f"{self.name}: crop='random' needs whole images; pack them with --layout short-side")
         try:
-            self._map(folder, recipe)
+            self._open(folder, recipe)
         except Exception as error:  # numpy raises an EOFError for an empty file, for instance
             raise DataError(f'{folder} is damaged: {error}; pack the images again with {COMMAND}') from error
         self.set_classes(recipe['classes'], self.labels)
         return range(len(self.labels))
 
-    def _map(self, folder: Path, recipe: dict) -> None:
+    def _open(self, folder: Path, recipe: dict) -> None:
         """Maps the shards and loads the other files, which are small enough to compare their checksums."""
+        arrays = {}
         for name, note in recipe['files'].items():
             if (folder / name).stat().st_size != note['bytes']:
                 raise ValueError(f'{name} does not have {note["bytes"]} bytes')
+            if name in (LABELS, SIZES):
+                data = (folder / name).read_bytes()
+                if hashlib.sha256(data).hexdigest() != note['sha256']:
+                    raise ValueError(f'{name} has another sha256 than the recipe says')
+                arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
         count, size, is_square = recipe['num_images'], recipe['job']['size'], recipe['job']['layout'] == 'square'
-        self.image_size = size
-        self.labels = _load_checked(folder / LABELS, recipe, (count,))
-        if is_square:
-            self._sizes = np.broadcast_to(np.int64(size), (count, 2))
-        else:
-            self._sizes = _load_checked(folder / SIZES, recipe, (count, 2))
-            if (self._sizes.min(axis=1) != size).any() or (self._sizes > MAX_RATIO * size).any():
-                raise ValueError(f'{SIZES} has images whose short side is not {size}, or whose long side is too long')
-        self._shards = [MappedArray(folder / name) for name in _shards(recipe)]
+        self.image_size, self.labels = size, arrays[LABELS]
+        self._sizes = np.broadcast_to(np.int64(size), (count, 2)) if is_square else arrays[SIZES]
+        for array, shape in ((self.labels, (count,)), (self._sizes, (count, 2))):
+            if array.dtype != np.int64 or array.shape != shape:
+                raise ValueError(f'{LABELS} or {SIZES} is {array.shape} {array.dtype} instead of {shape} int64')
+        if (self._sizes.min(axis=1) != size).any() or (self._sizes > MAX_RATIO * size).any():
+            raise ValueError(f'{SIZES} has images whose short side is not {size}, or whose long side is too long')
+        self._shards = [MappedArray(folder / name) for name in sorted({*recipe['files']} - {LABELS, SIZES})]
         for shard in self._shards:
-            shape = (len(shard.array), 3, size, size) if is_square else (shard.array.size,)
-            if shard.array.dtype != np.uint8 or shard.array.shape != shape:
-                raise ValueError(f'{shard.path.name} is {shard.array.shape} {shard.array.dtype} instead of {shape} uint8')
+            expected = (len(shard.array), 3, size, size) if is_square else (shard.array.size,)
+            if shard.array.dtype != np.uint8 or shard.array.shape != expected:
+                raise ValueError(f'{shard.path.name} is {shard.array.shape} {shard.array.dtype} instead of {expected} uint8')
         # Where images and shards end, counted in bytes from the first image.
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
         self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
@@ -184,16 +181,6 @@ class PackedImages(StoredDataset):
                 rectangle = rectangle[:, top : top + size, left : left + size]
             image[...] = rectangle
         return images
-
-
-def _load_checked(path: Path, recipe: dict, shape: tuple[int, ...]) -> np.ndarray:
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != recipe['files'][path.name]['sha256']:
-        raise ValueError(f'{path.name} has another sha256 than the recipe says')
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if array.dtype != np.int64 or array.shape != shape:
-        raise ValueError(f'{path.name} is {array.shape} {array.dtype} instead of {shape} int64')
-    return array
 
 
 # ------------------------------------------------------------------------------------------------------------------- writing
@@ -222,14 +209,20 @@ def pack_dataset(
         DataError: Too many images cannot be read, or a finished folder is damaged.
     """
     out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
-    has_files = 'img_path' in dataset.get_data_info(0)
+    has_files, classes = 'img_path' in dataset.get_data_info(0), list(dataset.metainfo['classes'])
     has_list = bool(dataset.ann_file) and Path(dataset.ann_file).is_file()
     if has_files and not has_list and out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f'{out} is inside {root}, where it would be taken for a class; choose another --out')
-    digest = hashlib.sha256(json.dumps(dataset.metainfo['classes']).encode())
-    for index in range(len(dataset)):
-        line = f'{_name_of(dataset, index)} {dataset.get_data_info(index)["gt_label"]}\n'
-        digest.update(line.encode(errors='surrogateescape'))
+    # An image is known by its path below the folder, or by the hash of its pixels if it is not a file.
+    names, labels, digest = [], [], hashlib.sha256(json.dumps(classes).encode())
+    for entry in map(dataset.get_data_info, range(len(dataset))):
+        if has_files:
+            name = entry['img_path'].removeprefix(f'{root}{os.sep}').replace(os.sep, '/')
+        else:
+            name = hashlib.sha256(np.ascontiguousarray(entry['img'])).hexdigest()
+        names.append(name)
+        labels.append(entry['gt_label'])
+        digest.update(f'{name} {labels[-1]}\n'.encode(errors='surrogateescape'))
     job = dict(
         source=root.resolve().name if has_files else dataset.name,
         source_images=len(dataset),
@@ -240,52 +233,53 @@ def pack_dataset(
         mmsagan=__version__,
         pillow=PIL.__version__,
     )
-    if (out / RECIPE).is_file():
-        return check_packed(out, job)
-    with _writing(out):
-        if (out / JOB).is_file():
-            _check_same_job(out, json.loads((out / JOB).read_bytes()), job)
-        written = sum(path.stat().st_size for path in out.glob('images_*.npy'))
-        missing, free = len(dataset) * 3 * size**2 - written, disk_usage(out).free
-        if missing > free:
-            raise ConfigError(f'{out}: the images need {missing / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB left')
-        write_atomically(out / JOB, json.dumps(job).encode())
-        return _finish(dataset, out, job, _write_shards(dataset, out, job, workers))
-
-
-def _name_of(dataset: ClassImageDataset, index: int) -> str:
-    """Returns the path of an image below the data set's folder, or the hash of its pixels if it is not a file."""
-    entry = dataset.get_data_info(index)
-    if 'img_path' not in entry:
-        return hashlib.sha256(np.ascontiguousarray(entry['img'])).hexdigest()
-    root = Path(dataset.data_prefix.get('img_path') or dataset.data_root)
-    return entry['img_path'].removeprefix(f'{root}{os.sep}').replace(os.sep, '/')
-
-
-def _check_same_job(folder: Path, found: dict, job: dict) -> None:
+    is_finished, is_begun = (out / RECIPE).is_file(), (out / JOB).is_file()
+    if not (is_finished or is_begun) and (out.is_file() or {path.name for path in out.glob('[!.]*')} - {LOCK}):
+        raise ConfigError(f'{out} is a file, or contains something else; choose another --out')
+    found = load_recipe(out)['job'] if is_finished else json.loads((out / JOB).read_bytes()) if is_begun else job
     for key, value in job.items():
-        if found.get(key) != value:
-            raise ConfigError(f'{folder} is packed with {key}={found.get(key)!r}, not {value!r}; delete it or change --out')
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Creates and locks the folder, tells the user what to fix, and removes the temporary files in the end."""
-    names = {path.name for path in folder.glob('[!.]*')}
-    if folder.is_file() or (names - {LOCK} and JOB not in names):
-        raise ConfigError(f'{folder} is a file, or contains something else; choose another --out')
+        # Other versions of the packages have packed the same images.
+        if found.get(key) != value and not (is_finished and key in ('mmsagan', 'pillow')):
+            raise ConfigError(f'{out} is packed with {key}={found.get(key)!r}, not {value!r}; delete it or change --out')
+    if is_finished:
+        recipe = load_recipe(out)
+        for name, note in _describe_files(out, recipe['files']).items():
+            if recipe['files'][name] != note:
+                raise DataError(f'{out / name} is missing or damaged; delete {out} and pack the images again')
+        return recipe
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-            for path in [folder / JOB, folder / LOCK, *folder.glob('images_*.json')]:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / LOCK, timeout=0):
+            write_atomically(out / JOB, json.dumps(job).encode())
+            notes = _write_shards(dataset, out, job, workers if has_files else 1)
+            kept = [index for index, note in enumerate(notes) if isinstance(note, list)]
+            dataset.set_classes(classes, [labels[index] for index in kept])
+            arrays = {LABELS: [labels[index] for index in kept]}
+            if layout == 'short-side':
+                arrays[SIZES] = [notes[index] for index in kept]
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, np.array(array, np.int64))
+                write_atomically(out / name, buffer.getvalue())
+            recipe = dict(
+                job=job,
+                num_images=len(kept),
+                classes=classes,
+                skipped=[name for name, note in zip(names, notes) if isinstance(note, str)],
+                files=_describe_files(out, [*sorted(path.name for path in out.glob('images_*.npy')), *sorted(arrays)]),
+                format=FORMAT,
+                version=VERSION,
+            )
+            write_atomically(out / RECIPE, (json.dumps(recipe, indent=1) + '\n').encode())
+            for path in [out / JOB, out / LOCK, *out.glob('images_*.json')]:
                 path.unlink(missing_ok=True)
-            remove_unfinished(folder)
+            remove_unfinished(out)
+            return recipe
     except OSError as error:  # a lock that another process holds is one, too
-        raise ConfigError(f'{folder} cannot be written: {error.strerror or error}; then run the same command again') from error
+        raise ConfigError(f'{out} cannot be written: {error.strerror or error}; then run the same command again') from error
     except (BrokenProcessPool, MemoryError) as error:
         raise DataError(
-            f'{folder}: a process has died, perhaps of a lack of memory; run the same command again with fewer --workers'
+            f'{out}: a process has died, perhaps of a lack of memory; run the same command again with fewer --workers'
         ) from error
 
 
@@ -295,10 +289,12 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
     starts = range(0, len(dataset), step)
     shards = {out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step] for start in starts}
     missing = [path for path in shards if not path.with_suffix('.json').is_file()]
-    entries = ([dataset.get_data_info(index) for index in shards[path]] for path in missing)
+    sources = (
+        [entry.get('img_path') or entry['img'] for entry in map(dataset.get_data_info, shards[path])] for path in missing
+    )
     all_notes = []
-    with progress_bar('packing', len(dataset)) as advance, worker_map(min(workers, len(missing) or 1)) as map:
-        results = map(_write_shard, missing, repeat(job), entries)
+    with progress_bar('packing', len(dataset)) as advance, worker_map(min(workers, len(missing) or 1)) as parallel_map:
+        results = parallel_map(_write_shard, missing, repeat(job), sources)
         for path, indices in shards.items():
             notes = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
             for index, note in zip(indices, notes):
@@ -312,18 +308,21 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
     return all_notes
 
 
-def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> list:
-    """Writes a shard, and then notes about its images, which mark it as finished: height, width and hash, or what is wrong."""
+def _write_shard(path: Path, job: dict, sources: Sequence[str | np.ndarray]) -> list:
+    """Writes a shard, and then notes about its images, which mark it as finished: height and width, or what is wrong."""
     size, is_square = job['size'], job['layout'] == 'square'
     scale = (size, size) if is_square else (np.inf, size)
     resize = Resize(scale, keep_ratio=not is_square, interpolation=job['interpolation'], backend='pillow')
     notes: list = []
     unfinished = path.with_suffix('.unfinished')
     with unfinished.open('wb') as file:
-        header_size = file.write(_npy_header((0,)))
-        for entry in entries:
+        # numpy leaves room in the header for the number of images, which is known in the end.
+        header = dict(descr='|u1', fortran_order=False, shape=(0, 3, size, size) if is_square else (0,))
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for source in sources:
             try:
-                image = entry['img'] if 'img' in entry else read_rgb(entry['img_path'])
+                image = read_rgb(source) if isinstance(source, str) else source
             except UnreadableImageError as error:
                 notes.append(error.reason)
                 continue
@@ -334,11 +333,11 @@ def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> list:
             results = CenterCropLongEdge()(dict(img=image)) if is_square else dict(img=image)
             image = resize(results)['img']
             file.write(image.transpose(2, 0, 1).tobytes())
-            notes.append([*image.shape[:2], hash_image(image).hex()])
-        count = sum(isinstance(note, list) for note in notes)
-        shape = (count, 3, size, size) if is_square else (file.tell() - header_size,)
+            notes.append(list(image.shape[:2]))
+        length = file.tell() - start
         file.seek(0)
-        file.write(_npy_header(shape))
+        shape = (length // (3 * size**2), 3, size, size) if is_square else (length,)
+        np.lib.format.write_array_header_1_0(file, dict(header, shape=shape))
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
@@ -346,44 +345,8 @@ def _write_shard(path: Path, job: dict, entries: Sequence[dict]) -> list:
     return notes
 
 
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """Returns the header of an ``.npy`` file of uint8: 128 bytes for any shape, so that it can be written in the end."""
-    content = repr(dict(descr='|u1', fortran_order=False, shape=shape)).ljust(117) + '\n'
-    return np.lib.format.magic(1, 0) + len(content).to_bytes(2, 'little') + content.encode()
-
-
-def _finish(dataset: ClassImageDataset, out: Path, job: dict, notes: list) -> dict:
-    """Writes the other files, ``recipe.json`` last."""
-    kept = [index for index, note in enumerate(notes) if isinstance(note, list)]
-    skipped = [_name_of(dataset, index) for index, note in enumerate(notes) if isinstance(note, str)]
-    labels = [dataset.get_data_info(index)['gt_label'] for index in kept]
-    dataset.set_classes(dataset.metainfo['classes'], labels)
-    groups = find_duplicates([notes[index][2] for index in kept])
-    if groups:
-        text = describe_duplicates(groups, labels, lambda number: _name_of(dataset, kept[number]))
-        warnings.warn(f'{dataset.name}: {text}', stacklevel=2)
-    arrays = {LABELS: labels}
-    if job['layout'] == 'short-side':
-        arrays[SIZES] = [notes[index][:2] for index in kept]
-    for name, array in arrays.items():
-        buffer = io.BytesIO()
-        np.save(buffer, np.array(array, np.int64))
-        write_atomically(out / name, buffer.getvalue())
-    names = [path.name for path in sorted(out.glob('images_*.npy'))]
-    recipe = dict(
-        job=job,
-        num_images=len(kept),
-        classes=list(dataset.metainfo['classes']),
-        skipped=skipped,
-        files=_hash_files(out, [*names, *sorted(arrays)]),
-        format=FORMAT,
-        version=VERSION,
-    )
-    write_atomically(out / RECIPE, (json.dumps(recipe, indent=1) + '\n').encode())
-    return recipe
-
-
-def _hash_files(folder: Path, names: Collection[str]) -> dict[str, dict]:
+def _describe_files(folder: Path, names: Collection[str]) -> dict[str, dict]:
+    """Returns size and sha256 of files; nothing of those that are missing."""
     files: dict[str, dict] = dict.fromkeys(names, {})
     with progress_bar('sha256', len(files)) as advance:
         for path in (folder / name for name in names if (folder / name).is_file()):
@@ -394,15 +357,3 @@ def _hash_files(folder: Path, names: Collection[str]) -> dict[str, dict]:
                 files[path.name] = dict(bytes=file.tell(), sha256=digest.hexdigest())
             advance(1)
     return files
-
-
-def check_packed(folder: Path, job: dict) -> dict:
-    """Compares all bytes of a finished folder with its recipe, and the recipe, which it returns, with a job."""
-    recipe = load_recipe(folder)
-    # Other versions of the packages have packed the same images.
-    versions = {key: recipe['job'].get(key) for key in ('mmsagan', 'pillow')}
-    _check_same_job(folder, recipe['job'], job | versions)
-    for name, note in _hash_files(folder, recipe['files']).items():
-        if recipe['files'][name] != note:
-            raise DataError(f'{folder / name} is missing or damaged; delete {folder} and pack the images again')
-    return recipe

@@ -27,6 +27,9 @@ class InfiniteSampler(Sampler):
         dataset: The data set; only its length is used.
         shuffle: Whether the order is random.
         seed: Seed of the orders. Defaults to a random one, the same in all processes.
+
+    Attributes:
+        start: How many indices of this process, counted from the very first one, the next iteration leaves out.
     """
 
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None):
@@ -34,13 +37,13 @@ class InfiniteSampler(Sampler):
         self.size = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        self._skipped = 0
+        self.start = 0
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        epoch, offset = divmod(self._skipped * self.world_size + self.rank, self.size)
+        epoch, offset = divmod(self.start * self.world_size + self.rank, self.size)
         while True:
             order = torch.arange(self.size)
             if self.shuffle:
@@ -50,10 +53,6 @@ class InfiniteSampler(Sampler):
             yield from indices
             offset += len(indices) * self.world_size
             epoch, offset = epoch + offset // self.size, offset % self.size
-
-    def skip(self, num_samples: int) -> None:
-        """Starts the next iteration after this many indices of this process, counted from the very first one."""
-        self._skipped = num_samples
 
 
 class SeededBatch(list):
@@ -67,11 +66,14 @@ class BatchStream(BatchSampler):
     """All batches of a training, from any sampler. A finite one is started again when it ends.
 
     Args:
-        sampler: Yields indices. One with ``skip(num_samples)``, like :class:`InfiniteSampler`, jumps to the first batch; others
-            are iterated from the beginning of the pass, without reading images.
+        sampler: Yields indices. With an attribute ``start``, as :class:`InfiniteSampler` has it, it jumps to the first batch;
+            otherwise it is iterated from the beginning of the pass, without reading images.
         batch_size: Number of images per batch.
         drop_last: Whether an incomplete batch at the end of a finite sampler is dropped.
         seed: Seed of the random transforms.
+
+    Attributes:
+        start: Number of the batch that the next iteration begins with, counted from 0.
 
     Raises:
         DataError: The sampler yields no batch at all.
@@ -81,16 +83,12 @@ class BatchStream(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.seed = seed
         self.rank, self.world_size = get_dist_info()
-        self._start = 0
-
-    def start_at(self, number: int) -> None:
-        """Starts the next iteration with the batch of this number, counted from 0."""
-        self._start = number
+        self.start = 0
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        number, first_epoch, to_skip = self._start, 0, 0
-        if hasattr(self.sampler, 'skip'):
-            self.sampler.skip(number * self.batch_size)
+        number, first_epoch, to_skip = self.start, 0, 0
+        if hasattr(self.sampler, 'start'):
+            self.sampler.start = number * self.batch_size
         elif len(self):
             first_epoch, to_skip = divmod(number, len(self))
         else:

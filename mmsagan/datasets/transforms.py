@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform, RandomFlip
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import default_collate
 from torch import Tensor
 
@@ -82,16 +82,3 @@ def collate_batch(samples: Sequence[dict]) -> dict:
     if isinstance(samples, ReadyBatch):
         return dict(inputs=samples.inputs, labels=samples.labels)
     return default_collate(samples)
-
-
-def get_flip_probability(pipeline: Sequence[BaseTransform]) -> float | None:
-    """Returns the probability of a horizontal flip if that and packing are all a pipeline does, otherwise None."""
-    *rest, last = pipeline or [None]
-    if type(last) is not PackInputs or len(rest) > 1:
-        return None
-    if not rest:
-        return 0.0
-    flip = rest[0]
-    if type(flip) is not RandomFlip or flip.direction != 'horizontal' or not isinstance(flip.prob, float):
-        return None
-    return flip.prob

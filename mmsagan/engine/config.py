@@ -115,7 +115,7 @@ def config_errors() -> Iterator[None]:
     """Turns errors about wrong arguments, raised while components are built, into a ConfigError."""
     try:
         yield
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, AssertionError) as error:
         raise ConfigError(f'the experiment cannot be built: {type(error).__name__}: {error}') from error
 
 

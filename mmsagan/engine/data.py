@@ -115,7 +115,7 @@ class TrainingBatches:
         if sampler_seed is not None and hasattr(self.stream.sampler, 'seed'):
             self.stream.sampler.seed = sampler_seed
         self.num_batches = -(-samples // (self.stream.batch_size * get_world_size()))
-        self.stream.start_at(self.num_batches)
+        self.stream.start = self.num_batches
         if batch_size == self.stream.batch_size:
             return None
         return f'it had batches of {batch_size} images, and now they are of {self.stream.batch_size}'

@@ -49,17 +49,6 @@ def test_images_that_do_not_fit(images):
         dataset_of(images, [0, 1, 1, 0])
 
 
-def test_images_that_are_there_twice(recwarn):
-    images = IMAGES.copy()
-    dataset_of(images, [0, 1, 1, 0])
-    assert not recwarn
-    images[3] = images[1]
-    with pytest.warns(UserWarning, match='Given: 1 image .*: 1 and 3$'):
-        dataset_of(images, [0, 1, 0, 1])
-    with pytest.warns(UserWarning, match='several classes: 1 and 3$'):
-        dataset_of(images, [0, 1, 0, 0])
-
-
 def idx_bytes(array: np.ndarray) -> bytes:
     return b'\x00\x00\x08' + bytes([array.ndim]) + struct.pack(f'>{array.ndim}I', *array.shape) + array.tobytes()
 
@@ -69,7 +58,7 @@ def test_embedded_digits():
 
     pixels, labels = mnist_data()
     dataset = EmbeddedMNIST(pipeline=[dict(type='PackInputs')])
-    assert len(dataset) == 5000 and dataset.num_classes == 10
+    assert len(dataset) == 5000 and len(dataset.metainfo['classes']) == 10
     assert np.bincount([dataset.get_data_info(i)['gt_label'] for i in range(5000)]).tolist() == [500] * 10
     for index in (0, 1234, 4999):
         sample = dataset[index]

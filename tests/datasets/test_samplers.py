@@ -46,10 +46,10 @@ def test_seeds(monkeypatch):
 @pytest.mark.parametrize('world_size', [1, 3])
 def test_any_place_is_found_at_once(monkeypatch, skipped, world_size):
     for sampler in of_processes(monkeypatch, world_size, dataset=range(5), seed=0):
-        sampler.skip(skipped)
+        sampler.start = skipped
         found = first(sampler, 12)
         if skipped < 100:
-            sampler.skip(0)
+            sampler.start = 0
             assert found == first(sampler, skipped + 12)[skipped:]
         assert set(found) <= set(range(5))
 
@@ -60,7 +60,7 @@ def test_a_finite_sampler_is_begun_again(drop_last, sizes):
     batches = first(stream, 7)
     assert [len(batch) for batch in batches[:4]] == sizes
     for start in range(5):
-        stream.start_at(start)
+        stream.start = start
         again = first(stream, 7 - start)
         assert again == batches[start:] and [batch.seed for batch in again] == [batch.seed for batch in batches[start:]]
 
@@ -95,7 +95,7 @@ def test_random_transforms_follow_from_the_batch(read):
     for workers in (0, 1, 2):
         for start in (0, 3):
             stream = BatchStream(InfiniteSampler(range(10), seed=0), 2)
-            stream.start_at(start)
+            stream.start = start
             loader = DataLoader(SeededDataset(_Random(read)), batch_sampler=stream, num_workers=workers, collate_fn=list)
             batches = iter(loader)
             before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
