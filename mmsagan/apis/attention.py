@@ -83,11 +83,7 @@ def attention_maps(
 
 
 def parse_queries(text: str) -> list[tuple[int, int]] | None:
-    """Parses pixels from the command line; returns None for ``auto``.
-
-    Raises:
-        ConfigError: The text is malformed.
-    """
+    """Parses pixels from the command line; returns None for ``auto``."""
     if text == 'auto':
         return None
     matches = [re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', part) for part in text.split(';')]

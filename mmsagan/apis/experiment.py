@@ -44,7 +44,6 @@ def train_from_config(cfg: Config) -> Runner:
 
     Raises:
         TrainingInterrupted: SIGTERM or Ctrl-C was received; the state is saved.
-        MMSAGANError: Something that the user can fix.
     """
     changes = config_changes(cfg)
     if not complete_evaluation(cfg, 'val'):
@@ -71,17 +70,11 @@ def train_from_config(cfg: Config) -> Runner:
 
 
 def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
-    """Evaluates a checkpoint with the config's ``test_evaluator``.
+    """Evaluates a checkpoint with the config's ``test_evaluator``; returns the results by name.
 
     Args:
         cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified. What only training needs may be missing.
         checkpoint: File or URL.
-
-    Returns:
-        Results by name.
-
-    Raises:
-        MMSAGANError: Something that the user can fix.
     """
     complete_evaluation(cfg, 'val')
     complete_evaluation(cfg, 'test')
@@ -138,11 +131,7 @@ def use_mixed_precision(cfg: Config) -> None:
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:
-    """Scales the learning rates with the batch size (``--auto-scale-lr``).
-
-    Raises:
-        ConfigError: The config has no ``auto_scale_lr.base_batch_size``.
-    """
+    """Scales the learning rates with the batch size (``--auto-scale-lr``)."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise ConfigError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size, over all GPUs, that '
@@ -196,15 +185,12 @@ def results_table(results: dict, max_classes: int = 20) -> str:
 def build_training_dataset(
     source: str | Path, cfg_options: Mapping | None = None, **options: Any
 ) -> tuple[ClassImageDataset, Config]:
-    """Builds the training data set of a config without its transforms.
+    """Builds a training data set without its transforms; returns it, and its config, which is empty for a folder.
 
     Args:
         source: A config, by file or name; or a folder with one folder of images per class.
         cfg_options: Dotted config keys and their new values.
         **options: Arguments that override those of the data set.
-
-    Returns:
-        The data set, and the config, which is empty for a folder.
 
     Raises:
         ConfigError: There is no such config, or its training data set has no classes.

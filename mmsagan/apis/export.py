@@ -144,11 +144,7 @@ def export_generator(
 
 
 def check_export_arguments(path: str | Path, format: str, opset: int | None = None) -> None:
-    """Checks the arguments of :func:`export_generator`, before a model is loaded.
-
-    Raises:
-        ConfigError: The format is unknown or needs a missing package, the file cannot be written, or ``opset`` is not for it.
-    """
+    """Raises a ConfigError if :func:`export_generator` could not export with these arguments; before a model is loaded."""
     if format not in FORMATS:
         raise ConfigError(f'unknown export format {format!r}; choose one of {", ".join(FORMATS)}')
     if opset is not None and format != 'onnx':

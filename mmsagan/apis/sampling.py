@@ -209,9 +209,6 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
     Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
     BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
     versions resemble each other.
-
-    Raises:
-        ConfigError: ``truncation`` is not positive.
     """
     if not isinstance(truncation, Real) or not truncation > 0:
         raise ConfigError(f'truncation must be greater than 0, got {truncation}')
@@ -280,11 +277,7 @@ def class_names(cfg: Config, num_classes: int) -> list[str]:
 
 
 def parse_classes(text: str) -> list[int]:
-    """Parses classes from the command line; duplicates are dropped.
-
-    Raises:
-        ConfigError: The text is malformed.
-    """
+    """Parses classes from the command line; duplicates are dropped."""
     classes: list[int] = []
     for part in text.split(','):
         match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part)
@@ -308,9 +301,6 @@ class SampleSet:
         batch_size: Number of images per forward pass.
         amp: Whether to compute in bfloat16.
         **options: ``sample_model`` and ``truncation`` of :func:`sample`.
-
-    Raises:
-        ConfigError: The arguments do not match the model.
     """
 
     def __init__(
@@ -353,11 +343,7 @@ class SampleSet:
 
 
 def check_output(out: Path, npz: bool) -> None:
-    """Checks that samples can be written, before they are generated; the arguments are those of :func:`write_samples`.
-
-    Raises:
-        ConfigError: They cannot be written, or the folder contains other files, which would mix with the samples.
-    """
+    """Raises a ConfigError if :func:`write_samples` could not write, or would mix samples with other files in a folder."""
     if out.suffix.lower() in (*IMAGE_SUFFIXES, '.npz') and not out.is_dir():
         if npz or out.suffix.lower() != '.png':
             raise ConfigError(f'{out} must be a folder, with --npz for {NPZ_NAME} in it, or without it a .png file for a grid')
@@ -380,10 +366,6 @@ def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
 
     Returns:
         One line that says what was written.
-
-    Raises:
-        ConfigError: The files cannot be written.
-        DataError: The model generates NaN or Inf.
     """
     barrier()  # no process writes before all have checked the output
     written = f'{samples.num_samples} samples written to '

@@ -32,12 +32,9 @@ def image_statistics(
         num_images: Number of them; -1 for all.
         batch_size: Number of images at a time.
         inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
-
-    Raises:
-        MMSAGANError: There are too few images, or the extractor is missing.
     """
     evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
-    evaluator.prepare(_device(), batch_size, images, image_size=images.dataset[0]['inputs'].shape[-1])
+    evaluator.prepare(_find_device(), batch_size, images, image_size=images.dataset[0]['inputs'].shape[-1])
     return evaluator.metrics[0].real
 
 
@@ -62,9 +59,6 @@ def score_images(
         size: Size in pixels to which real images are resized; None keeps their size.
         num_workers: Number of processes that load real images.
         inception: Arguments that choose the extractor, as above.
-
-    Raises:
-        MMSAGANError: An argument is wrong, or there are too few images.
     """
     count = len(images) if num_images is None else num_images
     if count > len(images):
@@ -83,11 +77,12 @@ def score_images(
         [dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}), **options.get(name, {})) for name in metrics]
     )
     real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
-    evaluator.prepare(_device(), batch_size, real_images, image_size=images.dataset[0]['inputs'].shape[-1])
-    return evaluator.score(images, batch_size, _device())
+    device = _find_device()
+    evaluator.prepare(device, batch_size, real_images, image_size=images.dataset[0]['inputs'].shape[-1])
+    return evaluator.score(images, batch_size, device)
 
 
-def _device() -> torch.device:
+def _find_device() -> torch.device:
     name = get_device()
     return torch.device('cpu' if name == 'mps' else name)  # Apple's GPUs have no float64
 

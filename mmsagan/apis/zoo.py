@@ -56,10 +56,7 @@ def list_models() -> tuple[ZooModel, ...]:
 
 
 def resolve_model(name: str | Path) -> ZooModel:
-    """Returns the published model of a name.
-
-    Args:
-        name: Name of the model, or name or file of its config, which stands for its model with the best FID.
+    """Returns the published model of a name, or of the name or file of a config: that config's model with the best FID.
 
     Raises:
         ConfigError: No model of that name is published.
@@ -79,10 +76,7 @@ def resolve_model(name: str | Path) -> ZooModel:
 
 
 def resolve_config(name: str | Path) -> Path:
-    """Returns the file of a config.
-
-    Args:
-        name: A file; or the name of a config of this package, with or without its folder and ``.py``; or of a published model.
+    """Finds a config by its file, by its name in this package (its folder and ``.py`` are optional), or by a published model's.
 
     Raises:
         ConfigError: There is no config of that name. The message suggests similar ones.
@@ -96,12 +90,10 @@ def resolve_config(name: str | Path) -> Path:
     leaves = [path for path in shipped_root().glob('configs/*/*.py') if path.parent.name != '_base_']
     models = list_models()
     wanted = Path(str(name).removesuffix('.py')).parts
-    for path in leaves:
-        if wanted and path.with_suffix('').parts[-len(wanted) :] == wanted:
-            return path
-    for model in models:
-        if model.name == str(name):
-            return model.config
+    found = [path for path in leaves if wanted and path.with_suffix('').parts[-len(wanted) :] == wanted]
+    found += [model.config for model in models if model.name == str(name)]
+    if found:
+        return found[0]
     configs = sorted({path.stem for path in leaves})
     hint = _suggest(Path(name).name.removesuffix('.py'), [*configs, *(model.name for model in models)])
     hint = hint or f'; there are {", ".join(configs)}'

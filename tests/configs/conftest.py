@@ -17,13 +17,14 @@ _run_numbers = itertools.count()
 
 @pytest.fixture(scope='session')
 def imagenet1k_root(tmp_path_factory) -> Path:
-    """ImageNet's layout with all 1 000 classes, an image each, without meta/train.txt."""
+    """ImageNet's layout with all 1 000 classes, whose folders are links to one with a single image."""
     root = tmp_path_factory.mktemp('imagenet1k')
-    random = np.random.default_rng(0)
+    for name in ('meta', 'train', 'images'):
+        (root / name).mkdir()
+    Image.effect_noise((24, 20), 100).convert('RGB').save(root / 'images' / '0.JPEG')
     for number in range(1000):
-        folder = root / 'train' / f'n{number:08d}'
-        folder.mkdir(parents=True)
-        Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f'n{number:08d}_0.JPEG')
+        (root / 'train' / f'n{number:08d}').symlink_to('../images')
+    (root / 'meta' / 'train.txt').write_text(''.join(f'n{number:08d}/0.JPEG {number}\n' for number in range(1000)))
     return root
 
 
@@ -54,10 +55,11 @@ def small_run(tmp_path, plain_config_text, cifar_root, imagenet1k_root, fashion_
 
     def load(path: Path, **options) -> Config:
         cfg = load_config(path)
-        options = {
+        changes = {
             'train_dataloader.dataset.data_root': str(roots[cfg.train_dataloader.dataset.type]),
             'train_dataloader.batch_size': 2,
             'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
             'model.generator.base_channels': 8,
             'model.discriminator.base_channels': 8,
             'custom_hooks.0.num_rows': 1,
@@ -67,7 +69,7 @@ def small_run(tmp_path, plain_config_text, cifar_root, imagenet1k_root, fashion_
             'train_cfg.max_iters': 2,
             **options,
         }
-        cfg = load_config(path, options)
+        cfg.merge_from_dict(changes)
         cfg.launcher, cfg.work_dir = 'none', str(tmp_path / 'run')
         # MMEngine keeps loggers and message hubs by experiment name, to the second.
         cfg.experiment_name = f'test-config-{next(_run_numbers)}'
