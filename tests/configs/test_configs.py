@@ -38,19 +38,14 @@ def test_two_iterations_from_its_own_file(path, small_run):
 
 
 @pytest.mark.parametrize('path', sorted((CONFIGS / '_base_' / 'datasets').glob('*.py')), ids=lambda path: path.stem)
-def test_every_data_base_fits_into_an_experiment(path, tmp_path):
-    bases = [path, CONFIGS / '_base_/models/sagan/base_sagan_32x32.py', CONFIGS / '_base_/schedules/sagan_cifar10.py']
-    (tmp_path / 'config.py').write_text(f'_base_ = {[str(base) for base in bases]}\ntrain_cfg = dict(max_iters=1)\n')
-    check_config(load_config(tmp_path / 'config.py'))
+def test_a_data_base_fits_into_an_experiment_and_evaluates_the_same_images_without_one(path, tmp_path):
+    def load(*bases, rest='train_cfg = dict(max_iters=1)'):
+        (tmp_path / 'config.py').write_text(
+            f'_base_ = {[str(path), *(f"{CONFIGS}/_base_/{base}" for base in bases)]}\n{rest}\n'
+        )
+        return load_config(tmp_path / 'config.py')
 
-
-@pytest.mark.parametrize('path', sorted((CONFIGS / '_base_' / 'datasets').glob('*.py')), ids=lambda path: path.stem)
-def test_a_data_base_evaluates_the_same_images_without_a_training(path, tmp_path):
-    metrics = CONFIGS / '_base_/metrics/our_50k.py'
-    loaders = []
-    for name, rest in (('with', ''), ('without', 'train_dataloader = None\n')):
-        (tmp_path / f'{name}.py').write_text(f'_base_ = {[str(path), str(metrics)]}\n{rest}')
-        cfg = load_config(tmp_path / f'{name}.py')
-        assert complete_evaluation(cfg, 'test')
-        loaders.append(cfg.test_dataloader)
-    assert loaders[0] == loaders[1] and 'type' in loaders[1].dataset
+    check_config(load('models/sagan/base_sagan_32x32.py', 'schedules/sagan_cifar10.py'))
+    with_training, without = load('metrics/our_50k.py'), load('metrics/our_50k.py', rest='train_dataloader = None')
+    assert complete_evaluation(with_training, 'test') and complete_evaluation(without, 'test')
+    assert with_training.test_dataloader == without.test_dataloader and 'type' in without.test_dataloader.dataset

@@ -3,7 +3,9 @@
 The table is written from the published runs and the paper's text. What a config is is read off what is built from it.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -110,40 +112,31 @@ NETWORKS = {**RUNS, **CONVERTED}
 PARAMETERS = {32: (4_386_308, 1_075_586), 128: (42_017_412, 39_448_258)}
 
 
+@cache
 def load(name: str) -> Config:
     return load_config(CONFIGS / f'{name}.py')
 
 
-@pytest.fixture(scope='module')
-def built():
-    """Builds a run's model at full width without memory: built(name)."""
-    models = {}
-
-    def build(name: str) -> ConditionalGAN:
-        if name not in models:
-            with torch.device('meta'):
-                models[name] = MODELS.build(load(name).model)
-        return models[name]
-
-    return build
-
-
-def by_network(model: ConditionalGAN) -> list[nn.Module]:
-    return [model.generator, model.discriminator]
+@cache
+def build(name: str) -> ConditionalGAN:
+    """Builds a run's model at full width without memory."""
+    with torch.device('meta'):
+        return MODELS.build(load(name).model)
 
 
 def attentions(network: nn.Module) -> list[nn.Module]:
     return [module for module in network.modules() if isinstance(module, (SelfAttentionBlock, ResidualAttentionSubstitute))]
 
 
-def num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def num_parameters(name: str) -> tuple[int, int]:
+    """Of G and of D."""
+    model = build(name)
+    return tuple(sum(parameter.numel() for parameter in net.parameters()) for net in (model.generator, model.discriminator))
 
 
 def test_every_config_of_the_three_folders_is_in_the_table():
-    found = {f'{path.parent.name}/{path.stem}' for name in ('sagan', 'sngan_proj', 'sagan_paper')
-             for path in (CONFIGS / name).glob('*.py')}  # fmt: skip
-    assert found == {*NETWORKS, 'sagan/sagan_32_mnist_b64x1'}, 'and the demo'
+    paths = [path for name in ('sagan', 'sngan_proj', 'sagan_paper') for path in (CONFIGS / name).glob('*.py')]
+    assert {f'{path.parent.name}/{path.stem}' for path in paths} == {*NETWORKS, 'sagan/sagan_32_mnist_b64x1'}, 'and the demo'
 
 
 @pytest.mark.parametrize('name', RUNS)
@@ -160,10 +153,9 @@ def test_schedule_optimizers_evaluation_and_data(name):
     gpus = int(name.rpartition('x')[2])
     assert name.endswith(f'_b{run.batch}x{gpus}') and cfg.auto_scale_lr.base_batch_size == run.batch * gpus
 
-    metrics = {metric.type: metric for metric in cfg.val_evaluator.metrics}
-    assert set(metrics) == {'InceptionScore', 'FrechetInceptionDistance'}
-    assert all((metric.fake_nums, metric.inception_style) == (50_000, 'StyleGAN') for metric in metrics.values())
-    score, fid = metrics['InceptionScore'], metrics['FrechetInceptionDistance']
+    score, fid = cfg.val_evaluator.metrics
+    assert (score.type, fid.type) == ('InceptionScore', 'FrechetInceptionDistance')
+    assert all((metric.fake_nums, metric.inception_style) == (50_000, 'StyleGAN') for metric in (score, fid))
     assert (score.splits, score.resize_method, score.use_pillow_resize, fid.real_nums) == (10, 'bicubic', True, -1)
     assert 'save_best' not in cfg.default_hooks.checkpoint, 'then both the best IS and the best FID are kept'
 
@@ -178,9 +170,9 @@ def test_schedule_optimizers_evaluation_and_data(name):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_networks_and_spectral_norms(name, built):
-    model, run = built(name), NETWORKS[name]
-    generator, discriminator = by_network(model)
+def test_networks_attention_and_spectral_norms(name):
+    model, run = build(name), NETWORKS[name]
+    generator, discriminator = model.generator, model.discriminator
     assert (generator.output_scale, discriminator.input_scale) == (run.size, run.size)
     assert model.num_classes == run.classes and type(model.gan_loss).__name__ == 'HingeGANLoss'
     assert (generator.to_rgb.conv.in_channels, discriminator.from_rgb.conv_1.out_channels) == run.base
@@ -196,9 +188,14 @@ def test_networks_and_spectral_norms(name, built):
     else:
         assert model.ema is None
 
-    for network, expected in zip(by_network(model), run.spectral_norm):
+    for network, expected in zip((generator, discriminator), run.spectral_norm):
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         assert {spectral_norm_hook(layer) is not None for layer in layers} == {expected}
+        found = attentions(network)
+        assert [type(module) for module in found] == ([run.attention_kind] if run.attention else [])
+        for module in found if run.attention_kind is SelfAttentionBlock else ():
+            channels, queries, values = module.theta.in_channels, module.theta.out_channels, module.g.out_channels
+            assert (channels // queries, channels // values, module.pool) == (*run.reductions, run.pool)
     embeddings = [embedding for norm in norms for embedding in (norm.weight_embedding, norm.bias_embedding)]
     has_norm = {spectral_norm_hook(embedding) is not None for embedding in embeddings}
     assert has_norm == {run.spectral_norm[0] and run.embedding_spectral_norm}
@@ -220,26 +217,14 @@ def test_batch_norms_on_several_gpus(name, monkeypatch):
     assert norms and all(type(norm) is kind and norm.eps == run.norm_eps for norm in norms)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
-def test_kind_of_attention(name, built):
-    run = NETWORKS[name]
-    for network in by_network(built(name)):
-        found = attentions(network)
-        assert [type(module) for module in found] == ([run.attention_kind] if run.attention else [])
-        for module in found:
-            if isinstance(module, SelfAttentionBlock):
-                channels, queries, values = module.theta.in_channels, module.theta.out_channels, module.g.out_channels
-                assert (channels // queries, channels // values, module.pool) == (*run.reductions, run.pool)
-
-
 @pytest.mark.parametrize('name', [name for name, run in NETWORKS.items() if run.attention])
 def test_attention_sees_the_same_size_in_both_networks(name):
     """The sizes are those of the feature maps that pass through, whatever the blocks' numbers."""
-    cfg, run, sizes = load(name).model, NETWORKS[name], []
+    cfg, run, sizes = deepcopy(load(name).model), NETWORKS[name], []
     cfg.generator.base_channels = cfg.discriminator.base_channels = 8
     cfg.num_classes = 2
     model = MODELS.build(cfg).eval()
-    for network in by_network(model):
+    for network in (model.generator, model.discriminator):
         attentions(network)[0].register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
     label = torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
@@ -248,16 +233,14 @@ def test_attention_sees_the_same_size_in_both_networks(name):
 
 
 @pytest.mark.parametrize('name', [name for name, run in NETWORKS.items() if run.attention == (16 if run.size == 32 else 64)])
-def test_the_published_numbers_of_parameters(name, built):
-    assert tuple(map(num_parameters, by_network(built(name)))) == PARAMETERS[NETWORKS[name].size]
+def test_the_published_numbers_of_parameters(name):
+    assert num_parameters(name) == PARAMETERS[NETWORKS[name].size]
 
 
 @pytest.mark.parametrize('size', [8, 16, 32, 64])
-def test_table_1_compares_models_of_equal_size(size, built):
-    attention, residual = (
-        built(f'sagan_paper/sagan_128_{kind}_feat{size}_imagenet1k_b64x4') for kind in ('attention', 'residual')
-    )
-    assert list(map(num_parameters, by_network(attention))) == list(map(num_parameters, by_network(residual)))
+def test_table_1_compares_models_of_equal_size(size):
+    names = [f'sagan_paper/sagan_128_{kind}_feat{size}_imagenet1k_b64x4' for kind in ('attention', 'residual')]
+    assert num_parameters(names[0]) == num_parameters(names[1])
 
 
 def test_table_2_has_intra_fid_at_the_end_only():
