@@ -16,9 +16,10 @@ from typing import NoReturn
 from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
 from mmengine.dist import get_rank, is_main_process
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmsagan.engine.distributed import is_lost_connection, leave_processes
+from mmsagan.engine.distributed import leave_processes
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
@@ -137,7 +138,8 @@ def _run(main: Callable[[], int | None]) -> int | None:
         print('interrupted', file=sys.stderr)
         return 130  # what shells return for Ctrl-C
     except Exception as error:
-        if is_lost_connection(error):
+        # gloo's errors have no class of their own, but name the source file they come from.
+        if isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error)):
             print(f'rank {get_rank()} ends: another process has failed (see its message) or does not answer', file=sys.stderr)
             time.sleep(5)  # torchrun ends this process meanwhile, and reports the other one's failure
         raise

@@ -8,7 +8,6 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device, is_cuda_available
 from mmengine.dist import init_dist, is_distributed
-from torch.distributed import DistError
 
 from mmsagan.errors import ConfigError
 
@@ -75,12 +74,6 @@ def leave_processes() -> None:
     """Destroys the process group, whose threads would otherwise outlive the interpreter, which may abort then."""
     if is_distributed():
         torch.distributed.destroy_process_group()
-
-
-def is_lost_connection(error: BaseException) -> bool:
-    """Whether a collective failed because another process has ended or does not answer."""
-    # gloo's errors have no class of their own, but name the source file they come from.
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
 
 
 def find_device(name: str | None) -> torch.device:

@@ -50,10 +50,7 @@ class GANTrainLoop(IterBasedTrainLoop):
         self._loaded_state: dict | None = None
 
     def run(self) -> nn.Module:
-        """Trains up to ``max_iters``.
-
-        Returns:
-            The model.
+        """Trains up to ``max_iters``, and returns the model.
 
         Raises:
             TrainingInterrupted: SIGTERM or SIGINT was received; the state is saved.
@@ -62,9 +59,24 @@ class GANTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         is_resumed = self._restore_state()
+        processor = self.runner.log_processor
+        windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
+        # MMEngine keeps a million values of each quantity, and copies them all for each new one.
+        length = 1_000_000 if 'global' in windows else max([LOG_LENGTH, *(w for w in windows if isinstance(w, int))])
         with self.signals:
             try:
-                self._train(evaluate_first=is_resumed and self._is_evaluation_due())
+                if is_resumed and self._is_evaluation_due():
+                    self._evaluate()
+                while self._iter < self._max_iters and not self.stop_training:
+                    self.runner.model.train()
+                    self.run_iter(next(self.dataloader_iterator))
+                    self._decide_current_val_interval()
+                    for buffer in self.runner.message_hub.log_scalars.values():
+                        buffer.max_length = length
+                    if self._is_evaluation_due():
+                        self._evaluate()
+                    if self.signals.received_by_any_process() and self._iter < self._max_iters:
+                        self._save_and_stop()
             # PyTorch may notice a dead worker anywhere; one that dies while it sends a batch breaks a connection.
             except (RuntimeError, EOFError, ConnectionError) as error:
                 worker_error = self.batches.worker_error(timeout=0 if isinstance(error, RuntimeError) else 5)
@@ -74,24 +86,6 @@ class GANTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _train(self, evaluate_first: bool) -> None:
-        processor = self.runner.log_processor
-        windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
-        # MMEngine keeps a million values of each quantity, and copies them all for each new one.
-        length = 1_000_000 if 'global' in windows else max([LOG_LENGTH, *(w for w in windows if isinstance(w, int))])
-        if evaluate_first:
-            self._evaluate()
-        while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
-            self._decide_current_val_interval()
-            for buffer in self.runner.message_hub.log_scalars.values():
-                buffer.max_length = length
-            if self._is_evaluation_due():
-                self._evaluate()
-            if self.signals.received_by_any_process() and self._iter < self._max_iters:
-                self._save_and_stop()
 
     def _is_evaluation_due(self) -> bool:
         if self.runner.val_loop is None or self._iter < self.val_begin:
@@ -169,20 +163,17 @@ class StopSignals:
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self):
-        self.received: str | None = None
-        self._time = 0.0
-        self._previous_handlers: dict = {}
+    received: str | None = None
+    _time = 0.0
 
     def __enter__(self) -> 'StopSignals':
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handlers = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        numbers = self.SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        self._previous_handlers = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
-        self._previous_handlers = {}
 
     def _handle(self, number: int, frame) -> None:
         if self.received is not None and time.monotonic() < self._time + 1:
@@ -242,11 +233,6 @@ class GANValLoop(BaseLoop):
         """Stands for the batches of samples; MMEngine's hooks read its length."""
         return range(self.evaluator.num_batches(unwrap(self.runner.model), self.batch_size))
 
-    def prepare(self) -> None:
-        """Extracts the features of the real images, and raises the errors that an evaluation would."""
-        model = unwrap(self.runner.model)
-        self.evaluator.prepare(model.device, self.batch_size, self.real_images, model)
-
     def run(self) -> dict:
         """Evaluates the model; returns the results by name."""
         mode, call_hook, batch_idx = self.mode, self.runner.call_hook, 0
@@ -277,11 +263,7 @@ class GANTestLoop(GANValLoop):
 
 
 def build_evaluator(evaluator: Evaluator | dict | list) -> Evaluator:
-    """Builds an evaluator from its config, or from the configs of its metrics alone.
-
-    Raises:
-        ConfigError: The config is that of something else.
-    """
+    """Builds an evaluator from its config, or from the configs of its metrics alone."""
     if isinstance(evaluator, Evaluator):
         return evaluator
     config = dict(evaluator) if isinstance(evaluator, dict) and 'metrics' in evaluator else dict(metrics=evaluator)

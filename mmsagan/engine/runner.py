@@ -48,7 +48,9 @@ class GANRunner(Runner):
         hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
         is_auto = self._resume == 'auto' or (self._resume and self._load_from is None)
         if is_auto and not self._has_loaded and hook is not None:
-            folder, pointer = hook.folder(self), Path(self.work_dir, LAST_CHECKPOINT)
+            work_dir = Path(self.work_dir)
+            folder = work_dir if hook.out_dir in (None, self.work_dir) else Path(hook.out_dir, work_dir.name)
+            pointer = work_dir / LAST_CHECKPOINT
             path, damaged = from_main_process(lambda: find_latest_checkpoint(folder, hook.filename_tmpl, pointer))
             for error in damaged:
                 self.logger.warning(f'{error}; resuming from an older one, {path}')

@@ -55,11 +55,6 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._last_step: int | None = None
         self._state: dict | None = None
 
-    def folder(self, runner) -> Path:
-        """Returns the folder of the checkpoints: the work dir, or a folder of its name in ``out_dir``."""
-        work_dir = Path(runner.work_dir)
-        return work_dir if self.out_dir in (None, runner.work_dir) else Path(self.out_dir, work_dir.name)
-
     def before_train(self, runner) -> None:
         is_local = '://' not in str(self.out_dir or runner.work_dir) and self.file_client_args is None
         if is_local and (self.backend_args or {}).get('backend', 'local') == 'local':

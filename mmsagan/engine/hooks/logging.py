@@ -81,12 +81,10 @@ class ProgressHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self._advance(1)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner, error: BaseException | None = None) -> None:
         self._bar.close()
 
-    def on_exception(self, runner, error: BaseException) -> None:
-        """Removes the bar after an error."""
-        self._bar.close()
+    on_exception = after_train
 
 
 @HOOKS.register_module()

@@ -76,7 +76,9 @@ class ConsistencyHook(Hook):
                     f'default_hooks.checkpoint.save_best: no metric returns {unknown[0]!r}; the evaluation has '
                     + ', '.join(results)
                 )
-        loop.prepare()
+        # Extracts the features of the real images, and raises the errors that an evaluation would.
+        model = unwrap(runner.model)
+        loop.evaluator.prepare(model.device, loop.batch_size, loop.real_images, model)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         file, saved = runner._load_from or runner.work_dir, checkpoint.get('optimizer')

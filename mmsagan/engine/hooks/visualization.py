@@ -1,9 +1,8 @@
 """Pictures of a training: sample grids, attention figures, and the visualizer that records them."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from math import ceil, sqrt
 from types import SimpleNamespace
 
@@ -24,28 +23,24 @@ from mmsagan.registry import HOOKS, VISUALIZERS
 from mmsagan.visualization import attention_figure, image_grid, salient_queries
 
 
+def _warn_on_failure(method: Callable) -> Callable:
+    @wraps(method)
+    def record(self, *args, **kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # of a full disk, or of a tracker's network
+            reason = f'{type(error).__name__}: {error}'
+            print_log(f'the visualizer cannot record, and the training continues: {reason}', 'current', logging.WARNING)
+
+    return record
+
+
 @VISUALIZERS.register_module()
 class SampleVisualizer(Visualizer):
-    """MMEngine's visualizer, in which whatever fails in a backend is a warning, and training continues."""
+    """MMEngine's visualizer. If a backend cannot record numbers or pictures, it logs a warning, and the training continues."""
 
-    def add_image(self, *args, **kwargs) -> None:
-        """Records a picture, see ``mmengine.visualization.Visualizer.add_image``."""
-        with _warn_on_failure():
-            super().add_image(*args, **kwargs)
-
-    def add_scalars(self, *args, **kwargs) -> None:
-        """Records numbers, see ``mmengine.visualization.Visualizer.add_scalars``."""
-        with _warn_on_failure():
-            super().add_scalars(*args, **kwargs)
-
-
-@contextmanager
-def _warn_on_failure() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # of a full disk, or of a tracker's network
-        reason = f'{type(error).__name__}: {error}'
-        print_log(f'the visualizer cannot record, and the training continues: {reason}', 'current', logging.WARNING)
+    add_image = _warn_on_failure(Visualizer.add_image)
+    add_scalars = _warn_on_failure(Visualizer.add_scalars)
 
 
 @HOOKS.register_module()
