@@ -91,16 +91,23 @@ def test_pytorch_fid(pytorch_weights, resize):
         scaled = (resize_tensorflow(IMAGES.float()) - 128) / 128
     else:
         scaled = 2 * F.interpolate(IMAGES.float() / 255, size=(299, 299), mode='bilinear', align_corners=False) - 1
-    features, logits = network(scaled)
-    results = extractor(IMAGES)
+    features, logits = network(scaled[:1])
+    results = extractor(IMAGES[:1])
     torch.testing.assert_close(results['features'], features, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(results['probabilities'], logits.softmax(1), rtol=1e-3, atol=1e-5)
 
 
-def test_wrong_weights_and_arguments(tmp_path):
-    torch.save(dict(other=torch.zeros(1)), tmp_path / 'other.pth')
-    with pytest.raises(CheckpointError, match='other.pth'):
-        DigitsExtractor(str(tmp_path / 'other.pth'))
+def test_only_the_batch_counts_may_be_missing_in_weights(tmp_path):
+    # Unlike a plain dict, a state dict keeps its version, by which batch norm tells that the counts should be there.
+    path, weights = tmp_path / 'some.pth', DigitsExtractor().state_dict()
+    for name in [name for name in weights if name.endswith('num_batches_tracked')]:
+        del weights[name]
+    torch.save(weights, path)
+    assert torch.equal(DigitsExtractor(str(path))(IMAGES)['features'], DigitsExtractor()(IMAGES)['features'])
+    del weights['trunk.1.running_mean']
+    torch.save(weights, path)
+    with pytest.raises(CheckpointError, match='some.pth.*trunk.1.running_mean'):
+        DigitsExtractor(str(path))
     with pytest.raises(ConfigError, match='resize'):
         PyTorchFIDInception(resize='pillow')
 

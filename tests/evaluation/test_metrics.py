@@ -42,7 +42,7 @@ def test_fid_of_well_and_ill_conditioned_covariances(size, samples, scales, rel)
 
 @pytest.mark.parametrize('singular', ['first', 'second', 'both'])
 def test_fid_of_singular_covariances(singular):
-    """Fewer samples than features. The reference is the definition with the root of a symmetric matrix, by its eigenvectors."""
+    """Fewer samples than features. The reference is the definition with the root of a symmetric matrix."""
     first = random_normal(30, 10 if singular != 'second' else 200, 4)
     second = random_normal(30, 10 if singular != 'first' else 200, 5)
     values, vectors = scipy.linalg.eigh(first[1])
@@ -106,18 +106,7 @@ def random_probs(samples: int, classes: int) -> np.ndarray:
 def test_inception_score_by_its_definition(samples, splits):
     probs = random_probs(samples, 7)
     assert inception_score(probs, splits) == pytest.approx(score_by_definition(probs, splits), rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    'probs, expected',
-    [
-        (torch.eye(10).repeat(3, 1), 10.0),  # certain and even: the number of classes
-        (torch.eye(10)[:1].repeat(30, 1), 1.0),  # always the same class
-        (torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]), np.exp(0.5 * np.log(2))),
-    ],
-)
-def test_inception_score_by_hand(probs, expected):
-    assert inception_score(probs, splits=1) == pytest.approx((expected, 0), rel=1e-7)
+    assert inception_score(torch.eye(10).repeat(3, 1), splits=1) == pytest.approx((10, 0)), 'certain and even'
 
 
 def test_inception_score_of_any_order_and_any_batches():
