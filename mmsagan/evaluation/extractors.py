@@ -31,6 +31,9 @@ INCEPTION_STYLES = dict(
 class FeatureExtractor(nn.Module):
     """Base class of the extractors.
 
+    Subclasses define ``forward(images, outputs=('features',))``. It takes images (N, 3, H, W) uint8, and returns a dict of at
+    least the ``outputs``: 'features' (N, D) or 'probabilities' (N, K).
+
     Attributes:
         name: Name in files of statistics; defaults to that of the class.
         suffix: What it adds to metrics' names, such as ``FID``; defaults to the name of the class.
@@ -47,10 +50,6 @@ class FeatureExtractor(nn.Module):
     def describe(cls, **config) -> tuple[str, str]:
         """Name and suffix of the extractor with these arguments."""
         return cls.name or cls.__name__, f'-{cls.__name__}' if cls.suffix is None else cls.suffix
-
-    def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        """Computes at least the ``outputs``, ``'features'`` (N, D) or ``'probabilities'`` (N, K), of images (N, 3, H, W)."""
-        raise TypeError(f'{type(self).__name__} has to define forward')
 
 
 @dataclass(frozen=True)

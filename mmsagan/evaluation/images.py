@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,11 +195,6 @@ class RealImages:
     def name(self) -> str:
         """Name for messages."""
         return getattr(self.dataset, 'name', type(self.dataset).__name__)
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, if the data set has any."""
-        return getattr(self.dataset, 'metainfo', {}).get('classes') or ()
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length

@@ -19,16 +19,12 @@ _MaxPool = partial(nn.MaxPool2d, kernel_size=3, stride=1, padding=1)
 _HalvingMaxPool = partial(nn.MaxPool2d, kernel_size=3, stride=2)
 
 
-class _ConvBNReLU(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
-
+class _ConvBNReLU(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, **kwargs):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, bias=False, **kwargs)
         self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=0.001)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        self.relu = nn.ReLU(inplace=True)
 
 
 class _MixedBlock(nn.Module):

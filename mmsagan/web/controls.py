@@ -56,8 +56,8 @@ class Demo:
         """Model of the first checkpoint."""
         return self.checkpoints.model()
 
-    def save(self, picture: np.ndarray, *name: object) -> str:
-        """Writes a picture (H, W, 3) to a PNG file named after the given words, and returns its path.
+    def save(self, picture: np.ndarray, *name: object, scale: int = 1) -> str:
+        """Writes a picture (H, W, 3), enlarged, to a PNG file named after the given words, and returns its path.
 
         Gradio would write equal arrays to the same file again, even while another page is reading it.
         """
@@ -66,7 +66,7 @@ class Demo:
                 shutil.rmtree(old, ignore_errors=True)
         words = '_'.join(re.sub(r'\.(pth|safetensors)$', '', str(word)) for word in name or ['picture'])
         path = Path(tempfile.mkdtemp(prefix='picture-', dir=self.folder)) / f'{re.sub(r"[^a-zA-Z0-9.=-]+", "_", words)}.png'
-        path.write_bytes(encode_png(picture))
+        path.write_bytes(encode_png(picture.repeat(scale, 0).repeat(scale, 1)))
         return str(path)
 
     def read_samples(

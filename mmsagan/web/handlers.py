@@ -68,11 +68,6 @@ def make_layout(count: int, size: int, per_class: int | None = None) -> GridLayo
     return GridLayout(cells.reshape(-1, columns), size)
 
 
-def enlarge(picture: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarges each pixel to a square of ``scale`` pixels."""
-    return picture.repeat(scale, 0).repeat(scale, 1)
-
-
 def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Joins two pictures (H, W, 3) uint8 on a white background."""
     gap = 4 * _PADDING
@@ -149,7 +144,7 @@ def mark_pixel(image: np.ndarray, x: int, y: int) -> np.ndarray:
     """Enlarges an image (H, W, 3) uint8 and draws a ring around a pixel, which stays visible."""
     scale = math.ceil(_PANEL_SIZE / max(image.shape[:2]))
     width = max(3, scale // 4)
-    picture = Image.fromarray(enlarge(image, scale))
+    picture = Image.fromarray(image.repeat(scale, 0).repeat(scale, 1))
     # Two rings are visible on bright and on dark images.
     for distance, colour in ((2 * width, 'black'), (width, QUERY_COLOURS[0])):
         box = (x * scale - distance, y * scale - distance, (x + 1) * scale - 1 + distance, (y + 1) * scale - 1 + distance)

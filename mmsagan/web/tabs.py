@@ -19,7 +19,6 @@ from mmsagan.web.handlers import (
     NUM_STEPS,
     Grid,
     attention_panels,
-    enlarge,
     interpolation_frames,
     make_layout,
     sample_grid,
@@ -109,7 +108,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         x, y = salient_queries(images[:1], 1)[0, 0].tolist()
         return [
             grid,
-            demo.save(enlarge(drawn, grid.layout.scale)),
+            demo.save(drawn, scale=grid.layout.scale),
             f'{text}. Seed {seed}.',
             demo.save(drawn, demo.checkpoints.first, f'seed{seed}'),
             *(show_attention(grid, 0, x, y) if demo.layers else []),
@@ -165,7 +164,7 @@ def add_interpolate_tab(demo: Demo, opened: Callable) -> None:
         return [
             f'<div class="frame" role="img" aria-label="selected step" style="--frames: {NUM_STEPS}; '
             f"background-image: url('data:image/png;base64,{strip}')\"></div>",
-            demo.save(enlarge(drawn, layout.scale)),
+            demo.save(drawn, scale=layout.scale),
             f'All {NUM_STEPS} steps, row by row.',
             demo.save(drawn, demo.checkpoints.first, *words),
         ]
@@ -211,7 +210,7 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
             # Not 'ema': a checkpoint may lack the moving average that the first one has.
             images, grid = sample_grid(model, classes, number, seed, limit, None if weights == 'ema' else weights)
             drawn.append(grid.layout.draw(images))
-            values.append(demo.save(enlarge(drawn[-1], grid.layout.scale)))
+            values.append(demo.save(drawn[-1], scale=grid.layout.scale))
         return [*values, demo.save(side_by_side(*drawn), left, right, f'seed{seed}')]
 
     connect(demo, compare, inputs, [*pictures, download], opened, button.click, show_progress_on=pictures)

@@ -106,7 +106,7 @@ def test_real_images_come_in_an_order_of_their_own(cifar_root, cifar_arrays, wor
     order = np.random.RandomState(1).permutation(100)[:30]
     np.testing.assert_array_equal(torch.cat([batch.images for batch in batches]).permute(0, 2, 3, 1), cifar_arrays[0][order])
     np.testing.assert_array_equal(torch.cat([batch.label for batch in batches]), cifar_arrays[1][order])
-    assert images.classes == CIFAR10.classes and len(images) == 100
+    assert len(images) == 100
     batch = next(RealImages(dataset, seed=None).batches(5, 5, CPU))
     np.testing.assert_array_equal(batch.images.permute(0, 2, 3, 1), cifar_arrays[0][:5])
 

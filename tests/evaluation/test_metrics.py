@@ -62,7 +62,7 @@ def test_fid_to_itself_symmetry_and_tensors_of_any_type():
 
 
 class SetOfImages:
-    name, content, classes = 'a set', '{"type": "one"}', None
+    name, content = 'a set', '{"type": "one"}'
 
     def __len__(self):
         return 200

@@ -21,7 +21,7 @@ from mmsagan.visualization.attention import overlay
 from mmsagan.web import controls, tabs
 from mmsagan.web.checkpoints import Checkpoints, resolve_checkpoint
 from mmsagan.web.controls import Demo, class_choices
-from mmsagan.web.handlers import attention_panels, enlarge, interpolation_frames, make_layout, sample_grid, side_by_side
+from mmsagan.web.handlers import attention_panels, interpolation_frames, make_layout, sample_grid, side_by_side
 
 
 def weights_of(model):
@@ -124,7 +124,7 @@ def test_images_are_located_where_they_are_drawn(count, size, per_class, shape):
     assert layout.cells.shape == shape
     if per_class and per_class > 1:
         assert set(range(0, count, per_class)) <= set(layout.cells[:, 0]), 'every class begins on a new row'
-    picture = enlarge(layout.draw(images), layout.scale)
+    picture = layout.draw(images).repeat(layout.scale, 0).repeat(layout.scale, 1)
     height, width = picture.shape[:2]
     assert max(height, width) >= 1000
     located = 0

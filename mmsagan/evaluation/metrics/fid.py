@@ -160,26 +160,28 @@ class IntraFID(FeatureMetric):
                 f'{self.prefix}: of fake_nums={self.fake_nums} samples, class {int(counts.argmin())} gets {smallest}, too few '
                 f'for the covariance of {width} features; take about {needed}'
             )
-        if real_images is not None and len(real_images.classes) != inputs.num_classes:
-            numbers = f'{inputs.num_classes} classes, {real_images.name} has {len(real_images.classes)}'
-            raise DataError(f'{self.prefix}: the model has {numbers}')
+        if real_images is not None:
+            self.classes = getattr(real_images.dataset, 'metainfo', {}).get('classes') or ()
+            if len(self.classes) != inputs.num_classes:
+                numbers = f'{inputs.num_classes} classes, {real_images.name} has {len(self.classes)}'
+                raise DataError(f'{self.prefix}: the model has {numbers}')
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
         return FeatureBank(width, gather=False)
 
     def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:
-        classes, width = images.classes, accumulator.features.shape[1]
-        counts = torch.bincount(accumulator.label, minlength=len(classes))
+        width = accumulator.features.shape[1]
+        counts = torch.bincount(accumulator.label, minlength=len(self.classes))
         all_reduce(counts)
         if counts.min() < 2:
-            name = classes[int(counts.argmin())]
+            name = self.classes[int(counts.argmin())]
             raise DataError(f'{self.prefix}: class {name!r} has {int(counts.min())} real images in {images.name}')
         num_small = int((counts <= width).sum())
         if num_small:
             message = f'{num_small} of {len(counts)} classes have no more real images than features ({width}), so their'
             message += ' covariances are singular; compare only with values from as many images'
             print_log(f'{self.prefix}: {message}', logger='current', level=logging.WARNING)
-        self.real, self.classes = accumulator, classes
+        self.real = accumulator
 
     def compute(self, fake: FeatureBank) -> dict:
         rank, world_size = get_dist_info()

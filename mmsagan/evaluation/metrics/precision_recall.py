@@ -30,8 +30,8 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
         raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
     # Computed distances of equal points are not quite 0; nor are radii if many points are equal.
     tolerance = 1e-7 * max(real.norm(dim=1).max(), fake.norm(dim=1).max())
-    in_real, covered = _memberships(fake, real, _radii(real, k) + tolerance)
-    in_fake, _ = _memberships(real, fake, _radii(fake, k) + tolerance)
+    in_real, covered = _memberships(fake, real, k, tolerance)
+    in_fake, _ = _memberships(real, fake, k, tolerance)
     return dict(
         precision=float((in_real > 0).double().mean()),
         recall=float((in_fake > 0).double().mean()),
@@ -40,13 +40,11 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     )
 
 
-def _radii(features: Tensor, k: int) -> Tensor:
-    """Distance of each sample to its k-th neighbour (N,); the first is the sample itself."""
-    return torch.cat([torch.cdist(rows, features).kthvalue(k + 1, dim=1).values for rows in features.split(_ROWS)])
-
-
-def _memberships(points: Tensor, centres: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+def _memberships(points: Tensor, centres: Tensor, k: int, tolerance: Tensor) -> tuple[Tensor, Tensor]:
     """Number of balls that contain each point (N,), and which balls contain a point (M,)."""
+    # k + 1, since the nearest is the centre itself
+    radii = [torch.cdist(rows, centres).kthvalue(k + 1, dim=1).values for rows in centres.split(_ROWS)]
+    radius = torch.cat(radii) + tolerance
     counts, occupied = [], torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     for rows in points.split(_ROWS):
         inside = torch.cdist(rows, centres) <= radius
