@@ -62,8 +62,8 @@ class Resize:
 
     def __post_init__(self) -> None:
         methods = ('bicubic', 'bilinear', 'nearest', *(('lanczos', 'box') if self.backend == 'pillow' else ()))
-        if self.method not in methods or self.size < 1:
-            raise ConfigError(f'cannot resize images to resize_size={self.size} by resize_method={self.method!r}')
+        if self.method not in methods:
+            raise ConfigError(f'resize_method must be one of {", ".join(methods)} with {self.backend}, got {self.method!r}')
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.backend == 'torch':

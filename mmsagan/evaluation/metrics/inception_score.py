@@ -73,11 +73,10 @@ class InceptionScore(FeatureMetric):
     Args:
         fake_nums: Number of samples.
         splits: Number of splits.
-        resize: Whether images are resized before they are extracted. Defaults to what the extractor's published scores do:
-            True for StyleGAN's.
+        resize: Whether images are resized to 299 pixels before they are extracted. Defaults to what is done for the extractor's
+            published scores: True for StyleGAN's.
         resize_method: 'bicubic', 'bilinear' or 'nearest'; with Pillow also 'lanczos' or 'box'.
         use_pillow_resize: Whether Pillow resizes, as for the published scores, or PyTorch.
-        resize_size: Size in pixels.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -94,13 +93,12 @@ class InceptionScore(FeatureMetric):
         resize: bool | None = None,
         resize_method: str = 'bicubic',
         use_pillow_resize: bool = True,
-        resize_size: int = 299,
         **kwargs,
     ):
         super().__init__(fake_nums, **kwargs)
         if resize or (resize is None and self.source.kind.resized_for_score):
             backend = 'pillow' if use_pillow_resize else 'torch'
-            self.source = replace(self.source, resize=Resize(resize_size, resize_method, backend))
+            self.source = replace(self.source, resize=Resize(method=resize_method, backend=backend))
         if not 1 <= splits <= self.fake_nums:
             raise ConfigError(f'{self.prefix}: splits={splits} must be between 1 and fake_nums={fake_nums}')
         self.splits = splits
