@@ -230,27 +230,6 @@ def inception_file(tmp_path_factory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope='session')
-def experiment_of():
-    return make_experiment
-
-
-def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
-    """A config, and a checkpoint of a generator that uses its whole range of colours."""
-    leaf = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
-    config = folder / 'config.py'
-    config.write_text(f"""
-_base_ = {str(leaf)!r}
-model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discriminator=dict(base_channels=8))
-""")
-    torch.manual_seed(0)
-    model = MODELS.build(load_config(config).model)
-    for parameter in model.generator.parameters():
-        parameter.data.add_(0.2 * torch.randn_like(parameter))
-    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
-    return str(config), str(folder / 'model.pth')
-
-
 class Reference:
     """A checkpoint made with a reference's own code, and what that code computed from it."""
 

@@ -7,7 +7,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -17,7 +16,6 @@ from torch import nn
 from mmsagan import __version__
 from mmsagan.apis import export
 from mmsagan.apis.export import export_generator
-from mmsagan.apis.inference import init_model
 from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
@@ -28,6 +26,7 @@ FILES = {'onnx': 'generator.onnx', 'torchscript': 'generator.pt', 'pt2': 'genera
 METADATA = dict(mmsagan_version=__version__, sample_model='ema', noise_size='16', image_format='RGB, float32 in [-1, 1]')
 
 
+@MODELS.register_module()
 class NoDiscriminator(nn.Module):
     def __init__(self, num_classes: int):
         super().__init__()
@@ -37,7 +36,6 @@ class NoDiscriminator(nn.Module):
 def make_gan(num_classes: int) -> ConditionalGAN:
     """One block, 8 x 8 pixels, and nothing at a value that hides a mistake: attention is on, G differs from its average."""
     torch.manual_seed(0)
-    MODELS.register_module(module=NoDiscriminator, force=True)
     sizes = dict(output_scale=8, channels_cfg=[1], base_channels=8, noise_size=16, attention_after_nth_block=1)
     generator = dict(type='SAGANGenerator', with_spectral_norm=True, **sizes)
     networks = dict(generator=generator, discriminator=dict(type='NoDiscriminator'), ema_config=dict(momentum=0.9))
@@ -112,15 +110,6 @@ def test_the_file_makes_the_models_images(tmp_path, request, capfd, format, kind
         assert content.opset_import[0].version == 18
 
 
-def test_a_converted_checkpoint(tmp_path):
-    folder = ROOT / 'tests' / 'data' / 'fixtures' / 'studiogan_current_32'
-    model = init_model(None, folder / 'model=G-best-weights-step=100.pth')
-    exported = export_generator(model, tmp_path / 'g.pt', 'torchscript')
-    expected = np.load(folder / 'expected.npz')
-    images = run_file(exported, noise=torch.tensor(expected['z']), label=torch.tensor(expected['labels']))
-    np.testing.assert_allclose(images, expected['images'], rtol=0, atol=1e-4)
-
-
 def test_the_model_stays_as_it_is(tmp_path, conditional_gan):
     gan = copy.deepcopy(conditional_gan).train()
     exported = export_generator(gan, tmp_path / 'g.pt', 'torchscript', sample_model='orig')
@@ -147,27 +136,23 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, unconditional_gan):
     assert path.read_text() == 'an earlier file' and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_package_is_named(tmp_path, monkeypatch, unconditional_gan):
-    monkeypatch.setitem(sys.modules, 'onnxscript', None)
-    with pytest.raises(ConfigError, match='onnxscript'):
-        export_generator(unconditional_gan, tmp_path / 'g.onnx')
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     'name, options, named',
     [
         ('g.pt', dict(format='torchscript', opset=18), 'opset=18'),
         ('g.bin', dict(format='pt2'), 'g.bin'),
         ('g.pt', dict(format='torchscript', sample_model='best'), 'ema'),
+        ('g.onnx', dict(), 'onnxscript'),  # which is missing
     ],
 )
-def test_wrong_arguments(tmp_path, unconditional_gan, name, options, named):
+def test_wrong_arguments(tmp_path, monkeypatch, unconditional_gan, name, options, named):
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ConfigError, match=named):
         export_generator(unconditional_gan, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 
 
+@MODELS.register_module()
 class FlatGenerator(nn.Module):
     noise_size, output_scale = 4, 8
 
@@ -189,8 +174,6 @@ class OneShapeGenerator(FlatGenerator):
 
 @pytest.fixture
 def flat_gan() -> ConditionalGAN:
-    MODELS.register_module(module=FlatGenerator, force=True)
-    MODELS.register_module(module=NoDiscriminator, force=True)
     return ConditionalGAN(dict(type='FlatGenerator'), dict(type='NoDiscriminator'), num_classes=3)
 
 

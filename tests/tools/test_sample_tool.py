@@ -3,29 +3,43 @@
 import json
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from launching import ROOT
 from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.sampling import SampleSet, sample, write_samples
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import ImageFolder
+from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
+from mmsagan.registry import MODELS
 from mmsagan.visualization import attention_figure, class_grid, image_grid
 
 
-@pytest.fixture(scope='module')
-def experiment(tmp_path_factory, experiment_of):
-    return experiment_of(tmp_path_factory.mktemp('conditional'), 12)
+def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
+    """A config, and a checkpoint of a generator that uses its whole range of colours."""
+    config = folder / 'config.py'
+    config.write_text(
+        f"_base_ = '{ROOT}/configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'\n"
+        f'model = dict(num_classes={num_classes}, generator=dict(base_channels=8), discriminator=dict(base_channels=8))\n'
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config).model)
+    for parameter in model.generator.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+    return str(config), str(folder / 'model.pth')
 
 
 @pytest.fixture(scope='module')
-def unconditional(tmp_path_factory, experiment_of):
-    return experiment_of(tmp_path_factory.mktemp('unconditional'), 0)
+def experiment(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp('conditional'), 12)
 
 
 @pytest.fixture
@@ -79,7 +93,8 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
 
 
-def test_an_unconditional_model(tmp_path, unconditional, run):
+def test_an_unconditional_model(tmp_path, tmp_path_factory, run):
+    unconditional = make_experiment(tmp_path_factory.mktemp('unconditional'), 0)
     model = init_model(*unconditional)
     assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
     assert np.array_equal(read(tmp_path / 'grid.png').permute(1, 2, 0), image_grid(sample(model, 64, seed=0), 8))
