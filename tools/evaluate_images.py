@@ -43,15 +43,11 @@ def main() -> None:
     args = parse_args()
     if args.out:
         check_writable(args.out)
+    images = RealImages(FlatImageFolder(args.images, args.size), args.num_workers)
+    metrics = list(dict.fromkeys(args.metrics))
+    inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     results = score_images(
-        RealImages(FlatImageFolder(args.images, args.size), args.num_workers),
-        list(dict.fromkeys(args.metrics)),
-        args.real,
-        args.num_samples,
-        args.batch_size,
-        args.size,
-        args.num_workers,
-        dict(inception_style=args.inception_style, inception_path=args.inception_pth),
+        images, metrics, args.real, args.num_samples, args.batch_size, args.size, args.num_workers, inception
     )
     print(results_table(results))
     if args.out:

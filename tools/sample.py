@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.sampling import SampleSet, check_output, parse_classes, write_samples
 from mmsagan.apis.zoo import resolve_config
-from mmsagan.cli.tool import add_launcher, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_launcher, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.engine.distributed import find_device, join_processes
 
@@ -23,10 +23,7 @@ def parse_args() -> argparse.Namespace:
         'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out digits.png',
         'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out samples --num-samples 10000 --npz',
     )
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument(
-        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
-    )
+    add_model(parser)
     parser.add_argument(
         '--out',
         type=Path,
@@ -61,16 +58,9 @@ def main() -> None:
     check_output(args.out, args.npz)
     join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
+    options = dict(sample_model=args.sample_model, truncation=args.truncation)
     samples = SampleSet(
-        model,
-        args.labels,
-        args.num_per_class,
-        args.num_samples,
-        args.seed,
-        args.batch_size,
-        args.amp,
-        sample_model=args.sample_model,
-        truncation=args.truncation,
+        model, args.labels, args.num_per_class, args.num_samples, args.seed, args.batch_size, args.amp, **options
     )
     written = write_samples(samples, args.out, args.npz)
     if is_main_process():

@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.experiment import evaluate_from_config, results_table
 from mmsagan.apis.zoo import resolve_config, resolve_model
-from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
+from mmsagan.cli.tool import add_cfg_options, add_launcher, add_model, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.utils.files import check_writable, write_output
 
@@ -20,10 +20,7 @@ def parse_args() -> argparse.Namespace:
         'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out scores.json',
         'sagan_32_woReLUinplace_cifar10_b64x1 zoo --cfg-options test_evaluator.metrics.0.fake_nums=5000',
     )
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument(
-        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
-    )
+    add_model(parser)
     parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
     parser.add_argument('--work-dir', metavar='DIR', help='where the log goes; default: work_dirs/<config name>/evaluation')
     add_cfg_options(parser, 'change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000')

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
-from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import attention_figure, attention_layout
@@ -24,10 +24,7 @@ def parse_args() -> argparse.Namespace:
         'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out attention.png',
         "sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out attention.png --labels 3,8 --queries '16,16;4,20'",
     )
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument(
-        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
-    )
+    add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-3 or 1,5; default: the first four')
     parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples per class (default: 1)')
@@ -62,15 +59,8 @@ def main() -> None:
     size = model.generator.output_scale
     num_queries = len(args.queries) if args.queries else args.num_queries
     attention_layout(samples.num_samples, num_queries, size, size)  # before sampling: a figure may be too large
-    attention = attention_maps(
-        model,
-        args.queries or args.num_queries,
-        samples.num_samples,
-        samples.labels,
-        seed=args.seed,
-        sample_model=args.sample_model,
-        truncation=args.truncation,
-    )
+    options = dict(seed=args.seed, sample_model=args.sample_model, truncation=args.truncation)
+    attention = attention_maps(model, args.queries or args.num_queries, samples.num_samples, samples.labels, **options)
     maps = attention.select(args.layer)
     names = class_names(model.cfg, model.num_classes)
     rows = None if samples.labels is None else [names[label] for label in samples.labels]

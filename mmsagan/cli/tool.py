@@ -88,6 +88,13 @@ def add_cfg_options(parser: argparse.ArgumentParser, help: str = 'change config 
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help=help)
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the config and the checkpoint of a trained model."""
+    parser.add_argument('config', help='config file, or the name of one of this package')
+    help = "file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    parser.add_argument('checkpoint', help=help)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the tools that sample; equal options give equal samples in all of them."""
     help = 'seed of noise and random classes (default: %(default)s)'

@@ -12,7 +12,7 @@ import torch
 from mmsagan.apis import init_model
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.apis.statistics import read_intra_fid
-from mmsagan.cli.tool import add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
@@ -22,10 +22,7 @@ from mmsagan.visualization.figures import encode_png
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out classes.png')
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument(
-        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
-    )
+    add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='the .png file; an existing one is replaced')
     parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: the first ten')
     parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples per class (default: 8)')

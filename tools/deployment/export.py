@@ -3,16 +3,9 @@
 
 import argparse
 
-from mmsagan.apis.export import (
-    CHECKED_BATCH_SIZES,
-    DEFAULT_OPSET,
-    FORMATS,
-    ExportedGenerator,
-    check_export_arguments,
-    export_generator,
-)
+from mmsagan.apis import export
 from mmsagan.apis.inference import init_model
-from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_cfg_options, add_model, at_least, run_tool, tool_parser
 
 USAGE = {
     'onnx': (
@@ -26,38 +19,26 @@ USAGE = {
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --format onnx --out generator.onnx')
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    parser.add_argument(
-        'checkpoint', help="file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
-    )
-    parser.add_argument(
-        '--format',
-        choices=list(FORMATS),
-        required=True,
-        help='onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch',
-    )
+    add_model(parser)
+    help = 'onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch'
+    parser.add_argument('--format', choices=list(export.FORMATS), required=True, help=help)
     parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
-    parser.add_argument(
-        '--sample-model', choices=['ema', 'orig'], help='which generator; default: the moving average if there is one'
-    )
-    parser.add_argument(
-        '--opset',
-        type=at_least(1),
-        metavar='N',
-        help=f'operator set of an ONNX file; default: {DEFAULT_OPSET}, which most runtimes read',
-    )
+    help = 'which generator; default: the moving average if there is one'
+    parser.add_argument('--sample-model', choices=['ema', 'orig'], help=help)
+    help = f'operator set of an ONNX file; default: {export.DEFAULT_OPSET}, which most runtimes read'
+    parser.add_argument('--opset', type=at_least(1), metavar='N', help=help)
     add_cfg_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    check_export_arguments(args.out, args.format, args.opset)
+    export.check_export_arguments(args.out, args.format, args.opset)
     model = init_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
-    print(report(export_generator(model, args.out, args.format, args.sample_model, args.opset)))
+    print(report(export.export_generator(model, args.out, args.format, args.sample_model, args.opset)))
 
 
-def report(exported: ExportedGenerator) -> str:
+def report(exported: export.ExportedGenerator) -> str:
     """Says what was written and how it was checked, with two lines of Python that use the file."""
     metadata = exported.metadata
     is_conditional = metadata['num_classes'] != '0'
@@ -65,8 +46,8 @@ def report(exported: ExportedGenerator) -> str:
     code = '\n'.join(f'    {line}' for line in USAGE[exported.format]).format(path=exported.path, inputs=inputs)
     return (
         f'{exported.path}: {exported.format}, {exported.size / 2**20:.1f} MiB, the {metadata["sample_model"]} generator\n'
-        f"run at batch sizes {' and '.join(map(str, CHECKED_BATCH_SIZES))}: its images differ from the model's by at most "
-        f'{exported.max_difference:.1e}\n'
+        f'run at batch sizes {" and ".join(map(str, export.CHECKED_BATCH_SIZES))}: its images differ from those of the model by '
+        f'at most {exported.max_difference:.1e}\n'
         f'noise (N, {metadata["noise_size"]}) float32{", label (N,) int64" if is_conditional else ""} -> '
         f'images (N, 3, {metadata["image_size"]}, {metadata["image_size"]}) RGB in [-1, 1]:\n{code}'
     )
