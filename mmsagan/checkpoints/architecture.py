@@ -205,8 +205,6 @@ def _infer_generator(state: State) -> dict:
     out_channels, base_channels = _get_shape(state, 'to_rgb.conv')[:2]
     features, noise_size = _get_shape(state, 'noise2feat')
     input_scale = isqrt(features // widths[0])
-    if widths[0] * input_scale**2 != features:
-        raise ValueError(f'noise2feat makes {features} features, which are no square of {widths[0]} channels')
     embedding = f'conv_blocks.{blocks[0]}.norm_1.weight_embedding'
     is_conditional = any(key.startswith(f'{embedding}.') for key in state)
     is_normalized = 'noise2feat.weight_orig' in state
@@ -265,12 +263,7 @@ def _find_blocks(state: State) -> tuple[list[int], list[int]]:
 
 def _get_shape(state: State, layer: str) -> torch.Size:
     """Returns the shape of a layer's weight, spectrally normalized or not."""
-    weight = state.get(f'{layer}.weight_orig', state.get(f'{layer}.weight'))
-    if weight is None:
-        raise KeyError(f'{layer}.weight')
-    if weight.dim() < 2:
-        raise ValueError(f'{layer} has a weight of shape {tuple(weight.shape)}')
-    return weight.shape
+    return state[f'{layer}.weight_orig' if f'{layer}.weight_orig' in state else f'{layer}.weight'].shape
 
 
 def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> dict:
@@ -280,11 +273,8 @@ def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> d
     layer = f'conv_blocks.{attention[0]}'
     cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
     if any(key.startswith(f'{layer}.reduce.') for key in state):
-        # Its width shows only the sum of the reductions.
+        # Its width shows only the sum of the reductions, which are taken to be the default ones.
         cfg = dict(type='ResidualAttentionSubstitute')
-        hidden, channels = _get_shape(state, f'{layer}.reduce')[:2]
-        if channels != hidden * 8:
-            raise ValueError(f'{layer} is a ResidualAttentionSubstitute of other than the default reductions, 8 and 2')
     else:
         query, channels = _get_shape(state, f'{layer}.theta')[:2]
         value = _get_shape(state, f'{layer}.g')[0]
@@ -332,7 +322,18 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
         warnings.append('the checkpoint has no discriminator: the one of the model is untrained')
     meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
     settings = ModelSettings.from_meta(meta) if isinstance(meta, Mapping) else None
-    return warnings + (_compare_settings(model, settings) if settings else [])
+    if settings is None:
+        return warnings
+    differing = []
+    blocks = [module for module in model.modules() if isinstance(module, DiscriminatorBlock)]
+    if any(block.shortcut_of_activation != settings.inplace for block in blocks):
+        differing.append(('logits will differ', f'model.discriminator.act_cfg.inplace={settings.inplace}'))
+    offsets = {norm.weight_offset for norm in model.modules() if isinstance(norm, ConditionalBatchNorm2d)}
+    if offsets - {INIT_SCHEMES[settings.init].cbn_weight_offset}:
+        differing.append(('images will be wrong', f'model.generator.init_cfg.type={settings.init}'))
+    if {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {settings.norm_eps}:
+        differing.append(('images will differ slightly', f'model.generator.norm_eps={settings.norm_eps:g}'))
+    return warnings + [f"the model differs from the checkpoint's, so {effect}; set {option}" for effect, option in differing]
 
 
 def check_tensor_shapes(own: State, loaded: State) -> None:
@@ -345,17 +346,3 @@ def check_tensor_shapes(own: State, loaded: State) -> None:
         raise CheckpointError(
             f'{key[:200]} is {shapes[0]} in the checkpoint and {shapes[1]} in the model, one of {len(differing)} differences'
         )
-
-
-def _compare_settings(model: nn.Module, settings: ModelSettings) -> list[str]:
-    """Returns a warning for each setting in which a model differs from the one that the checkpoint is from."""
-    warnings = []
-    blocks = [module for module in model.modules() if isinstance(module, DiscriminatorBlock)]
-    if any(block.shortcut_of_activation != settings.inplace for block in blocks):
-        warnings.append(('logits will differ', f'model.discriminator.act_cfg.inplace={settings.inplace}'))
-    offsets = {norm.weight_offset for norm in model.modules() if isinstance(norm, ConditionalBatchNorm2d)}
-    if offsets - {INIT_SCHEMES[settings.init].cbn_weight_offset}:
-        warnings.append(('images will be wrong', f'model.generator.init_cfg.type={settings.init}'))
-    if {norm.eps for norm in model.modules() if isinstance(norm, _BatchNorm)} - {settings.norm_eps}:
-        warnings.append(('images will differ slightly', f'model.generator.norm_eps={settings.norm_eps:g}'))
-    return [f"the model differs from the checkpoint's, so {effect}; set {option}" for effect, option in warnings]

@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 import torch
@@ -30,7 +28,6 @@ from mmsagan.registry import MODELS
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
 
-OURS = 'MMSAGAN'
 OPENMMLAB = 'MMGeneration or MMagic'
 STUDIOGAN = 'StudioGAN, since January 2022'
 LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
@@ -92,15 +89,12 @@ def check_tensors(state: Mapping[str, Tensor]) -> None:
 
 
 def detect_format(state: Mapping[str, Tensor]) -> str | None:
-    """Returns the format of a state dict, or None if it is of none of these projects."""
+    """Returns the format of a state dict of another project, or None if it is of none of these."""
     if openmmlab.is_openmmlab(state):
         return OPENMMLAB
-    if any(key.startswith(('generator.', 'generator_ema.')) for key in state):
-        return OURS
-    network = studiogan.find_network(state)
-    if network is None:
+    if studiogan.find_network(state) is None:
         return None
-    return LEGACY_STUDIOGAN if studiogan.get_table(network, state) is studiogan.LEGACY_GENERATOR else STUDIOGAN
+    return LEGACY_STUDIOGAN if any('.embed0.' in key for key in state) else STUDIOGAN
 
 
 def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
@@ -137,8 +131,7 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
         channel_order: Channel order of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the name says.
         inplace: Whether activations work in place. Defaults to what the name says.
 
-    Raises:
-        CheckpointError: The file is of something else.
+    Raises a CheckpointError if it is of something else.
     """
     path, notes = Path(path), []
     foreign, meta = split_checkpoint(content)
@@ -270,7 +263,7 @@ def convert_checkpoint(
         inplace: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
 
     Raises:
-        CheckpointError: A file is missing, damaged, refused, of something else, or ours already.
+        CheckpointError: A file is missing, damaged, refused or of something else.
         ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
     """
     check_writable(out)
@@ -280,9 +273,9 @@ def convert_checkpoint(
         content, path, discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace
     )
     if conversion is None:
-        if detect_format(split_checkpoint(content)[0]) == OURS:
-            raise CheckpointError(f'{path} is a checkpoint of MMSAGAN already')
-        raise CheckpointError(f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic')
+        raise CheckpointError(
+            f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic; those of MMSAGAN need no change'
+        )
     save_checkpoint_file(conversion.checkpoint(), out)
     return conversion
 
@@ -350,7 +343,7 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     A download is kept in torch's cache. If the file's name ends in the first digits of its sha256, as in
     ``sagan_20210730_125449-d50568a4.pth``, they are compared.
     """
-    path = Path(url2pathname(urlsplit(filename).path) if filename.startswith('file://') else filename)
+    path = Path(filename)
     if filename.startswith(('http://', 'https://')):
         found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
         # Eight digits that form a date are no checksum.
@@ -360,7 +353,7 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
             path = Path(cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints')))
         except DownloadError as error:
             raise CheckpointError(str(error)) from error
-    elif '://' in filename and not filename.startswith('file://'):  # MMEngine's loaders would execute pickled code
+    elif '://' in filename:  # MMEngine's loaders would execute pickled code
         raise CheckpointError(f'{filename}: give a file or an https:// URL')
     content = load_checkpoint_file(path, map_location)
     conversion = convert_content(content, path)

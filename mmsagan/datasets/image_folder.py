@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import ExifTags, Image, ImageOps
 
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
@@ -107,7 +107,6 @@ class ClassImageDataset(BaseDataset):
 
     Raises:
         DataError: The data is missing or damaged, a class has no images, or a label is out of range.
-        ConfigError: ``data_prefix`` is wrong.
     """
 
     def __init__(
@@ -124,8 +123,6 @@ class ClassImageDataset(BaseDataset):
         self.unreadable: set[str] = set()
         self.unreadable_in_a_row = 0
         prefix = data_prefix if isinstance(data_prefix, Mapping) else dict(img_path=data_prefix or '')
-        if not all(isinstance(folder, str) for folder in prefix.values()):
-            raise ConfigError(f'{type(self).__name__}: data_prefix must be the name of a folder, got {data_prefix!r:.100}')
         super().__init__(data_root=data_root, data_prefix=prefix, pipeline=list(pipeline), **kwargs)
 
     def set_classes(self, classes: Sequence[str], labels: Sequence[int]) -> None:

@@ -61,7 +61,7 @@ def load_recipe(folder: Path) -> dict:
         layout, classes = recipe['job']['layout'], recipe['classes']
         others = {name for name in recipe['files'] if not re.fullmatch(r'images_\d+\.npy', name)}
         are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-        if layout not in LAYOUTS or others != {LABELS, SIZES}.difference([SIZES] * (layout == 'square')) or not are_names:
+        if layout not in LAYOUTS or others != ({LABELS} if layout == 'square' else {LABELS, SIZES}) or not are_names:
             raise ValueError('layout, files or classes are wrong')
         return recipe
     except OSError as error:
@@ -236,13 +236,13 @@ def pack_dataset(
     is_finished, is_begun = (out / RECIPE).is_file(), (out / JOB).is_file()
     if not (is_finished or is_begun) and (out.is_file() or {path.name for path in out.glob('[!.]*')} - {LOCK}):
         raise ConfigError(f'{out} is a file, or contains something else; choose another --out')
-    found = load_recipe(out)['job'] if is_finished else json.loads((out / JOB).read_bytes()) if is_begun else job
+    recipe = load_recipe(out) if is_finished else {}
+    found = recipe['job'] if is_finished else json.loads((out / JOB).read_bytes()) if is_begun else job
     for key, value in job.items():
         # Other versions of the packages have packed the same images.
         if found.get(key) != value and not (is_finished and key in ('mmsagan', 'pillow')):
             raise ConfigError(f'{out} is packed with {key}={found.get(key)!r}, not {value!r}; delete it or change --out')
     if is_finished:
-        recipe = load_recipe(out)
         for name, note in _describe_files(out, recipe['files']).items():
             if recipe['files'][name] != note:
                 raise DataError(f'{out / name} is missing or damaged; delete {out} and pack the images again')

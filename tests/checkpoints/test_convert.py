@@ -121,7 +121,7 @@ def test_written_files_say_what_they_are(reference, tmp_path):
         model = MODELS.build(namespace['model'])
         model.load_state_dict(content['state_dict'], strict=False)
         reference.check(model.eval())
-    with pytest.raises(CheckpointError, match='out.pth is a checkpoint of MMSAGAN already'):
+    with pytest.raises(CheckpointError, match='out.pth .*MMSAGAN'):
         convert_checkpoint(tmp_path / 'out.pth', tmp_path / 'again.pth')
 
 
