@@ -4,12 +4,14 @@ import hashlib
 import itertools
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.dataset import base_dataset
 from PIL import Image
 from torch import Tensor, nn
 
@@ -28,8 +30,8 @@ def registered_modules():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def remembered_config_text():
-    """MMEngine formats the config anew for each checkpoint, which takes longer than the small trainings here."""
+def what_takes_longer_than_small_trainings():
+    """MMEngine formats the config anew for each checkpoint, and collects garbage in each new data set."""
     format_config, texts = Config.pretty_text.fget, {}
 
     def remembered(config: Config) -> str:
@@ -40,6 +42,7 @@ def remembered_config_text():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, 'pretty_text', property(remembered))
+        patch.setattr(base_dataset, 'gc', SimpleNamespace(collect=int))
         yield
 
 
