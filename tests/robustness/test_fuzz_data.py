@@ -226,15 +226,7 @@ SIZES = np.array([(8, 9), (8, 10), (8, 11)] * 2)
 COUNT = int(3 * SIZES.prod(1).sum())
 OBJECTS = np.array([ATTACKS['os.system']] * 6, dtype=object)
 RECIPES = [
-    *(
-        dict(format='zip'),
-        dict(version=1),
-        dict(version=99),
-        dict(job=[]),
-        dict(files=[]),
-        dict(num_images=-6),
-        dict(num_images='6'),
-    ),
+    *(dict(format='zip'), dict(version=1), dict(job=[]), dict(files=[]), dict(num_images=-6), dict(num_images='6')),
     *(dict(classes=classes) for classes in (2, 'ab', [0, 1], ['a'], ['a', 'b', 'c'])),
     dict(num_images=10**20),
 ]
