@@ -90,7 +90,8 @@ def check_tensors(state: Mapping[str, Tensor]) -> None:
 
 def detect_format(state: Mapping[str, Tensor]) -> str | None:
     """Returns the format of a state dict of another project, or None if it is of none of these."""
-    if openmmlab.is_openmmlab(state):
+    pattern = r'(generator|generator_ema|discriminator)\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
+    if any(re.match(pattern, key) for key in state):
         return OPENMMLAB
     if studiogan.find_network(state) is None:
         return None

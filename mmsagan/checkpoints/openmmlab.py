@@ -1,6 +1,5 @@
 """MMGeneration's and MMagic's checkpoints: one file, names much like ours, and mostly BGR images."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
@@ -41,12 +40,6 @@ DISCRIMINATOR = KeyTable(
 
 # The layers that see an image: which dimension of their weight is the image's channels, and the number of weights per channel.
 _IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.shortcut': (1, 1)}
-
-
-def is_openmmlab(keys: Iterable[str]) -> bool:
-    """Returns whether the keys look like those of MMGeneration's or MMagic's SAGAN or SNGAN."""
-    pattern = r'(generator|generator_ema|discriminator)\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
-    return any(re.match(pattern, key) for key in keys)
 
 
 def get_table(network: str, keys: Iterable[str]) -> KeyTable:

@@ -11,8 +11,7 @@
 
 ``square`` is the center square of each image, resized; bit for bit what decoding, ``CenterCropLongEdge`` and ``Resize`` return.
 ``short-side`` is the whole image, its short side resized to S. Its long edge is cropped when it is read, at random or at the
-center. This is nearly, but not bit for bit, the same as cropping before resizing. Images whose long side is more than 64 times
-the short one are skipped.
+center, which is nearly the same as cropping before resizing. Images with a side more than 64 times the other are skipped.
 """
 
 import hashlib
@@ -346,14 +345,11 @@ def _write_shard(path: Path, job: dict, sources: Sequence[str | np.ndarray]) -> 
 
 
 def _describe_files(folder: Path, names: Collection[str]) -> dict[str, dict]:
-    """Returns size and sha256 of files; nothing of those that are missing."""
+    """Returns size and sha256 of files; nothing of those that are missing or empty."""
     files: dict[str, dict] = dict.fromkeys(names, {})
     with progress_bar('sha256', len(files)) as advance:
-        for path in (folder / name for name in names if (folder / name).is_file()):
-            digest = hashlib.sha256()
-            with path.open('rb') as file:
-                while data := file.read(1 << 24):
-                    digest.update(data)
-                files[path.name] = dict(bytes=file.tell(), sha256=digest.hexdigest())
+        for path in (folder / name for name in names if (folder / name).is_file() and (folder / name).stat().st_size):
+            data = np.memmap(path, np.uint8, 'r')
+            files[path.name] = dict(bytes=data.size, sha256=hashlib.sha256(data).hexdigest())
             advance(1)
     return files

@@ -19,11 +19,7 @@ def test_random_crop_is_uniform_and_reaches_both_ends():
     starts = [int(RandomCropLongEdge()(dict(img=image))['img'][0, 0, 0]) for _ in range(400)]
     counts = np.bincount(starts, minlength=4)
     assert len(counts) == 4 and counts.min() > 60
-
-
-def test_square_images_are_not_cropped():
-    image = np.random.rand(8, 8, 3)
-    assert RandomCropLongEdge()(dict(img=image))['img'].shape == (8, 8, 3)
+    assert RandomCropLongEdge()(dict(img=image[:, :10]))['img'].shape == (10, 10, 3)
 
 
 def test_packing():
