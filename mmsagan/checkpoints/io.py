@@ -91,8 +91,6 @@ def check_integrity(path: str | Path) -> str:
         CheckpointError: The file is missing, empty, truncated, damaged or not a checkpoint.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} {"is a folder: give a file in it" if path.is_dir() else "does not exist"}')
     try:
         with path.open('rb') as file:
             start = file.read(9)

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from statistics import median
 
@@ -11,7 +10,6 @@ import numpy as np
 from PIL import ImageOps
 
 from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, open_image, to_rgb
-from mmsagan.errors import DataError
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
@@ -32,9 +30,6 @@ def check_dataset(
 
     Returns:
         Lines about the content of the data set, and lines about its problems, which are empty if there are none.
-
-    Raises:
-        DataError: A process has died.
     """
     dataset.full_init()
     classes = dataset.metainfo['classes']
@@ -48,25 +43,22 @@ def check_dataset(
     modes: Counter = Counter()
     unreadable, small = [], []
     copies: dict[bytes, list[tuple[str, int]]] = {}
-    try:
-        with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
-            results = (result for chunk in parallel_map(_inspect, chunks) for result in chunk)
-            for index, (error, shape, mode, digest) in enumerate(results):
-                advance(1)
-                entry = dataset.get_data_info(index)
-                name, label = str(entry.get('img_path', index)), entry['gt_label']
-                counts[label] += 1
-                if error:
-                    unreadable.append(f'{name} ({error})')
-                    continue
-                text = f'{shape[1]}x{shape[0]}'
-                sizes[text] += 1
-                modes[mode] += 1
-                if size is not None and min(shape) < size:
-                    small.append(f'{name} ({text})')
-                copies.setdefault(digest, []).append((name, label))
-    except BrokenProcessPool as error:
-        raise DataError('a process that reads images has died, memory may have run out; use fewer --workers') from error
+    with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
+        results = (result for chunk in parallel_map(_inspect, chunks) for result in chunk)
+        for index, (error, shape, mode, digest) in enumerate(results):
+            advance(1)
+            entry = dataset.get_data_info(index)
+            name, label = str(entry.get('img_path', index)), entry['gt_label']
+            counts[label] += 1
+            if error:
+                unreadable.append(f'{name} ({error})')
+                continue
+            text = f'{shape[1]}x{shape[0]}'
+            sizes[text] += 1
+            modes[mode] += 1
+            if size is not None and min(shape) < size:
+                small.append(f'{name} ({text})')
+            copies.setdefault(digest, []).append((name, label))
     per_class = list(counts.values()) or [0]
     common = ', '.join(f'{text} ({count})' for text, count in sizes.most_common(5))
     summary = [

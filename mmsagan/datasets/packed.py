@@ -20,7 +20,6 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
 from pathlib import Path
 
@@ -276,10 +275,6 @@ def pack_dataset(
             return recipe
     except OSError as error:  # a lock that another process holds is one, too
         raise ConfigError(f'{out} cannot be written: {error.strerror or error}; then run the same command again') from error
-    except (BrokenProcessPool, MemoryError) as error:
-        raise DataError(
-            f'{out}: a process has died, perhaps of a lack of memory; run the same command again with fewer --workers'
-        ) from error
 
 
 def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int) -> list:

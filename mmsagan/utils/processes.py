@@ -6,12 +6,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from mmsagan.errors import MMSAGANError
+from mmsagan.errors import DataError, MMSAGANError
 
 T = TypeVar('T')
 
@@ -49,23 +50,23 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
         workers: Number of processes; with 1, it is the builtin ``map``.
 
     Raises:
-        BrokenProcessPool: A process has died.
+        DataError: A process has died, or memory has run out.
 
     Example:
         >>> with worker_map(1) as map:
         ...     list(map(pow, [2, 3], [3, 2]))
         [8, 9]
     """
-    if workers == 1:
-        yield map
-        return
     # Not forked: a copy would inherit the locks of this process's threads, such as those of a progress bar.
     context = multiprocessing.get_context('spawn')
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) if workers > 1 else None
     try:
-        yield pool.map
+        yield pool.map if pool else map
+    except (BrokenProcessPool, MemoryError) as error:
+        raise DataError('a process has died, perhaps of a lack of memory; try again with fewer --workers') from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool:
+            pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:

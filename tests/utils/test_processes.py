@@ -7,13 +7,13 @@ import random
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 import torch
 
 from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.errors import DataError
 from mmsagan.utils.memory import keep_freed_memory
 from mmsagan.utils.processes import available_cores, worker_map
 from mmsagan.utils.random_states import fork_rng, get_rng_states, set_rng_states
@@ -33,7 +33,7 @@ def test_results_come_in_order(workers):
 
 
 def test_a_process_that_dies():
-    with pytest.raises(BrokenProcessPool), worker_map(2) as map:
+    with pytest.raises(DataError), worker_map(2) as map:
         list(map(os._exit, [3, 3]))
 
 
