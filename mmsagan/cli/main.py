@@ -81,7 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(OVERVIEW.format(commands=commands), file=sys.stdout if name else sys.stderr)
         sys.exit(0 if name else ConfigError.exit_code)
     if name == '--version':
-        print(versions())
+        # Imported here, since they take seconds that no other text of this module needs.
+        import mmengine
+        import torch
+
+        device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}' if torch.cuda.is_available() else 'CPU'
+        print(f'mmsagan {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, ', end='')
+        print(f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}')
         sys.exit(0)
     script = shipped_root() / 'tools' / COMMANDS.get(name, [''])[0]
     if not script.is_file():
@@ -103,16 +109,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
     run_tool(tool['main'])
-
-
-def versions() -> str:
-    """The text of ``mmsagan --version``: what to include in a bug report."""
-    # Imported here, since they take seconds that no other text of this module needs.
-    import mmengine
-    import torch
-
-    device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}' if torch.cuda.is_available() else 'CPU'
-    return (
-        f'mmsagan {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, '
-        f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}'
-    )

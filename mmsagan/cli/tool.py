@@ -59,12 +59,7 @@ class ToolParser(argparse.ArgumentParser):
 
 
 def tool_parser(description: str | None, *examples: str) -> argparse.ArgumentParser:
-    """Creates the parser of a tool, without its arguments.
-
-    Args:
-        description: Docstring of the tool.
-        *examples: Argument lists that are shown at the end of the help.
-    """
+    """Creates the parser of a tool, without its arguments. Its help ends with the examples, which are argument lists."""
     # The front door sets the name to 'mmsagan train', for example.
     program = sys.argv[0] if sys.argv[0].startswith('mmsagan ') else f'python {sys.argv[0]}'
     epilog = '\n  %(prog)s '.join(['examples:', *examples]) if examples else None

@@ -35,11 +35,7 @@ _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
-    """Registers all components, reads a config file and applies ``--cfg-options``.
-
-    Args:
-        path: The config file.
-        options: Dotted keys and their new values.
+    """Registers all components, reads a config file and sets ``options``, dotted keys and their new values.
 
     Raises:
         ConfigError: The file or one of its bases is missing or raises an error, or an option cannot be applied.
@@ -68,14 +64,11 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
-    """Returns the data loader config of a mode; a ``dataset`` without a ``type`` inherits from the training's data set.
+    """Returns the data loader config of ``'train'``, ``'val'`` or ``'test'``.
 
-    With ``train_dataloader=None``, as in configs for evaluation only, it inherits from the config's own variable ``dataset``
-    instead, which all files in ``configs/_base_/datasets`` set. The log says so.
-
-    Args:
-        cfg: The config.
-        mode: ``'train'``, ``'val'`` or ``'test'``.
+    A ``dataset`` without a ``type`` inherits from the training's data set. With ``train_dataloader=None``, as in configs for
+    evaluation only, it inherits from the config's own variable ``dataset`` instead, which all files in
+    ``configs/_base_/datasets`` set. The log says so.
     """
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
     if 'type' not in loader.get('dataset', {}):
@@ -88,11 +81,9 @@ def complete_loader(cfg: Config, mode: str) -> dict:
 
 
 def complete_evaluation(cfg: Config, mode: str) -> bool:
-    """Makes a mode's data loader, loop and evaluator either complete or None, as MMEngine's runner requires.
+    """Makes data loader, loop and evaluator of ``'val'`` or ``'test'`` complete or None, as MMEngine's runner requires.
 
-    Args:
-        cfg: The config; it is modified. For the data of the real images see :func:`complete_loader`.
-        mode: ``'val'`` or ``'test'``. The test's loader and evaluator default to those of the validation.
+    The config is modified. The test's loader and evaluator default to those of the validation.
 
     Returns:
         Whether there is an evaluator.
@@ -148,8 +139,6 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
             raise ConfigError(f'the config has no {key}; inherit it from a file in configs/_base_ or set it')
     if training and not {'type', 'max_iters'} & set(cfg.train_cfg) and not cfg.train_cfg.get('by_epoch'):
         raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
-    if training and cfg.train_dataloader.get('batch_size', 1) < 1:
-        raise ConfigError(f'train_dataloader.batch_size={cfg.train_dataloader.batch_size}; it must be at least 1')
     for key in [key for key in cfg.keys() if key in _TOP_LEVEL_KEYS]:
         _check_components(cfg[key], key, cfg)
 
@@ -188,12 +177,8 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
 def find_component(kind: str | Callable, path: str) -> Callable:
     """Returns the component that is registered under a name in any registry; a class is returned as it is.
 
-    Args:
-        kind: Registered name or class.
-        path: Config key, for the error message.
-
     Raises:
-        ConfigError: Nothing is registered under that name.
+        ConfigError: Nothing is registered under that name. The message names ``path``, the key in the config.
     """
     if not isinstance(kind, str):
         return kind

@@ -17,11 +17,9 @@ from mmsagan.utils.random_states import fork_rng
 
 
 def seeded_loader(config: dict, seed: int) -> dict:
-    """Returns the config of a data loader whose batches each have a number and a seed for the random transforms.
+    """Returns a data loader's config whose batches each have a number, and a seed for the random transforms.
 
-    Args:
-        config: Config of MMEngine's data loader. Its own ``batch_sampler`` or ``worker_init_fn`` is kept.
-        seed: Seed.
+    Its own ``batch_sampler`` or ``worker_init_fn`` is kept.
     """
     config = dict(config)
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
@@ -37,9 +35,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
 def init_loader_process(worker_id: int, quiet: bool = False) -> None:
     """Leaves Ctrl-C and a first SIGTERM, which are sent to all processes at once, to the main process.
 
-    Args:
-        worker_id: Number of this worker.
-        quiet: Whether all workers but the first suppress warnings.
+    With ``quiet``, all workers but the first suppress warnings.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
@@ -94,16 +90,10 @@ class TrainingBatches:
         )
 
     def load_state_dict(self, state: dict) -> str | None:
-        """Continues behind the images that were seen.
-
-        Args:
-            state: Position of a training with any batch size and any number of processes.
+        """Continues behind the images that a training with any batch size and any number of processes has seen.
 
         Returns:
             Why the next batches differ from those of an uninterrupted training; None if they do not.
-
-        Raises:
-            CheckpointError: The state is damaged.
         """
         if self.stream is None:
             return f'a {type(self.loader.batch_sampler).__name__} cannot be resumed: its batches start from the beginning'
@@ -123,8 +113,7 @@ class TrainingBatches:
     def worker_error(self, timeout: float = 0) -> DataError | None:
         """Returns an error that names the image that a dead worker was reading; None if no worker has died.
 
-        Args:
-            timeout: Seconds to wait for the exit code of a worker.
+        It waits ``timeout`` seconds for the exit code of a worker.
         """
         workers = getattr(self._iterator, '_workers', ())
         end = time.monotonic() + timeout
@@ -132,9 +121,8 @@ class TrainingBatches:
             while time.monotonic() < end and not any(worker.exitcode for worker in workers):
                 time.sleep(0.05)
         for number, worker in enumerate(workers):
-            if worker.exitcode:
+            if code := worker.exitcode:
                 image = self.loader.dataset.describe_last_read(number)
-                code = worker.exitcode
                 cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
                 return DataError(
                     f'a data loader worker died ({cause}) while reading {image}; if other programs can read it, memory may '

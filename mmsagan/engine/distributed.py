@@ -25,10 +25,7 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
 
     Args:
         cfg: The experiment; ``model_wrapper_cfg`` and ``env_cfg.dist_cfg.timeout`` (seconds, defaults to 1800) are modified.
-        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``.
-
-    Raises:
-        ConfigError: The process was not started by that launcher, or the timeout is not a positive number.
+        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``, which must have started this process.
     """
     if launcher not in _REQUIRED:
         raise ConfigError(f'launcher {launcher!r} is not supported; choose pytorch or slurm')
@@ -57,17 +54,11 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
 
 
 def join_processes(launcher: str, cfg: Config) -> None:
-    """Joins the process group in a tool that works without a runner, see :func:`prepare_distributed`.
-
-    Args:
-        launcher: ``'none'``, with which nothing is done, ``'pytorch'`` or ``'slurm'``.
-        cfg: The experiment.
-    """
-    if launcher == 'none':
-        return
-    prepare_distributed(cfg, launcher)
-    if not is_distributed():
-        init_dist(launcher, timeout=cfg['env_cfg']['dist_cfg']['timeout'])
+    """Joins the process group in a tool that works without a runner, unless the launcher is ``'none'``."""
+    if launcher != 'none':
+        prepare_distributed(cfg, launcher)
+        if not is_distributed():
+            init_dist(launcher, timeout=cfg['env_cfg']['dist_cfg']['timeout'])
 
 
 def leave_processes() -> None:
@@ -77,11 +68,7 @@ def leave_processes() -> None:
 
 
 def find_device(name: str | None) -> torch.device:
-    """Returns the device of that name; None selects a GPU if there is one.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
+    """Returns the device of that name, or raises a ConfigError; None selects a GPU if there is one."""
     try:
         return torch.empty(0, device=name or get_device()).device
     except (RuntimeError, AssertionError) as error:

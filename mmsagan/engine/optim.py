@@ -93,9 +93,6 @@ class BFloat16OptimWrapper(OptimWrapper):
     Args:
         dtype: ``'bfloat16'`` or ``'auto'``, which selects float32 on CPUs without bfloat16 instructions.
         **kwargs: Arguments of ``mmengine.optim.OptimWrapper``.
-
-    Raises:
-        ConfigError: ``dtype`` is another one.
     """
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs):
@@ -134,9 +131,6 @@ class MultiOptimWrapperConstructor:
             ``dict(generator=dict(optimizer=dict(type='Adam', lr=1e-4)), discriminator=dict(...))``. The keys ``type``,
             ``dtype``, ``loss_scale``, ``accumulative_counts`` and ``clip_grad`` at the top level are defaults of all children.
         paramwise_cfg: MMEngine's argument, which is ignored; set it in the config of a child.
-
-    Raises:
-        ConfigError: The model has no child of that name.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):

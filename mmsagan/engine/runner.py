@@ -24,8 +24,6 @@ class GANRunner(Runner):
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Builds the logger; see ``mmengine.runner.Runner.build_logger``."""
-
         def is_for_terminal(record: logging.LogRecord) -> bool:
             message = record.getMessage()
             is_long = record.levelno <= logging.INFO and message.count('\n') >= 10
@@ -40,11 +38,7 @@ class GANRunner(Runner):
         return logger
 
     def load_or_resume(self) -> None:
-        """Loads or resumes as the config says.
-
-        Raises:
-            CheckpointError: All checkpoints are damaged, or the given one does not fit.
-        """
+        """Loads or resumes as the config says; a CheckpointError if all checkpoints are damaged, or the one given is."""
         hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
         is_auto = self._resume == 'auto' or (self._resume and self._load_from is None)
         if is_auto and not self._has_loaded and hook is not None:
@@ -63,11 +57,7 @@ class GANRunner(Runner):
         super().load_or_resume()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Loads weights, optimizers, schedules and log of a checkpoint; see ``mmengine.runner.Runner.resume``.
-
-        Raises:
-            CheckpointError: The checkpoint is damaged, or of another training.
-        """
+        """Loads all of a checkpoint; a CheckpointError if it is damaged, or of another training."""
         try:
             super().resume(filename, *args, **kwargs)
             for count in (self.train_loop.iter, self.train_loop.epoch):

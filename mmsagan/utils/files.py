@@ -19,12 +19,7 @@ _UNFINISHED = '.unfinished'
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a file completely or not at all, and creates its folder. Once it returns, the file survives a power cut.
-
-    Args:
-        path: The file; an existing one is replaced.
-        data: Its content.
-    """
+    """Writes or replaces a file, completely or not at all, and creates its folder. The file then survives a power cut."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED)
@@ -56,11 +51,7 @@ def remove_unfinished(folder: str | Path) -> list[Path]:
 
 
 def write_output(path: str | Path, data: bytes) -> None:
-    """Writes a file that the user has asked for; see :func:`write_atomically`.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
+    """Like :func:`write_atomically`, for a file that the user has asked for: raises a ConfigError if it cannot be written."""
     try:
         write_atomically(path, data)
     except OSError as error:
@@ -92,11 +83,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def shipped_root() -> Path:
-    """The folder of ``model-index.yml``, ``configs`` and ``tools``: ``mmsagan/.mim`` of an installation, else the repository.
-
-    Raises:
-        ConfigError: There is no such folder.
-    """
+    """The folder of ``model-index.yml``, ``configs`` and ``tools``: ``.mim`` of an installation, else the repository."""
     for folder in (PACKAGE / '.mim', PACKAGE.parent):
         if (folder / 'model-index.yml').is_file():
             # An editable install has links to the repository.

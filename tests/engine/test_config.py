@@ -19,7 +19,6 @@ from mmsagan.errors import ConfigError
         ({'model.generator.base_chanels': 8}, r"model\.generator\.base_chanels: SAGANGenerator .*'base_channels'"),
         ({'model.ema_config.momentun': 0.9}, r"ema_config\.momentun: GeneratorEMA .*'momentum'"),
         ({'train_dataloader.dataset.pipeline': [dict(type='PackInput')]}, r"pipeline\[0\]\.type='PackInput' .*'PackInputs'"),
-        ({'train_dataloader.batch_size': 0}, r'train_dataloader\.batch_size=0'),
         ({'optim_wrapper.generator.optimizer.lrr': 1}, r"optimizer\.lrr: Adam .*'lr'"),
         ({'train_dataloder.batch_size': 3}, "'train_dataloder'.*'train_dataloader'"),
         ({'model': None}, 'model'),

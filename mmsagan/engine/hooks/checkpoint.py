@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.engine.loops import EVALUATED, GANTrainLoop
-from mmsagan.errors import ConfigError, StorageError
+from mmsagan.errors import StorageError
 from mmsagan.registry import HOOKS
 from mmsagan.utils.files import remove_unfinished, write_atomically
 from mmsagan.utils.processes import from_main_process
@@ -21,7 +21,6 @@ class AtomicBackend(LocalBackend):
     """MMEngine's ``'local'`` backend, with files written whole or not at all and flushed to the disk."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Writes a file whole or not at all."""
         write_atomically(filepath, obj)
 
 
@@ -38,18 +37,12 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     Args:
         *args: See ``mmengine.hooks.CheckpointHook``.
-        max_failures: Number of checkpoints in a row that cannot be written, after which the training ends.
+        max_failures: Number of checkpoints in a row that cannot be written, after which the training ends with a StorageError.
         **kwargs: See ``mmengine.hooks.CheckpointHook``.
-
-    Raises:
-        ConfigError: ``max_failures`` is not a positive integer.
-        StorageError: ``max_failures`` checkpoints in a row could not be written.
     """
 
     def __init__(self, *args, max_failures: int = 3, **kwargs):
         super().__init__(*args, **kwargs)
-        if not isinstance(max_failures, int) or max_failures < 1:
-            raise ConfigError(f'CheckpointHook: max_failures must be an integer of at least 1, got {max_failures!r}')
         self.max_failures = max_failures
         self._failures = 0
         self._last_step: int | None = None

@@ -51,12 +51,9 @@ class ConsistencyHook(Hook):
                     f'the pipeline returns images of shape {shape}, the discriminator takes {expected}; resize them in '
                     'train_dataloader.dataset.pipeline, or choose another model'
                 )
-        if isinstance(runner.val_loop, GANValLoop):
-            self._prepare_evaluation(runner)
-
-    @staticmethod
-    def _prepare_evaluation(runner: Runner) -> None:
         loop, train_loop = runner.val_loop, runner.train_loop
+        if not isinstance(loop, GANValLoop):
+            return
         if isinstance(train_loop, IterBasedTrainLoop):
             dynamic = zip(train_loop.dynamic_milestones or (), train_loop.dynamic_intervals or ())
             reached = [interval for milestone, interval in dynamic if milestone <= train_loop.max_iters]
@@ -77,7 +74,6 @@ class ConsistencyHook(Hook):
                     + ', '.join(results)
                 )
         # Extracts the features of the real images, and raises the errors that an evaluation would.
-        model = unwrap(runner.model)
         loop.evaluator.prepare(model.device, loop.batch_size, loop.real_images, model)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -108,16 +104,11 @@ class DivergenceHook(Hook):
     :class:`~mmsagan.engine.optim.SkipNonFinite`.
 
     Args:
-        max_skipped_in_a_row: Number of skipped steps of one network in a row that end the training; None for no limit.
-
-    Raises:
-        ConfigError: ``max_skipped_in_a_row`` is less than 1.
-        DivergenceError: The limit was reached.
+        max_skipped_in_a_row: Number of skipped steps of one network in a row that end the training with a DivergenceError; None
+            for no limit.
     """
 
     def __init__(self, max_skipped_in_a_row: int | None = 20):
-        if max_skipped_in_a_row is not None and max_skipped_in_a_row < 1:
-            raise ConfigError(f'DivergenceHook: max_skipped_in_a_row must be at least 1, got {max_skipped_in_a_row}')
         self.max_skipped_in_a_row = max_skipped_in_a_row
         self._total = self._before = 0
         self._first: dict[str, int] = {}  # by network: iteration of the first step skipped in a row
