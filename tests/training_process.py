@@ -10,7 +10,7 @@ from launching import ROOT, fork_server
 
 CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b64x1.py'
 SMALL = {
-    'train_cfg.max_iters': 24,
+    'train_cfg.max_iters': 12,
     'train_cfg.val_interval': 100,
     'train_dataloader.batch_size': 4,
     'model.generator.base_channels': 8,
@@ -31,23 +31,14 @@ class TrainingProcess:
     Args:
         wait_after: Number of the event, from 1, after which the training waits to be killed.
         sleep_in: An iteration that does not come to its end.
-        summary: Whether to write ``summary.md``, which makes two events in the first iteration.
         **options: Config values, dots written as two underscores, besides :data:`SMALL`.
     """
 
-    def __init__(
-        self,
-        work_dir: Path,
-        resume: bool = False,
-        wait_after: int | None = None,
-        sleep_in: int | None = None,
-        summary: bool = False,
-        **options,
-    ):
+    def __init__(self, work_dir: Path, resume=False, wait_after: int | None = None, sleep_in: int | None = None, **options):
         context = fork_server()
         self.events, child = context.Pipe(duplex=False)
         values = {**SMALL, **{key.replace('__', '.'): value for key, value in options.items()}}
-        arguments = (str(work_dir), values, resume, child, wait_after, sleep_in, summary)
+        arguments = (str(work_dir), values, resume, child, wait_after, sleep_in)
         self.process = context.Process(target=_train, args=arguments)
         self.process.start()
         child.close()
@@ -82,9 +73,7 @@ class TrainingProcess:
         return self.process.exitcode
 
 
-def _train(
-    work_dir: str, options: dict, resume: bool, events, wait_after: int | None, sleep_in: int | None, summary: bool
-) -> None:
+def _train(work_dir: str, options: dict, resume: bool, events, wait_after: int | None, sleep_in: int | None) -> None:
     Path(work_dir).mkdir(parents=True, exist_ok=True)
     output = os.open(Path(work_dir, 'output.txt'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -127,8 +116,7 @@ def _train(
     GANTrainLoop.run_iter = told_run_iter
     config = load_config(CONFIG, options)
     config.update(work_dir=work_dir, launcher='none', resume=resume)
-    if not summary:
-        config.default_hooks.pop('summary')
+    config.default_hooks.pop('summary')
     sys.argv = ['train.py']
     run_tool(lambda: train_from_config(config) and None)
 

@@ -69,7 +69,8 @@ def test_the_same_numbers_on_any_number_of_processes(experiment, one_process, tm
 
 
 def test_more_processes_than_batches(experiment, one_process, tmp_path):
-    options = ['test_evaluator.standing_steps=2', 'test_evaluator.standing_batch_size=8']
+    fid = "[{'type':'FrechetInceptionDistance','fake_nums':150,'inception_style':'digits'}]"
+    options = ['test_evaluator.standing_steps=2', 'test_evaluator.standing_batch_size=8', f'test_evaluator.metrics={fid}']
     one = evaluate(experiment, tmp_path, 1, '--cfg-options', *options)
     three = evaluate(experiment, tmp_path, 3, '--cfg-options', *options, 'test_dataloader.batch_size=600')
     assert three['FID-digits/fid'] == pytest.approx(one['FID-digits/fid'], rel=1e-6)

@@ -66,33 +66,29 @@ def evaluated_at(cfg) -> list[int]:
 
 
 @HOOKS.register_module()
-class SignalWhileEvaluating(Hook):
-    def __init__(self, iteration: int):
-        self.iteration = iteration
+class SignalHook(Hook):
+    """Sends SIGTERM in the first iteration, or in the first batch of the evaluation after iteration ``evaluation``."""
+
+    def __init__(self, evaluation: int = 0):
+        self.evaluation = evaluation
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == self.iteration and batch_idx == 0:
+        if runner.iter == self.evaluation and batch_idx == 0:
             signal.raise_signal(signal.SIGTERM)
 
-
-@HOOKS.register_module()
-class SignalInIteration(Hook):
-    def __init__(self, iteration: int):
-        self.iteration = iteration
-
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 == self.iteration:
+        if not self.evaluation:
             signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_evaluation_that_was_broken_off_is_done_again(run):
     options = {'train_cfg.val_interval': 2, 'val_evaluator': METRICS, 'val_dataloader.batch_size': 10}
-    stop = dict(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=2)])
+    stop = dict(custom_hooks=[dict(type='SignalHook', evaluation=2)])
     for cfg in (run(**stop, **options), resumed(run(**stop, **options))):
         with pytest.raises(TrainingInterrupted, match=r'stopped by SIGTERM after iteration 2, saved to .*iter_2\.pth'):
             train_from_config(cfg)
     assert evaluated_at(cfg) == [] and log_of(cfg).count('the evaluation is interrupted') == 2
-    last = resumed(run(custom_hooks=[dict(type='SignalWhileEvaluating', iteration=4)], **options))
+    last = resumed(run(custom_hooks=[dict(type='SignalHook', evaluation=4)], **options))
     with pytest.raises(TrainingInterrupted, match='after iteration 4'):
         train_from_config(last)
     assert evaluated_at(cfg) == [2]
@@ -103,17 +99,25 @@ def test_an_evaluation_that_was_broken_off_is_done_again(run):
     assert evaluated_at(cfg) == [2, 4, 6]
 
 
-def test_state_of_another_number_of_processes(run):
-    cfg = run()
-    train_from_config(cfg)
-    path = Path(cfg.work_dir, 'iter_4.pth')
-    checkpoint = load_checkpoint_file(path)
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (lambda state: state.update(random_states=state['random_states'] * 2), 'it ran on 2 processes, and this one runs on 1'),
+        (lambda state: state.clear(), 'the checkpoint has no states of random number generators'),
+    ],
+)
+def test_a_state_that_cannot_be_continued_to_the_bit(run, shared_checkpoint, change, reason):
+    checkpoint = load_checkpoint_file(shared_checkpoint)
     state = checkpoint['training_state']
-    assert state['data']['samples'] == 4 * 4 and len(state['random_states']) == 1
-    state['random_states'] *= 2
+    assert state['data']['samples'] == 2 * 4 and len(state['random_states']) == 1
+    change(state)
+    cfg = run(max_iters=3)
+    path = Path(cfg.work_dir).with_name('changed.pth')
     torch.save(checkpoint, path)
-    train_from_config(resumed(run(max_iters=5)))
-    assert 'is not, to the bit, the one that was interrupted: it ran on 2 processes, and this one runs on 1' in log_of(cfg)
+    cfg.update(resume=True, load_from=str(path))
+    runner = train_from_config(cfg)
+    assert runner.train_loop.state_dict()['data']['samples'] == 3 * 4
+    assert 'is not, to the bit, the one that was interrupted: ' + reason in log_of(cfg)
 
 
 def test_another_batch_size_goes_on_behind_the_same_images(run):
@@ -126,18 +130,6 @@ def test_another_batch_size_goes_on_behind_the_same_images(run):
     # One that divides the number of images is no exact continuation either.
     train_from_config(resumed(run(max_iters=6), train_dataloader__batch_size=2))
     assert 'it had batches of 6 images, and now they are of 2' in log_of(cfg)
-
-
-def test_a_checkpoint_without_the_state(run):
-    cfg = run()
-    train_from_config(cfg)
-    path = Path(cfg.work_dir, 'iter_4.pth')
-    checkpoint = load_checkpoint_file(path)
-    del checkpoint['training_state']
-    torch.save(checkpoint, path)
-    runner = train_from_config(resumed(run(max_iters=6)))
-    assert runner.train_loop.state_dict()['data']['samples'] == 6 * 4
-    assert 'the checkpoint has no states of random number generators' in log_of(cfg)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +258,7 @@ def test_a_stop_that_cannot_be_saved(run, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr('mmsagan.engine.hooks.checkpoint.write_atomically', fail)
-    cfg = run(custom_hooks=[dict(type='SignalInIteration', iteration=1)])
+    cfg = run(custom_hooks=[dict(type='SignalHook')])
     with pytest.raises(StorageError, match='stopped by SIGTERM after iteration 1, which cannot be saved'):
         train_from_config(cfg)
     assert 'No space left' in log_of(cfg)

