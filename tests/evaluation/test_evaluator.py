@@ -18,6 +18,7 @@ from mmsagan.evaluation import (
     precision_recall,
 )
 from mmsagan.evaluation.extractors import Resize
+from mmsagan.evaluation.images import apply_standing_statistics
 from mmsagan.models import to_uint8
 from mmsagan.registry import EXTRACTORS, MODELS
 
@@ -36,6 +37,7 @@ class CountingExtractor(FeatureExtractor):
         super().__init__()
         source = torch.Generator().manual_seed(5)
         self.scale = scale
+        self.unused = torch.nn.Linear(2, 2)  # draws from torch's random state
         self.projection = torch.randn(3 * 8 * 8, 12, generator=source) / 10
         self.head = torch.randn(12, 4, generator=source)
 
@@ -48,6 +50,7 @@ class CountingExtractor(FeatureExtractor):
 
 
 COUNTING = dict(extractor=dict(type='CountingExtractor'))
+CIFAR = dict(type='CIFAR10', pipeline=[dict(type='PackInputs')])
 
 
 @pytest.fixture
@@ -161,33 +164,37 @@ def test_the_model_and_the_random_numbers_stay_as_they_are(gan, real):
     assert gan.generator.training and not gan.generator_ema.training
 
 
-def test_standing_statistics_and_the_seed_change_the_samples_and_are_repeatable(gan, real):
-    options = dict(), dict(standing_steps=4), dict(standing_steps=4), dict(seed=1)
-    plain, standing, again, seeded = (
-        Evaluator(all_metrics()[1:2], **each).evaluate_model(gan, real, 32)['FID-counting/fid'] for each in options
+def test_standing_statistics_and_the_seed_change_the_samples(gan, real):
+    plain, standing, seeded = (
+        Evaluator(all_metrics()[1:2], **each).evaluate_model(gan, real, 32)['FID-counting/fid']
+        for each in (dict(), dict(standing_steps=4, standing_batch_size=8), dict(seed=1))
     )
-    assert plain != standing == again != seeded != plain
+    assert plain != standing != seeded != plain
+    # of samples that are not scored
+    apply_standing_statistics(gan.generator_ema, SampleInputs(gan.noise_size, gan.num_classes, (0, 1)), 4, 8)
+    assert Evaluator(all_metrics()[1:2]).evaluate_model(gan, real, 32)['FID-counting/fid'] == standing
 
 
-def test_statistics_are_written_once_and_then_used(gan, real, tmp_path, counts):
-    path = tmp_path / 'real.pkl'
-    metrics = [dict(type='FrechetInceptionDistance', fake_nums=50, **COUNTING)]
-    first = Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, real, 32)
-    written = tmp_path / 'real-counting.pkl'  # the extractor's suffix joins the name
-    assert load_statistics(written).size == 100 and load_statistics(written).extractor == 'counting'
-
-    no_data = RealImages(dict(type='CIFAR10', data_root='gone'))
-    assert Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, no_data, 32) == first, 'without the data'
+@pytest.mark.parametrize('real_nums, size', [(-1, 100), (80, 80)])
+def test_statistics_are_written_once_and_then_used(gan, cifar_root, tmp_path, real_nums, size):
+    real, no_data = (RealImages(dict(CIFAR, data_root=root)) for root in (str(cifar_root), 'gone'))
+    metrics = [dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=real_nums, **COUNTING)]
+    path = str(tmp_path / 'real.pkl')
+    first = Evaluator(metrics, inception_pkl=path).evaluate_model(gan, real, 32)
+    written = load_statistics(tmp_path / 'real-counting.pkl')  # the extractor's suffix joins the name
+    assert (written.size, written.whole, written.extractor) == (size, size == 100, 'counting')
+    assert written.content == real.content != ''
+    assert Evaluator(metrics, inception_pkl=path).evaluate_model(gan, no_data, 32) == first, 'without the data'
 
 
 def test_held_out_images(gan, real, cifar_root):
-    held_out = dict(type='CIFAR10', data_root=str(cifar_root), pipeline=[dict(type='PackInputs')])
+    held_out = dict(CIFAR, data_root=str(cifar_root), indices=50)  # fewer than there are samples
     evaluator = Evaluator(all_metrics(), held_out=held_out)
     results = evaluator.evaluate_model(gan, real, 32)
     names = [name for name in results if name.startswith('held_out/')]
     assert names == [f'held_out/{name}' for name in evaluator.result_names if 'Intra' not in name]
     assert list(results) == evaluator.result_names + names
-    images = next(RealImages(held_out).batches(60, 60, CPU)).images
+    images = next(RealImages(held_out).batches(50, 50, CPU)).images
     score = inception_score(CountingExtractor()(images)['probabilities'], 4)[0]
     assert results['held_out/IS-counting/is'] == pytest.approx(score, rel=1e-5)
     alone = Evaluator(all_metrics()[-1:], held_out=held_out)  # which scores no held-out images
@@ -216,7 +223,7 @@ def no_sampling(gan):
     'num_real, metric, message',
     [
         (100, dict(type='FrechetInceptionDistance', fake_nums=12), 'fake_nums=12 '),
-        (100, dict(type='IntraFID', fake_nums=30), 'fake_nums=30 .*class '),
+        (100, dict(type='IntraFID', fake_nums=46), 'fake_nums=46 .*class .* 12,'),  # 12 of one class, 47 would be enough
         (100, dict(type='PrecisionRecall', fake_nums=50), 'real_nums=50000'),
         (100, dict(type='FID', fake_nums=50, extractor=dict(type='CountingExtractor', scale=np.inf)), 'counting'),
         (10, dict(type='FrechetInceptionDistance', fake_nums=50), 'FID-counting.*10 '),
