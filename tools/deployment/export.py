@@ -43,11 +43,11 @@ def report(exported: export.ExportedGenerator) -> str:
     metadata = exported.metadata
     is_conditional = metadata['num_classes'] != '0'
     inputs = 'noise=noise, label=label' if is_conditional else 'noise=noise'
+    sizes = ' and '.join(map(str, export.CHECKED_BATCH_SIZES))
     code = '\n'.join(f'    {line}' for line in USAGE[exported.format]).format(path=exported.path, inputs=inputs)
     return (
         f'{exported.path}: {exported.format}, {exported.size / 2**20:.1f} MiB, the {metadata["sample_model"]} generator\n'
-        f'run at batch sizes {" and ".join(map(str, export.CHECKED_BATCH_SIZES))}: its images differ from those of the model by '
-        f'at most {exported.max_difference:.1e}\n'
+        f"run at batch sizes {sizes}: its images differ from the model's by at most {exported.max_difference:.1e}\n"
         f'noise (N, {metadata["noise_size"]}) float32{", label (N,) int64" if is_conditional else ""} -> '
         f'images (N, 3, {metadata["image_size"]}, {metadata["image_size"]}) RGB in [-1, 1]:\n{code}'
     )
