@@ -42,14 +42,7 @@ def fashion_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def plain_config_text(monkeypatch):
-    """MMEngine lays the config's text out several times a run, which takes longer than two iterations; here it leaves it."""
-    for place in ('yapf.yapflib.yapf_api.FormatCode', 'mmengine.config.config.FormatCode'):
-        monkeypatch.setattr(place, lambda text, **_: (text, False), raising=False)
-
-
-@pytest.fixture
-def small_run(tmp_path, plain_config_text, cifar_root, imagenet1k_root, fashion_root):
+def small_run(tmp_path, cifar_root, imagenet1k_root, fashion_root):
     """Loads a config for a training of two iterations; only data root, batch size, width and the pictures' size are changed."""
     roots = dict(CIFAR10=cifar_root, ImageNet=imagenet1k_root, FashionMNIST=fashion_root, EmbeddedMNIST='')
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mmsagan.apis import evaluate_from_config, init_model, train_from_config
 from mmsagan.apis.experiment import use_mixed_precision
@@ -130,20 +129,22 @@ def test_training_and_evaluating(kind, leaf, small_run, inception_file):
     ema = 'ema_config' in said['model']
     path = leaf(TRAINING, sample_model='ema' if ema else 'orig', **said)
     options = {'train_cfg.val_interval': 2, 'model.discriminator_steps': 2, 'val_dataloader.num_workers': 0}
+    if ema:
+        options.update({'model.ema_config.start_iter': 0, 'model.discriminator_steps': 1})
     cfg = small_run(path, **options, **stand_ins('val', inception_file))
     runner = train_from_config(cfg)
     work_dir = Path(cfg.work_dir)
     found = {file.name for file in work_dir.glob('*.pth')}
     assert found == {'iter_2.pth', 'best_FID-Full-50k_fid_iter_2.pth', 'best_IS-50k_is_iter_2.pth'}
-    pictures = ['fake_img_ema_2.png', 'fake_img_orig_2.png'] if ema else ['fake_img_2.png']
-    assert sorted(file.name for file in (work_dir / 'samples').iterdir()) == pictures
+    pictures = sorted((work_dir / 'samples').iterdir())
+    assert [file.name for file in pictures] == (['fake_img_ema_2.png', 'fake_img_orig_2.png'] if ema else ['fake_img_2.png'])
+    assert pictures[0] == pictures[-1] or pictures[0].read_bytes() != pictures[1].read_bytes(), 'the average lags behind'
     assert set(runner.val_loop.results) == {'IS-50k/is', 'IS-50k/is_std', 'FID-Full-50k/fid'}
     cfg = small_run(path, **{'test_dataloader.num_workers': 0}, **stand_ins('test', inception_file))
     assert evaluate_from_config(cfg, str(work_dir / 'iter_2.pth')) == pytest.approx(runner.val_loop.results, rel=1e-4)
 
 
 @pytest.mark.parametrize('kind', EVALUATED)
-@pytest.mark.usefixtures('plain_config_text')
 def test_evaluating_where_training_is_taken_out(kind, leaf, tmp_path, inception_file, cifar_root):
     options = {
         'dataset.data_root': str(cifar_root),
@@ -180,13 +181,3 @@ def test_bgr_config_and_bgr_checkpoint_make_rgb_images(leaf, fixture_of):
     reference.check(model)
     images = to_uint8(model.sample(reference.noise, reference.label))
     assert (images.int() - to_uint8(reference.images.flip(1)).int()).abs().max() <= 1
-
-
-def test_pictures_of_both_networks_differ(leaf, small_run, tmp_path):
-    """The moving average equals the generator up to start_iter; from there on its picture is another one."""
-    said = dict(TRAINED['SAGAN, CIFAR-10'], pictures=BOTH, steps=1)
-    said['model'] += ', discriminator_steps=1, ema_config=dict(interval=1, momentum=0.999, start_iter=0)'
-    cfg = small_run(leaf(TRAINING, **said), val_evaluator=None, test_evaluator=None)
-    train_from_config(cfg)
-    ema, orig = (np.asarray(Image.open(tmp_path / 'run' / 'samples' / f'fake_img_{which}_2.png')) for which in ('ema', 'orig'))
-    assert ema.shape == orig.shape and (ema != orig).any()

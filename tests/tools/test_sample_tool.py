@@ -173,19 +173,14 @@ def test_class_grids_with_intra_fid(tmp_path, experiment, run):
     assert np.array_equal(read(tmp_path / 'grid.png').permute(1, 2, 0), expected)
 
 
-@pytest.fixture
-def logs(tmp_path):
+def test_curves(tmp_path, run_here):
     for name in ('baseline', 'ttur'):
         file = tmp_path / name / '20260101_000000' / 'vis_data' / 'scalars.json'
         file.parent.mkdir(parents=True)
         records = [dict(loss_gen=1 / step, iter=step, step=step) for step in range(1, 5)]
         records += [{'FID-digits/fid': 7.5, 'step': 4}] if name == 'baseline' else []
         file.write_text(''.join(json.dumps(record) + '\n' for record in records))
-    return tmp_path / 'baseline', tmp_path / 'ttur'
-
-
-def test_curves(tmp_path, logs, run_here):
-    out = tmp_path / 'curves.svg'
+    out, logs = tmp_path / 'curves.svg', (tmp_path / 'baseline', tmp_path / 'ttur')
     code, said, _ = run_here('analysis_tools/plot_metrics.py', *logs, '--keys', 'fid', 'loss_gen', '--smooth', 2, '--out', out)
     assert code == 0 and f'FID-digits/fid, loss_gen written to {out}' in said and 'nothing logged by ttur' in said
     content = out.read_text()
@@ -207,18 +202,13 @@ def test_export(tmp_path, run_here, fixture_of):
     assert names['images'].shape == (3, 3, 32, 32)
 
 
-@pytest.fixture
-def convert(run_here):
-    def run(*arguments) -> str:
+@pytest.mark.parametrize('name', ['mmagic_32_woReLUinplace', 'studiogan_legacy_32'])
+def test_there_and_back(fixture_of, name, tmp_path, run_here):
+    def convert(*arguments) -> str:
         code, output, errors = run_here('model_converters/convert.py', *arguments)
         assert code == 0, errors
         return output
 
-    return run
-
-
-@pytest.mark.parametrize('name', ['mmagic_32_woReLUinplace', 'studiogan_legacy_32'])
-def test_there_and_back(fixture_of, name, tmp_path, convert):
     reference = fixture_of(name)
     out = tmp_path / 'out.pth'
     output = convert(reference.path, '--out', out)
