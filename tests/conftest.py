@@ -27,6 +27,8 @@ _run_numbers = itertools.count()
 @pytest.fixture(scope='session', autouse=True)
 def registered_modules():
     register_all_modules()
+    # Seconds that PyTorch's data loaders wait for each of their processes, if one has died or failed.
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -43,7 +43,6 @@ def test_kills_at_random_moments(tmp_path, uninterrupted):
         training.kill()
         kills += 1
         assert kills < 50, output(tmp_path)
-    print('KILLS', kills)
     assert kills >= 8, kills
     assert training.end() == 0
     assert_same_training(tmp_path / LAST, uninterrupted)
