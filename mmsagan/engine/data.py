@@ -5,13 +5,13 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets.samplers import BatchStream, SeededDataset
-from mmsagan.errors import CheckpointError, DataError
+from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import FUNCTIONS
 from mmsagan.utils.random_states import fork_rng
 
@@ -19,12 +19,15 @@ from mmsagan.utils.random_states import fork_rng
 def seeded_loader(config: dict, seed: int) -> dict:
     """Returns a data loader's config whose batches each have a number, and a seed for the random transforms.
 
-    Its own ``batch_sampler`` or ``worker_init_fn`` is kept.
+    Its own ``worker_init_fn`` is kept.
     """
     config = dict(config)
+    if config.pop('batch_sampler', None) is not None:
+        raise ConfigError(
+            'train_dataloader.batch_sampler: GANTrainLoop has its own, which can be resumed; set the sampler instead'
+        )
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
-    if config.get('batch_sampler') is None:
-        config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
+    config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
     if 'worker_init_fn' not in config:
         quiet = config.pop('disable_subprocess_warning', False)
         config['worker_init_fn'] = dict(type='mmsagan.init_loader_process', quiet=quiet)
@@ -47,30 +50,24 @@ class TrainingBatches:
     """Endless iterator over the batches of a data loader, which starts its workers when the first batch is requested.
 
     Args:
-        loader: Data loader built from a :func:`seeded_loader` config. A batch sampler other than
-            :class:`~mmsagan.datasets.samplers.BatchStream` is restarted when it ends, and cannot be resumed.
-        seed: Seed of what the workers draw with such a batch sampler.
+        loader: Data loader built from a :func:`seeded_loader` config.
     """
 
-    def __init__(self, loader: DataLoader, seed: int):
+    def __init__(self, loader: DataLoader):
         self.loader = loader
-        self.stream = loader.batch_sampler if isinstance(loader.batch_sampler, BatchStream) else None
+        self.stream = cast(BatchStream, loader.batch_sampler)
         self.num_batches = 0  # so far, including those before the training was resumed
-        self._seed = seed
-        self._passes = 0
         self._iterator: Iterator | None = None
 
     def __iter__(self) -> Iterator:
         return self
 
     def __next__(self) -> Any:
-        batch = next(self._iterator, None) if self._iterator is not None else None
-        if batch is None:
+        if self._iterator is None:
             # PyTorch draws a seed for its workers, which an uninterrupted training would not draw here.
-            with fork_rng(self._seed, get_rank(), self._passes):
+            with fork_rng(0):
                 self._iterator = iter(self.loader)
-            self._passes += 1
-            batch = next(self._iterator)
+        batch = next(self._iterator)
         self.num_batches += 1
         return batch
 
@@ -80,8 +77,6 @@ class TrainingBatches:
 
     def state_dict(self) -> dict:
         """Returns the position in the data, for :meth:`load_state_dict`."""
-        if self.stream is None:
-            return {}
         return dict(
             seed=self.stream.seed,
             sampler_seed=getattr(self.stream.sampler, 'seed', None),
@@ -95,8 +90,6 @@ class TrainingBatches:
         Returns:
             Why the next batches differ from those of an uninterrupted training; None if they do not.
         """
-        if self.stream is None:
-            return f'a {type(self.loader.batch_sampler).__name__} cannot be resumed: its batches start from the beginning'
         seed, sampler_seed, batch_size, samples = (state.get(key) for key in ('seed', 'sampler_seed', 'batch_size', 'samples'))
         numbers = [seed, batch_size, samples, *([] if sampler_seed is None else [sampler_seed])]
         if not all(type(number) is int and number >= 0 for number in numbers):

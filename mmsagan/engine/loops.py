@@ -45,7 +45,7 @@ class GANTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, seeded_loader(dataloader, seed), **kwargs)
         # Some versions of MMEngine have started the workers already, at the wrong position.
         self.dataloader_iterator._iterator = self.dataloader._iterator = None
-        self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader, seed)
+        self.batches = self.dataloader_iterator = TrainingBatches(self.dataloader)
         self.signals = StopSignals()
         self._loaded_state: dict | None = None
 

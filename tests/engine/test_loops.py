@@ -22,7 +22,7 @@ METRICS = [
 def evaluated_run(tiny_run):
     def make(interval=1, **options):
         options = {'default_hooks.checkpoint.interval': 100, 'train_cfg.val_interval': interval, 'custom_hooks': [], **options}
-        cfg = tiny_run(**options)
+        cfg = tiny_run(linear=True, **options)
         cfg.val_evaluator = cfg.test_evaluator = dict(metrics=METRICS)
         return cfg
 
