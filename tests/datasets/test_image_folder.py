@@ -1,6 +1,7 @@
 """Folders of images: classes, lists, decoding of whatever file there is, and what happens without a readable one."""
 
 import struct
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -174,10 +175,6 @@ def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch):
 
 def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
     Image.new('RGB', (8, 4)).save(tmp_path / 'image.png')
-
-    def too_much(image):
-        raise MemoryError
-
-    monkeypatch.setattr(image_folder, 'to_rgb', too_much)
+    monkeypatch.setattr(image_folder, 'to_rgb', Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         load(tmp_path / 'image.png')

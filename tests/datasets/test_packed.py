@@ -5,7 +5,9 @@ import json
 import os
 import pickle
 import shutil
+from operator import attrgetter
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -104,6 +106,7 @@ KILLS = {
     ('write_atomically', 3): 2,
     ('write_atomically', 7): 5,
     ('write_atomically', 8): 5,
+    ('os.replace', 6): 2,
     ('_describe_files', 0): 5,
 }
 
@@ -111,7 +114,7 @@ KILLS = {
 @pytest.mark.parametrize('function, calls', KILLS)
 def test_packing_continues_after_a_kill(tmp_path, source, whole, monkeypatch, function, calls):
     out, left = tmp_path / 'out', [calls]
-    original = getattr(packed, function)
+    original = attrgetter(function)(packed)
 
     def kill(*args, **kwargs):
         left[0] -= 1
@@ -120,7 +123,7 @@ def test_packing_continues_after_a_kill(tmp_path, source, whole, monkeypatch, fu
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(packed, function, kill)
+        patch.setattr(f'mmsagan.datasets.packed.{function}', kill)
         pack(source, out)
     with pytest.raises(DataError, match=str(out)):
         PackedImages(data_root=str(out))
@@ -191,11 +194,8 @@ def test_folders_that_cannot_be_used(tmp_path, source):
 
 @pytest.mark.parametrize('cause, error', [(OSError(errno.ENOSPC, 'No space left'), ConfigError), (MemoryError(), DataError)])
 def test_a_full_disk_and_lack_of_memory(tmp_path, source, whole, monkeypatch, cause, error):
-    def fail(*args):
-        raise cause
-
     with monkeypatch.context() as patch, pytest.raises(error, match='again'):
-        patch.setattr(packed, 'read_rgb', fail)
+        patch.setattr(packed, 'read_rgb', Mock(side_effect=cause))
         pack_dataset(dataset_of(source), tmp_path / 'out', 16, 'short-side')
     pack(source, tmp_path / 'out')
     assert content(tmp_path / 'out') == whole

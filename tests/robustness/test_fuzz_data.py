@@ -237,7 +237,7 @@ CONTENTS = {
 }
 PACKED = [
     *(lambda folder, name=name: (folder / name).unlink() for name in FILES),
-    *(damage(name, lambda data: data[:140] + bytes([data[140] ^ 1]) + data[141:]) for name in ('labels.npy', 'sizes.npy')),
+    *(damage(name, lambda data: data[:128] + bytes([data[128] ^ 1]) + data[129:]) for name in ('labels.npy', 'sizes.npy')),
     *(damage('recipe.json', lambda _, text=text: text) for text in (b'', b'[]', b'\xff', b'[' * 10**5)),
     damage(SHARD, lambda data: data[:-1]),
     damage(SHARD, lambda data: data.replace(f'({COUNT},)'.encode(), b'(9999,)')),

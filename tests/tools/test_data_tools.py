@@ -36,15 +36,17 @@ def test_a_clean_folder_and_images_in_memory(run_here, imagenet_root, cifar_root
 
 
 def test_every_problem_is_named(run_here, broken):
+    names = ['n01440764', 'n01443537', 'n01484850']
+    shutil.copy(broken / names[0] / f'{names[0]}_0.JPEG', broken / names[0] / 'again.JPEG')
     code, output, _ = run_here(CHECK, broken, '--size', 128, '--workers', 1)
     lines = [line.strip() for line in output.splitlines()]
-    assert code == 1 and 'minimum 0, median 7, maximum 8' in lines[1] and 'modes: RGB (19), L (1)' in lines
-    names = ['n01440764', 'n01443537', 'n01484850']
+    assert code == 1 and 'minimum 0, median 7.5, maximum 8' in lines[1] and 'modes: RGB (20), L (1)' in lines
     copies = [f'{broken}/{names[1]}/copy.png ({names[1]})', f'{broken}/{names[1]}/{names[1]}_0.JPEG ({names[1]})']
     expected = [
         ('1 classes without images:', 'empty'),
         ('2 images that cannot be read:', f'{broken}/{names[0]}/{names[0]}_3.JPEG ('),
         ('1 images that occur more than once, in several classes:', ', '.join(copies)),
+        ('1 images that occur more than once, in one class:', f'{broken}/{names[0]}/again.JPEG ('),
         ('1 images smaller than 128 pixels:', f'{broken}/{names[2]}/small.png (150x100)'),
     ]
     for heading, item in expected:
