@@ -119,13 +119,9 @@ def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps:
 
 @dataclass
 class GeneratedImages:
-    """A generator's samples; sample ``i`` depends on ``i`` and the seed alone.
+    """A generator's samples; sample ``i`` depends on ``i`` and the seed alone. ``name`` is for messages.
 
-    Args:
-        generator: Generator in evaluation mode, called as ``generator(noise, label=label)``; returns images in [-1, 1].
-        inputs: Noise and labels of the samples.
-        num_images: Number of samples.
-        name: Name for messages.
+    The generator is in evaluation mode; ``generator(noise, label=label)`` returns images in [-1, 1].
     """
 
     generator: nn.Module
@@ -234,8 +230,7 @@ class FlatImageFolder(ClassImageDataset):
         self.size = size
         pipeline: list[BaseTransform] = [LoadImageFromFile(), PackInputs()]
         if size is not None:
-            resize = Resize((size, size), interpolation='bicubic', backend='pillow')
-            pipeline[1:1] = [CenterCropLongEdge(), resize]
+            pipeline[1:1] = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')]
         super().__init__(str(folder), pipeline=pipeline, test_mode=True)
 
     def load_data_list(self) -> list[dict]:

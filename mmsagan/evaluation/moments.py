@@ -100,16 +100,10 @@ class FeatureBank:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and covariance of the features of a set of images.
+    """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
-    Attributes:
-        mean: (D,) float64.
-        cov: (D, D) float64.
-        size: Number of images; 0 if unknown.
-        extractor: Name of the extractor; empty if unknown.
-        name: Name of the set of images.
-        content: What tells this set from others, see :class:`~mmsagan.evaluation.RealImages`; empty if unknown.
-        whole: Whether these are all images of the set.
+    ``content`` tells this set from others, as that of :class:`~mmsagan.evaluation.RealImages`; ``whole`` says whether these are
+    all of its images.
     """
 
     mean: np.ndarray

@@ -33,23 +33,14 @@ _SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that typing re
 
 @dataclass(frozen=True)
 class Demo:
-    """What the page shows.
-
-    Args:
-        checkpoints: Checkpoints to choose from.
-        choices: Texts and numbers of the classes.
-        layers: Names of the generator's attention layers.
-        folder: Folder for the pictures.
-        max_images: Maximum number of images per request.
-        lock: Held while a model is in use.
-    """
+    """What the page shows."""
 
     checkpoints: Checkpoints
-    choices: Sequence[tuple[str, int]]
-    layers: Sequence[str]
-    folder: Path
-    max_images: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    choices: Sequence[tuple[str, int]]  # texts and numbers of the classes
+    layers: Sequence[str]  # names of the generator's attention layers
+    folder: Path  # for the pictures
+    max_images: int  # per request
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model is in use
 
     @property
     def model(self) -> ConditionalGAN:

@@ -25,15 +25,10 @@ _MAX_COLUMNS = 8  # for the images of one class: in more columns they become too
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Positions of images in a grid, which is enlarged for display.
+    """Positions of images in a grid, which is enlarged for display."""
 
-    Args:
-        cells: Number of the image in each cell (rows, columns); -1 in empty cells.
-        size: Height and width of an image.
-    """
-
-    cells: np.ndarray
-    size: int
+    cells: np.ndarray  # number of the image in each cell (rows, columns); -1 in empty cells
+    size: int  # height and width of an image
 
     @property
     def scale(self) -> int:
@@ -79,18 +74,11 @@ def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Grid:
-    """The inputs of the images that a visitor is looking at; the images can be generated from them again.
+    """The inputs of the images that a visitor is looking at; the images can be generated from them again."""
 
-    Args:
-        noise: Noise (N, noise_size), truncated.
-        label: Classes (N,); None for an unconditional model.
-        sample_model: As in :func:`~mmsagan.apis.sample`.
-        layout: Positions of the images.
-    """
-
-    noise: Tensor
-    label: Tensor | None
-    sample_model: str | None
+    noise: Tensor  # (N, noise_size), truncated
+    label: Tensor | None  # (N,); None for an unconditional model
+    sample_model: str | None  # as in mmsagan.apis.sample
     layout: GridLayout
 
 
@@ -106,9 +94,6 @@ def sample_grid(
 
     Returns:
         uint8 images (N, 3, H, W), and their inputs.
-
-    Raises:
-        MMSAGANError: The images cannot be generated.
     """
     labels = [label for label in classes for _ in range(number)] or None
     noise, label = resolve_inputs(model, number, labels, None, seed, truncation)
@@ -161,11 +146,7 @@ def interpolation_frames(
 ) -> Tensor:
     """Interpolates between the first samples of two seeds, and between two classes unless the model is unconditional.
 
-    Returns:
-        uint8 images (NUM_STEPS, 3, H, W).
-
-    Raises:
-        ConfigError: Both endpoints are the same.
+    Returns uint8 images (NUM_STEPS, 3, H, W). If both ends are the same, a ConfigError is raised.
     """
     seeds, labels = list(dict.fromkeys(seeds)), list(dict.fromkeys(classes or ()))
     if len(seeds) < 2 and len(labels) < 2:
