@@ -215,7 +215,6 @@ class ImageFolder(ClassImageDataset):
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}
         known: dict[str, int] = {}
-        repeated = []
         for number, line in enumerate(lines, 1):
             path, _, text = line.strip().rpartition(' ')
             if not text:
@@ -223,14 +222,10 @@ class ImageFolder(ClassImageDataset):
             if not Path(path).parts or not re.fullmatch('[0-9]{1,9}', text):
                 raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", got {line!r:.200}')
             label = int(text)
-            if path in known:
-                repeated.append(path)
             if known.setdefault(path, label) != label:
                 raise DataError(f'{self.ann_file}, line {number}: {path} has the label {known[path]} in a line before')
             images.append((path, label))
             names.setdefault(label, Path(path).parts[0])
-        if repeated:
-            warnings.warn(f'{self.ann_file}: {len(repeated)} lines repeat an image, the first is {repeated[0]}', stacklevel=2)
         if names and max(names) >= len(images):
             raise DataError(f'{self.ann_file}: label {max(names)}, but only {len(images)} images; labels count from 0')
         return [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)], images
