@@ -162,7 +162,15 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
     if kind is not None:
         component = find_component(kind, f'{path}.type')
-        accepted, takes_any = accepted_arguments(component)
+        functions = [component]
+        if inspect.isclass(component):
+            functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
+        accepted, takes_any = set(), bool(functions)
+        for parameters in (inspect.signature(function).parameters.values() for function in functions):
+            accepted |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
+            takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+            if not takes_any:  # those of its base classes are not passed on
+                break
         for key in node.keys() - accepted - extra - _ALWAYS_ALLOWED:
             # Where any keyword is accepted, only one that resembles a known one is an error.
             close = difflib.get_close_matches(key, accepted | extra | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
@@ -190,20 +198,6 @@ def find_component(kind: str | Callable, path: str) -> Callable:
     close = difflib.get_close_matches(kind, names, n=1)
     remedy = f'did you mean {close[0]!r}?' if close else 'name the module of a component of your own in custom_imports'
     raise ConfigError(f'{path}={kind!r} is not registered; {remedy}')
-
-
-def accepted_arguments(component: Callable) -> tuple[set[str], bool]:
-    """Returns the names of a component's arguments, with those of its base classes, and whether it takes any other."""
-    functions = [component]
-    if inspect.isclass(component):
-        functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
-    names: set[str] = set()
-    for function in functions:
-        parameters = inspect.signature(function).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names, False
-    return names, bool(functions)
 
 
 def config_changes(cfg: Config) -> dict[str, tuple[str, str]]:

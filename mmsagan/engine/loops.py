@@ -88,10 +88,9 @@ class GANTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def _is_evaluation_due(self) -> bool:
-        if self.runner.val_loop is None or self._iter < self.val_begin:
+        is_done = self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter  # before the training was resumed
+        if self.runner.val_loop is None or self._iter < self.val_begin or is_done:
             return False
-        if self.runner.message_hub.runtime_info.get(EVALUATED) == self._iter:
-            return False  # before the training was resumed
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
     def _evaluate(self) -> None:

@@ -125,13 +125,7 @@ class SummaryHook(Hook):
 
     @master_only
     def write(self, runner, state: str, with_curves: bool = True) -> None:
-        """Writes the page and the curves; a file that cannot be written is a warning.
-
-        Args:
-            runner: The runner.
-            state: State of the training, in Markdown.
-            with_curves: Whether to draw the curves anew.
-        """
+        """Writes the page, which begins with ``state``, and the curves; a file that cannot be written is a warning."""
         work_dir = Path(runner.work_dir)
         try:
             curves = read_curves(work_dir)
