@@ -159,13 +159,8 @@ def training_summary(runner: Runner) -> str:
     return '\n'.join([*lines, '', results_table(results)] if results else lines)
 
 
-def results_table(results: dict, max_classes: int = 20) -> str:
-    """Formats an evaluator's results, with those of held-out real images beside them where there are any.
-
-    Args:
-        results: Results by name; those by class (``per_class``) are dicts.
-        max_classes: Number of classes that are listed, those with the largest values.
-    """
+def results_table(results: dict) -> str:
+    """Formats an evaluator's results: with those of held-out real images beside them, and the 20 largest of those by class."""
     numbers = {name: f'{value:.4f}' for name, value in results.items() if isinstance(value, (int, float))}
     names = [name for name in numbers if not name.startswith(HELD_OUT)]
     rows = [(name, numbers[name], numbers.get(HELD_OUT + name, '')) for name in names]
@@ -175,9 +170,9 @@ def results_table(results: dict, max_classes: int = 20) -> str:
     lines = [f'  {name:<{width}}  {value:>10}  {held_out:>13}'.rstrip() for name, value, held_out in rows]
     for name, by_class in results.items():
         if isinstance(by_class, dict):
-            largest = sorted(by_class.items(), key=lambda item: item[1], reverse=True)[:max_classes]
+            largest = sorted(by_class.items(), key=lambda item: item[1], reverse=True)[:20]
             width = max(len(label) for label, _ in largest)
-            count = '' if len(by_class) <= max_classes else f', the {max_classes} largest of {len(by_class)}'
+            count = '' if len(by_class) <= 20 else f', the 20 largest of {len(by_class)}'
             lines += ['', f'  {name}{count}', *(f'    {label:<{width}}  {value:>10.4f}' for label, value in largest)]
     return '\n'.join(lines)
 

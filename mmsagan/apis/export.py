@@ -63,13 +63,12 @@ def export_generator(
     format: str = 'onnx',
     sample_model: str | None = None,
     opset: int | None = None,
-    tolerance: float = TOLERANCE,
 ) -> ExportedGenerator:
     """Writes the generator to one file, in evaluation mode, with plain weights for spectral norms and a free batch size.
 
     The inputs of the file are ``noise`` (N, noise_size), float32, and ``label`` (N,), int64; an unconditional generator has no
-    ``label``. Its output ``images`` (N, 3, S, S) is RGB, float32 in [-1, 1]. The file is loaded and run before it gets its
-    name, so no file is left if anything fails. The model is not changed.
+    ``label``. Its output ``images`` (N, 3, S, S) is RGB, float32 in [-1, 1]. The file is loaded, run and compared with the
+    model before it gets its name, so no file is left if anything fails. The model is not changed.
 
     Args:
         model: The GAN, on any device.
@@ -77,7 +76,6 @@ def export_generator(
         format: ``'onnx'``, ``'torchscript'`` or ``'pt2'`` (``torch.export``).
         sample_model: ``'ema'`` or ``'orig'``. Defaults to the moving average if there is one.
         opset: Operator set of an ONNX file. Defaults to 18.
-        tolerance: Largest difference between pixel values of the file and of the model.
 
     Raises:
         ConfigError: An argument is invalid, or a package is missing that the format needs.
@@ -125,9 +123,9 @@ def export_generator(
             if shapes != [tuple(batch.shape) for batch in expected]:
                 raise ExportError(f'the {format} file makes images of the wrong shapes {shapes}, so it was not kept')
             difference = max(float((batch - wanted).abs().max()) for batch, wanted in zip(images, expected))
-            if not difference <= tolerance:  # also if it is NaN
+            if not difference <= TOLERANCE:  # also if it is NaN
                 raise ExportError(
-                    f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {tolerance:g}, "
+                    f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {TOLERANCE:g}, "
                     'so it was not kept; try another format, or another version of torch'
                 )
             size = file.stat().st_size

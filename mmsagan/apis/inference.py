@@ -56,17 +56,18 @@ def init_model(
     options = dict(cfg_options or {})
     if isinstance(config, (str, Path)):
         cfg = load_config(resolve_config(config), options)
-    else:
-        if config is None:
-            if loaded is None:
-                raise ConfigError('give a config, or a checkpoint to infer the architecture from')
-            state, meta = split_checkpoint(loaded)
-            settings = ModelSettings.from_meta(meta)  # only numbers, flags and the init scheme's name
-            if settings is None:
-                raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
-            model_cfg = infer_architecture(state, settings, get_downsample_table(meta)).model
-            config = Config(dict(default_scope='mmsagan', model=model_cfg))
+    elif config is not None:
         cfg = config.copy()
+        cfg.merge_from_dict(options)
+    elif loaded is None:
+        raise ConfigError('give a config, or a checkpoint to infer the architecture from')
+    else:
+        state, meta = split_checkpoint(loaded)
+        settings = ModelSettings.from_meta(meta)  # only numbers, flags and the init scheme's name
+        if settings is None:
+            raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
+        architecture = infer_architecture(state, settings, get_downsample_table(meta))
+        cfg = Config(dict(default_scope='mmsagan', model=architecture.model))
         cfg.merge_from_dict(options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')

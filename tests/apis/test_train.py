@@ -61,10 +61,8 @@ def test_options_of_the_command_line(tiny_run):
 def test_runs_that_do_not_start(tiny_run, options, error, key):
     with pytest.raises(error, match=key):
         train_from_config(tiny_run(**options))
-
-
-def test_a_work_dir_that_cannot_be_written(tiny_run):
     cfg = tiny_run()
+    cfg.work_dir += '_is_a_file'
     Path(cfg.work_dir).touch()
     with pytest.raises(ConfigError, match=cfg.work_dir):
         train_from_config(cfg)
