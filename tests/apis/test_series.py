@@ -43,10 +43,9 @@ def write(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan(write, tmp_path):
-    configs = [write('a'), write('b')]
-
     def runs(max_iters: int = 8, seeds=(1, 3), **options):
-        return plan_series(configs, seeds, tmp_path / 'series', max_iters, {'train_cfg.val_interval': 4, **options})
+        options = {'train_cfg.val_interval': 4, **options}
+        return plan_series([write('a'), write('b')], seeds, tmp_path / 'series', max_iters, options)
 
     return runs
 

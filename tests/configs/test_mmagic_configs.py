@@ -160,11 +160,6 @@ def test_evaluating_where_training_is_taken_out(kind, leaf, tmp_path, inception_
     cfg.launcher, cfg.work_dir, cfg.experiment_name = 'none', str(tmp_path / 'run'), f'test-mmagic-{kind}'
     results = evaluate_from_config(cfg, str(tmp_path / 'weights.pth'))
     assert set(results) == {'IS-50k/is', 'IS-50k/is_std', 'FID-Full-50k/fid'} and np.isfinite(list(results.values())).all()
-
-
-def test_training_where_training_is_taken_out(leaf, tmp_path):
-    cfg = load_config(leaf(EVALUATION, **EVALUATED['SAGAN, CIFAR-10']))
-    cfg.launcher, cfg.work_dir = 'none', str(tmp_path / 'run')
     use_mixed_precision(cfg)
     with pytest.raises(ConfigError, match=r'for evaluation only \(mmsagan test\)'):
         train_from_config(cfg)

@@ -64,9 +64,7 @@ def test_python_imports_what_exists(page):
     for block in blocks_of(page, 'python'):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in ('mmsagan', 'mmengine'):
-                module = importlib.import_module(node.module)
-                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
-                assert not missing, f'{node.module} has no {", ".join(missing)}'
+                exec(ast.unparse(node), {})
 
 
 # One that inherits by the package's name needs it to be installed.
@@ -97,10 +95,8 @@ def test_configs_of_the_pages(page, text, tmp_path, monkeypatch):
 
 def test_every_promise_of_the_page_on_reliability_names_a_test():
     table = (ROOT / 'docs' / 'reliability.md').read_text().partition('## What holds each promise')[2]
-    rows = [line.strip('|').split('|') for line in table.splitlines() if line.startswith('| ') and '**' not in line][1:]
-    assert len(rows) > 20
-    for promise, tests in rows:
-        named = re.findall(r'`([\w/]+\.py)(?:::(\w+))?`', tests)
-        assert named, promise
-        for file, function in named:
-            assert f'def {function or "test_"}' in (ROOT / 'tests' / file).read_text(), f'{file}::{function}'
+    rows = [line for line in table.splitlines() if line.startswith('| ') and '**' not in line][1:]
+    named = [re.findall(r'`([\w/]+\.py)(?:::(\w+))?`', row) for row in rows]
+    assert len(rows) > 20 and all(named)
+    for file, function in sum(named, []):
+        assert f'def {function or "test_"}' in (ROOT / 'tests' / file).read_text(), f'{file}::{function}'

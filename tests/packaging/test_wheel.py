@@ -4,7 +4,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import mmengine
@@ -30,7 +29,7 @@ def run(*arguments, cwd: Path) -> str:
 @pytest.fixture(scope='module')
 def site_packages(tmp_path_factory) -> Path:
     """A folder that has the wheel installed, built from a copy of the sources with a stale file of an earlier build."""
-    sources = tmp_path_factory.mktemp('sources')
+    sources, folder = tmp_path_factory.mktemp('sources'), tmp_path_factory.mktemp('site-packages')
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
@@ -39,12 +38,10 @@ def site_packages(tmp_path_factory) -> Path:
     stale = sources / 'build' / 'lib' / 'mmsagan' / '.mim' / 'configs' / 'stale.py'
     stale.parent.mkdir(parents=True)
     stale.touch()
-    folder = tmp_path_factory.mktemp('site-packages')
     options = '--no-deps', '--no-build-isolation', '--no-cache-dir', '--disable-pip-version-check', '--wheel-dir', folder
     run('-m', 'pip', 'wheel', *options, '.', cwd=sources)
     (wheel,) = folder.glob('*.whl')
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
+    shutil.unpack_archive(wheel, folder, 'zip')
     wheel.unlink()
     return folder
 

@@ -93,8 +93,8 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
 
 
-def test_an_unconditional_model(tmp_path, tmp_path_factory, run):
-    unconditional = make_experiment(tmp_path_factory.mktemp('unconditional'), 0)
+def test_an_unconditional_model(tmp_path, run):
+    unconditional = make_experiment(tmp_path, 0)
     model = init_model(*unconditional)
     assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
     assert np.array_equal(read(tmp_path / 'grid.png').permute(1, 2, 0), image_grid(sample(model, 64, seed=0), 8))
