@@ -235,6 +235,8 @@ def time_in_turns(sides: dict[str, Action], prepare: dict[str, Action], rounds: 
     ``prepare`` sets the process up for a side before each of its turns, which then begins with a call that is not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    gc.collect()
+    gc.freeze()  # so that collecting between the calls takes no time
     for turn in range(warmup + rounds):
         for name in list(sides)[:: 1 if turn % 2 else -1]:
             if name in prepare:
@@ -247,6 +249,7 @@ def time_in_turns(sides: dict[str, Action], prepare: dict[str, Action], rounds: 
             sides[name]()
             seconds[name].append(clock() - started)
             gc.enable()
+    gc.unfreeze()
     return seconds
 
 

@@ -81,12 +81,12 @@ def test_the_tool(run_here, monkeypatch, tmp_path):
     measurement = Measurement(1, [1e-3], TaskSpec('', '', num_threads=1))
     monkeypatch.setattr(Timer, 'blocked_autorange', lambda self, min_run_time: measurement)
     tiny = ['model.generator.base_channels=8', 'model.discriminator.base_channels=8']
-    options = ['--what', 'step,eval,data', '--batch-size', 8, '--num-samples', 70, '--profile', 1, '--cfg-options', *tiny]
+    options = ['--what', 'step,eval,data', '--batch-size', 4, '--num-samples', 68, '--profile', 1, '--cfg-options', *tiny]
     file = tmp_path / 'new' / 'results.json'
     code, out, err = run_here('benchmark.py', '--rounds', 1, '--device', 'cpu', '--json', file, *options)
     assert code == 0, err
     rows = json.loads(file.read_text())['rows']
-    for row, what, images in zip(rows, ('step', 'eval', 'data'), (8, 70, 64), strict=True):
+    for row, what, images in zip(rows, ('step', 'eval', 'data'), (4, 68, 68), strict=True):
         assert list(row) == KEYS and (row['what'], row['device'], row['precision']) == (what, 'cpu', 'fp32')
         assert row['ratio'] == pytest.approx(row['reference_s'] / row['fast_s']) and f'ratio {row["ratio"]:.2f}' in out
         assert row['images_per_s'] == pytest.approx(images / row['fast_s'])
