@@ -120,13 +120,13 @@ def test_exact_resume_on_two_processes(tmp_path, cifar_root, troubled):
     assert_same_training(tmp_path / 'whole' / 'iter_5.pth', tmp_path / 'broken' / 'iter_5.pth')
 
 
-def test_resuming_a_distributed_run(tmp_path, cifar_root):
+def test_resuming_a_distributed_run(tmp_path, cifar_root, troubled):
     """On one process. With learning rate 0, resuming must leave the checkpoint's weights, whatever seed it starts from."""
     work_dir = tmp_path / 'run'
     for processes, arguments in ((2, ()), (1, ['--resume'])):
         options = ['optim_wrapper.generator.optimizer.lr=0', 'optim_wrapper.discriminator.optimizer.lr=0']
         options += [f'randomness.seed={processes}', f'train_cfg.max_iters={4 // processes}']
-        train(*arguments, *train_options(work_dir, cifar_root, *options), processes=processes)
+        train(*arguments, *train_options(work_dir, cifar_root, *options), config=troubled, processes=processes)
     before, after = (load_checkpoint_file(work_dir / f'iter_{i}.pth')['state_dict'] for i in (2, 4))
     names = [name for name in before if name.endswith(('.bias', '.weight_orig', '.gamma')) and 'ema' not in name]
     assert len(names) > 40 and all(torch.equal(before[name], after[name]) for name in names)

@@ -7,10 +7,16 @@ import time
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmsagan.errors import DataError
 from mmsagan.registry import HOOKS
+
+# What takes longer than all else here, and tests nothing.
+Config.pretty_text = ''
+Runner._log_env = lambda *_: None
 
 
 @HOOKS.register_module()
