@@ -183,11 +183,7 @@ def test_networks_attention_and_spectral_norms(name):
     assert [cfg[network].init_cfg.type for network in ('generator', 'discriminator')] == [run.init] * 2
     norms = [module for module in generator.modules() if isinstance(module, ConditionalBatchNorm2d)]
     assert {norm.weight_offset for norm in norms} == {0.0 if run.init == 'SAGAN' else 1.0}
-    if run.ema:
-        assert (model.ema.decay, model.ema.interval, model.ema.start_iter) == run.ema
-    else:
-        assert model.ema is None
-
+    assert (model.ema and (model.ema.decay, model.ema.interval, model.ema.start_iter)) == run.ema
     for network, expected in zip((generator, discriminator), run.spectral_norm):
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         assert {spectral_norm_hook(layer) is not None for layer in layers} == {expected}

@@ -71,14 +71,6 @@ TRAINED = {
         'discriminator_steps=1, ema_config=dict(interval=1, momentum=0.999, start_iter=2000)',
         pictures=BOTH,
     ),
-    'SNGAN, CIFAR-10': dict(
-        bases=['../_base_/models/sngan_proj/base_sngan_proj_32x32.py', '../_base_/datasets/cifar10_nopad.py', RUNTIME],
-        steps=5,
-        init='studio',
-        model="num_classes=10, data_preprocessor=dict(output_channel_order='BGR'), discriminator_steps=steps, "
-        + BOTH_NETWORKS.format('num_classes=10, '),
-        pictures=ONE,
-    ),
     'SNGAN, ImageNet': dict(
         bases=['../_base_/models/sngan_proj/base_sngan_proj_128x128.py', '../_base_/datasets/imagenet_128.py', RUNTIME],
         steps=5,

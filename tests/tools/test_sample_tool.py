@@ -189,10 +189,9 @@ def test_curves(tmp_path, run_here):
 
 def test_export(tmp_path, run_here, fixture_of):
     path, checkpoint = tmp_path / 'out' / 'g.pt', fixture_of('mmagic_32_woReLUinplace').path
-    config = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
-    arguments = [config, checkpoint, '--format', 'torchscript', '--sample-model', 'orig', '--out', path]
+    arguments = ['sagan_32_woReLUinplace_cifar10_b64x1', checkpoint, '--format', 'torchscript', '--sample-model', 'orig']
     small = ['model.generator.base_channels=32', 'model.discriminator.base_channels=16']
-    code, output, errors = run_here('deployment/export.py', *arguments, '--cfg-options', *small)
+    code, output, errors = run_here('deployment/export.py', *arguments, '--out', path, '--cfg-options', *small)
     assert code == 0, errors
     *_, what, checked, shapes, load, use = output.splitlines()
     assert str(path) in what and 'orig' in what and float(checked.split()[-1]) < 1e-5
