@@ -42,12 +42,7 @@ Inputs = dict[str, Tensor]
 class ExportedGenerator:
     """A file that was written, run and compared with the model.
 
-    Args:
-        path: The file.
-        format: ``'onnx'``, ``'torchscript'`` or ``'pt2'``.
-        size: Size in bytes.
-        max_difference: Largest difference between a pixel value of the file and of the model, which are in [-1, 1].
-        metadata: Metadata in the file.
+    ``size`` is in bytes; ``max_difference`` is the largest difference between a pixel value, in [-1, 1], of file and model.
     """
 
     path: Path

@@ -124,8 +124,7 @@ def interpolate(
         uint8 RGB images (num_steps, 3, H, W) on the CPU.
 
     Raises:
-        ConfigError: An argument is out of range or does not match the model, or there is only one endpoint.
-        DataError: The model generates NaN or Inf.
+        ConfigError: As in :func:`sample`, or there is only one endpoint.
     """
     _check_integers(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):

@@ -66,7 +66,6 @@ PAPER = replace(
     IMAGENET, betas=(0.0, 0.9), init='SAGAN', embedding_spectral_norm=False, flip=False, crop='CenterCropLongEdge',
     attention=None)  # fmt: skip
 EQUAL_RATES = dict(lr=(2e-4, 2e-4))
-RESIDUAL = dict(attention_kind=ResidualAttentionSubstitute)
 
 RUNS = {
     'sagan/sagan_32_woReLUinplace_cifar10_b64x1': CIFAR,
@@ -87,16 +86,12 @@ RUNS = {
     'sagan_paper/sagan_128_snGD_imagenet1k_b64x4': replace(PAPER, **EQUAL_RATES),
     # table 1
     'sagan_paper/sagan_128_noattention_imagenet1k_b64x4': PAPER,
-    'sagan_paper/sagan_128_attention_feat8_imagenet1k_b64x4': replace(PAPER, attention=8),
-    'sagan_paper/sagan_128_attention_feat16_imagenet1k_b64x4': replace(PAPER, attention=16),
-    'sagan_paper/sagan_128_attention_feat32_imagenet1k_b64x4': replace(PAPER, attention=32),
-    'sagan_paper/sagan_128_attention_feat64_imagenet1k_b64x4': replace(PAPER, attention=64),
+    **{f'sagan_paper/sagan_128_attention_feat{size}_imagenet1k_b64x4': replace(PAPER, attention=size)
+       for size in (8, 16, 32, 64)},
     'sagan_paper/sagan_128_attention_feat32_text_imagenet1k_b64x4': replace(
         PAPER, attention=32, reductions=(8, 8), pool=False),
-    'sagan_paper/sagan_128_residual_feat8_imagenet1k_b64x4': replace(PAPER, attention=8, **RESIDUAL),
-    'sagan_paper/sagan_128_residual_feat16_imagenet1k_b64x4': replace(PAPER, attention=16, **RESIDUAL),
-    'sagan_paper/sagan_128_residual_feat32_imagenet1k_b64x4': replace(PAPER, attention=32, **RESIDUAL),
-    'sagan_paper/sagan_128_residual_feat64_imagenet1k_b64x4': replace(PAPER, attention=64, **RESIDUAL),
+    **{f'sagan_paper/sagan_128_residual_feat{size}_imagenet1k_b64x4':
+       replace(PAPER, attention=size, attention_kind=ResidualAttentionSubstitute) for size in (8, 16, 32, 64)},
     # table 2
     'sagan_paper/sagan_128_table2_imagenet1k_b64x4': replace(PAPER, attention=64),
     'sagan_paper/sngan_proj_128_table2_imagenet1k_b128x2': SNGAN_IMAGENET,

@@ -98,6 +98,7 @@ def test_an_unconditional_model(tmp_path, run):
     model = init_model(*unconditional)
     assert run(*unconditional, '--out', tmp_path / 'grid.png')[0] == 0
     assert np.array_equal(read(tmp_path / 'grid.png').permute(1, 2, 0), image_grid(sample(model, 64, seed=0), 8))
+    assert SampleSet(model, num_samples=60).columns == 8
     assert run(*unconditional, '--num-samples', 3, '--out', tmp_path / 'files')[0] == 0
     assert sorted(path.name for path in (tmp_path / 'files').iterdir()) == ['0.png', '1.png', '2.png']
     assert run(*unconditional, '--num-samples', 3, '--npz', '--out', tmp_path)[0] == 0
