@@ -113,8 +113,8 @@ class ConditionalGAN(BaseModel):
             raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
         if getattr(self.discriminator, 'has_aux_classifier', False) != (self.auxiliary_loss is not None):
             raise ConfigError(
-                'model.auxiliary_loss belongs to a discriminator with an auxiliary classifier, such as ACDiscriminator, and to no '
-                f'other; got {self.auxiliary_loss} with {type(self.discriminator).__name__}'
+                'model.auxiliary_loss belongs to a discriminator with an auxiliary classifier, such as ACDiscriminator, and '
+                f'to no other; got {self.auxiliary_loss} with {type(self.discriminator).__name__}'
             )
 
     def memory_format(self, network: nn.Module) -> torch.memory_format:
