@@ -20,7 +20,6 @@ default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
     divergence=dict(type='DivergenceHook', max_skipped_in_a_row=20),
     logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
-    progress=dict(type='ProgressHook'),
     summary=dict(type='SummaryHook', interval=1000),
     # Without save_best, the checkpoints with the best IS and the best FID of the val_evaluator are kept, too.
     checkpoint=dict(type='CheckpointHook', interval=10000, by_epoch=False, max_keep_ckpts=20))

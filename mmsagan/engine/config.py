@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -72,6 +73,8 @@ def complete_loader(cfg: Config, mode: str) -> dict:
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
     if 'type' not in loader.get('dataset', {}):
         inherited = (cfg.get('train_dataloader') or cfg).get('dataset')
+        if inherited and not cfg.get('train_dataloader'):
+            print_log(f"{mode}_dataloader takes its data from the config's variable 'dataset'", logger='current')
         if inherited:
             loader['dataset'] = dict(inherited, **loader.get('dataset', {}))
     return loader

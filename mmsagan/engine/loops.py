@@ -20,6 +20,7 @@ from mmsagan.evaluation import Evaluator, RealImages
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import EVALUATOR, LOOPS
 from mmsagan.utils.processes import from_main_process
+from mmsagan.utils.progress import progress_bar
 from mmsagan.utils.random_states import get_rng_states, set_rng_states
 
 LOG_LENGTH = 10_000  # number of values kept of each logged quantity
@@ -63,13 +64,14 @@ class GANTrainLoop(IterBasedTrainLoop):
         windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
         # MMEngine keeps a million values of each quantity, and copies them all for each new one.
         length = 1_000_000 if 'global' in windows else max([LOG_LENGTH, *(w for w in windows if isinstance(w, int))])
-        with self.signals:
+        with self.signals, progress_bar('training', self._max_iters, self._iter) as advance:
             try:
                 if is_resumed and self._is_evaluation_due():
                     self._evaluate()
                 while self._iter < self._max_iters and not self.stop_training:
                     self.runner.model.train()
                     self.run_iter(next(self.dataloader_iterator))
+                    advance(1)
                     self._decide_current_val_interval()
                     for buffer in self.runner.message_hub.log_scalars.values():
                         buffer.max_length = length

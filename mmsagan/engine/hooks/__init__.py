@@ -1,7 +1,7 @@
 """Hooks into MMEngine's runner."""
 
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
-from mmsagan.engine.hooks.logging import LogProcessor, ProgressHook, SummaryHook
+from mmsagan.engine.hooks.logging import LogProcessor, SummaryHook
 from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
 
@@ -11,7 +11,6 @@ __all__ = [
     'ConsistencyHook',
     'DivergenceHook',
     'LogProcessor',
-    'ProgressHook',
     'SampleVisualizer',
     'SummaryHook',
     'VisualizationHook',

@@ -1,11 +1,10 @@
-"""What a training says about itself: the log line, the progress bar and the summary page."""
+"""What a training says about itself: the log line and the summary page."""
 
 import os
 import platform
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -20,7 +19,6 @@ from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.errors import DataError, TrainingInterrupted
 from mmsagan.registry import HOOKS, LOG_PROCESSORS
 from mmsagan.utils.files import write_atomically
-from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization.curves import HELD_OUT, Curve, curves_figure, is_result, read_curves
 from mmsagan.visualization.figures import to_bytes
 
@@ -64,27 +62,6 @@ class LogProcessor(MMEngineLogProcessor):
         if values.get('skipped_steps'):
             parts.append(f'skipped updates {values["skipped_steps"]:.0f}')
         return tag, '  '.join(parts)
-
-
-@HOOKS.register_module()
-class ProgressHook(Hook):
-    """Shows a progress bar below the log while training, if the output is a terminal."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self):
-        self._bar = ExitStack()
-
-    def before_train(self, runner) -> None:
-        self._advance = self._bar.enter_context(progress_bar('training', runner.max_iters, runner.iter))
-
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._advance(1)
-
-    def after_train(self, runner, error: BaseException | None = None) -> None:
-        self._bar.close()
-
-    on_exception = after_train
 
 
 @HOOKS.register_module()

@@ -103,7 +103,7 @@ def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
     monkeypatch.delenv('CI', raising=False)
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.setattr(rich, '_console', Console(file=terminal, force_terminal=True, width=150, color_system=None))
-    runner = quick_runner(6, hooks=dict(progress=dict(type='ProgressHook')))
+    runner = quick_runner(6)
     runner.train()
     text = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', terminal.getvalue())
     assert re.search(r'training ━+ 6/6 0:00:\d\d left', text) and '[6/6]  loss D' in text
