@@ -185,7 +185,8 @@ def _convert(
     state, dropped, training = {}, [], {}
     for name, tensors in states.items():
         check_tensors(tensors)
-        translated, unused = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors).to_ours(tensors)
+        table = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors)
+        translated, unused = table.translate(tensors, 'ours'), [key for key in tensors if key in table.dropped]
         state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
         dropped += [f'{name}.{key}' for key in unused]
     for name, content in contents.items():
@@ -329,7 +330,7 @@ def export_studiogan(
         tensors = get_network(state, network)
         if tensors:
             table = studiogan.DISCRIMINATOR if network == 'discriminator' else studiogan.GENERATOR
-            content: dict[str, object] = dict(state_dict=table.to_foreign(tensors), optimizer={})
+            content: dict[str, object] = dict(state_dict=table.translate(tensors, 'foreign'), optimizer={})
             file = Path(out_dir, f'model={label}-{which}-weights-step={training["step"]}.pth')
             files[file] = dict(content, **training) if network == 'discriminator' else content
             check_writable(file)

@@ -54,19 +54,11 @@ class KeyTable(NamedTuple):
     dropped: Sequence[str] = ()
     block_offset: int = 0
 
-    def to_ours(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Translates the other project's names to ours; returns the tensors and the keys that were dropped.
+    def translate(self, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
+        """Translates the other project's names to ours (``target='ours'``), without the dropped ones, or back (``'foreign'``).
 
         A leading ``module.``, which wrappers for several GPUs add, is ignored. Raises a CheckpointError for an unknown key.
         """
-        kept = {key: tensor for key, tensor in state.items() if key not in self.dropped}
-        return self._translate(kept, 'ours'), [key for key in state if key in self.dropped]
-
-    def to_foreign(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Translates our names to the other project's. Raises a CheckpointError for a key that is not in the table."""
-        return self._translate(state, 'foreign')
-
-    def _translate(self, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
         offset = self.block_offset if target == 'foreign' else -self.block_offset
         rules = []
         for foreign, ours, change in self.rules:
@@ -77,6 +69,8 @@ class KeyTable(NamedTuple):
             rules.append((re.compile(pattern), template, change))
         translated: dict[str, Tensor] = {}
         for key, tensor in state.items():
+            if target == 'ours' and key in self.dropped:
+                continue
             key = key.removeprefix('module.')
             for compiled, template, change in rules:
                 match = compiled.fullmatch(key)

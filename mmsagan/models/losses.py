@@ -7,15 +7,11 @@ from mmsagan.registry import MODELS
 
 
 class GANLoss(nn.Module):
-    """Base of the adversarial losses: logits (N, 1) -> scalars, means over the batch."""
+    """Base of the adversarial losses: logits (N, 1) -> scalars, means over the batch.
 
-    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the losses on real and on fake images; D minimizes their sum."""
-        raise NotImplementedError
-
-    def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        """Returns the loss that G minimizes."""
-        raise NotImplementedError
+    A subclass has ``discriminator_loss(real_logits, fake_logits)``, which returns the losses on real and on fake images, whose
+    sum D minimizes; and ``generator_loss(fake_logits)``, which returns the loss that G minimizes.
+    """
 
 
 @MODELS.register_module()

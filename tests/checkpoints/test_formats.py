@@ -20,14 +20,14 @@ def test_names_are_the_references(fixture_of, network, path):
     table = studiogan.GENERATOR if network == 'G' else studiogan.DISCRIMINATOR
     lines = (fixture.folder / 'keys.txt').read_text().splitlines()
     listed = [line.removeprefix(f'{network}.') for line in lines if line.startswith(f'{network}.')]
-    assert sorted(f'{key} {tuple(tensor.shape)}' for key, tensor in table.to_foreign(ours).items()) == sorted(listed)
+    assert sorted(f'{key} {tuple(tensor.shape)}' for key, tensor in table.translate(ours, 'foreign').items()) == sorted(listed)
 
 
 def test_legacy_studiogan_there_and_back_is_bit_identical(fixture_of):
     fixture = fixture_of('studiogan_legacy_32')
     for path, network in ((fixture.path, studiogan.LEGACY_GENERATOR), (fixture.discriminator, studiogan.DISCRIMINATOR)):
         state = load_checkpoint_file(path)['state_dict']
-        back = network.to_foreign(network.to_ours(state)[0])
+        back = network.translate(network.translate(state, 'ours'), 'foreign')
         assert list(back) == list(state)
         for key, tensor in state.items():
             assert back[key].dtype == tensor.dtype and back[key].shape == tensor.shape and torch.equal(back[key], tensor), key

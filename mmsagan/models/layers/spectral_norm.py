@@ -1,5 +1,6 @@
 """Spectral normalization with the state-dict layout of the published checkpoints."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 Layer = TypeVar('Layer', bound=nn.Module)
 
 
+@dataclass(eq=False)
 class SpectralNorm:
     """Forward pre-hook that divides a layer's weight by an estimate of its largest singular value sigma.
 
@@ -24,8 +26,7 @@ class SpectralNorm:
         eps: Lower bound of the norms that u and v are divided by.
     """
 
-    def __init__(self, eps: float = 1e-12):
-        self.eps = eps
+    eps: float = 1e-12
 
     def __call__(self, module: nn.Module, inputs) -> None:
         weight, _ = _in_memory_order(module)
@@ -34,7 +35,10 @@ class SpectralNorm:
         rounds = torch.is_autocast_enabled(device_type) and isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
         dtype = torch.get_autocast_dtype(device_type) if rounds else weight.dtype
         with torch.autocast(device_type=device_type, enabled=False):
-            u, v, singular_value = self.power_iteration(module) if module.training else stored_singular_value(module)
+            if module.training:
+                u, v, singular_value = self.power_iteration(module)
+            else:
+                u, v, singular_value = module.weight_u.clone(), _in_memory_order(module)[1].flatten().clone(), sigma(module)
             normalized = _NormalizedWeight.apply(weight, u, v, singular_value, dtype)
         module.weight = normalized if weight is module.weight_orig else normalized.permute(0, 3, 1, 2)
 
@@ -87,16 +91,10 @@ def _in_memory_order(module: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def stored_singular_value(module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Copies of a normalized layer's u and v, the latter in the order of the weight's memory, and the sigma they give."""
-    weight, v = _in_memory_order(module)
-    u, v = module.weight_u.clone(), v.flatten().clone()
-    return u, v, torch.dot(u, torch.mv(weight.flatten(1), v))
-
-
 def sigma(module: nn.Module) -> Tensor:
-    """Current estimate of the largest singular value of a normalized layer's weight, a scalar."""
-    return stored_singular_value(module)[2]
+    """Current estimate u . (W v) of the largest singular value of a normalized layer's weight, a scalar."""
+    weight, v = _in_memory_order(module)
+    return torch.dot(module.weight_u, torch.mv(weight.flatten(1), v.flatten()))
 
 
 def _drop_graph(module: nn.Module, inputs, output) -> None:
