@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mmsagan.engine.config import check_config, load_config
-
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md')), *sorted(ROOT.glob('configs/*/README.md'))]
 PAGES = [page for page in PAGES if '_build' not in page.parts]
 BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
-FILE = re.compile(r'# ([\w./-]+\.py)\b')  # where the reader puts a block of Python
 pytestmark = pytest.mark.skipif(not (ROOT / 'mmsagan').is_dir(), reason='the pages are tested in the repository')
 
 
@@ -65,32 +62,6 @@ def test_python_imports_what_exists(page):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in ('mmsagan', 'mmengine'):
                 exec(ast.unparse(node), {})
-
-
-# One that inherits by the package's name needs it to be installed.
-CONFIGS = [
-    (page, text) for page in PAGES for text in blocks_of(page, 'python') if '_base_ =' in text and 'mmsagan::' not in text
-]
-
-
-@pytest.mark.parametrize('page, text', CONFIGS, ids=[id_of(page) for page, _ in CONFIGS])
-def test_configs_of_the_pages(page, text, tmp_path, monkeypatch):
-    """Written where the page says, or beside SAGAN's configs, with the modules of the page, they have no mistakes."""
-    for path in (ROOT / 'configs').glob('*/**/*.py'):
-        copy = tmp_path / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    for other in blocks_of(page, 'python'):
-        if match := FILE.match(other):
-            (tmp_path / match[1]).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / match[1]).write_text(other)
-    match = FILE.match(text)
-    path = tmp_path / (match[1] if match else 'configs/sagan/unnamed_of_a_page.py')
-    path.write_text(text)
-    config = load_config(path)
-    check_config(config, training=None)
 
 
 def test_every_promise_of_the_page_on_reliability_names_a_test():

@@ -56,13 +56,9 @@ def assert_close(fast, plain):
     """All together to 1e-4, each for itself to 1e-3: of those before a batch norm only rounding errors are left."""
     assert fast.keys() == plain.keys()
     everything = [torch.cat([values[key].flatten() for key in plain]) for values in (fast, plain)]
-    assert distance(*everything) <= 1e-4 * everything[1].norm()
+    assert torch.dist(*everything) <= 1e-4 * everything[1].norm()
     for key, value in plain.items():
-        assert distance(fast[key], value) <= 1e-3 * max(value.norm(), 1e-3 * everything[1].norm()), key
-
-
-def distance(first, second):
-    return (first - second).norm()
+        assert torch.dist(fast[key], value) <= 1e-3 * max(value.norm(), 1e-3 * everything[1].norm()), key
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels-last', 'strided'])

@@ -1,10 +1,7 @@
 import contextlib
 import hashlib
-import multiprocessing
 import socket
 import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -20,7 +17,6 @@ SUM = hashlib.sha256(CONTENT).hexdigest()
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append(self.path)
-        time.sleep(self.server.delay)
         target = self.server.redirects.get(self.path)
         self.send_response(302 if target else 404 if 'missing' in self.path else 200)
         if target:
@@ -39,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv('no_proxy', '*')
     server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    server.requests, server.redirects, server.delay, server.sent = [], {}, 0, len(CONTENT)
+    server.requests, server.redirects, server.sent = [], {}, len(CONTENT)
     server.host = f'127.0.0.1:{server.server_port}'
     server.url = f'http://{server.host}/some/file.bin'
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
@@ -128,10 +124,3 @@ def test_redirects_are_followed_on_this_machine_and_to_https(server, tmp_path, t
     else:
         with pytest.raises(DownloadError, match=target):
             cached_file(f'http://{server.host}/other.bin', folder=tmp_path)
-
-
-def test_only_one_of_several_processes_downloads(server, path, tmp_path):
-    server.delay = 0.2
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context('fork')) as workers:
-        paths = [future.result() for future in [workers.submit(cached_file, server.url, None, tmp_path) for _ in range(3)]]
-    assert paths == [path] * 3 and path.read_bytes() == CONTENT and len(server.requests) == 1

@@ -15,7 +15,7 @@ import torch
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import DataError
 from mmsagan.utils.memory import keep_freed_memory
-from mmsagan.utils.processes import available_cores, worker_map
+from mmsagan.utils.processes import worker_map
 from mmsagan.utils.random_states import fork_rng, get_rng_states, set_rng_states
 
 
@@ -35,17 +35,6 @@ def test_results_come_in_order(workers):
 def test_a_process_that_dies():
     with pytest.raises(DataError), worker_map(2) as map:
         list(map(os._exit, [3, 3]))
-
-
-@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='the system cannot keep a process to some cores')
-def test_cores_that_this_process_may_use():
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert available_cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-    assert available_cores() == len(before)
 
 
 # Page faults of making and freeing a block of 256 MB ten times, of which each touches every page.
