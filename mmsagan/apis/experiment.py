@@ -1,5 +1,6 @@
 """Training and evaluating what a config describes."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ def training_summary(runner: Runner) -> str:
     if (work_dir / SUMMARY).is_file():
         lines.append(f'  summary:    {work_dir / SUMMARY}')
     if pointer.is_file():
-        lines.append(f'  checkpoint: {pointer.read_text().strip()}')
+        lines.append(f'  checkpoint: {os.fsdecode(pointer.read_bytes()).strip()}')
     lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
     lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
     lines += [f'  best:       {path}' for path in sorted(work_dir.glob('best_*.pth'))]

@@ -28,7 +28,7 @@ from mmsagan.evaluation.images import deterministic_float32, local_batches
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
-from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.files import check_writable, where_supported, write_atomically
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization import image_grid
@@ -420,7 +420,7 @@ def _write_file(samples: SampleSet, path: Path) -> None:
                 with open(finished, 'wb') as file:
                     np.savez(file, content, *([] if samples.labels is None else [samples.labels.numpy()]))
                     file.flush()
-                    os.fsync(file.fileno())
+                    where_supported(os.fsync, file.fileno())
                 os.replace(finished, path)
             else:
                 write_atomically(path, encode_png(image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)))

@@ -6,6 +6,7 @@ and the maintained fork falls back to executing the file. Here the few harmless 
 
 import io
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -149,7 +150,7 @@ def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth', pointer:
     found = [(name.fullmatch(path.name), path) for path in Path(folder).glob('*')]
     saved = sorted((int(match[1]), path) for match, path in found if match)
     if pointer is not None and pointer.is_file():
-        named = Path(pointer.read_text(errors='replace').strip()).name
+        named = Path(os.fsdecode(pointer.read_bytes()).strip()).name
         last = next((step for step, path in saved if path.name == named), None)
         if last is not None:
             # A run killed between the two writes has a checkpoint that is newer than its pointer.

@@ -34,7 +34,7 @@ from mmsagan.datasets.mnist import StoredDataset
 from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, RandomCropLongEdge
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
-from mmsagan.utils.files import remove_unfinished, write_atomically
+from mmsagan.utils.files import remove_unfinished, where_supported, write_atomically
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
@@ -333,7 +333,7 @@ def _write_shard(path: Path, job: dict, sources: Sequence[str | np.ndarray]) -> 
         shape = (length // (3 * size**2), 3, size, size) if is_square else (length,)
         np.lib.format.write_array_header_1_0(file, dict(header, shape=shape))
         file.flush()
-        os.fsync(file.fileno())
+        where_supported(os.fsync, file.fileno())
     os.replace(unfinished, path)
     write_atomically(path.with_suffix('.json'), json.dumps(notes).encode())
     return notes

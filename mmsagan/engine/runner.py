@@ -1,6 +1,7 @@
 """MMEngine's runner, which resumes from intact checkpoints only."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.logging import MMLogger
@@ -32,6 +33,8 @@ class GANRunner(Runner):
 
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
+            with suppress(AttributeError):  # a notebook's
+                handler.stream.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_for_terminal)
         logger.info(f'the environment, the config and the hooks are in {Path(self.log_dir, f"{self.timestamp}.log")}')

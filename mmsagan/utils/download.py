@@ -11,6 +11,7 @@ from filelock import FileLock
 from rich.progress import DownloadColumn, Progress
 
 from mmsagan.errors import DownloadError
+from mmsagan.utils.files import where_supported
 
 URLS = ('https://', 'http://')  # how a URL in a config or on a command line starts
 MAX_BYTES = 1 << 32
@@ -59,7 +60,7 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
                 downloader = pooch.HTTPDownloader(bar, chunk_size=1 << 18, hooks=dict(response=check))
                 cache = pooch.create(path.parent, '', registry={path.name: None}, urls={path.name: url})
                 cache.fetch(path.name, downloader=downloader)  # into a temporary file, which it renames
-            path.chmod(0o644)  # temporary files are for their owner's eyes only
+            where_supported(path.chmod, 0o644)  # temporary files are for their owner's eyes only
         found = pooch.file_hash(str(path))
     except (OSError, ValueError) as error:
         raise DownloadError(f'{url} cannot be downloaded ({error}); put the file at {path} by other means') from error

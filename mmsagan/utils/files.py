@@ -1,9 +1,10 @@
 """Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
+import errno
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,28 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+# Errors of file systems that lack or refuse a function, as CIFS and FUSE may; full and broken disks have others.
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES}
+
+
+def where_supported(function: Callable, *arguments) -> None:
+    """Calls a function such as ``os.chmod``, and does without it on file systems that do not support it."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+
+
 # What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
 _UNFINISHED = '.unfinished'
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes or replaces a file, completely or not at all, and creates its folder. The file then survives a power cut."""
+    """Writes or replaces a file, completely or not at all, and creates its folder.
+
+    The file then survives a power cut, where the file system has ``fsync``.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED)
@@ -27,8 +44,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         with open(descriptor, 'wb') as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(unfinished, 0o666 & ~_UMASK)
+            where_supported(os.fsync, file.fileno())
+        where_supported(os.chmod, unfinished, 0o666 & ~_UMASK)
         os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):  # a disk that has gone keeps nothing

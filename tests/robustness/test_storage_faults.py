@@ -2,14 +2,17 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from mmengine.visualization import LocalVisBackend
 
 from mmsagan.apis import train_from_config
+from mmsagan.apis.experiment import training_summary
 from mmsagan.checkpoints.io import check_integrity
 from mmsagan.engine.hooks import checkpoint
 from mmsagan.errors import StorageError
@@ -149,3 +152,22 @@ def test_pictures_and_a_log_that_cannot_be_written(run, monkeypatch):
     train_from_config(cfg)
     assert checkpoints(cfg) >= {'iter_4.pth'}
     assert 'the training continues: OSError: [Errno 28] No space left on device' in log_of(cfg)
+
+
+def test_a_work_dir_that_is_not_utf8(run, tmp_path, capsys):
+    """And has what means something to patterns, formats and URLs; its checkpoints are outside, in another such folder."""
+    name = os.fsdecode(b'b\xff \xe9 50%d {x} [a]*#1:b?')
+    for iterations, resume in ((2, False), (3, 'auto')):
+        cfg = run(max_iters=iterations, custom_hooks=[dict(type='VisualizationHook', interval=2)], resume=resume)
+        cfg.default_hooks.update(summary=dict(type='SummaryHook'))
+        cfg.default_hooks.checkpoint.out_dir = str(tmp_path / os.fsdecode(b'\xff'))
+        cfg.work_dir = str(tmp_path / name)
+        runner = train_from_config(cfg)
+    folder = Path(cfg.default_hooks.checkpoint.out_dir, name)
+    assert {path.name for path in folder.iterdir()} == {'iter_1.pth', 'iter_2.pth', 'iter_3.pth'}
+    assert Path(cfg.work_dir, 'last_checkpoint').read_bytes() == os.fsencode(folder / 'iter_3.pth')
+    page = Path(cfg.work_dir, 'summary.md').read_text()
+    links = [os.fsdecode(unquote_to_bytes(link)) for link in re.findall(r'\]\(([^)]*)\)', page)]
+    assert len(links) >= 3 and all(Path(cfg.work_dir, link).is_file() for link in links)
+    assert f'{folder}/iter_3.pth' in training_summary(runner)
+    assert 'resumed epoch: 0, iter: 2' in log_of(cfg) and 'Logging error' not in capsys.readouterr().err

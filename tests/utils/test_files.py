@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import multiprocessing
 import os
 import stat
@@ -10,18 +11,30 @@ from mmsagan.utils import files
 from mmsagan.utils.files import remove_unfinished, write_atomically
 
 
-@pytest.mark.parametrize('function', ['fsync', 'replace', 'chmod'])
-def test_what_cannot_be_finished_leaves_the_old_file(tmp_path, monkeypatch, function):
+@pytest.mark.parametrize('function, number', [('fsync', errno.EIO), ('fsync', errno.ENOSPC), ('replace', errno.ENOSPC)])
+def test_what_cannot_be_finished_leaves_the_old_file(tmp_path, monkeypatch, function, number):
     path = tmp_path / 'statistics.pkl'
     write_atomically(path, b'old')
 
     def fail(*_):
-        raise OSError(28, 'No space left on device')
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(files.os, function, fail)
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(OSError, match=os.strerror(number)):
         write_atomically(path, b'new')
     assert path.read_bytes() == b'old' and [other.name for other in tmp_path.iterdir()] == ['statistics.pkl']
+
+
+@pytest.mark.parametrize('chmod', [errno.EPERM, errno.EACCES, errno.ENOTSUP])
+@pytest.mark.parametrize('fsync', [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_modes_and_syncing(tmp_path, monkeypatch, chmod, fsync):
+    def fail(number):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, 'chmod', lambda *_: fail(chmod))
+    monkeypatch.setattr(files.os, 'fsync', lambda *_: fail(fsync))
+    write_atomically(tmp_path / 'iter_1.pth', b'new')
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {'iter_1.pth': b'new'}
 
 
 def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def main() -> None:
     panels = series_curves(runs, args.keys)
     positive = [name for name, curves in panels.items() if all((values > 0).all() for _, values in curves.values())]
     table = series_table(panels, seeds)
-    write_output(args.work_dir / 'table.md', table.encode())
+    write_output(args.work_dir / 'table.md', table.encode(errors='backslashreplace'))
     write_output(args.work_dir / 'curves.png', to_bytes(curves_figure(panels, log_scale=positive), 'png'))
     print(f'\n{table}\nwritten to {args.work_dir / "table.md"}; the curves are in {args.work_dir / "curves.png"}')
 

@@ -3,13 +3,19 @@
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.logging import LogProcessor, SummaryHook
 from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
-from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, SampleVisualizer, VisualizationHook
+from mmsagan.engine.hooks.visualization import (
+    AttentionVisualizationHook,
+    LocalVisBackend,
+    SampleVisualizer,
+    VisualizationHook,
+)
 
 __all__ = [
     'AttentionVisualizationHook',
     'CheckpointHook',
     'ConsistencyHook',
     'DivergenceHook',
+    'LocalVisBackend',
     'LogProcessor',
     'SampleVisualizer',
     'SummaryHook',

@@ -1,5 +1,6 @@
 """Saving checkpoints that are complete and can be resumed from exactly."""
 
+import os
 from collections import deque
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.last_ckpt, self._last_step = path, step
         if is_main_process():
             try:
-                write_atomically(Path(runner.work_dir, LAST_CHECKPOINT), path.encode())
+                write_atomically(Path(runner.work_dir, LAST_CHECKPOINT), os.fsencode(path))
             except OSError as error:  # a resumed training then goes by the names and times of the checkpoints
                 runner.logger.warning(f'{LAST_CHECKPOINT} cannot be written: {error.strerror or error}')
         if self.max_keep_ckpts > 0:

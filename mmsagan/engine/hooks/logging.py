@@ -109,7 +109,7 @@ class SummaryHook(Hook):
         except DataError:
             curves = {}
         for name in (CURVES, SUMMARY) if curves and with_curves else (SUMMARY,):  # the page links to the curves that are there
-            data = draw_curves(curves) if name == CURVES else self.page(runner, state, curves).encode()
+            data = draw_curves(curves) if name == CURVES else self.page(runner, state, curves).encode(errors='backslashreplace')
             try:
                 write_atomically(work_dir / name, data)
             except OSError as error:
@@ -152,7 +152,7 @@ class SummaryHook(Hook):
             rows = [[f'`{text}`' if text else '' for text in (key, *pair)] for key, pair in changes.items()]
             parts += ['## Config', _table(['key', 'inherited', 'here'], rows)]
         pointer = work_dir / LAST_CHECKPOINT
-        files = [Path(pointer.read_text().strip())] if pointer.is_file() else []
+        files = [Path(os.fsdecode(pointer.read_bytes()).strip())] if pointer.is_file() else []
         files += [Path(runner.log_dir, f'{runner.timestamp}.log'), Path(runner.log_dir, 'vis_data/scalars.json')]
         parts += ['## Files', '\n'.join(f'* {_link(path, work_dir)}' for path in files if path.exists())]
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
@@ -183,4 +183,4 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _link(path: Path, folder: Path) -> str:
     target = os.path.relpath(path, folder)
-    return f'[{target}]({quote(target)})'
+    return f'[{target}]({quote(os.fsencode(target))})'

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from math import ceil, sqrt
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.visualization import LocalVisBackend as MMEngineLocalVisBackend
 from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import force_init_env
 from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
@@ -19,8 +22,10 @@ from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.attention_maps import attention_layers, sample_attention
 from mmsagan.models.gan import unwrap
-from mmsagan.registry import HOOKS, VISUALIZERS
+from mmsagan.registry import HOOKS, VISBACKENDS, VISUALIZERS
+from mmsagan.utils.files import write_atomically
 from mmsagan.visualization import attention_figure, image_grid, salient_queries
+from mmsagan.visualization.figures import encode_png
 
 
 def _warn_on_failure(method: Callable) -> Callable:
@@ -41,6 +46,18 @@ class SampleVisualizer(Visualizer):
 
     add_image = _warn_on_failure(Visualizer.add_image)
     add_scalars = _warn_on_failure(Visualizer.add_scalars)
+
+
+@VISBACKENDS.register_module()
+class LocalVisBackend(MMEngineLocalVisBackend):
+    """MMEngine's backend for files. It writes a picture completely or not at all, whatever the work dir is called.
+
+    OpenCV, which MMEngine's writes with, crashes if a path is not UTF-8, and says nothing if the disk is full.
+    """
+
+    @force_init_env
+    def add_image(self, name: str, image, step: int = 0, **kwargs) -> None:
+        write_atomically(Path(self._img_save_dir, f'{name}_{step}.png'), encode_png(image))
 
 
 @HOOKS.register_module()
