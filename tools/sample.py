@@ -10,11 +10,12 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.inference import init_model
-from mmsagan.apis.sampling import SampleSet, check_output, parse_classes, write_samples
+from mmsagan.apis.sampling import SampleSet, check_output, class_names, parse_classes, write_samples
 from mmsagan.apis.zoo import resolve_config
-from mmsagan.cli.tool import add_launcher, add_model, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_labels, add_launcher, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
 from mmsagan.engine.distributed import find_device, join_processes
+from mmsagan.utils.processes import from_main_process
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         help='write samples.npz into the folder instead of PNG files, overwriting an older one: images arr_0 (N, H, W, 3) and '
         'classes arr_1 (N,)',
     )
-    parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: all classes')
+    add_labels(parser, 'all classes')
     parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples per class (default: 8)')
     parser.add_argument(
         '--num-samples',
@@ -59,11 +60,19 @@ def main() -> None:
     join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
-    samples = SampleSet(
-        model, args.labels, args.num_per_class, args.num_samples, args.seed, args.batch_size, args.amp, **options
-    )
+
+    def choose() -> tuple[list[str], list[int] | None]:
+        # Names are looked up where they are wanted: finding a million images takes a while.
+        names = class_names(model.cfg, model.num_classes) if args.labels is not None or model.num_classes <= 100 else []
+        return names, parse_classes(args.labels, names) if args.labels is not None else None
+
+    names, labels = from_main_process(choose)  # other nodes may not have the data
+    samples = SampleSet(model, labels, args.num_per_class, args.num_samples, args.seed, args.batch_size, args.amp, **options)
     written = write_samples(samples, args.out, args.npz)
     if is_main_process():
+        drawn = [] if samples.labels is None or not names else samples.labels.unique_consecutive().tolist()
+        if args.num_samples is None and any(names[label] != str(label) for label in drawn):
+            print(f'classes: {", ".join(f"{label} is {names[label]!r}" for label in drawn)}')
         print(written)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
-from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import attention_figure, attention_layout
@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten')
-    parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-3 or 1,5; default: the first four')
+    add_labels(parser, 'the first four')
     parser.add_argument('--num-per-class', type=at_least(1), metavar='N', help='samples per class (default: 1)')
     parser.add_argument(
         '--num-samples',
@@ -52,17 +52,18 @@ def main() -> None:
     args = parse_args()
     check_writable(args.out, ('.png',))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
+    names = class_names(model.cfg, model.num_classes)
+    labels = parse_classes(args.labels, names) if args.labels is not None else None
     if args.num_samples or not model.num_classes:
-        samples = SampleSet(model, args.labels, args.num_per_class, args.num_samples or 4, args.seed)
+        samples = SampleSet(model, labels, args.num_per_class, args.num_samples or 4, args.seed)
     else:
-        samples = SampleSet(model, args.labels or range(min(4, model.num_classes)), args.num_per_class or 1, seed=args.seed)
+        samples = SampleSet(model, labels or range(min(4, model.num_classes)), args.num_per_class or 1, seed=args.seed)
     size = model.generator.output_scale
     num_queries = len(args.queries) if args.queries else args.num_queries
     attention_layout(samples.num_samples, num_queries, size, size)  # before sampling: a figure may be too large
     options = dict(seed=args.seed, sample_model=args.sample_model, truncation=args.truncation)
     attention = attention_maps(model, args.queries or args.num_queries, samples.num_samples, samples.labels, **options)
     maps = attention.select(args.layer)
-    names = class_names(model.cfg, model.num_classes)
     rows = None if samples.labels is None else [names[label] for label in samples.labels]
     write_output(args.out, encode_png(attention_figure(attention.images, attention.queries, maps, rows)))
     print(f'attention of {samples.num_samples} samples in {", ".join(maps)} written to {args.out}')

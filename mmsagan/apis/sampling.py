@@ -1,5 +1,6 @@
 """Images from a trained model: samples, interpolations, and sets of samples written to files by any number of processes."""
 
+import difflib
 import itertools
 import math
 import os
@@ -275,15 +276,25 @@ def class_names(cfg: Config, num_classes: int) -> list[str]:
     return [str(name) for name in (names if len(names) == num_classes else range(num_classes))]
 
 
-def parse_classes(text: str) -> list[int]:
-    """Parses classes from the command line; duplicates are dropped."""
+def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
+    """Parses classes from the command line: labels, ranges of them, and names; duplicates are dropped.
+
+    A number is a label. Where classes have numbers for names, ``=10`` is the one that is called 10.
+    """
     classes: list[int] = []
-    for part in text.split(','):
+    for part in [text] if text in names else text.split(','):
         match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise ConfigError(f'classes {text!r}: cannot read {part!r}; write numbers and ranges, such as 0-9 or 1,5,7-9')
-        classes += range(first, last + 1)
+        name = part if part in names else part.removeprefix('=')
+        labels = [label for label, other in enumerate(names) if other == name]
+        if match and int(match[1]) <= int(match[2] or match[1]):
+            labels = list(range(int(match[1]), int(match[2] or match[1]) + 1))
+        elif len(labels) != 1:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(
+                f'classes {text!r}: cannot read {part!r}' + (f', which is the name of {labels}' if labels else '') + '; write '
+                'labels, ranges or names, such as 0-9 or 1,5,7-9' + (f'; did you mean {close[0]!r}?' if close else '')
+            )
+        classes += labels
     return list(dict.fromkeys(classes))
 
 

@@ -34,7 +34,7 @@ def image_statistics(
         inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
     """
     evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
-    evaluator.prepare(_find_device(), batch_size, images, image_size=images.dataset[0]['inputs'].shape[-1])
+    evaluator.prepare(_find_device(), batch_size, images, image_size=images.image_size)
     return evaluator.metrics[0].real
 
 
@@ -78,7 +78,7 @@ def score_images(
     )
     real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
     device = _find_device()
-    evaluator.prepare(device, batch_size, real_images, image_size=images.dataset[0]['inputs'].shape[-1])
+    evaluator.prepare(device, batch_size, real_images, image_size=images.image_size)
     return evaluator.score(images, batch_size, device)
 
 

@@ -102,6 +102,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_cfg_options(parser)
 
 
+def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds ``--labels``, which ``parse_classes`` reads when the names of the classes are known."""
+    help = (
+        'labels, ranges or names of classes, e.g. 0-9 or 1,5,cat; a number is a label, and =10 the class called 10; default: '
+    )
+    parser.add_argument('--labels', metavar='CLASSES', help=help + default)
+
+
 def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
     """Adds ``--launcher``, which the named scripts set, and the rank that older versions of torchrun pass."""
     help = f'what started the processes of a distributed run: torchrun (pytorch) or srun (slurm); see {scripts}'

@@ -7,9 +7,8 @@ from itertools import islice
 from statistics import median
 
 import numpy as np
-from PIL import ImageOps
 
-from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, open_image, to_rgb
+from mmsagan.datasets.image_folder import OTHER_SUFFIXES, ClassImageDataset, UnreadableImageError, decode, open_image
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
@@ -24,7 +23,8 @@ def check_dataset(
 
     Args:
         dataset: A data set, built with ``allow_empty_classes``. Its pipeline is not used.
-        size: Image size of the networks, in pixels; smaller images are a problem. By default, none are.
+        size: Image size of the networks, in pixels; smaller images are a problem. By default, those that are smaller than half
+            of the usual size are.
         num_classes: Number of classes of the model. By default, it is not compared.
         workers: Number of processes that read files; 1 reads in this process.
 
@@ -41,33 +41,45 @@ def check_dataset(
     counts = Counter(dict.fromkeys(range(len(classes)), 0))
     sizes: Counter = Counter()
     modes: Counter = Counter()
-    unreadable, small = [], []
+    shapes: list[tuple[int, int]] = []
+    unreadable, odd, frames = [], [], []
     copies: dict[bytes, list[tuple[str, int]]] = {}
     with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
         results = (result for chunk in parallel_map(_inspect, chunks) for result in chunk)
-        for index, (error, shape, mode, digest) in enumerate(results):
+        for index, (error, shape, mode, digest, finding, num_frames) in enumerate(results):
             advance(1)
             entry = dataset.get_data_info(index)
             name, label = str(entry.get('img_path', index)), entry['gt_label']
             counts[label] += 1
+            shapes.append(shape)
             if error:
                 unreadable.append(f'{name} ({error})')
                 continue
-            text = f'{shape[1]}x{shape[0]}'
-            sizes[text] += 1
+            sizes[f'{shape[1]}x{shape[0]}'] += 1
             modes[mode] += 1
-            if size is not None and min(shape) < size:
-                small.append(f'{name} ({text})')
+            if finding:
+                odd.append(f'{name} ({finding})')
+            if num_frames > 1:
+                frames.append(f'{name} ({num_frames})')
             copies.setdefault(digest, []).append((name, label))
     per_class = list(counts.values()) or [0]
+    usual = median([min(shape) for shape in shapes if min(shape)] or [0])
+    limit = usual / 2 if size is None else size
+    small = [
+        f'{dataset.get_data_info(index).get("img_path", index)} ({shape[1]}x{shape[0]})'
+        for index, shape in enumerate(shapes)
+        if 0 < min(shape) < limit
+    ]
     common = ', '.join(f'{text} ({count})' for text, count in sizes.most_common(5))
+    listed = ', '.join(f'{label} is {str(classes[label])!r}' for label in range(min(len(classes), _MAX_LISTED)))
     summary = [
         f'{dataset.name}: {len(dataset)} images, {len(classes)} classes',
         f'images per class: minimum {min(per_class)}, median {median(per_class):g}, maximum {max(per_class)}',
         f'sizes: {len(sizes)} different ones, most often {common}' if sizes else 'sizes: none',
         f'modes: {", ".join(f"{mode} ({count})" for mode, count in modes.most_common()) or "none"}',
+        f'labels: {listed}{", ..." * (len(classes) > _MAX_LISTED)}',
     ]
-    problems = []
+    problems: list[str] = []
     if num_classes not in (None, len(classes)):
         problems.append(f'the model has {num_classes} classes, the data set {len(classes)}')
     duplicates: dict[bool, list[str]] = {True: [], False: []}
@@ -80,26 +92,33 @@ def check_dataset(
         'images that cannot be read': unreadable,
         'images that occur more than once, in several classes': duplicates[True],
         'images that occur more than once, in one class': duplicates[False],
-        f'images smaller than {size} pixels': small,
+        f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': small,
+        'images whose values use a small part of their range': odd,
+        'images of several pages or frames, of which the first is used': frames,
+        **{f'{reason}, left out': paths for reason, paths in dataset.left_out.items()},
     }.items():
+        is_problem = not title.startswith('.') or title.split(',')[0] in OTHER_SUFFIXES  # other files may belong there
         if items:
-            problems += [f'{len(items)} {title}:', *(f'    {item}' for item in items[:_MAX_LISTED])]
+            lines = problems if is_problem else summary
+            lines += [f'{len(items)} {title}:', *(f'    {item}' for item in items[:_MAX_LISTED])]
         if len(items) > _MAX_LISTED:
-            problems.append(f'    ... and {len(items) - _MAX_LISTED} more')
+            lines.append(f'    ... and {len(items) - _MAX_LISTED} more')
     return summary, problems
 
 
 def _inspect(sources: Sequence[str | np.ndarray]) -> list[tuple]:
-    """Reads images: returns error, (height, width), Pillow's mode and a hash of shape and pixels of each."""
+    """Reads images: returns error, (height, width), Pillow's mode, a hash of shape and pixels, oddities, number of frames."""
     results = []
     for source in sources:
         try:
-            mode, pixels = 'RGB', source
+            mode, pixels, finding, num_frames = 'RGB', source, '', 1
             if isinstance(source, str):
                 with open_image(source) as image:
-                    mode, pixels = image.mode, np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+                    mode, (pixels, finding) = image.mode, decode(image)
+                    if image.format != 'MPO':  # a photo with a preview, or of two lenses
+                        num_frames = getattr(image, 'n_frames', 1)
             digest = hashlib.blake2b(f'{pixels.shape} '.encode() + pixels.tobytes(), digest_size=16).digest()
-            results.append(('', pixels.shape[:2], mode, digest))
+            results.append(('', pixels.shape[:2], mode, digest, finding, num_frames))
         except UnreadableImageError as error:
-            results.append((error.reason, (0, 0), '', b''))
+            results.append((error.reason, (0, 0), '', b'', '', 1))
     return results

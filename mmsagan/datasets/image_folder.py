@@ -1,24 +1,38 @@
 """Class-labelled images: the base class of all data sets, folders of image files, and decoding."""
 
+import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from PIL import ExifTags, Image, ImageOps
+from mmengine.logging import print_log
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+IMAGE_SUFFIXES = tuple('.jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm'.split())
+# Of images that cannot be read here: somebody may expect them to be part of the data set.
+OTHER_SUFFIXES = tuple(
+    '.heic .heif .avif .jxl .jp2 .j2k .jpx .svg .psd .tga .ico .exr .hdr .pfm .dng .cr2 .cr3 .nef .arw'.split()
+)
+# What operating systems and programs put beside images, in addition to hidden files.
+SYSTEM_NAMES = ('__MACOSX', 'Thumbs.db', 'desktop.ini', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
+SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing', 'eval')
 # What these files contain. Pillow reads more formats, PostScript among them, which is a programming language.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'DIB', 'GIF', 'PPM', 'WEBP', 'TIFF')
 # Pillow's default limit (half a gigabyte decoded), which other code may have lifted; from half of it on, Pillow warns.
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+# Colour profiles and texts, such as ComfyUI's workflows, may take as much memory as the pixels; they are not used.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 3 * MAX_PIXELS
+_warned: list[str] = []  # images whose values use a small part of their range; one warning a process is enough
 
 
 class UnreadableImageError(Exception):
@@ -37,13 +51,17 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Opens an image file of any of :data:`FORMATS`, and reads its header. Of several frames, the first one is used.
 
     Raises:
-        UnreadableImageError: The file is missing, damaged, of another format or has more than :data:`MAX_PIXELS` pixels; or it
-            cannot be decoded in the body of the ``with`` statement.
+        UnreadableImageError: The file is missing, damaged, of another format, has values whose range is unknown, or more than
+            :data:`MAX_PIXELS` pixels; or it cannot be decoded in the body of the ``with`` statement.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise ValueError(f'{image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded')
+            # In PNG and PPM files, Pillow's 32-bit integers are 16-bit values.
+            if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
+                kind = 'floating-point numbers' if image.mode == 'F' else '32-bit or signed integers'
+                raise ValueError(f'its values are {kind}, whose range is unknown; convert them to 8 or 16 bits')
             yield image
     except MemoryError:
         raise  # not the file's fault
@@ -54,7 +72,22 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 def read_rgb(path: str | Path) -> np.ndarray:
     """Decodes an image file to RGB (H, W, 3) uint8 in its Exif orientation. Raises an UnreadableImageError."""
     with open_image(path) as image:
-        return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+        pixels, finding = decode(image)
+    if finding and not _warned:
+        _warned.append(str(path))
+        warnings.warn(f'{path}: {finding}; mmsagan check-data lists all such images', stacklevel=2)
+    return pixels
+
+
+def decode(image: Image.Image) -> tuple[np.ndarray, str]:
+    """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''."""
+    is_deep = image.mode.startswith('I') or ';16' in str(image.tile)  # before it is decoded, the tiles name the file's mode
+    pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    highest = int(pixels.max())
+    if highest >= (64 if is_deep else 16):
+        return pixels, ''
+    cause = 'are these 12-bit values in a 16-bit file?' if is_deep else 'are these classes, or values from 0 to 1?'
+    return pixels, f'its values use a small part of their range and make a black image, of at most {highest} of 255; {cause}'
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -77,15 +110,58 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """Returns the paths of all images below a folder, sorted; files are recognized by :data:`IMAGE_SUFFIXES`."""
-    return sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+@dataclass
+class ImageFiles:
+    """The images below a folder, the folders in it, and what is left out, by the reason why."""
+
+    paths: list[str] = field(default_factory=list)  # sorted by their parts
+    folders: list[str] = field(default_factory=list)  # names of those directly below, sorted
+    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def find_classes(folder: str | Path) -> dict[str, list[Path]]:
-    """Returns the images of every class of ``folder/<class>/**/<image>``, sorted; hidden folders are not classes."""
-    classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith('.'))
-    return {name: find_images(Path(folder, name)) for name in classes}
+def find_images(folder: str | Path) -> ImageFiles:
+    """Finds the images below a folder, which are recognized by :data:`IMAGE_SUFFIXES`.
+
+    Hidden files and folders, and :data:`SYSTEM_NAMES`, are ignored. Links are followed, except to folders that are searched
+    anyway or contain this one. All other files are left out: by their suffix, or by what they are.
+    """
+    found, root = ImageFiles(), str(Path(folder))
+    resolved = Path(root).resolve()
+    above = [(status.st_dev, status.st_ino) for status in map(os.stat, resolved.parents if resolved.is_dir() else ())]
+    seen = set(above)
+    folders, links = [(root, False)], []
+    while folders or links:
+        # Links come last, so that a folder is found where it is.
+        current, is_linked = folders.pop() if folders else links.pop(0)
+        try:
+            status = os.stat(current)
+            identity = status.st_dev, status.st_ino
+            if is_linked and identity in seen:
+                found.left_out['links to folders that are searched anyway'].append(current)
+                continue
+            seen.add(identity)
+            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+        except OSError:
+            found.left_out['folders that cannot be read'].append(current)
+            continue
+        for entry in entries:
+            if entry.name.startswith('.') or entry.name in SYSTEM_NAMES:
+                continue
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                found.left_out['links to nothing'].append(entry.path)
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append((entry.path, is_linked or entry.is_symlink()))
+                if current == root:
+                    found.folders.append(entry.name)
+            elif not entry.is_file():
+                found.left_out['pipes or devices'].append(entry.path)
+            elif suffix in IMAGE_SUFFIXES:
+                found.paths.append(entry.path)
+            else:
+                found.left_out[suffix if re.fullmatch(r'\.\w{1,8}', suffix) else 'files without a suffix'].append(entry.path)
+    found.paths.sort(key=lambda path: path.split(os.sep))
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------------- data sets
@@ -94,16 +170,20 @@ def find_classes(folder: str | Path) -> dict[str, list[Path]]:
 class ClassImageDataset(BaseDataset):
     """Base class of the data sets: MMEngine's, with ``metainfo['classes']`` and a label ``gt_label`` for every image.
 
-    An unreadable image is named in a warning and replaced by a random other one. It is an error in ``test_mode``, or if there
-    are too many.
+    An unreadable image is named in a warning and, in a training, replaced by a random other one; scores and statistics leave it
+    out. It is an error if there are too many, or if ``test_mode`` reads it in another way.
 
     Args:
         data_root: Folder of the data set.
         data_prefix: Folder of the images below it.
         pipeline: Transforms.
-        max_unreadable_share: Share of images that may be unreadable, in [0, 1], per data loader process.
+        max_unreadable_share: Share of images that may be unreadable, in [0, 1]; of a training, per data loader process.
         allow_empty_classes: Whether classes may be without images.
         **kwargs: See ``mmengine.dataset.BaseDataset``.
+
+    Attributes:
+        left_out: Files that are not part of the data set, by the reason why.
+        keeps_unreadable: Whether an ``UnreadableImageError`` takes the place of the sample of an image that cannot be read.
 
     Raises:
         DataError: The data is missing or damaged, a class has no images, or a label is out of range.
@@ -122,6 +202,8 @@ class ClassImageDataset(BaseDataset):
         self.allow_empty_classes = allow_empty_classes
         self.unreadable: set[str] = set()
         self.unreadable_in_a_row = 0
+        self.keeps_unreadable = False
+        self.left_out: dict[str, list[str]] = {}
         prefix = data_prefix if isinstance(data_prefix, Mapping) else dict(img_path=data_prefix or '')
         super().__init__(data_root=data_root, data_prefix=prefix, pipeline=list(pipeline), **kwargs)
 
@@ -147,12 +229,26 @@ class ClassImageDataset(BaseDataset):
         """Type and folder, for messages."""
         return f'{type(self).__name__} in {self.data_root!r}' if self.data_root else type(self).__name__
 
+    def set_left_out(self, left_out: dict[str, list[str]]) -> None:
+        """Sets what is left out, and logs how much that is. ``load_data_list`` calls it."""
+        self.left_out = dict(sorted(left_out.items()))
+        if left_out:
+            print_log(f'{self.name}: left out: {self.count_left_out()}', logger='current')
+
+    def count_left_out(self) -> str:
+        """What is left out, in words."""
+        return ', '.join(f'{len(paths)} {reason}' for reason, paths in self.left_out.items())
+
     def prepare_data(self, idx: int):
         """Returns the transformed sample, or None if its file cannot be read; MMEngine then draws another one."""
         try:
             sample = super().prepare_data(idx)
         except UnreadableImageError as error:
+            if self.keeps_unreadable:
+                return error
             self.report_unreadable(error)
+            if self.test_mode:
+                raise DataError(f'{error.path} cannot be read ({error.reason})') from error
             return None
         self.unreadable_in_a_row = 0
         return sample
@@ -163,12 +259,11 @@ class ClassImageDataset(BaseDataset):
             self.unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
         self.unreadable_in_a_row += 1
-        share = 0 if self.test_mode else self.max_unreadable_share
         # So many in a row are no coincidence: the folder is wrong or gone.
-        if self.unreadable_in_a_row >= 20 or len(self.unreadable) > share * len(self):
+        if self.unreadable_in_a_row >= 20 or len(self.unreadable) > self.max_unreadable_share * len(self):
             raise DataError(
                 f'{self.name}: {len(self.unreadable)} of {len(self)} images cannot be read, {self.unreadable_in_a_row} in a '
-                f'row (max_unreadable_share={share}); the last one: {error.path} ({error.reason})'
+                f'row (max_unreadable_share={self.max_unreadable_share}); the last one: {error.path} ({error.reason})'
             )
 
 
@@ -198,23 +293,56 @@ class ImageFolder(ClassImageDataset):
             classes, images = self._read_list()
             entries = [dict(img_path=str(root / path), gt_label=label) for path, label in images]
         else:
-            found = find_classes(root)
+            found = self._find_classes(root)
             classes = list(found)
-            entries = [dict(img_path=str(path), gt_label=label) for label, name in enumerate(found) for path in found[name]]
+            entries = [dict(img_path=path, gt_label=label) for label, name in enumerate(found) for path in found[name]]
         if not entries:
-            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}')
+            left_out = f'; left out: {self.count_left_out()}' if self.left_out else ''
+            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}{left_out}')
         self.set_classes(classes, [entry['gt_label'] for entry in entries])
         return entries
 
+    def _find_classes(self, root: Path) -> dict[str, list[str]]:
+        """Returns the images of each class folder, and refuses folders that are no classes, or two of one class."""
+        found, start = find_images(root), len(os.path.join(root, ''))
+        classes: dict[str, list[str]] = {name: [] for name in found.folders}
+        is_deep = False
+        for path in found.paths:
+            name, _, image = path[start:].partition(os.sep)
+            is_deep |= os.sep in image
+            if image:
+                classes[name].append(path)
+            else:
+                found.left_out['images beside the class folders'].append(path)
+        self.set_left_out(found.left_out)
+        splits = [name for name, images in classes.items() if images]
+        if is_deep and {name.lower() for name in splits} <= {*SPLITS}:
+            raise DataError(
+                f'{root} has the folders {", ".join(splits)} with class folders in them, which are one level too deep; choose '
+                f'one, by data_prefix={splits[0]!r} in a config, or {os.path.join(root, splits[0])} on the command line'
+            )
+        for path in found.left_out.get('links to folders that are searched anyway', ()):
+            if os.path.dirname(path) == str(root):
+                raise DataError(f'{path} is a link to a folder of this data set, whose images would have two labels; remove it')
+        if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
+            label = next(label for label, (name, number) in enumerate(zip(classes, sorted(classes, key=int))) if name != number)
+            warnings.warn(
+                f'{self.name}: classes with numbers for names are in the order of strings: label {label} is '
+                f'{list(classes)[label]!r}. Write them with zeros, such as 02, for labels that are the numbers',
+                stacklevel=2,
+            )
+        return classes
+
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:
-        """Reads ``ann_file``: names of the classes, path and label of each image. A class is named after its first image."""
+        """Reads ``ann_file``: names of the classes, path and label of each image. A class is named after its first folder."""
         try:
-            lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+            lines = Path(self.ann_file).read_text(encoding='utf-8-sig').splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f'{self.ann_file}: cannot be read as a list of images ({error})') from error
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}
         known: dict[str, int] = {}
+        folders: dict[str, tuple[int, int]] = {}
         for number, line in enumerate(lines, 1):
             path, _, text = line.strip().rpartition(' ')
             if not text:
@@ -225,10 +353,19 @@ class ImageFolder(ClassImageDataset):
             if known.setdefault(path, label) != label:
                 raise DataError(f'{self.ann_file}, line {number}: {path} has the label {known[path]} in a line before')
             images.append((path, label))
-            names.setdefault(label, Path(path).parts[0])
-        if names and max(names) >= len(images):
-            raise DataError(f'{self.ann_file}: label {max(names)}, but only {len(images)} images; labels count from 0')
-        return [names.get(label, f'class {label}') for label in range(max(names, default=-1) + 1)], images
+            folder, *image = Path(path).parts
+            if image and folder not in (os.sep, os.pardir):
+                names.setdefault(label, folder)
+                other, first = folders.setdefault(folder, (label, number))
+                if other != label:
+                    raise DataError(
+                        f'{self.ann_file}, line {number}: folder {folder} has the label {label} here and {other} in line '
+                        f'{first}; a folder is a class. If it has all images, set data_prefix to it and shorten the list'
+                    )
+        highest = max((label for _, label in images), default=-1)
+        if highest >= max(len(images), 1):
+            raise DataError(f'{self.ann_file}: label {highest}, but only {len(images)} images; labels count from 0')
+        return [names.get(label, f'class {label}') for label in range(highest + 1)], images
 
 
 @DATASETS.register_module()

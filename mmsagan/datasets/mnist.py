@@ -117,6 +117,8 @@ class EmbeddedMNIST(ArrayDataset):
         split: ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
     """
 
+    classes = tuple('0123456789')
+
     def __init__(self, image_size: int | None = 32, split: str = 'all', **kwargs):
         if split not in ('all', 'train', 'test'):
             raise ConfigError(f"EmbeddedMNIST: split must be 'all', 'train' or 'test', got {split!r}")
@@ -132,7 +134,7 @@ class EmbeddedMNIST(ArrayDataset):
         # RandomState is frozen: all versions of numpy split alike.
         order = np.random.RandomState(0).permutation(len(table))
         table = table[{'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]]
-        return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64), [str(digit) for digit in range(10)]
+        return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64), self.classes
 
 
 @DATASETS.register_module()

@@ -2,15 +2,17 @@
 
 import functools
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, Resize
-from mmengine.dist import get_dist_info
+from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 from numpy.random import MT19937, RandomState, SeedSequence
 from torch import Tensor, nn
@@ -147,7 +149,8 @@ class GeneratedImages:
 class RealImages:
     """The images of a data set in a random order, so that the first N are a random choice.
 
-    The data set is built on first use; with statistics from a file it is not needed.
+    The data set is built on first use; with statistics from a file it is not needed. Images that cannot be read are left out,
+    up to the data set's ``max_unreadable_share``.
 
     Args:
         dataset: A data set of dicts with ``inputs`` (3, H, W) uint8 and ``labels``, or its config. All images have one size.
@@ -182,10 +185,24 @@ class RealImages:
     def dataset(self) -> Dataset:
         """The data set."""
         dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
-        # Statistics must not contain another image in place of an unreadable one.
-        if hasattr(dataset, 'max_unreadable_share'):
-            dataset.max_unreadable_share = 0
+        if isinstance(dataset, ClassImageDataset):
+            dataset.keeps_unreadable = True  # another image must not take the place of an unreadable one
         return dataset
+
+    @property
+    def image_size(self) -> int:
+        """Width of the images in pixels, by the first one that can be read."""
+        for index in range(len(self)):
+            sample = self.dataset[index]
+            if not isinstance(sample, UnreadableImageError):
+                return sample['inputs'].shape[-1]
+            self._report([sample])
+        raise DataError(f'{self.name}: no image can be read')
+
+    def _report(self, errors: list[UnreadableImageError]) -> None:
+        for error in errors:
+            self.dataset.unreadable_in_a_row = 0  # how many follow one another depends on the number of processes
+            self.dataset.report_unreadable(error)
 
     @property
     def name(self) -> str:
@@ -206,15 +223,33 @@ class RealImages:
             # Its own generator: starting the workers must not draw from the training's random numbers.
             generator=torch.Generator().manual_seed(0),
         )
-        for numbers, (images, label) in zip(ranges, loader):
-            yield ImageBatch(images.to(device), torch.arange(numbers.start, numbers.stop), label)
+        skipped: list[UnreadableImageError] = []
+        for numbers, (images, label, kept, errors) in zip(ranges, loader):
+            skipped += errors
+            self._report(errors)
+            if kept:
+                yield ImageBatch(images.to(device), numbers.start + torch.tensor(kept), label)
+        skipped = [error for errors in all_gather_object(skipped) for error in errors]
+        if skipped:
+            self._report(skipped)
+            message = f'{self.name}: {len(skipped)} of {num_images} images cannot be read and are left out'
+            print_log(message, logger='current', level=logging.WARNING)
+        if len(skipped) == num_images:
+            raise DataError(f'{self.name}: no image can be read')
 
 
-def _collate(samples: list[dict]) -> tuple[Tensor, Tensor]:
+def _collate(samples: Sequence) -> tuple[Tensor, Tensor, list[int], list[UnreadableImageError]]:
+    """Stacks the images and labels of a batch, and returns their places in it, and the errors of the others."""
+    errors = [sample for sample in samples if isinstance(sample, UnreadableImageError)]
+    kept = [place for place, sample in enumerate(samples) if not isinstance(sample, UnreadableImageError)]
+    samples = [samples[place] for place in kept]
+    if not samples:
+        return torch.empty(0), torch.empty(0), kept, errors
     sizes = {tuple(sample['inputs'].shape) for sample in samples}
     if len(sizes) > 1:
         raise DataError(f'images of mixed sizes: {" and ".join(map(str, sorted(sizes)[:2]))}; resize them in the pipeline')
-    return torch.stack([sample['inputs'] for sample in samples]), torch.tensor([int(sample['labels']) for sample in samples])
+    labels = torch.tensor([int(sample['labels']) for sample in samples])
+    return torch.stack([sample['inputs'] for sample in samples]), labels, kept, errors
 
 
 class FlatImageFolder(ClassImageDataset):
@@ -235,19 +270,19 @@ class FlatImageFolder(ClassImageDataset):
 
     def load_data_list(self) -> list[dict]:
         """Finds the images, and mixed sizes by the files' headers: at once, and not after an hour."""
-        paths = find_images(self.data_root)
-        sizes: dict[tuple[int, int], Path] = {}
-        if not paths:
-            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)})')
-        for path in paths if self.size is None else ():
-            try:
+        found = find_images(self.data_root)
+        self.set_left_out(found.left_out)
+        sizes: dict[tuple[int, int], str] = {}
+        if not found.paths:
+            left_out = f'; left out: {self.count_left_out()}' if self.left_out else ''
+            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)}){left_out}')
+        for path in found.paths if self.size is None else ():
+            with suppress(UnreadableImageError):  # it is reported when it is read
                 sizes.setdefault(size_of(path), path)
-            except UnreadableImageError as error:
-                raise DataError(f'{path}: not an image ({error.reason})') from error
             if len(sizes) > 1:
                 found = ', '.join(f'{path} has {width}x{height} pixels' for (width, height), path in sizes.items())
                 raise DataError(f'images of mixed sizes: {found}; resize all of them with --size')
-        return [dict(img_path=str(path), gt_label=0) for path in paths]
+        return [dict(img_path=path, gt_label=0) for path in found.paths]
 
     @property
     def name(self) -> str:

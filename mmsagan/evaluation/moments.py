@@ -103,7 +103,7 @@ class Statistics:
     """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
     ``content`` tells this set from others, as that of :class:`~mmsagan.evaluation.RealImages`; ``whole`` says whether these are
-    all of its images.
+    all of its images, of which ``skipped`` could not be read.
     """
 
     mean: np.ndarray
@@ -113,6 +113,7 @@ class Statistics:
     name: str = ''
     content: str = ''
     whole: bool = True
+    skipped: int = 0
 
 
 def save_statistics(statistics: Statistics, path: str | Path) -> None:
@@ -153,7 +154,7 @@ def load_statistics(path: str | Path) -> Statistics:
             raise ValueError(f'a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not match')
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
             raise ValueError('it contains NaN or Inf')
-        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
+        size, skipped, whole = int(content.get('size', 0)), int(content.get('skipped', 0)), bool(content.get('whole', True))
         if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
             raise ValueError('the covariance is not symmetric, or a variance or the size is negative')
     except Exception as error:  # a damaged archive can raise nearly anything
@@ -161,7 +162,7 @@ def load_statistics(path: str | Path) -> Statistics:
     extractor, name, text = (
         content[key] if isinstance(content.get(key), str) else '' for key in ('extractor', 'name', 'content')
     )
-    return Statistics(mean, cov, size, extractor, name or path.stem, text, whole)
+    return Statistics(mean, cov, size, extractor, name or path.stem, text, whole, skipped)
 
 
 def _read(path: Path) -> dict:

@@ -12,7 +12,7 @@ import torch
 from mmsagan.apis import init_model
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.apis.statistics import read_intra_fid
-from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out classes.png')
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='the .png file; an existing one is replaced')
-    parser.add_argument('--labels', type=parse_classes, metavar='CLASSES', help='e.g. 0-9 or 1,5,7-9; default: the first ten')
+    add_labels(parser, 'the first ten')
     parser.add_argument('--num-per-class', type=at_least(1), default=8, metavar='N', help='samples per class (default: 8)')
     parser.add_argument(
         '--intra-fid',
@@ -48,7 +48,7 @@ def main() -> None:
         names, notes = list(table), [f'{metric} {value:.1f}' for value in table.values()]
     else:
         names, notes = class_names(model.cfg, model.num_classes), [''] * model.num_classes
-    classes = args.labels or list(range(min(10, model.num_classes)))
+    classes = parse_classes(args.labels, names) if args.labels is not None else list(range(min(10, model.num_classes)))
     samples = SampleSet(
         model, classes, args.num_per_class, seed=args.seed, sample_model=args.sample_model, truncation=args.truncation
     )

@@ -2,7 +2,8 @@
 """Reads every image of a data set and reports problems.
 
 SOURCE is a config, whose training data set is read, or a folder with one folder of images per class. The report lists images
-that cannot be read, classes without images, images that occur more than once, and images smaller than those of the networks.
+that cannot be read, classes without images, images that occur more than once, are smaller than those of the networks (without
+--size: than usual) or nearly black, and what is left out.
 The exit code is 0 without problems, 1 with problems, and 2 if the data set cannot be read at all.
 """
 

@@ -94,7 +94,9 @@ class FrechetInceptionDistance(FeatureMetric):
             if found.size:
                 self._check_count(found.size, width, f'{path}: size')
             wanted = real_images.content if real_images is not None else ''
-            if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and found.size not in (0, self.real_nums)):
+            if (self.real_nums < 0 and not found.whole) or (
+                self.real_nums >= 0 and found.size + found.skipped not in (0, self.real_nums)
+            ):
                 difference = f'{found.size} images, but real_nums={self.real_nums}'
             elif found.content and wanted and found.content != wanted:
                 difference = f'another data set, {found.content}, and not of {wanted}'
@@ -120,7 +122,11 @@ class FrechetInceptionDistance(FeatureMetric):
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
         mean, cov, size = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy(), accumulator.size
-        self.real = Statistics(mean, cov, size, self.source.name, images.name, images.content, size == len(images))
+        self._check_count(size, len(mean), 'the number of readable images')
+        asked = len(images) if self.real_nums < 0 else self.real_nums
+        self.real = Statistics(
+            mean, cov, size, self.source.name, images.name, images.content, asked == len(images), asked - size
+        )
         if self.inception_pkl is not None and is_main_process():
             save_statistics(self.real, Path(self.inception_pkl).expanduser())
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')

@@ -44,14 +44,15 @@ class SplitSums:
         if not 1 <= splits <= num_samples:
             raise ConfigError(f'Inception score: splits={splits} of {num_samples} samples; there must be 1 to {num_samples}')
         self.bounds = torch.tensor([s * num_samples // splits for s in range(1, splits + 1)], device=device)
-        # of each class's probability, and in the last column of p log p
-        self.sums = torch.zeros(splits, num_classes + 1, dtype=torch.float64, device=device)
+        # of each class's probability, and in the last columns of p log p, and of the samples: unreadable ones are left out
+        self.sums = torch.zeros(splits, num_classes + 2, dtype=torch.float64, device=device)
 
     def update(self, values: Tensor, index: Tensor, label: Tensor | None = None) -> None:
         """Adds the probabilities (N, K) of the samples with these numbers (N,)."""
         probs = values.to(self.sums)
         split = torch.searchsorted(self.bounds, index.to(self.bounds), right=True)
-        self.sums.index_add_(0, split, torch.cat([probs, torch.xlogy(probs, probs).sum(1, keepdim=True)], 1))
+        entropies = torch.xlogy(probs, probs).sum(1, keepdim=True)
+        self.sums.index_add_(0, split, torch.cat([probs, entropies, torch.ones_like(entropies)], 1))
 
     def finish(self) -> None:
         """Adds the sums of the other processes."""
@@ -59,9 +60,9 @@ class SplitSums:
 
     @property
     def scores(self) -> Tensor:
-        """Inception score of each split (splits,)."""
-        counts = self.bounds.diff(prepend=self.bounds.new_zeros(1)).unsqueeze(1)
-        marginal, negentropy = self.sums[:, :-1] / counts, self.sums[:, -1:] / counts
+        """Inception score of each split that has samples."""
+        sums = self.sums[self.sums[:, -1] > 0]
+        marginal, negentropy = sums[:, :-2] / sums[:, -1:], sums[:, -2:-1] / sums[:, -1:]
         divergence = negentropy - torch.xlogy(marginal, marginal).sum(1, keepdim=True)
         return divergence.squeeze(1).exp()
 
