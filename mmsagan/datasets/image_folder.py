@@ -323,7 +323,7 @@ class ImageFolder(ClassImageDataset):
             )
         for path in found.left_out.get('links to folders that are searched anyway', ()):
             if os.path.dirname(path) == str(root):
-                raise DataError(f'{path} is a link to a folder of this data set, whose images would have two labels; remove it')
+                raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
         if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
             label = next(label for label, (name, number) in enumerate(zip(classes, sorted(classes, key=int))) if name != number)
             warnings.warn(
@@ -363,7 +363,7 @@ class ImageFolder(ClassImageDataset):
                         f'{first}; a folder is a class. If it has all images, set data_prefix to it and shorten the list'
                     )
         highest = max((label for _, label in images), default=-1)
-        if highest >= max(len(images), 1):
+        if highest >= len(images):
             raise DataError(f'{self.ann_file}: label {highest}, but only {len(images)} images; labels count from 0')
         return [names.get(label, f'class {label}') for label in range(highest + 1)], images
 

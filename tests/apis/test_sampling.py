@@ -186,6 +186,17 @@ def test_from_class_to_class(model):
 
 def test_classes_and_queries_on_the_command_line():
     assert parse_classes('1,5,7-9') == [1, 5, 7, 8, 9] and parse_classes('2,1-2') == [2, 1]
+    names = [*'0', '1', '10', '2', 'cat', 'T-shirt, top', 'twin', 'twin', '2024-01']
+    for text, labels in {
+        '2': [2],  # a number is a label
+        '=2,cat,=10': [3, 4, 2],
+        'T-shirt, top': [5],
+        '2024-01,0-1': [8, 0, 1],
+    }.items():
+        assert parse_classes(text, names) == labels
+    for text in ('twin', 'catt', '=11', 'cat,', '='):
+        with pytest.raises(ConfigError, match='twin.*6, 7' if text == 'twin' else text):
+            parse_classes(text, names)
     assert parse_queries('auto') is None and parse_queries('16,16; 4,20') == [(16, 16), (4, 20)]
     for text in ('', 'a', '1,', '-1', '3-', '2-1', '0-9999999999', '1,2;', '-1,2', 'auto;1,2', '1.5,2'):
         for parse in (parse_classes, parse_queries):

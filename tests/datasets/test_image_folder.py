@@ -1,17 +1,21 @@
 """Folders of images: classes, lists, decoding of whatever file there is, and what happens without a readable one."""
 
+import os
 import struct
+import warnings
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets import ImageFolder, ImageNet, LoadImageFromFile, UnreadableImageError, image_folder
 from mmsagan.datasets.image_folder import find_images, open_image, read_rgb, size_of
 from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation import FlatImageFolder
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -41,10 +45,107 @@ def test_folders_are_classes(folder):
     entries = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [entry['img_path'] for entry in entries] == [str(folder / name) for name in NAMES]
     assert [entry['gt_label'] for entry in entries] == [0, 0, 0, 1, 1, 1]
-    assert find_images(folder) == [folder / '.hidden/a.png', *(folder / name for name in NAMES)]
+    assert find_images(folder).paths == [str(folder / name) for name in NAMES]
     sample = dataset[0]
     assert sample['inputs'].shape == (3, 32, 32) and sample['labels'] == 0
     assert np.array_equal(sample['inputs'][:, 5, 5], [200, 30, 10]), 'RGB'
+
+
+@pytest.fixture
+def foreign(folder, tmp_path_factory):
+    """What people's folders contain, besides the images of ``folder``."""
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    names = ('cat/a.jfif', 'cat/b.jpe', 'cat/bag.jpg/c.png', 'beside.png')
+    ignored = ('cat/._a.png', '__MACOSX/cat/a.png', 'cat/.ipynb_checkpoints/a.png', 'cat/deep/lost+found/a.png')
+    for path in (*(folder / name for name in (*names, *ignored)), elsewhere / 'x/y.png', elsewhere / 'bird/z.png'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (40, 30), (200, 30, 10)).save(path, format='JPEG' if path.suffix[1] == 'j' else None)
+    for name in ('cat/Thumbs.db', 'cat/1.heic', 'dog/2.HEIC', 'dog/extensionless'):
+        (folder / name).touch()
+    (folder / 'bird').symlink_to(elsewhere / 'bird')
+    (folder / 'cat/more').symlink_to(elsewhere / 'x')
+    (folder / 'cat/file.png').symlink_to(elsewhere / 'x/y.png')
+    (elsewhere / 'x/loop').symlink_to(elsewhere / 'x')
+    (folder / 'cat/around').symlink_to(folder.parent)
+    (folder / 'cat/all_dogs').symlink_to(folder / 'dog')
+    (folder / 'cat/gone.png').symlink_to(elsewhere / 'gone.png')
+    (folder / 'dog/itself').symlink_to(folder / 'dog/itself')
+    os.mkfifo(folder / 'dog/pipe.png')
+    return folder
+
+
+def test_which_files_are_images_and_what_is_left_out(foreign, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(image_folder, 'print_log', lambda message, logger: said.append(message))
+    cats = (
+        'cat/a.jfif',
+        'cat/a.png',
+        'cat/b.JPG',
+        'cat/b.jpe',
+        'cat/bag.jpg/c.png',
+        'cat/deep/c.webp',
+        'cat/file.png',
+        'cat/more/y.png',
+    )
+    expected = [str(foreign / name) for name in ('bird/z.png', *cats, 'dog/d.png', 'dog/e.bmp', 'dog/f.png')]
+    dataset = ImageFolder(data_root=str(foreign))
+    assert [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))] == expected
+    assert dataset.metainfo['classes'] == ('bird', 'cat', 'dog')
+    assert {reason: len(paths) for reason, paths in dataset.left_out.items()} == {
+        '.heic': 2, '.txt': 1, 'files without a suffix': 2, 'images beside the class folders': 1,
+        'links to folders that are searched anyway': 3, 'links to nothing': 2, 'pipes or devices': 1,
+    }  # fmt: skip
+    flat = FlatImageFolder(foreign)
+    assert {flat.get_data_info(index)['img_path'] for index in range(len(flat))} == {*expected, str(foreign / 'beside.png')}
+    assert len(said) == 2 and all('left out: 2 .heic, 1 .txt, ' in message for message in said)
+
+
+@pytest.mark.parametrize('link', ['dog', 'cat/deep', '..'])
+def test_one_folder_is_one_class(folder, link):
+    (folder / 'bird').symlink_to(folder / link)
+    with pytest.raises(DataError, match='bird'):
+        ImageFolder(data_root=str(folder))
+
+
+def test_folders_that_cannot_be_read(folder, monkeypatch):
+    def scandir(path):
+        if str(path).endswith('deep'):
+            raise PermissionError(13, 'Permission denied')
+        return original(path)
+
+    original = os.scandir
+    monkeypatch.setattr(os, 'scandir', scandir)
+    dataset = ImageFolder(data_root=str(folder))
+    assert len(dataset) == 5 and dataset.left_out['folders that cannot be read'] == [str(folder / 'cat/deep')]
+
+
+def test_splits_are_not_classes(tmp_path):
+    for name in ('train/cat/a.png', 'train/dog/b.png', 'Val/cat/c.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 8)).save(tmp_path / name)
+    (tmp_path / 'test').mkdir()
+    with pytest.raises(DataError, match="Val, train.*data_prefix='Val'"):
+        ImageFolder(data_root=str(tmp_path))
+    assert ImageFolder(data_root=str(tmp_path), data_prefix='train').metainfo['classes'] == ('cat', 'dog')
+    Image.new('RGB', (8, 8)).save(tmp_path / 'test' / 'd.png')  # Kaggle's test images are without classes
+    with pytest.raises(DataError, match='data_prefix'):
+        ImageFolder(data_root=str(tmp_path))
+    (tmp_path / 'train').rename(tmp_path / 'locomotive')
+    assert len(ImageFolder(data_root=str(tmp_path)).metainfo['classes']) == 3
+
+
+def test_classes_with_numbers_for_names(tmp_path):
+    def build(names):
+        for name in names:
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new('RGB', (8, 8)).save(tmp_path / name / 'a.png')
+        return ImageFolder(data_root=str(tmp_path)).metainfo['classes']
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert build(map(str, range(10))) == tuple('0123456789')
+    with pytest.warns(UserWarning, match="label 2 is '10'"):
+        assert build(['10', '11'])[2] == '10'
 
 
 @pytest.mark.parametrize('with_list', [True, False])
@@ -71,6 +172,23 @@ def test_a_list_may_order_the_classes_and_repeat_images(folder):
     (folder / 'list.txt').write_text('dog/d.png 0\ncat/a.png 1\n\ncat/b.JPG 1\ncat/a.png 1\n')
     dataset = ImageFolder(data_root=str(folder), ann_file='list.txt')
     assert dataset.metainfo['classes'] == ('dog', 'cat') and len(dataset) == 4
+
+
+@pytest.mark.parametrize(
+    'text, classes',
+    [
+        ('\ufeffdog/d.png 0\r\ncat/a.png 1\r\n', ('dog', 'cat')),  # as Windows writes it
+        ('a.png 0\nb.png 1\n', ('class 0', 'class 1')),
+        ('cat/a.png 0\ndog/d.png 1\ncat/b.JPG 1\n', 'line 3.*cat.*line 1'),
+    ],
+)
+def test_lists_of_images(folder, text, classes):
+    (folder / 'list.txt').write_text(text, encoding='utf-8', newline='')
+    if isinstance(classes, tuple):
+        assert ImageFolder(data_root=str(folder), ann_file='list.txt').metainfo['classes'] == classes
+    else:
+        with pytest.raises(DataError, match=classes):
+            ImageFolder(data_root=str(folder), ann_file='list.txt')
 
 
 def test_indices(folder):
@@ -123,6 +241,53 @@ def test_modes_become_rgb(tmp_path, mode, color, expected):
     image = load(tmp_path / 'image.png')
     assert image.shape == (4, 6, 3) and image.dtype == np.uint8
     assert (image == expected).all()
+
+
+@pytest.mark.parametrize('kind, sample_format', [(np.float32, 3), (np.int32, 2), (np.int16, 2), (np.uint32, 1), (np.uint8, 1)])
+def test_values_of_an_unknown_range_are_refused(tmp_path, kind, sample_format):
+    pixels = np.arange(24).reshape(4, 6).astype(kind)
+    (tmp_path / 'image.tif').write_bytes(tiff(pixels, sample_format))
+    if kind is np.uint8:
+        assert np.array_equal(read_rgb(tmp_path / 'image.tif')[..., 0], pixels)
+    else:
+        with pytest.raises(UnreadableImageError, match='range is unknown'):
+            read_rgb(tmp_path / 'image.tif')
+
+
+def tiff(pixels: np.ndarray, sample_format: int) -> bytes:
+    """A grey image of any type; Pillow writes few."""
+    bits = 8 * pixels.itemsize
+    height, width = pixels.shape
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 200), (278, height), (279, pixels.nbytes)]
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in [*tags, (339, sample_format)])
+    return (b'II*\0' + struct.pack('<IH', 8, 9) + entries + bytes(4)).ljust(200, b'\0') + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    'name, highest, is_odd',
+    [('a.png', 4095, True), ('a.tif', 4095, True), ('a.pgm', 4095, True), ('a.png', 16000, True), ('a.png', 50000, False)],
+)
+def test_12_bits_in_a_file_of_16_bits(tmp_path, monkeypatch, name, highest, is_odd):
+    monkeypatch.setattr(image_folder, '_warned', [])
+    pixels = np.linspace(0, highest, 24).reshape(4, 6).astype(np.uint16)
+    if name.endswith('pgm'):
+        (tmp_path / name).write_bytes(b'P5 6 4 65535\n' + pixels.astype('>u2').tobytes())
+    else:
+        Image.fromarray(pixels).save(tmp_path / name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        images = [read_rgb(tmp_path / name) for _ in range(2)]
+    assert [name in str(warning.message) and 'range' in str(warning.message) for warning in said] == [True] * is_odd, 'once'
+    np.testing.assert_array_equal(images[1], np.repeat((pixels >> 8)[..., None], 3, 2))
+
+
+def test_the_size_of_profiles_and_texts_does_not_matter(tmp_path):
+    text = PngInfo()
+    for key in ('workflow', 'prompt'):
+        text.add_text(key, 'node ' * 500_000, zip=True)
+    text.add_itxt('more', 'node ' * 12_000_000, zip=True)
+    Image.new('RGB', (6, 4), (200, 30, 10)).save(tmp_path / 'a.png', pnginfo=text, icc_profile=bytes(3_000_000))
+    assert (read_rgb(tmp_path / 'a.png') == (200, 30, 10)).all()
 
 
 def test_palette_and_cmyk(tmp_path):

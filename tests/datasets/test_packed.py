@@ -168,7 +168,7 @@ def test_another_job_in_the_same_folder(tmp_path, source, monkeypatch, finished)
         (out / 'recipe.json').unlink()
         monkeypatch.setattr(packed.PIL, '__version__', '1.0')
     paths = [f'{path.parent.name}/{path.name}' for path in sorted(source.rglob('*.png'))]
-    (tmp_path / 'list.txt').write_text('\n'.join(f'{path} {(number + 1) // 8 % 3}' for number, path in enumerate(paths)))
+    (tmp_path / 'list.txt').write_text('\n'.join(f'{path} {(number // 8 + 1) % 3}' for number, path in enumerate(paths)))
     for key, options, choice in (
         ('size', dict(same, size=32), {}),
         ('source_images', same, dict(indices=20)),

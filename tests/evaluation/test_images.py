@@ -123,17 +123,29 @@ def test_a_data_set_is_built_when_it_is_needed_and_has_one_size():
         next(RealImages(mixed).batches(2, 2, CPU))
 
 
-def test_an_unreadable_image_of_a_data_set_is_not_replaced_in_statistics(tmp_path):
-    from mmsagan.datasets import ImageFolder
-
-    (tmp_path / 'a').mkdir()
-    for index in range(4):
-        Image.new('RGB', (8, 8)).save(tmp_path / 'a' / f'{index}.png')
-    (tmp_path / 'a' / '2.png').write_bytes(b'')
+@pytest.mark.parametrize('share, batch_size, workers', [(0.25, 3, 0), (0.25, 1, 2), (0.2, 8, 0)])
+def test_unreadable_images_are_left_out_up_to_the_share_of_the_data_set(tmp_path, share, batch_size, workers):
+    write_images(tmp_path, [(8, 6)] * 8)
+    for name in ('part0/0.png', 'part1/5.png'):
+        (tmp_path / name).write_bytes(b'')
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-    dataset = ImageFolder(data_root=str(tmp_path), pipeline=pipeline, max_unreadable_share=0.5)
-    with pytest.warns(UserWarning), pytest.raises(DataError, match='2.png'):
-        list(RealImages(dataset).batches(len(dataset), 4, CPU))
+    images = RealImages(
+        dict(type='ImageFolder', data_root=str(tmp_path), pipeline=pipeline, max_unreadable_share=share, test_mode=True),
+        workers,
+        3,
+    )
+    with pytest.warns(UserWarning, match='unreadable image skipped'):
+        if share < 0.25:
+            with pytest.raises(DataError, match=r'2 of 8 images.*max_unreadable_share=0\.2'):
+                list(images.batches(8, batch_size, CPU))
+            return
+        batches = list(images.batches(8, batch_size, CPU))
+    colors = np.array([0, 2, 4, 6, 1, 3, 5, 7])[np.random.RandomState(3).permutation(8)]
+    is_kept = ~np.isin(colors, [0, 5])
+    assert torch.cat([batch.images for batch in batches])[:, 0, 0, 0].tolist() == colors[is_kept].tolist(), 'none is replaced'
+    assert torch.cat([batch.index for batch in batches]).tolist() == np.flatnonzero(is_kept).tolist()
+    assert torch.cat([batch.label for batch in batches]).tolist() == (colors[is_kept] % 2).tolist()
+    assert images.image_size == 8
 
 
 def write_images(folder, sizes):
@@ -167,8 +179,11 @@ def test_bad_folders(tmp_path):
     with pytest.raises(DataError, match='image.png'):
         next(RealImages(FlatImageFolder(tmp_path)).batches(1, 1, CPU))
     (tmp_path / 'image.png').write_bytes(b'no image')
-    with pytest.raises(DataError, match='image.png'):
-        FlatImageFolder(tmp_path)
+    images = RealImages(FlatImageFolder(tmp_path))
+    images.dataset.max_unreadable_share = 1
+    for use in (lambda: images.image_size, lambda: list(images.batches(1, 1, CPU))):
+        with pytest.raises(DataError, match='no image can be read'):
+            use()
 
 
 def test_digits_are_split_without_overlap():

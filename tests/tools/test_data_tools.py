@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -51,6 +52,34 @@ def test_every_problem_is_named(run_here, broken):
     ]
     for heading, item in expected:
         assert lines[lines.index(heading) + 1].startswith(item), heading
+
+
+def test_what_is_odd_without_an_expectation(run_here, tmp_path):
+    """Without --size, images much smaller than the others; nearly black and animated ones; and what is left out."""
+    random = np.random.RandomState(0)
+    for number, size in enumerate([24, 24, 30, 14, 11]):
+        (tmp_path / f'{number % 2}').mkdir(exist_ok=True)
+        image = Image.fromarray(random.randint(256, size=(size, 30, 3), dtype=np.uint8))
+        image.save(tmp_path / f'{number % 2}' / f'{number}.png')
+    image.save(tmp_path / '1' / 'pages.tif', save_all=True, append_images=[image.rotate(90)])
+    Image.fromarray(random.randint(4096, size=(24, 30)).astype(np.uint16)).save(tmp_path / '0' / 'scan.png')
+    for name in ('0/photo.heic', '0/notes.txt'):
+        (tmp_path / name).touch()
+    code, output, _ = run_here(CHECK, tmp_path, '--workers', 1)
+    lines = [line.strip() for line in output.splitlines()]
+    assert code == 1 and "labels: 0 is '0', 1 is '1'" in lines
+    expected = [
+        ('2 images smaller than 12 pixels, half of the usual 24:', '0/4.png (30x11)'),
+        ('1 images whose values use a small part of their range:', '0/scan.png ('),
+        ('1 images of several pages or frames, of which the first is used:', '1/pages.tif (2)'),
+        ('1 .heic, left out:', '0/photo.heic'),
+        ('1 .txt, left out:', '0/notes.txt'),
+    ]
+    for heading, item in expected:
+        assert lines[lines.index(heading) + 1].startswith(f'{tmp_path}/{item}'), heading
+    for name in ('0/4.png', '0/scan.png', '1/pages.tif', '0/photo.heic'):
+        (tmp_path / name).unlink()
+    assert run_here(CHECK, tmp_path, '--workers', 1)[0] == 0, 'other files may belong there'
 
 
 def test_a_config_brings_its_size_and_number_of_classes(run_here, broken, tmp_path):

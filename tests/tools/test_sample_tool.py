@@ -71,6 +71,24 @@ def test_a_folder_a_class(tmp_path, experiment, run):
     assert torch.equal(dataset[4]['inputs'], images[4])
 
 
+def test_names_of_classes(tmp_path, experiment, run_here):
+    """Folders 0 to 11 have the labels 0, 1, 10, 11, 2, ..., and the names say which ones are drawn."""
+    for name in range(12):
+        (tmp_path / 'data' / f'{name}').mkdir(parents=True)
+        Image.new('RGB', (32, 32), 'white').save(tmp_path / 'data' / f'{name}' / 'a.png')
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {experiment[0]!r}\n'
+        f"train_dataloader = dict(dataset=dict(_delete_=True, type='ImageFolder', data_root={str(tmp_path / 'data')!r}))\n"
+    )
+    arguments = ['--labels', '2,=2', '--num-per-class', 1, '--device', 'cpu', '--out', tmp_path / 'out', '--npz']
+    code, output, errors = run_here('sample.py', config, experiment[1], *arguments)
+    assert code == 0 and "classes: 2 is '10', 4 is '2'" in output.splitlines(), errors
+    assert np.load(tmp_path / 'out' / 'samples.npz')['arr_1'].tolist() == [2, 4]
+    code, _, errors = run_here('sample.py', config, experiment[1], *arguments[:1], 'cat', *arguments[2:])
+    assert code == 2 and "'cat'" in errors
+
+
 def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
     out = tmp_path / 'grid.png'
     for _ in range(2):  # the second one replaces the first
