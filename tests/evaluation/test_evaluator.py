@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmsagan.datasets import CIFAR10
 from mmsagan.errors import ConfigError, DataError
@@ -185,6 +186,37 @@ def test_statistics_are_written_once_and_then_used(gan, cifar_root, tmp_path, re
     assert (written.size, written.whole, written.extractor) == (size, size == 100, 'counting')
     assert written.content == real.content != ''
     assert Evaluator(metrics, inception_pkl=path).evaluate_model(gan, no_data, 32) == first, 'without the data'
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 60])
+def test_scores_are_those_of_the_readable_images(tmp_path, gan, batch_size):
+    pixels = np.random.RandomState(0).randint(256, size=(60, 8, 8, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        (tmp_path / f'{number % 3}').mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f'{number % 3}' / f'{number:02}.png')
+    for number in (4, 19, 57):
+        (tmp_path / f'{number % 3}' / f'{number:02}.png').write_bytes(b'')
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    config = dict(type='ImageFolder', data_root=str(tmp_path), pipeline=pipeline, max_unreadable_share=0.05)
+    metrics = [
+        dict(type='InceptionScore', fake_nums=50, splits=3, resize=False, **COUNTING),
+    ]
+    for count in (-1, 50):
+        names = dict(prefix=f'{count}-counting', inception_pkl=f'{tmp_path}/{count}.pkl')
+        metrics.append(dict(type='FrechetInceptionDistance', fake_nums=60, real_nums=count, **names, **COUNTING))
+    evaluators = [Evaluator(metrics, held_out=config) for _ in range(2)]
+    with pytest.warns(UserWarning, match='unreadable image skipped'):
+        first, again = (evaluator.evaluate_model(gan, RealImages(config), batch_size) for evaluator in evaluators)
+    assert first == again, 'the statistics that the first one has written are those of the same images'
+    numbers = np.array([*range(0, 60, 3), *range(1, 60, 3), *range(2, 60, 3)])[np.random.RandomState(0).permutation(60)]
+    values = CountingExtractor()(torch.from_numpy(pixels[numbers]).permute(0, 3, 1, 2))
+    is_kept = torch.from_numpy(~np.isin(numbers, [4, 19, 57]))
+    kept = values['features'].double()[is_kept].numpy()
+    statistics = load_statistics(tmp_path / '-1.pkl')
+    np.testing.assert_allclose(statistics.mean, kept.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.cov, np.cov(kept, rowvar=False), rtol=1e-4)
+    parts = [values['probabilities'][a:b][is_kept[a:b]] for a, b in ((0, 16), (16, 33), (33, 50))]
+    assert first['held_out/IS-counting/is'] == pytest.approx(np.mean([inception_score(part, 1)[0] for part in parts]))
 
 
 def test_held_out_images(gan, real, cifar_root):
