@@ -1,6 +1,5 @@
 """Images from a trained model: samples, interpolations, and sets of samples written to files by any number of processes."""
 
-import difflib
 import itertools
 import math
 import os
@@ -289,11 +288,8 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
         if match and int(match[1]) <= int(match[2] or match[1]):
             labels = list(range(int(match[1]), int(match[2] or match[1]) + 1))
         elif len(labels) != 1:
-            close = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(
-                f'classes {text!r}: cannot read {part!r}' + (f', which is the name of {labels}' if labels else '') + '; write '
-                'labels, ranges or names, such as 0-9 or 1,5,7-9' + (f'; did you mean {close[0]!r}?' if close else '')
-            )
+            hint = f'it is the name of {labels}' if labels else 'write labels, ranges or names, such as 0-9 or 1,5,7-9'
+            raise ConfigError(f'classes {text!r}: cannot read {part!r}; {hint}')
         classes += labels
     return list(dict.fromkeys(classes))
 

@@ -41,7 +41,7 @@ def check_dataset(
     counts = Counter(dict.fromkeys(range(len(classes)), 0))
     sizes: Counter = Counter()
     modes: Counter = Counter()
-    shapes: list[tuple[int, int]] = []
+    sides: list[tuple[int, str, str]] = []
     unreadable, odd, frames = [], [], []
     copies: dict[bytes, list[tuple[str, int]]] = {}
     with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
@@ -51,11 +51,12 @@ def check_dataset(
             entry = dataset.get_data_info(index)
             name, label = str(entry.get('img_path', index)), entry['gt_label']
             counts[label] += 1
-            shapes.append(shape)
             if error:
                 unreadable.append(f'{name} ({error})')
                 continue
-            sizes[f'{shape[1]}x{shape[0]}'] += 1
+            text = f'{shape[1]}x{shape[0]}'
+            sizes[text] += 1
+            sides.append((min(shape), name, text))
             modes[mode] += 1
             if finding:
                 odd.append(f'{name} ({finding})')
@@ -63,13 +64,9 @@ def check_dataset(
                 frames.append(f'{name} ({num_frames})')
             copies.setdefault(digest, []).append((name, label))
     per_class = list(counts.values()) or [0]
-    usual = median([min(shape) for shape in shapes if min(shape)] or [0])
+    usual = median([side for side, *_ in sides] or [0])
     limit = usual / 2 if size is None else size
-    small = [
-        f'{dataset.get_data_info(index).get("img_path", index)} ({shape[1]}x{shape[0]})'
-        for index, shape in enumerate(shapes)
-        if 0 < min(shape) < limit
-    ]
+    small = [f'{name} ({text})' for side, name, text in sides if side < limit]
     common = ', '.join(f'{text} ({count})' for text, count in sizes.most_common(5))
     listed = ', '.join(f'{label} is {str(classes[label])!r}' for label in range(min(len(classes), _MAX_LISTED)))
     summary = [

@@ -6,7 +6,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +80,13 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 def decode(image: Image.Image) -> tuple[np.ndarray, str]:
     """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''."""
-    is_deep = image.mode.startswith('I') or ';16' in str(image.tile)  # before it is decoded, the tiles name the file's mode
+    # Before it is decoded, the tiles name the mode in the file.
+    is_deep = image.mode.startswith('I') or ';16' in str(getattr(image, 'tile', ''))
     pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-    highest = int(pixels.max())
-    if highest >= (64 if is_deep else 16):
+    if pixels.max() >= (64 if is_deep else 16):
         return pixels, ''
-    cause = 'are these 12-bit values in a 16-bit file?' if is_deep else 'are these classes, or values from 0 to 1?'
-    return pixels, f'its values use a small part of their range and make a black image, of at most {highest} of 255; {cause}'
+    cause = '12-bit values in a 16-bit file' if is_deep else 'classes, or values from 0 to 1'
+    return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {cause}?'
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -110,26 +109,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-@dataclass
-class ImageFiles:
-    """The images below a folder, the folders in it, and what is left out, by the reason why."""
-
-    paths: list[str] = field(default_factory=list)  # sorted by their parts
-    folders: list[str] = field(default_factory=list)  # names of those directly below, sorted
-    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
-def find_images(folder: str | Path) -> ImageFiles:
+def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
     """Finds the images below a folder, which are recognized by :data:`IMAGE_SUFFIXES`.
 
     Hidden files and folders, and :data:`SYSTEM_NAMES`, are ignored. Links are followed, except to folders that are searched
-    anyway or contain this one. All other files are left out: by their suffix, or by what they are.
+    anyway or contain this one.
+
+    Returns:
+        The sorted paths of the images; the names of the folders directly below; and the files that are left out, by their
+        suffix or another reason.
     """
-    found, root = ImageFiles(), str(Path(folder))
-    resolved = Path(root).resolve()
-    above = [(status.st_dev, status.st_ino) for status in map(os.stat, resolved.parents if resolved.is_dir() else ())]
-    seen = set(above)
-    folders, links = [(root, False)], []
+    root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, Path(root).resolve(strict=True).parents)}
+    folders = [(root, False)]
+    links: list[tuple[str, bool]] = []
     while folders or links:
         # Links come last, so that a folder is found where it is.
         current, is_linked = folders.pop() if folders else links.pop(0)
@@ -137,31 +130,30 @@ def find_images(folder: str | Path) -> ImageFiles:
             status = os.stat(current)
             identity = status.st_dev, status.st_ino
             if is_linked and identity in seen:
-                found.left_out['links to folders that are searched anyway'].append(current)
+                left_out['links to folders that are searched anyway'].append(current)
                 continue
             seen.add(identity)
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError:
-            found.left_out['folders that cannot be read'].append(current)
+            left_out['folders that cannot be read'].append(current)
             continue
         for entry in entries:
             if entry.name.startswith('.') or entry.name in SYSTEM_NAMES:
                 continue
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.is_symlink() and not os.path.exists(entry.path):
-                found.left_out['links to nothing'].append(entry.path)
+            is_link, suffix = entry.is_symlink(), os.path.splitext(entry.name)[1].lower()
+            if is_link and not os.path.exists(entry.path):
+                left_out['links to nothing'].append(entry.path)
             elif entry.is_dir():
-                (links if entry.is_symlink() else folders).append((entry.path, is_linked or entry.is_symlink()))
+                (links if is_link else folders).append((entry.path, is_linked or is_link))
                 if current == root:
-                    found.folders.append(entry.name)
+                    names.append(entry.name)
             elif not entry.is_file():
-                found.left_out['pipes or devices'].append(entry.path)
+                left_out['pipes or devices'].append(entry.path)
             elif suffix in IMAGE_SUFFIXES:
-                found.paths.append(entry.path)
+                paths.append(entry.path)
             else:
-                found.left_out[suffix if re.fullmatch(r'\.\w{1,8}', suffix) else 'files without a suffix'].append(entry.path)
-    found.paths.sort(key=lambda path: path.split(os.sep))
-    return found
+                left_out[suffix if re.fullmatch(r'\.\w{1,8}', suffix) else 'files without a suffix'].append(entry.path)
+    return sorted(paths, key=lambda path: path.split(os.sep)), sorted(names), left_out
 
 
 # ----------------------------------------------------------------------------------------------------------------- data sets
@@ -233,11 +225,8 @@ class ClassImageDataset(BaseDataset):
         """Sets what is left out, and logs how much that is. ``load_data_list`` calls it."""
         self.left_out = dict(sorted(left_out.items()))
         if left_out:
-            print_log(f'{self.name}: left out: {self.count_left_out()}', logger='current')
-
-    def count_left_out(self) -> str:
-        """What is left out, in words."""
-        return ', '.join(f'{len(paths)} {reason}' for reason, paths in self.left_out.items())
+            counts = ', '.join(f'{len(paths)} {reason}' for reason, paths in self.left_out.items())
+            print_log(f'{self.name}: left out: {counts}', logger='current')
 
     def prepare_data(self, idx: int):
         """Returns the transformed sample, or None if its file cannot be read; MMEngine then draws another one."""
@@ -258,7 +247,8 @@ class ClassImageDataset(BaseDataset):
         if error.path not in self.unreadable:
             self.unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
-        self.unreadable_in_a_row += 1
+        # In an evaluation, how many follow one another depends on the number of processes.
+        self.unreadable_in_a_row += not self.keeps_unreadable
         # So many in a row are no coincidence: the folder is wrong or gone.
         if self.unreadable_in_a_row >= 20 or len(self.unreadable) > self.max_unreadable_share * len(self):
             raise DataError(
@@ -297,40 +287,33 @@ class ImageFolder(ClassImageDataset):
             classes = list(found)
             entries = [dict(img_path=path, gt_label=label) for label, name in enumerate(found) for path in found[name]]
         if not entries:
-            left_out = f'; left out: {self.count_left_out()}' if self.left_out else ''
-            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}{left_out}')
+            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}')
         self.set_classes(classes, [entry['gt_label'] for entry in entries])
         return entries
 
     def _find_classes(self, root: Path) -> dict[str, list[str]]:
         """Returns the images of each class folder, and refuses folders that are no classes, or two of one class."""
-        found, start = find_images(root), len(os.path.join(root, ''))
-        classes: dict[str, list[str]] = {name: [] for name in found.folders}
-        is_deep = False
-        for path in found.paths:
+        (paths, names, left_out), start = find_images(root), len(os.path.join(root, ''))
+        classes: dict[str, list[str]] = {name: [] for name in names}
+        for path in paths:
             name, _, image = path[start:].partition(os.sep)
-            is_deep |= os.sep in image
-            if image:
-                classes[name].append(path)
-            else:
-                found.left_out['images beside the class folders'].append(path)
-        self.set_left_out(found.left_out)
+            (classes[name] if image else left_out['images beside the class folders']).append(path)
+        self.set_left_out(left_out)
         splits = [name for name, images in classes.items() if images]
-        if is_deep and {name.lower() for name in splits} <= {*SPLITS}:
+        if {name.lower() for name in splits} <= {*SPLITS} and any(path.count(os.sep, start) > 1 for path in paths):
             raise DataError(
                 f'{root} has the folders {", ".join(splits)} with class folders in them, which are one level too deep; choose '
                 f'one, by data_prefix={splits[0]!r} in a config, or {os.path.join(root, splits[0])} on the command line'
             )
-        for path in found.left_out.get('links to folders that are searched anyway', ()):
+        for path in left_out['links to folders that are searched anyway']:
             if os.path.dirname(path) == str(root):
                 raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
-        if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
-            label = next(label for label, (name, number) in enumerate(zip(classes, sorted(classes, key=int))) if name != number)
-            warnings.warn(
-                f'{self.name}: classes with numbers for names are in the order of strings: label {label} is '
-                f'{list(classes)[label]!r}. Write them with zeros, such as 02, for labels that are the numbers',
-                stacklevel=2,
-            )
+        if all(map(str.isdecimal, classes)):
+            for label, (name, number) in enumerate(zip(classes, sorted(classes, key=int))):
+                if name != number:
+                    text = f'the classes are in the order of strings: label {label} is {name!r}; write zeros before the numbers'
+                    warnings.warn(f'{self.name}: {text} for their own order', stacklevel=2)
+                    break
         return classes
 
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:
@@ -341,8 +324,7 @@ class ImageFolder(ClassImageDataset):
             raise DataError(f'{self.ann_file}: cannot be read as a list of images ({error})') from error
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}
-        known: dict[str, int] = {}
-        folders: dict[str, tuple[int, int]] = {}
+        known: dict[str, tuple[int, int]] = {}  # label and line of each folder, or image without one
         for number, line in enumerate(lines, 1):
             path, _, text = line.strip().rpartition(' ')
             if not text:
@@ -350,18 +332,18 @@ class ImageFolder(ClassImageDataset):
             if not Path(path).parts or not re.fullmatch('[0-9]{1,9}', text):
                 raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", got {line!r:.200}')
             label = int(text)
-            if known.setdefault(path, label) != label:
-                raise DataError(f'{self.ann_file}, line {number}: {path} has the label {known[path]} in a line before')
             images.append((path, label))
             folder, *image = Path(path).parts
-            if image and folder not in (os.sep, os.pardir):
+            is_class = bool(image) and folder not in (os.sep, os.pardir)
+            name = folder if is_class else path
+            if is_class:
                 names.setdefault(label, folder)
-                other, first = folders.setdefault(folder, (label, number))
-                if other != label:
-                    raise DataError(
-                        f'{self.ann_file}, line {number}: folder {folder} has the label {label} here and {other} in line '
-                        f'{first}; a folder is a class. If it has all images, set data_prefix to it and shorten the list'
-                    )
+            other, first = known.setdefault(name, (label, number))
+            if other != label:
+                raise DataError(
+                    f'{self.ann_file}, line {number}: {name} has the label {label} here and {other} in line {first}. A folder is '
+                    'one class; if all images are in one folder, set data_prefix to it and leave it out of the list'
+                )
         highest = max((label for _, label in images), default=-1)
         if highest >= len(images):
             raise DataError(f'{self.ann_file}: label {highest}, but only {len(images)} images; labels count from 0')

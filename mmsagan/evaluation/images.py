@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,17 +193,8 @@ class RealImages:
     @property
     def image_size(self) -> int:
         """Width of the images in pixels, by the first one that can be read."""
-        for index in range(len(self)):
-            sample = self.dataset[index]
-            if not isinstance(sample, UnreadableImageError):
-                return sample['inputs'].shape[-1]
-            self._report([sample])
-        raise DataError(f'{self.name}: no image can be read')
-
-    def _report(self, errors: list[UnreadableImageError]) -> None:
-        for error in errors:
-            self.dataset.unreadable_in_a_row = 0  # how many follow one another depends on the number of processes
-            self.dataset.report_unreadable(error)
+        batches = RealImages(self.dataset, seed=self.seed).batches(len(self), 1, torch.device('cpu'))
+        return next(batches).images.shape[-1]
 
     @property
     def name(self) -> str:
@@ -224,32 +216,34 @@ class RealImages:
             generator=torch.Generator().manual_seed(0),
         )
         skipped: list[UnreadableImageError] = []
+        dataset: Any = self.dataset
         for numbers, (images, label, kept, errors) in zip(ranges, loader):
             skipped += errors
-            self._report(errors)
+            for error in errors:
+                dataset.report_unreadable(error)
             if kept:
                 yield ImageBatch(images.to(device), numbers.start + torch.tensor(kept), label)
-        skipped = [error for errors in all_gather_object(skipped) for error in errors]
+        skipped = sum(all_gather_object(skipped), [])
+        for error in skipped:
+            dataset.report_unreadable(error)  # those of the other processes count, too
         if skipped:
-            self._report(skipped)
             message = f'{self.name}: {len(skipped)} of {num_images} images cannot be read and are left out'
             print_log(message, logger='current', level=logging.WARNING)
         if len(skipped) == num_images:
             raise DataError(f'{self.name}: no image can be read')
 
 
-def _collate(samples: Sequence) -> tuple[Tensor, Tensor, list[int], list[UnreadableImageError]]:
-    """Stacks the images and labels of a batch, and returns their places in it, and the errors of the others."""
+def _collate(samples: Sequence) -> tuple[Tensor | None, Tensor | None, list[int], list[UnreadableImageError]]:
+    """Stacks the images and labels of a batch, if any, and returns their places in it, and the errors of the others."""
     errors = [sample for sample in samples if isinstance(sample, UnreadableImageError)]
-    kept = [place for place, sample in enumerate(samples) if not isinstance(sample, UnreadableImageError)]
-    samples = [samples[place] for place in kept]
-    if not samples:
-        return torch.empty(0), torch.empty(0), kept, errors
-    sizes = {tuple(sample['inputs'].shape) for sample in samples}
+    kept = {place: sample for place, sample in enumerate(samples) if not isinstance(sample, UnreadableImageError)}
+    if not kept:
+        return None, None, [], errors
+    images = [sample['inputs'] for sample in kept.values()]
+    sizes = {tuple(image.shape) for image in images}
     if len(sizes) > 1:
         raise DataError(f'images of mixed sizes: {" and ".join(map(str, sorted(sizes)[:2]))}; resize them in the pipeline')
-    labels = torch.tensor([int(sample['labels']) for sample in samples])
-    return torch.stack([sample['inputs'] for sample in samples]), labels, kept, errors
+    return torch.stack(images), torch.tensor([int(sample['labels']) for sample in kept.values()]), [*kept], errors
 
 
 class FlatImageFolder(ClassImageDataset):
@@ -270,19 +264,18 @@ class FlatImageFolder(ClassImageDataset):
 
     def load_data_list(self) -> list[dict]:
         """Finds the images, and mixed sizes by the files' headers: at once, and not after an hour."""
-        found = find_images(self.data_root)
-        self.set_left_out(found.left_out)
+        paths, _, left_out = find_images(self.data_root) if Path(self.data_root).is_dir() else ([], [], {})
+        self.set_left_out(left_out)
         sizes: dict[tuple[int, int], str] = {}
-        if not found.paths:
-            left_out = f'; left out: {self.count_left_out()}' if self.left_out else ''
-            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)}){left_out}')
-        for path in found.paths if self.size is None else ():
+        if not paths:
+            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)})')
+        for path in paths if self.size is None else ():
             with suppress(UnreadableImageError):  # it is reported when it is read
                 sizes.setdefault(size_of(path), path)
             if len(sizes) > 1:
                 found = ', '.join(f'{path} has {width}x{height} pixels' for (width, height), path in sizes.items())
                 raise DataError(f'images of mixed sizes: {found}; resize all of them with --size')
-        return [dict(img_path=path, gt_label=0) for path in found.paths]
+        return [dict(img_path=path, gt_label=0) for path in paths]
 
     @property
     def name(self) -> str:

@@ -45,7 +45,7 @@ def test_folders_are_classes(folder):
     entries = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [entry['img_path'] for entry in entries] == [str(folder / name) for name in NAMES]
     assert [entry['gt_label'] for entry in entries] == [0, 0, 0, 1, 1, 1]
-    assert find_images(folder).paths == [str(folder / name) for name in NAMES]
+    assert find_images(folder)[0] == [str(folder / name) for name in NAMES]
     sample = dataset[0]
     assert sample['inputs'].shape == (3, 32, 32) and sample['labels'] == 0
     assert np.array_equal(sample['inputs'][:, 5, 5], [200, 30, 10]), 'RGB'
