@@ -104,9 +104,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds ``--labels``, which ``parse_classes`` reads when the names of the classes are known."""
-    help = (
-        'labels, ranges or names of classes, e.g. 0-9 or 1,5,cat; a number is a label, and =10 the class called 10; default: '
-    )
+    help = 'labels or names of classes, e.g. 0-9 or 1,5,cat; a number is a label, and =10 the class named 10; default: '
     parser.add_argument('--labels', metavar='CLASSES', help=help + default)
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +18,7 @@ from mmsagan.registry import DATASETS
 
 IMAGE_SUFFIXES = tuple('.jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm'.split())
 # Of images that cannot be read here: somebody may expect them to be part of the data set.
-OTHER_SUFFIXES = tuple(
-    '.heic .heif .avif .jxl .jp2 .j2k .jpx .svg .psd .tga .ico .exr .hdr .pfm .dng .cr2 .cr3 .nef .arw'.split()
-)
+OTHER_SUFFIXES = tuple('.heic .heif .avif .jxl .jp2 .j2k .svg .psd .tga .ico .exr .pfm .dng .cr2 .cr3 .nef .arw'.split())
 # What operating systems and programs put beside images, in addition to hidden files.
 SYSTEM_NAMES = ('__MACOSX', 'Thumbs.db', 'desktop.ini', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing', 'eval')
@@ -121,11 +119,9 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     """
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
     seen = {(status.st_dev, status.st_ino) for status in map(os.stat, Path(root).resolve(strict=True).parents)}
-    folders = [(root, False)]
-    links: list[tuple[str, bool]] = []
-    while folders or links:
-        # Links come last, so that a folder is found where it is.
-        current, is_linked = folders.pop() if folders else links.pop(0)
+    queue = deque([(root, False)])
+    while queue:
+        current, is_linked = queue.pop()
         try:
             status = os.stat(current)
             identity = status.st_dev, status.st_ino
@@ -144,7 +140,8 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
             if is_link and not os.path.exists(entry.path):
                 left_out['links to nothing'].append(entry.path)
             elif entry.is_dir():
-                (links if is_link else folders).append((entry.path, is_linked or is_link))
+                # Links come last, so that a folder is found where it is.
+                (queue.appendleft if is_link else queue.append)((entry.path, is_linked or is_link))
                 if current == root:
                     names.append(entry.name)
             elif not entry.is_file():
@@ -308,12 +305,10 @@ class ImageFolder(ClassImageDataset):
         for path in left_out['links to folders that are searched anyway']:
             if os.path.dirname(path) == str(root):
                 raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
-        if all(map(str.isdecimal, classes)):
-            for label, (name, number) in enumerate(zip(classes, sorted(classes, key=int))):
-                if name != number:
-                    text = f'the classes are in the order of strings: label {label} is {name!r}; write zeros before the numbers'
-                    warnings.warn(f'{self.name}: {text} for their own order', stacklevel=2)
-                    break
+        if all(map(str.isdecimal, names)) and names != sorted(names, key=int):
+            label = [name == number for name, number in zip(names, sorted(names, key=int))].index(False)
+            text = f'the classes are in the order of strings: label {label} is {names[label]!r}; write zeros before the numbers'
+            warnings.warn(f'{self.name}: {text} for their own order', stacklevel=2)
         return classes
 
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:
@@ -341,8 +336,8 @@ class ImageFolder(ClassImageDataset):
             other, first = known.setdefault(name, (label, number))
             if other != label:
                 raise DataError(
-                    f'{self.ann_file}, line {number}: {name} has the label {label} here and {other} in line {first}. A folder is '
-                    'one class; if all images are in one folder, set data_prefix to it and leave it out of the list'
+                    f'{self.ann_file}, line {number}: {name} has the label {label} here and {other} in line {first}. A folder '
+                    'is one class; if all images are in one folder, set data_prefix to it and leave it out of the list'
                 )
         highest = max((label for _, label in images), default=-1)
         if highest >= len(images):

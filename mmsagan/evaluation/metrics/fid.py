@@ -94,9 +94,8 @@ class FrechetInceptionDistance(FeatureMetric):
             if found.size:
                 self._check_count(found.size, width, f'{path}: size')
             wanted = real_images.content if real_images is not None else ''
-            if (self.real_nums < 0 and not found.whole) or (
-                self.real_nums >= 0 and found.size + found.skipped not in (0, self.real_nums)
-            ):
+            asked = found.size + found.skipped
+            if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and asked not in (0, self.real_nums)):
                 difference = f'{found.size} images, but real_nums={self.real_nums}'
             elif found.content and wanted and found.content != wanted:
                 difference = f'another data set, {found.content}, and not of {wanted}'
@@ -133,6 +132,7 @@ class FrechetInceptionDistance(FeatureMetric):
 
     def compute(self, fake: Moments) -> dict[str, float]:
         assert self.real is not None
+        self._check_count(fake.size, len(fake.mean), 'the number of readable images')
         return dict(fid=frechet_distance(fake.mean, fake.cov, self.real.mean, self.real.cov))
 
 
