@@ -1,5 +1,6 @@
 """Class-labelled images: the base class of all data sets, folders of image files, and decoding."""
 
+import logging
 import os
 import re
 import warnings
@@ -308,7 +309,8 @@ class ImageFolder(ClassImageDataset):
         if all(map(str.isdecimal, names)) and names != sorted(names, key=int):
             label = [name == number for name, number in zip(names, sorted(names, key=int))].index(False)
             text = f'the classes are in the order of strings: label {label} is {names[label]!r}; write zeros before the numbers'
-            warnings.warn(f'{self.name}: {text} for their own order', stacklevel=2)
+            # MMEngine's logger says a warning once, though training and evaluation load the data set.
+            print_log(f'{self.name}: {text} for their own order', logger='current', level=logging.WARNING)
         return classes
 
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:

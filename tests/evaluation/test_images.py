@@ -148,6 +148,16 @@ def test_unreadable_images_are_left_out_up_to_the_share_of_the_data_set(tmp_path
     assert images.image_size == 8
 
 
+def test_the_order_in_which_images_cannot_be_read_does_not_matter(tmp_path):
+    write_images(tmp_path, [(8, 6)] * 50)
+    for path in (tmp_path / 'part0').iterdir():
+        path.write_bytes(b'')
+    images = RealImages(FlatImageFolder(tmp_path), seed=None)
+    images.dataset.max_unreadable_share = 0.5
+    with pytest.warns(UserWarning, match='unreadable image skipped'):
+        assert sum(len(batch.images) for batch in images.batches(50, 8, CPU)) == 25
+
+
 def write_images(folder, sizes):
     for index, size in enumerate(sizes):
         path = folder / f'part{index % 2}' / f'{index}.png'
