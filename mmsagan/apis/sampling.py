@@ -288,7 +288,7 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
         if match and int(match[1]) <= int(match[2] or match[1]):
             labels = list(range(int(match[1]), int(match[2] or match[1]) + 1))
         elif len(labels) != 1:
-            hint = f'it is the name of {labels}' if labels else 'write labels, ranges or names, such as 0-9 or 1,5,7-9'
+            hint = f'it is the name of {labels}' if labels else f'write labels, such as 0-9 or 1,5,7-9, or names {[*names[:3]]}'
             raise ConfigError(f'classes {text!r}: cannot read {part!r}; {hint}')
         classes += labels
     return list(dict.fromkeys(classes))

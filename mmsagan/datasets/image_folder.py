@@ -285,7 +285,8 @@ class ImageFolder(ClassImageDataset):
             classes = list(found)
             entries = [dict(img_path=path, gt_label=label) for label, name in enumerate(found) for path in found[name]]
         if not entries:
-            raise DataError(f'{self.name}: no images ({", ".join(IMAGE_SUFFIXES)}) in the class folders of {root}')
+            hint = 'images without classes go into one folder in it' if self.left_out else ', '.join(IMAGE_SUFFIXES)
+            raise DataError(f'{self.name}: no images in the class folders of {root} ({hint})')
         self.set_classes(classes, [entry['gt_label'] for entry in entries])
         return entries
 

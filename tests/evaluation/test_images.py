@@ -1,11 +1,13 @@
 import os
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mmsagan.datasets import CIFAR10, EmbeddedMNIST
+from mmsagan.datasets import CIFAR10, EmbeddedMNIST, UnreadableImageError
 from mmsagan.errors import DataError
 from mmsagan.evaluation import FlatImageFolder, GeneratedImages, RealImages, SampleInputs
 from mmsagan.evaluation import images as module
@@ -146,6 +148,17 @@ def test_unreadable_images_are_left_out_up_to_the_share_of_the_data_set(tmp_path
     assert torch.cat([batch.index for batch in batches]).tolist() == np.flatnonzero(is_kept).tolist()
     assert torch.cat([batch.label for batch in batches]).tolist() == (colors[is_kept] % 2).tolist()
     assert images.image_size == 8
+
+
+def test_unreadable_images_of_other_processes_count(tmp_path, monkeypatch):
+    write_images(tmp_path, [(8, 6)] * 4)
+    images = RealImages(FlatImageFolder(tmp_path))
+    images.dataset.max_unreadable_share = 0.25
+    for others, is_refused in ((['a'], False), (['a', 'b'], True)):
+        errors = [UnreadableImageError(name, 'gone') for name in others]
+        monkeypatch.setattr(module, 'all_gather_object', lambda own, errors=errors: [own, errors])
+        with pytest.warns(UserWarning, match='skipped'), pytest.raises(DataError) if is_refused else nullcontext():
+            assert len(list(images.batches(4, 2, CPU))) == 2
 
 
 def test_the_order_in_which_images_cannot_be_read_does_not_matter(tmp_path):

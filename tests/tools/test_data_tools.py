@@ -62,6 +62,8 @@ def test_what_is_odd_without_an_expectation(run_here, tmp_path):
         image = Image.fromarray(random.randint(256, size=(size, 30, 3), dtype=np.uint8))
         image.save(tmp_path / f'{number % 2}' / f'{number}.png')
     image.save(tmp_path / '1' / 'pages.tif', save_all=True, append_images=[image.rotate(90)])
+    photo = Image.fromarray(random.randint(256, size=(24, 24, 3), dtype=np.uint8))
+    photo.save(tmp_path / '1' / 'photo.jpg', format='MPO', save_all=True, append_images=[photo])  # with a preview: not odd
     Image.fromarray(random.randint(4096, size=(24, 30)).astype(np.uint16)).save(tmp_path / '0' / 'scan.png')
     for name in ('0/photo.heic', '0/notes.txt'):
         (tmp_path / name).touch()
