@@ -1,5 +1,4 @@
 import os
-
 from contextlib import nullcontext
 
 import numpy as np
