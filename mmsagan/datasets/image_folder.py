@@ -333,7 +333,7 @@ class ImageFolder(ClassImageDataset):
             images.append((path, label))
             folder, *image = Path(path).parts
             is_class = bool(image) and folder not in (os.sep, os.pardir)
-            name = folder if is_class else path
+            name = folder if is_class else os.path.normpath(path)
             if is_class:
                 names.setdefault(label, folder)
             other, first = known.setdefault(name, (label, number))

@@ -180,6 +180,7 @@ def test_a_list_may_order_the_classes_and_repeat_images(folder):
         ('\ufeffdog/d.png 0\r\ncat/a.png 1\r\n', ('dog', 'cat')),  # as Windows writes it
         ('a.png 0\nb.png 1\n', ('class 0', 'class 1')),
         ('cat/a.png 0\ndog/d.png 1\ncat/b.JPG 1\n', 'line 3.*cat.*line 1'),
+        ('a.png 0\n./a.png 1\n', 'line 2.*a.png.*line 1'),
     ],
 )
 def test_lists_of_images(folder, text, classes):

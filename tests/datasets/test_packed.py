@@ -144,6 +144,15 @@ def test_too_many_unreadable_images(tmp_path, source):
     pack(source, tmp_path / 'out', 'square')
 
 
+def test_unreadable_images_of_one_folder_count_as_those_of_many(tmp_path):
+    (tmp_path / 'source' / 'a').mkdir(parents=True)
+    for number in range(50):
+        path = tmp_path / 'source' / 'a' / f'{number:02}.png'
+        path.touch() if number < 25 else Image.new('RGB', (16, 16), 'white').save(path)
+    with pytest.warns(UserWarning, match='skipped'):
+        assert pack_dataset(dataset_of(tmp_path / 'source', 0.5), tmp_path / 'out', 16)['num_images'] == 25
+
+
 def test_a_finished_folder_is_compared_with_its_checksums(tmp_path, source, whole, monkeypatch):
     out = tmp_path / 'out'
     pack(source, out)
