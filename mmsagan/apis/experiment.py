@@ -24,7 +24,7 @@ from mmsagan.engine.config import (
 )
 from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
-from mmsagan.engine.hooks.logging import SUMMARY
+from mmsagan.engine.hooks.logging import SUMMARY, best_checkpoints
 from mmsagan.engine.loops import GANTrainLoop, build_evaluator
 from mmsagan.engine.optim import has_fast_bfloat16
 from mmsagan.engine.runner import GANRunner
@@ -155,7 +155,7 @@ def training_summary(runner: Runner) -> str:
         lines.append(f'  checkpoint: {os.fsdecode(pointer.read_bytes()).strip()}')
     lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
     lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
-    lines += [f'  best:       {path}' for path in sorted(work_dir.glob('best_*.pth'))]
+    lines += [f'  best:       {path}' for path in best_checkpoints(runner)]
     results = getattr(runner.val_loop, 'results', None)
     return '\n'.join([*lines, '', results_table(results)] if results else lines)
 

@@ -19,7 +19,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import repeat
 from pathlib import Path
 
@@ -114,12 +114,13 @@ class PackedImages(StoredDataset):
                     "resized already. For random crops set crop='random'"
                 )
 
-    @staticmethod
-    def content_of(config: Mapping) -> dict:
-        """Returns what tells the images of a packed data set apart from others, but is not in its config."""
-        recipe = load_recipe(Path(config.get('data_root', '')))
-        keys = ('source_sha256', 'layout', 'size', 'interpolation')
-        return dict(images=recipe['num_images'], **{key: recipe['job'].get(key) for key in keys})
+    def fingerprint(self) -> dict:
+        """Returns what tells these images from others, by the checksums in the recipe."""
+        recipe = load_recipe(Path(self.data_root))
+        digest = hashlib.sha256(json.dumps(recipe['files'], sort_keys=True).encode())
+        digest.update(np.asarray(self.data_list, np.int64).tobytes())
+        packed = dict({key: recipe['job'].get(key) for key in ('layout', 'interpolation')}, crop=self.crop)
+        return dict(packed=packed, contents=digest.hexdigest()[:16])
 
     def load_data_list(self) -> range:
         """Opens the files, compares them with the recipe, and returns the numbers of the images."""

@@ -86,6 +86,7 @@ class Evaluator(MMEngineEvaluator):
                 path = Path(inception_pkl)
                 with_suffix = str(path.with_stem(path.stem + metric.source.suffix))
                 metric.inception_pkl = inception_pkl if inception_pkl.startswith(URLS) else with_suffix
+                metric.shared_pkl = inception_pkl if metric.inception_pkl != inception_pkl else None
             kind = metric.real_nums, metric.source
             if metric.inception_pkl is not None and statistics.setdefault(metric.inception_pkl, kind) != kind:
                 message = f'{metric.inception_pkl} is for other real statistics; use another inception_pkl'
@@ -115,21 +116,52 @@ class Evaluator(MMEngineEvaluator):
         batch_size: int,
         real_images: RealImages | None = None,
         model: ConditionalGAN | None = None,
-        image_size: int | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         """Builds the extractors and extracts the real images, so that mistakes are found before images are generated.
 
-        Only the first call has an effect. Without a model, ``image_size`` is that of the images, in pixels.
+        Only the first call has an effect. Without a model, ``image_size`` is that of the images: height and width in pixels.
         """
         if self._is_prepared:
             return
-        size: Any = image_size or getattr(unwrap(model.generator) if model else None, 'output_scale', 32)
-        probe = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
+        scale: Any = getattr(unwrap(model.generator) if model else None, 'output_scale', None)
+        size = image_size or (scale and (scale, scale))
+        probe = torch.zeros(2, 3, *(size or (32, 32)), dtype=torch.uint8, device=device)
         inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 0)) if model else None
         counts: dict[FeatureMetric, int] = {}
-        for metric in self.metrics:
+
+        def check_size(images: RealImages) -> None:
+            if size and images.image_size != size:
+                (height, width), (real_height, real_width) = size, images.image_size
+                raise ConfigError(
+                    f'the images to be scored have {width}x{height} pixels, those of {images.name} {real_width}x{real_height}; '
+                    'give all of them one size, with --size or Resize in the pipeline'
+                )
+
+        def check(metric: FeatureMetric, width: int) -> None:
             if model is not None:
                 model.get_generator(metric.sample_model)
+            metric.image_size = size
+            metric.check(width, inputs, real_images)
+            if not metric.needs_real or metric.real is not None:
+                return
+            if real_images is None:
+                message = "needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
+                raise ConfigError(f'{metric.prefix} {message}')
+            counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
+            if not metric.min_real <= counts[metric] <= len(real_images):
+                available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'
+                raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
+            check_size(real_images)
+
+        # Before any extractor is built, which may mean that it is downloaded.
+        known = {metric: metric.source.num_features for metric in self.metrics if metric.output == 'features'}
+        for metric, width in known.items():
+            if width is not None:
+                check(metric, width)
+        if self.held_out is not None:
+            check_size(self.held_out)
+        for metric in self.metrics:
             source = metric.source
             if source.config not in self._extractors:
                 with torch.random.fork_rng(devices=[]):  # new weights are drawn before those of the file replace them
@@ -139,15 +171,8 @@ class Evaluator(MMEngineEvaluator):
                 with torch.no_grad():
                     values = source.extract(self._extractors[source.config], probe, {metric.output})
                 self._widths[source, metric.output] = values[metric.output].shape[1]
-            metric.check(self._widths[source, metric.output], inputs, real_images)
-            if metric.needs_real and metric.real is None:
-                if real_images is None:
-                    message = "needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
-                    raise ConfigError(f'{metric.prefix} {message}')
-                counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
-                if not metric.min_real <= counts[metric] <= len(real_images):
-                    available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'
-                    raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
+            if known.get(metric) is None:
+                check(metric, self._widths[source, metric.output])
         if real_images is not None:
             for metric, accumulator in self._accumulate(counts, real_images, batch_size, device, lambda: None).items():
                 metric.take_real(accumulator, real_images)

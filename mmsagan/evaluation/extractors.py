@@ -3,6 +3,7 @@
 Register a subclass of :class:`FeatureExtractor` and name it in a metric's config, ``extractor=dict(type='MyExtractor')``.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Collection
@@ -39,12 +40,14 @@ class FeatureExtractor(nn.Module):
         suffix: What it adds to metrics' names, such as ``FID``; defaults to the name of the class.
         is_inception: Whether scores may carry the metric's name alone.
         resized_for_score: Whether its published Inception scores are of images that were resized before.
+        num_features: D, so that the number of images can be checked before a file is downloaded; None if it is not known.
     """
 
     name = ''
     suffix: str | None = None
     is_inception = False
     resized_for_score = False
+    num_features: int | None = None
 
     @classmethod
     def describe(cls, **config) -> tuple[str, str]:
@@ -106,6 +109,23 @@ class FeatureSource:
         name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
         return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
 
+    @property
+    def num_features(self) -> int | None:
+        """Length of a feature vector if it is known beforehand, as it is not for a file of the user's."""
+        path = json.loads(self.config).get('path')
+        return self.kind.num_features if path is None or str(path).startswith(URLS) else None
+
+    @property
+    def fingerprint(self) -> dict:
+        """Name and arguments, with the sha256 of a file in place of its path; without it for the published file."""
+        config = dict(json.loads(self.config), type=self.name)
+        path = config.get('path')
+        if isinstance(path, str) and (path.startswith(URLS) or Path(path).expanduser().is_file()):
+            config['path'] = hashlib.sha256(_local_file(path).read_bytes()).hexdigest()
+            if config['path'].startswith(getattr(self.kind, 'sha256', '-')):
+                del config['path']
+        return config
+
     def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
         """Computes an extractor's outputs for images (N, 3, H, W) uint8, and refuses missing ones, NaN and Inf."""
         values = extractor(images if self.resize is None else self.resize(images), outputs)
@@ -131,6 +151,7 @@ class StyleGANInception(FeatureExtractor):
     suffix = ''
     is_inception = True
     resized_for_score = True
+    num_features = 2048
     url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
     sha256 = 'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4'
 
@@ -162,6 +183,7 @@ class PyTorchFIDInception(FeatureExtractor):
     name = 'inception-2015-12-05 (pytorch-fid)'
     suffix = '-PyTorch'
     is_inception = True
+    num_features = 2048
     url = 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth'
     sha256 = '6726825d'
 
@@ -200,6 +222,7 @@ class SmallClassifier(FeatureExtractor):
         trained: Whether to load weights; otherwise they are random.
     """
 
+    num_features = 64
     weights: Path
 
     def __init__(self, path: str | None = None, trained: bool = True):

@@ -1,9 +1,12 @@
 """Where evaluated images come from: a generator, a data set or a folder. Image ``i`` is the same on any number of processes."""
 
 import functools
-import json
+import hashlib
 import logging
+import os
+import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +28,12 @@ from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
 from mmsagan.errors import DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
+from mmsagan.utils.random_states import fork_rng
 
 # Samples whose noise and labels share a random state: a state for each sample would take longer to make than its numbers.
 _BLOCK_SIZE = 64
+# Images by which sets are told apart, of which one more or less hardly changes statistics, and bytes at both ends of a file.
+_MAX_COMPARED, _END_BYTES = 10_000, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -165,24 +171,6 @@ class RealImages:
         self.seed = seed
 
     @functools.cached_property
-    def content(self) -> str:
-        """The data set's config as text, without ``data_root``, by which statistics of other images are told apart.
-
-        Empty if it is unknown: for a data set without a config, or a packed one that is missing.
-        """
-        if not isinstance(self._given, dict):
-            return ''
-        content = {key: value for key, value in self._given.items() if key != 'data_root'}
-        kind = content.get('type')
-        content_of = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'content_of', None)
-        if content_of is not None:
-            try:
-                content['content'] = content_of(self._given)
-            except DataError:
-                return ''
-        return json.dumps(content, sort_keys=True, default=str)
-
-    @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set."""
         dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
@@ -191,18 +179,53 @@ class RealImages:
         return dataset
 
     @property
-    def image_size(self) -> int:
-        """Width of the images in pixels, by the first one that can be read."""
-        batches = RealImages(self.dataset, seed=self.seed).batches(len(self), 1, torch.device('cpu'))
-        return next(batches).images.shape[-1]
-
-    @property
     def name(self) -> str:
         """Name for messages."""
         return getattr(self.dataset, 'name', type(self.dataset).__name__)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length
+
+    @functools.cached_property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the first image that can be read."""
+        dataset: Any = self.dataset
+        with fork_rng(0):
+            for sample in (dataset[index] for index in range(len(self))):
+                if not isinstance(sample, UnreadableImageError):
+                    return tuple(sample['inputs'].shape[-2:])
+        raise DataError(f'{self.name}: no image can be read')
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these images from others, as plain values; empty if the data is not here.
+
+        Neither the place nor the times of files count, so that copies are the same images. ``names`` is a hash of all paths
+        below the folder that they share, ``contents`` one of the sizes and both ends of at most 10 000 files, evenly spread, or
+        of the pixels of images that are not files. A data set with a method ``fingerprint()`` gives these values itself.
+        """
+        try:
+            dataset: Any = self.dataset
+            found: dict[str, Any] = dict(images=len(self), image_size=list(self.image_size))
+        except (DataError, OSError):
+            return {}
+        transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+        texts = [f'{type(each).__name__} {vars(each) if hasattr(each, "__dict__") else ""}' for each in transforms]
+        found['transforms'] = [re.sub(' at 0x[0-9a-f]+', '', text) for text in texts]
+        if hasattr(dataset, 'fingerprint'):
+            return found | dataset.fingerprint()
+        spread = np.unique(np.linspace(0, len(self) - 1, min(len(self), _MAX_COMPARED)).astype(int)).tolist()
+        if hasattr(dataset, 'get_data_info') and 'img_path' in dataset.get_data_info(0):
+            paths = sorted(os.path.normpath(dataset.get_data_info(index)['img_path']) for index in range(len(self)))
+            start = len(os.path.commonpath([paths[0], paths[-1]]))
+            names = '\n'.join(path[start:].lstrip(os.sep).replace(os.sep, '/') for path in paths)
+            found['names'] = hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+            with ThreadPoolExecutor(8) as pool:
+                parts = list(pool.map(_read_ends, [paths[index] for index in spread]))
+        else:
+            with fork_rng(0):
+                parts = [hashlib.sha256(dataset[index]['inputs'].numpy().tobytes()).digest() for index in spread]
+        return found | dict(contents=hashlib.sha256(b''.join(parts)).hexdigest()[:16])
 
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
         ranges = local_batches(num_images, batch_size)
@@ -231,6 +254,19 @@ class RealImages:
             print_log(message, logger='current', level=logging.WARNING)
         if len(skipped) == num_images:
             raise DataError(f'{self.name}: no image can be read')
+
+
+def _read_ends(path: str) -> bytes:
+    """A hash of the size and of both ends of a file; nothing of one that cannot be read, which is reported elsewhere."""
+    try:
+        if not os.path.isfile(path):  # a pipe would never end
+            return b''
+        with open(path, 'rb') as file:
+            start, size = file.read(_END_BYTES), file.seek(0, os.SEEK_END)
+            file.seek(max(len(start), size - _END_BYTES))
+            return hashlib.sha256(b'%d ' % size + start + file.read()).digest()
+    except OSError:
+        return b''
 
 
 def _collate(samples: Sequence) -> tuple[Tensor | None, Tensor | None, list[int], list[UnreadableImageError]]:

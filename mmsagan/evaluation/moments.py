@@ -5,9 +5,12 @@ probabilities (N, D), numbers (N,) and classes (N,). ``finish()``, called once, 
 """
 
 import io
+import json
 import pickle
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,8 +105,9 @@ class FeatureBank:
 class Statistics:
     """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
-    ``content`` tells this set from others, as that of :class:`~mmsagan.evaluation.RealImages`; ``whole`` says whether these are
-    all of its images, of which ``skipped`` could not be read.
+    ``content`` tells this set from others, see :attr:`~mmsagan.evaluation.RealImages.fingerprint`; ``whole`` says whether these
+    are all of its images, of which ``skipped`` could not be read; ``automatic`` that an evaluation has written them and may
+    replace them.
     """
 
     mean: np.ndarray
@@ -111,16 +115,25 @@ class Statistics:
     size: int = 0
     extractor: str = ''
     name: str = ''
-    content: str = ''
+    content: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = True
     skipped: int = 0
+    automatic: bool = False
+
+    def difference(self, wanted: Mapping[str, Any]) -> str | None:
+        """Says what of ``content`` differs from what is wanted; None if nothing does that both of them state."""
+        for key, value in wanted.items():
+            if self.content.get(key, value) != value:
+                is_hash = key in ('names', 'contents')
+                return f'files of other {key}' if is_hash else f'{key}={self.content[key]!r:.300}, not {value!r:.300}'
+        return None
 
 
 def save_statistics(statistics: Statistics, path: str | Path) -> None:
     """Writes a ``.pkl`` file, which MMGeneration and MMagic read, too, or an ``.npz`` file."""
     path = Path(path)
     check_writable(path, SUFFIXES)
-    content = dict(vars(statistics))
+    content = dict(vars(statistics), content=json.dumps(statistics.content))
     if path.suffix == '.npz':
         buffer = io.BytesIO()
         np.savez(buffer, **content)
@@ -155,14 +168,16 @@ def load_statistics(path: str | Path) -> Statistics:
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
             raise ValueError('it contains NaN or Inf')
         size, skipped, whole = int(content.get('size', 0)), int(content.get('skipped', 0)), bool(content.get('whole', True))
+        # Older versions have written a config.
+        described = json.loads(content.get('content') or '{}')
+        described = described if isinstance(described, dict) and 'images' in described else {}
         if size < 0 or (cov.diagonal() < 0).any() or not np.allclose(cov, cov.T, rtol=1e-4, atol=1e-6 * abs(cov).max()):
             raise ValueError('the covariance is not symmetric, or a variance or the size is negative')
     except Exception as error:  # a damaged archive can raise nearly anything
         raise DataError(f'{path}: cannot be read as statistics: {str(error) or type(error).__name__}') from error
-    extractor, name, text = (
-        content[key] if isinstance(content.get(key), str) else '' for key in ('extractor', 'name', 'content')
-    )
-    return Statistics(mean, cov, size, extractor, name or path.stem, text, whole, skipped)
+    extractor, name = (content[key] if isinstance(content.get(key), str) else '' for key in ('extractor', 'name'))
+    automatic = content.get('automatic') is True
+    return Statistics(mean, cov, size, extractor, name or path.stem, described, whole, skipped, automatic)
 
 
 def _read(path: Path) -> dict:

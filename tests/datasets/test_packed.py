@@ -325,9 +325,16 @@ def test_statistics_of_other_packed_images_are_told_apart(tmp_path, folders, ima
         tmp_path / 'small',
         shutil.copytree(folders / 'square', tmp_path / 'x'),
     ]
-    contents = [RealImages(dict(type='PackedImages', data_root=str(folder), pipeline=PACK)).content for folder in roots]
-    assert len(set(contents)) == 3 and contents[0] == contents[3], 'the same ones in another place are the same'
-    assert '"size": 32' in contents[2] and str(tmp_path) not in contents[2]
+    found = [RealImages(dict(type='PackedImages', data_root=str(folder), pipeline=PACK)).fingerprint for folder in roots]
+    assert len({each['contents'] for each in found}) == 3 and found[0] == found[3], 'the same ones in another place'
+    assert found[2]['image_size'] == [32, 32] and found[1]['packed']['layout'] == 'short-side'
+    # Other pixels in files of the same names.
+    source = shutil.copytree(imagenet_root / 'train', tmp_path / 'source')
+    image = next(source.rglob('*.JPEG'))
+    Image.new('RGB', Image.open(image).size).save(image, 'JPEG')
+    pack_dataset(ImageFolder(data_root=str(source)), tmp_path / 'again', 32)
+    again = RealImages(dict(type='PackedImages', data_root=str(tmp_path / 'again'), pipeline=PACK)).fingerprint
+    assert again.pop('contents') != found[2].pop('contents') and again == found[2]
 
 
 def test_settings(folders):

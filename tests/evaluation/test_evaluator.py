@@ -1,10 +1,14 @@
 import json
+import os
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmsagan.apis.statistics import image_statistics
 from mmsagan.datasets import CIFAR10
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import (
@@ -12,14 +16,17 @@ from mmsagan.evaluation import (
     FeatureExtractor,
     RealImages,
     SampleInputs,
+    Statistics,
     frechet_distance,
     inception_score,
     kernel_distance,
     load_statistics,
     precision_recall,
+    save_statistics,
 )
 from mmsagan.evaluation.extractors import Resize
 from mmsagan.evaluation.images import apply_standing_statistics
+from mmsagan.evaluation.metrics import fid as fid_module
 from mmsagan.models import to_uint8
 from mmsagan.registry import EXTRACTORS, MODELS
 
@@ -184,7 +191,7 @@ def test_statistics_are_written_once_and_then_used(gan, cifar_root, tmp_path, re
     first = Evaluator(metrics, inception_pkl=path).evaluate_model(gan, real, 32)
     written = load_statistics(tmp_path / 'real-counting.pkl')  # the extractor's suffix joins the name
     assert (written.size, written.whole, written.extractor) == (size, size == 100, 'counting')
-    assert written.content == real.content != ''
+    assert written.automatic and written.content.items() >= dict(real.fingerprint, image_size=[32, 32]).items()
     assert Evaluator(metrics, inception_pkl=path).evaluate_model(gan, no_data, 32) == first, 'without the data'
 
 
@@ -196,7 +203,8 @@ def test_scores_are_those_of_the_readable_images(tmp_path, gan, batch_size):
         Image.fromarray(image).save(tmp_path / f'{number % 3}' / f'{number:02}.png')
     for number in (4, 19, 57):
         (tmp_path / f'{number % 3}' / f'{number:02}.png').write_bytes(b'')
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    enlarge = dict(type='Resize', scale=(32, 32), interpolation='nearest', backend='pillow')  # the extractor shrinks to 8x8
+    pipeline = [dict(type='LoadImageFromFile'), enlarge, dict(type='PackInputs')]
     config = dict(type='ImageFolder', data_root=str(tmp_path), pipeline=pipeline, max_unreadable_share=0.05)
     metrics = [
         dict(type='InceptionScore', fake_nums=50, splits=3, resize=False, **COUNTING),
@@ -341,3 +349,146 @@ def test_our_pipeline_through_the_stand_in(gan, real, inception_file):
     assert results['FID/fid'] == pytest.approx(fid, rel=1e-4)
     assert results['IS/is'] == pytest.approx(inception_score(probabilities, 2)[0], rel=1e-5)
     assert json.dumps(results)
+
+
+# ------------------------------------------------------------------------------------------- statistics of which images
+
+
+def write_noise(path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(seed).randint(256, size=(8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, 'BMP')  # all of one size in bytes
+
+
+def folder_images(folder, size=32, method='bilinear', **options) -> RealImages:
+    resize = dict(type='Resize', scale=(size, size), interpolation=method, backend='pillow')
+    pipeline = [dict(type='LoadImageFromFile'), resize, dict(type='PackInputs')]
+    return RealImages(dict(type='ImageFolder', data_root=str(folder), pipeline=pipeline), **options)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for index in range(60):
+        write_noise(tmp_path / 'photos' / f'class{index % 3}' / f'{index}.bmp', index)
+    return tmp_path / 'photos'
+
+
+@pytest.fixture
+def said(monkeypatch):
+    messages: list[str] = []
+    monkeypatch.setattr(fid_module, 'print_log', lambda message, **_: messages.append(message))
+    return messages
+
+
+def fid_of(gan, images, path=None, real_nums=-1, **options):
+    metric = dict(type='FrechetInceptionDistance', fake_nums=50, real_nums=real_nums, **COUNTING, **options)
+    return Evaluator(dict(metric, inception_pkl=path and str(path))).evaluate_model(gan, images, 32)
+
+
+def copied(photos):
+    """Without its times."""
+    return shutil.copytree(photos, photos.with_name('elsewhere'), copy_function=shutil.copyfile)
+
+
+CHANGES = {
+    'replaced': lambda photos: write_noise(photos / 'class0' / '3.bmp', 99),
+    'added': lambda photos: write_noise(photos / 'class0' / '99.bmp', 99),
+    'removed': lambda photos: (photos / 'class0' / '3.bmp').unlink(),
+    'renamed': lambda photos: (photos / 'class0' / '3.bmp').rename(photos / 'class0' / '4.bmp'),
+    'other folder': lambda photos: write_noise(copied(photos) / 'class1' / '1.bmp', 99),
+    'another interpolation': lambda photos: dict(method='bicubic'),
+    'another choice': lambda photos: dict(seed=5),
+    'the first ones': lambda photos: dict(seed=None),
+    'copied': copied,
+    'touched': lambda photos: os.utime(photos / 'class0' / '3.bmp', (1, 1)),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_statistics_of_changed_images(gan, photos, tmp_path, said, change):
+    paths = [tmp_path / 'automatic.pkl', tmp_path / 'given.npz']
+    real_nums = 50 if change in ('another choice', 'the first ones') else -1
+    before = fid_of(gan, folder_images(photos), paths[0], real_nums)
+    save_statistics(replace(load_statistics(paths[0]), automatic=False), paths[1])
+    assert fid_of(gan, folder_images(photos), paths[1], real_nums) == before
+
+    options = CHANGES[change](photos)
+    folder = photos.with_name('elsewhere') if change in ('copied', 'other folder') else photos
+    images = folder_images(folder, **options) if isinstance(options, dict) else folder_images(folder)
+    expected = fid_of(gan, images, real_nums=real_nums)
+    assert change == 'renamed' or (expected == before) == (change in ('copied', 'touched'))
+    del said[:]
+    assert fid_of(gan, images, paths[0], real_nums) == pytest.approx(expected, rel=1e-9)
+    assert any('made anew' in line for line in said) == (change not in ('copied', 'touched'))
+    if change in ('copied', 'touched', 'another choice'):
+        assert fid_of(gan, images, paths[1], real_nums) == before
+    else:
+        with pytest.raises(ConfigError, match='given.npz'):
+            fid_of(gan, images, paths[1], real_nums)
+
+
+@pytest.mark.parametrize('automatic', [True, False])
+@pytest.mark.parametrize('here', [True, False])
+def test_statistics_of_images_of_another_size_are_not_taken(gan, photos, tmp_path, here, automatic):
+    path = tmp_path / 'real.pkl'
+    image_statistics(folder_images(photos, 24), inception=COUNTING, out=[path])
+    save_statistics(replace(load_statistics(path), automatic=automatic), path)
+    with pytest.raises(ConfigError, match='24, 24.*32, 32|32x32 .*24x24'):
+        fid_of(gan, folder_images(photos, 24) if here else None, path)
+    if here and automatic:
+        assert fid_of(gan, folder_images(photos), path) == fid_of(gan, folder_images(photos))
+
+
+def test_images_of_two_sizes_are_not_compared(gan, photos):
+    for options in (dict(), dict(held_out=folder_images(photos, 24)._given)):
+        images = folder_images(photos, 32 if options else 24)
+        with pytest.raises(ConfigError, match='32x32 .*24x24'):
+            Evaluator(all_metrics()[1:2], **options).evaluate_model(gan, images, 32)
+
+
+def test_features_of_another_file_are_told_apart_by_its_content(tmp_path, inception_file):
+    copy, other = tmp_path / 'copy.pt', tmp_path / 'other.pt'
+    shutil.copyfile(inception_file, copy)
+    other.write_bytes(b'other')
+    metrics = [dict(type='FID', inception_path=str(path)) for path in (inception_file, copy, other)] + [dict(type='FID')]
+    found = [json.dumps(Evaluator(metric).metrics[0].source.fingerprint) for metric in metrics]
+    assert found[0] == found[1] and len(set(found)) == 3 and str(tmp_path) not in ''.join(found)
+
+
+def test_statistics_of_other_programs_are_used_and_that_is_said(gan, photos, tmp_path, said):
+    path = tmp_path / 'real.npz'
+    image_statistics(folder_images(photos), inception=COUNTING, out=[path])
+    found = load_statistics(path)
+    for content in ({}, dict(type='ImageFolder', image_size=32)):
+        save_statistics(Statistics(found.mean, found.cov, content=content), path)
+        del said[:]
+        fid_of(gan, folder_images(photos), path)
+        assert len(said) == 1 and 'not compared' in said[0]
+
+
+def test_a_file_for_all_metrics_is_used_by_those_of_its_extractor(gan, photos, tmp_path, said):
+    path = tmp_path / 'real.pkl'
+    image_statistics(folder_images(photos), inception=COUNTING, out=[path])
+    metrics = [dict(type='FrechetInceptionDistance', fake_nums=50, **COUNTING)]
+    Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, None, 32)
+    assert f'read from {path}' in said[-1]
+    save_statistics(replace(load_statistics(path), extractor=''), path)
+    del said[:]
+    Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, folder_images(photos), 32)
+    assert str(path) in said[0] and 'real-counting.pkl' in said[0] and (tmp_path / 'real-counting.pkl').is_file()
+
+
+@pytest.mark.parametrize(
+    'metric, message',
+    [
+        (dict(type='FID', fake_nums=100), 'fake_nums=100 .*2049'),
+        (dict(type='FID'), 'real images=60 .*2049'),
+        (dict(type='FID', inception_style='PyTorch'), 'real images=60 .*2049'),
+        (dict(type='KID', real_nums=61), 'real_nums=61'),
+        (dict(type='PR'), 'real_nums=50000'),
+    ],
+)
+def test_too_few_images_are_found_before_an_extractor_is_built(gan, photos, monkeypatch, metric, message):
+    monkeypatch.setattr(EXTRACTORS, 'build', lambda config: pytest.fail('it is built'))
+    with pytest.raises(ConfigError, match=message):
+        Evaluator([dict(type='IS'), metric]).evaluate_model(gan, folder_images(photos), 32)

@@ -54,7 +54,10 @@ def test_fid_of_singular_covariances(singular):
 
 def test_fid_to_itself_symmetry_and_tensors_of_any_type():
     first, second = random_normal(30, 10, 7), random_normal(30, 100, 8)
-    assert abs(frechet_distance(*first, *first)) < 1e-5 * np.trace(first[1])
+    for size, samples, seed in itertools.product((3, 30, 64), (10, 100), range(3)):
+        one = random_normal(size, samples, seed)
+        distance = frechet_distance(*one, *one)
+        assert 0 <= distance < 1e-5 * np.trace(one[1]) and not f'{distance:.4f}'.startswith('-')
     assert frechet_distance(*first, *second) == pytest.approx(frechet_distance(*second, *first), rel=1e-6)
     assert frechet_distance(np.zeros(3), np.zeros((3, 3)), np.zeros(3), np.zeros((3, 3))) == 0
     eye = torch.eye(2)
@@ -62,7 +65,8 @@ def test_fid_to_itself_symmetry_and_tensors_of_any_type():
 
 
 class SetOfImages:
-    name, content = 'a set', '{"type": "one"}'
+    name, seed = 'a set', 0
+    fingerprint = dict(images=200, image_size=[32, 32], transforms=['Resize(32)'], names='a1', contents='b2')
 
     def __len__(self):
         return 200
@@ -75,7 +79,13 @@ class SetOfImages:
         (dict(mean=np.zeros(32), cov=np.eye(32)), {}, '32 features'),
         (dict(extractor='another'), {}, "'another'.*'digits'"),
         (dict(whole=False), {}, 'real_nums=-1'),
-        (dict(content='{"type": "another"}'), {}, '"another".*"one"'),
+        (dict(content={'images': 199}), {}, 'images=199, not 200'),
+        (dict(content={'images': 200, 'names': 'a2'}), {}, 'names'),
+        (dict(content={'images': 200, 'contents': 'b1'}), {}, 'contents'),
+        (dict(content={'images': 200, 'transforms': ['Resize(24)']}), {}, r'Resize\(24'),
+        (dict(content={'images': 200, 'image_size': [24, 24]}), {}, 'image_size.*24.*32'),
+        (dict(content={'images': 200, 'extractor': {'path': 'c3'}}), {}, 'extractor.*c3'),
+        (dict(whole=False, content={'images': 200, 'selection': 'first'}), dict(real_nums=100), 'first.*random'),
         (dict(size=100), dict(real_nums=90), 'real_nums=90'),
     ],
 )

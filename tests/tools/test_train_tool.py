@@ -103,10 +103,10 @@ STATISTICS = 'utils/inception_stat.py'
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp('folders')
     random = np.random.RandomState(0)
-    for name, count in (('fake', 90), ('real', 80), ('mixed', 3)):
+    for name, count in (('fake', 90), ('real', 80), ('mixed', 3), ('large', 80)):
         (root / name).mkdir()
         for index in range(count):
-            size = 32 if name != 'mixed' else 30 + index
+            size = dict(mixed=30 + index, large=40).get(name, 32)
             pixels = random.randint(256, size=(size, size, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f'{index}.png')
     return root
@@ -145,6 +145,19 @@ def test_evaluate_images(tmp_path, folders, run_here):
         assert run_here('evaluate_images.py', folders / 'fake', *arguments, '--out', out)[0] == 0
         assert json.loads(out.read_text())['FID-digits/fid'] == pytest.approx(results['FID-digits/fid'], rel=1e-6)
 
+    before = (tmp_path / 'real.pkl').read_bytes()
+    for source, others, expected in (
+        ('real', [], 0),
+        ('fake', [], 2),
+        ('real', ['--size', 24], 2),
+        ('real', ['--num-samples', 70], 2),
+        ('fake', ['--force'], 0),
+    ):
+        arguments = ['--imgsdir', folders / source, '--num-samples', -1, '--pklname', 'real.pkl', *options, *others]
+        code, _, errors = run_here(STATISTICS, *arguments)
+        assert code == expected and ('real.pkl' in errors and '--force' in errors) == (code == 2)
+        assert ((tmp_path / 'real.pkl').read_bytes() == before) == (not others or code == 2)
+
     arguments = ['--imgsdir', folders / 'real', '--num-samples', 70, '--seed', 4, '--batch-size', 9, *options]
     code, said, _ = run_here(STATISTICS, *arguments, '--pklname', 'some.pkl')
     statistics = load_statistics(tmp_path / 'some.pkl')
@@ -156,12 +169,15 @@ def test_evaluate_images(tmp_path, folders, run_here):
     'tool, arguments, message',
     [
         ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS], '30x30'),
+        ('evaluate_images.py', ['{fake}', '--real', '{large}', *DIGITS], '--size'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}'], '2049'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
+        (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '-1'], '2049'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
         ('test.py', [CONFIG, '{gone}.pth', '--work-dir', '{gone}'], 'gone.pth'),
     ],
 )
 def test_wrong_input_gives_one_message(folders, run_here, tool, arguments, message):
-    places = {name: folders / name for name in ('fake', 'real', 'mixed', 'gone')}
+    places = {name: folders / name for name in ('fake', 'real', 'mixed', 'large', 'gone')}
     code, _, errors = run_here(tool, *(argument.format(**places) for argument in arguments))
     assert code == 2 and 'error: ' in errors.splitlines()[-1] and message in errors.splitlines()[-1]

@@ -12,7 +12,7 @@ from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
+from mmsagan.evaluation import FlatImageFolder, RealImages
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable
 
@@ -31,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--pklname', metavar='NAME', help='name of the file; default: that of the folder or config')
     parser.add_argument('--pkl-dir', default='work_dirs/inception_pkl', metavar='DIR', help='its folder (default: %(default)s)')
+    parser.add_argument('--force', action='store_true', help='replace files that are of other images or features')
     parser.add_argument('--num-samples', type=int, default=50000, metavar='N', help='-1 for all images (default: %(default)s)')
     parser.add_argument('--no-shuffle', action='store_true', help='take the first images instead of random ones')
     parser.add_argument(
@@ -66,9 +67,9 @@ def main() -> None:
     path = Path(args.pkl_dir, args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl')
     check_writable(path, ('.pkl',))
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
-    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception)
-    for target in (path, path.with_suffix('.npz')):
-        save_statistics(statistics, target)
+    targets = (path, path.with_suffix('.npz'))
+    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception, targets, args.force)
+    for target in targets:
         print(f'statistics of {statistics.size} images written to {target}')
 
 

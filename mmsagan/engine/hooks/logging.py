@@ -81,6 +81,16 @@ class SummaryHook(Hook):
     def __init__(self, interval: int = 1000):
         self.interval = interval
         self._is_begun = False
+        self._foreign: set[tuple[Path, int]] = set()
+
+    def before_run(self, runner) -> None:
+        """Notes the files that an earlier run has left in the folder, unless this one continues it."""
+        work_dir = Path(runner.work_dir)
+        files = [work_dir / LAST_CHECKPOINT, work_dir / CURVES, *work_dir.glob('samples/*_*.png')]
+        self._foreign = {(path, path.stat().st_mtime_ns) for path in files if path.is_file() and not runner._resume}
+
+    def _is_own(self, path: Path) -> bool:
+        return path.is_file() and (path, path.stat().st_mtime_ns) not in self._foreign
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if not self._is_begun or self.every_n_train_iters(runner, self.interval):
@@ -105,7 +115,7 @@ class SummaryHook(Hook):
         """Writes the page, which begins with ``state``, and the curves; a file that cannot be written is a warning."""
         work_dir = Path(runner.work_dir)
         try:
-            curves = read_curves(work_dir)
+            curves = read_curves(work_dir if runner._resume else runner.log_dir)
         except DataError:
             curves = {}
         for name in (CURVES, SUMMARY) if curves and with_curves else (SUMMARY,):  # the page links to the curves that are there
@@ -121,12 +131,7 @@ class SummaryHook(Hook):
         name = Path(runner.cfg.filename).stem if runner.cfg.filename else work_dir.resolve().name
         parts = [f'# {name}', f'{state}. As of {time.strftime("%Y-%m-%d %H:%M:%S")}.']
 
-        info = runner.message_hub.runtime_info
-        best = [
-            [_link(Path(path), work_dir), f'{info[key.replace("ckpt", "score")]:.4f}']
-            for key, path in info.items()
-            if key.startswith('best_ckpt') and path and Path(path).is_file()
-        ]
+        best = [[_link(path, work_dir), f'{score:.4f}'] for path, score in best_checkpoints(runner).items()]
         if best:
             parts += ['## Scores', _table(['best checkpoint', 'score'], best)]
         results = [name for name in curves if is_result(name) and not name.startswith(HELD_OUT)]
@@ -136,13 +141,14 @@ class SummaryHook(Hook):
             rows = [[f'{step:.0f}', *(f'{column[step]:.4f}' if step in column else '' for column in columns)] for step in steps]
             real = [f'{curves[HELD_OUT + name][1][-1]:.4f}' if HELD_OUT + name in curves else '' for name in results]
             parts.append(_table(['iteration', *results], [*rows, *([['held-out real', *real]] if any(real) else [])]))
-        if curves and (work_dir / CURVES).is_file():
+        if curves and self._is_own(work_dir / CURVES):
             parts.append(f'![curves]({CURVES})')
 
         pictures: dict[str, tuple[int, Path]] = {}
         for path in (work_dir / 'samples').glob('*_*.png'):
             name, _, step = path.stem.rpartition('_')
-            if step.isdecimal() and pictures.get(name, (0,))[0] < int(step) <= runner.iter + 1:
+            is_newer = step.isdecimal() and pictures.get(name, (0,))[0] < int(step) <= runner.iter + 1
+            if is_newer and self._is_own(path):
                 pictures[name] = (int(step), path)
         for name, (step, path) in sorted(pictures.items()):
             parts += [f'## {name}, iteration {step}', '!' + _link(path, work_dir)]
@@ -152,13 +158,20 @@ class SummaryHook(Hook):
             rows = [[f'`{text}`' if text else '' for text in (key, *pair)] for key, pair in changes.items()]
             parts += ['## Config', _table(['key', 'inherited', 'here'], rows)]
         pointer = work_dir / LAST_CHECKPOINT
-        files = [Path(os.fsdecode(pointer.read_bytes()).strip())] if pointer.is_file() else []
+        files = [Path(os.fsdecode(pointer.read_bytes()).strip())] if self._is_own(pointer) else []
         files += [Path(runner.log_dir, f'{runner.timestamp}.log'), Path(runner.log_dir, 'vis_data/scalars.json')]
         parts += ['## Files', '\n'.join(f'* {_link(path, work_dir)}' for path in files if path.exists())]
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
         versions = f'Python {platform.python_version()}, PyTorch {torch.__version__}, MMSAGAN {__version__}'
         parts += ['## Machine', f'{device}; {get_world_size()} processes; {versions}; seed {runner.seed}.']
         return '\n\n'.join(parts) + '\n'
+
+
+def best_checkpoints(runner) -> dict[Path, float]:
+    """The best checkpoints of this run, not of an earlier one in its folder, and their scores."""
+    info = runner.message_hub.runtime_info
+    paths = {key: Path(path) for key, path in info.items() if key.startswith('best_ckpt') and path}
+    return {path: info[key.replace('ckpt', 'score')] for key, path in paths.items() if path.is_file()}
 
 
 def draw_curves(curves: Mapping[str, Curve]) -> bytes:

@@ -39,6 +39,7 @@ class FeatureMetric(ABC):
         min_real: Smallest number of real images.
         best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
         collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
+        image_size: Height and width of the images that are scored, which the evaluator sets; None if they are not known.
     """
 
     short_name: str
@@ -49,6 +50,7 @@ class FeatureMetric(ABC):
     min_real = 1
     best: Mapping[str, str] = {}
     collective = False
+    image_size: tuple[int, int] | None = None
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
         factor = vectors * values.clamp(min=0).sqrt()
     eigenvalues = torch.linalg.eigvalsh(factor.T @ cov2 @ factor)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
-    return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)
+    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross
+    return float(distance.clamp(min=0)) + 0.0  # rounding makes that of equal ones negative, and the sum -0.0 positive
 
 
 @METRICS.register_module()
@@ -54,13 +56,13 @@ class FrechetInceptionDistance(FeatureMetric):
     """FID of the samples to the real images: ``fid``, lower is better.
 
     Real statistics are read from ``inception_pkl`` if that file exists. Otherwise they are extracted from the real images of
-    the evaluation's data loader, once, and written to ``inception_pkl`` if it is given.
+    the evaluation's data loader, once, and written to ``inception_pkl`` if it is given. A file that an evaluation has written
+    is made anew if it is of other images, features or transforms than the evaluation's; any other file is then an error.
 
     Args:
         fake_nums: Number of samples; more than there are features.
         real_nums: Number of real images; -1 for all.
-        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL. Statistics of other images or
-            features are an error.
+        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -72,47 +74,76 @@ class FrechetInceptionDistance(FeatureMetric):
     def __init__(self, fake_nums: int = 50000, real_nums: int = -1, inception_pkl: str | None = None, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         self.inception_pkl = inception_pkl
+        self.shared_pkl: str | None = None  # the evaluator's, from which the name above is made
         self.real: Statistics | None = None
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         self._check_count(self.fake_nums, width, 'fake_nums')
-
-        def load() -> Statistics | None:
-            """Reads the statistics if there are any, and checks that they are those that are asked for."""
-            if self.inception_pkl is None:
-                return None
-            is_url = self.inception_pkl.startswith(URLS)
-            path = cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
-            if not path.is_file():
-                check_writable(path, SUFFIXES)
-                return None
-            found = load_statistics(path)
-            if found.extractor not in ('', self.source.name):
-                raise DataError(f'{path}: has features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}')
-            if len(found.mean) != width:
-                raise DataError(f'{path}: has {len(found.mean)} features, but {self.source.name!r} gives {width}')
-            if found.size:
-                self._check_count(found.size, width, f'{path}: size')
-            wanted = real_images.content if real_images is not None else ''
-            asked = found.size + found.skipped
-            if (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and asked not in (0, self.real_nums)):
-                difference = f'{found.size} images, but real_nums={self.real_nums}'
-            elif found.content and wanted and found.content != wanted:
-                difference = f'another data set, {found.content}, and not of {wanted}'
-            else:
-                return found
-            raise ConfigError(f'{self.prefix}: {path} is of {difference}; use another inception_pkl, which may be a new file')
-
         # The first process decides whether there are statistics: on another node the file may be missing.
-        self.real = from_main_process(load)
-        if self.real is not None:
-            name = f'{self.real.size or "unknown"} images of {self.real.name}'
-            print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}', logger='current')
+        self.real = from_main_process(lambda: self._load(width, real_images))
+        if self.real is None and real_images is not None:
+            count = len(real_images) if self.real_nums < 0 else self.real_nums
+            self._check_count(count, width, 'the number of real images')
+
+    def _load(self, width: int, real_images: RealImages | None) -> Statistics | None:
+        """Reads the statistics if there are any, and checks that they are those that are asked for."""
+        if self.inception_pkl is None:
+            return None
+        if self.shared_pkl is not None and Path(self.shared_pkl).expanduser().is_file():
+            kind = load_statistics(Path(self.shared_pkl).expanduser()).extractor or 'an unknown extractor'
+            if kind == self.source.name:
+                self.inception_pkl = self.shared_pkl
+            else:
+                other = f'{self.shared_pkl} is of {kind}, and {self.inception_pkl} is used instead'
+                print_log(f'{self.prefix}: {other}', logger='current')
+        is_url = self.inception_pkl.startswith(URLS)
+        path = cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
+        if not path.is_file():
+            check_writable(path, SUFFIXES)
+            return None
+        found = load_statistics(path)
+        wanted, asked = self.fingerprint(real_images), found.size + found.skipped
+        if not found.automatic:
+            wanted.pop('seed', None)  # one random choice is as good as another
+        if found.extractor not in ('', self.source.name):
+            difference = f'features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}'
+        elif len(found.mean) != width:
+            difference = f'{len(found.mean)} features, but {self.source.name!r} gives {width}'
+        elif (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and asked not in (0, self.real_nums)):
+            difference = f'{asked} images, but real_nums={self.real_nums}'
+        else:
+            difference = found.difference(wanted) or ''
+        if difference and found.automatic and not is_url and 'images' in wanted:
+            check_writable(path, SUFFIXES)
+            print_log(f'{self.prefix}: {path} is made anew, because it is of {difference}', logger='current')
+            return None
+        if difference:
+            remedy = 'resize the images (--size) or ' if difference.startswith('image_size') else ''
+            remedy += 'use another file (inception_pkl or --real)'
+            raise ConfigError(f'{self.prefix}: {path} is of {difference}; {remedy}')
+        if found.size:
+            self._check_count(found.size, width, f'{path}: size')
+        note = '' if found.content else '; it does not say of which images, so they are not compared'
+        if found.content and real_images is not None and 'images' not in wanted:
+            note = '; the data set cannot be read here, so its images are not compared'
+        name = f'{found.size or "unknown"} images of {found.name}'
+        print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}{note}', logger='current')
+        return found
+
+    def fingerprint(self, images: RealImages | None) -> dict:
+        """What is known of the images and features that the statistics have to be of."""
+        known = dict(images.fingerprint if images is not None else {}, extractor=self.source.fingerprint)
+        if self.image_size:
+            known['image_size'] = list(self.image_size)
+        if 0 <= self.real_nums != known.get('images', -1) and images is not None:
+            known.update(selection='first' if images.seed is None else 'random', seed=images.seed)
+        return known
 
     def _check_count(self, count: int, width: int, name: str) -> None:
         if count <= width:
             raise ConfigError(
-                f'{self.prefix}: {name}={count} is too few for the covariance of {width} features; take at least {width + 1}'
+                f'{self.prefix}: {name}={count} is too few for the covariance of {width} features; take at least '
+                f'{width + 1}, or measure KID, which has no such limit'
             )
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Moments:
@@ -123,11 +154,11 @@ class FrechetInceptionDistance(FeatureMetric):
         mean, cov, size = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy(), accumulator.size
         self._check_count(size, len(mean), 'the number of readable images')
         asked = len(images) if self.real_nums < 0 else self.real_nums
-        self.real = Statistics(
-            mean, cov, size, self.source.name, images.name, images.content, asked == len(images), asked - size
-        )
+        whole, skipped = asked == len(images), asked - size
+        self.real = Statistics(mean, cov, size, self.source.name, images.name, whole=whole, skipped=skipped)
         if self.inception_pkl is not None and is_main_process():
-            save_statistics(self.real, Path(self.inception_pkl).expanduser())
+            statistics = replace(self.real, content=self.fingerprint(images), automatic=True)
+            save_statistics(statistics, Path(self.inception_pkl).expanduser())
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')
 
     def compute(self, fake: Moments) -> dict[str, float]:

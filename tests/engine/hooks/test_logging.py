@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from mmsagan.apis import train_from_config
+from mmsagan.apis.experiment import training_summary
 from mmsagan.engine.hooks import logging as hooks
 from mmsagan.errors import TrainingInterrupted
 from mmsagan.registry import HOOKS
@@ -95,6 +96,21 @@ def test_the_log_and_the_page_of_a_training(run):
     assert {'iter_4.pth', best, 'curves.png', 'samples/fake_img_4.png'} <= found
     assert all(Path(cfg.work_dir, link).exists() for link in found)
     assert Image.open(Path(cfg.work_dir, 'curves.png')).size == (3 * 520, 390)
+
+
+def test_a_fresh_run_in_an_old_folder_lists_its_own_files(run):
+    cfg = run(9.0, 4.0)
+    train_from_config(cfg)
+    (Path(cfg.work_dir) / 'samples' / 'old_1.png').write_bytes(b'')
+    HappensInIteration.pages.clear()
+    cfg = run(8.0, 9.0, happens=[(2, 'look')])
+    runner = train_from_config(cfg)
+    (first,) = HappensInIteration.pages
+    assert not re.search('Scores|curves.png|samples/|iter_4', first)
+    for text in (page_of(cfg.work_dir), training_summary(runner)):
+        assert 'best_FID-digits_fid_iter_2.pth' in text and 'best_FID-digits_fid_iter_4.pth' not in text
+        assert 'fake_img_4.png' in text and 'old_1.png' not in text
+    assert Path(cfg.work_dir, 'best_FID-digits_fid_iter_4.pth').is_file(), 'what an earlier run has left is left alone'
 
 
 def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
