@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmsagan import __version__
+from mmsagan.cli.environment import settle_environment
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import shipped_root
 
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Arguments after ``mmsagan``; defaults to those of this process.
     """
+    settle_environment()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['']
     if name in ('', '-h', '--help', 'help'):
         commands = '\n\n'.join(

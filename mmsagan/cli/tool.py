@@ -4,7 +4,6 @@ import argparse
 import ast
 import atexit
 import difflib
-import io
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from mmengine.dist import get_rank, is_main_process
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from mmsagan.cli.environment import settle_environment
 from mmsagan.engine.distributed import leave_processes
 from mmsagan.errors import MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
@@ -121,8 +121,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     The exit code is 0 or what ``main`` returns; the error's code, after one message, for errors that the user can fix; 130 for
     Ctrl-C; and 1, after a traceback, for a bug. If one of several processes fails, torchrun or srun ends the others.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
+    settle_environment()
     if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     sys.exit(_run(main))
