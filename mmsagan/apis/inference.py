@@ -13,7 +13,7 @@ from mmsagan.apis.zoo import resolve_config, resolve_model
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
 from mmsagan.checkpoints.io import split_checkpoint
-from mmsagan.engine.config import config_errors, load_config
+from mmsagan.engine.config import config_errors, load_config, merge_options
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
@@ -58,7 +58,7 @@ def init_model(
         cfg = load_config(resolve_config(config), options)
     elif config is not None:
         cfg = config.copy()
-        cfg.merge_from_dict(options)
+        merge_options(cfg, options)
     elif loaded is None:
         raise ConfigError('give a config, or a checkpoint to infer the architecture from')
     else:
@@ -68,7 +68,7 @@ def init_model(
             raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
         architecture = infer_architecture(state, settings, get_downsample_table(meta))
         cfg = Config(dict(default_scope='mmsagan', model=architecture.model))
-        cfg.merge_from_dict(options)
+        merge_options(cfg, options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')
     with config_errors():

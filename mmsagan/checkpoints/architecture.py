@@ -78,25 +78,36 @@ class ModelSettings:
 
 def read_model_config(config) -> dict:
     """Reads ``model`` from the text of a config without executing it; returns an empty dict if it is not of plain values."""
+    model = read_config_text(config)[0].get('model')
+    return model if isinstance(model, dict) else {}
+
+
+def read_config_text(config) -> tuple[dict, list[str]]:
+    """Reads the text of a config without executing it; returns the values, and the names of those that are not plain data."""
+    values, unreadable = {}, []
     try:
-        for node in ast.parse(config).body:
-            if isinstance(node, ast.Assign) and any(isinstance(name, ast.Name) and name.id == 'model' for name in node.targets):
-                model = _evaluate(node.value)
-                return model if isinstance(model, dict) else {}
+        body = ast.parse(config).body
     except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
-        pass
-    return {}
+        return {}, ['the whole text']
+    for node in body:
+        for name in node.targets if isinstance(node, ast.Assign) else ():
+            try:
+                values[ast.unparse(name)] = read_literal(node.value)
+            except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+                unreadable.append(ast.unparse(name)[:100])
+    return values, unreadable
 
 
-def _evaluate(node: ast.expr):
+def read_literal(node: ast.expr):
     """Evaluates an expression of literals and ``dict(key=value)``. Raises a ValueError for anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: _evaluate(keyword.value) for keyword in node.keywords}
+        return {keyword.arg: read_literal(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
         # literal_eval refuses None, the key of `**`.
-        return {ast.literal_eval(key): _evaluate(value) for key, value in zip(node.keys, node.values)}  # type: ignore[arg-type]
+        return {ast.literal_eval(key): read_literal(value) for key, value in zip(node.keys, node.values)}  # type: ignore[arg-type]
     if isinstance(node, (ast.List, ast.Tuple)):
-        return [_evaluate(item) for item in node.elts]
+        items = [read_literal(item) for item in node.elts]
+        return tuple(items) if isinstance(node, ast.Tuple) else items
     return ast.literal_eval(node)
 
 
@@ -104,7 +115,7 @@ def get_downsample_table(meta: Mapping) -> DownsampleTable:
     """Returns which of D's blocks halve the size: as a checkpoint's ``meta`` says, else the default of each size."""
     discriminator = read_model_config(meta.get('cfg')).get('discriminator')
     stated = discriminator.get('downsample_cfg') if isinstance(discriminator, Mapping) else None
-    if isinstance(stated, list):
+    if isinstance(stated, (list, tuple)):
         return lambda scale: [bool(halves) for halves in stated]
     return ProjDiscriminator.default_downsample.get
 

@@ -1,7 +1,6 @@
 """What the scripts in ``tools/`` share: their argument parser, common options, and how they end."""
 
 import argparse
-import ast
 import atexit
 import difflib
 import os
@@ -9,18 +8,17 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
-from mmengine.config import DictAction
 from mmengine.device import is_cuda_available
 from mmengine.dist import get_rank, is_main_process
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmsagan.cli.environment import settle_environment
+from mmsagan.engine.config import OptionText
 from mmsagan.engine.distributed import leave_processes
-from mmsagan.errors import MMSAGANError, TrainingInterrupted
+from mmsagan.errors import ConfigError, MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
 
 INCEPTION_STYLE = (
@@ -29,23 +27,15 @@ INCEPTION_STYLE = (
 )
 
 
-class CfgOptions(DictAction):
-    """MMEngine's ``--cfg-options KEY=VALUE ...``, which also reads dicts and reports unreadable values as argparse does."""
+class CfgOptions(argparse.Action):
+    """``--cfg-options KEY=VALUE ...``; :func:`~mmsagan.engine.config.merge_options` reads the values."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         options = dict(getattr(namespace, self.dest) or {})
         for key, equals, text in (item.partition('=') for item in values):
-            value = None
-            with suppress(ValueError, SyntaxError, RecursionError):  # such as [a,b] without quotes
-                value = ast.literal_eval(text) if text.startswith(('[', '(', '{')) else None
-            try:
-                options[key] = self._parse_iterable(text) if value is None else value
-            except (ValueError, AssertionError, RecursionError):
-                equals = ''
-            if not equals:
-                parser.error(
-                    f'{option_string}: expected KEY=VALUE, with lists and dicts as in Python, without spaces; got {values}'
-                )
+            if not equals or not key.strip():
+                parser.error(f'{option_string}: expected KEY=VALUE, without spaces around =; got {values}')
+            options[key.strip()] = OptionText(text)
         setattr(namespace, self.dest, options)
 
 
@@ -145,6 +135,11 @@ def _run(main: Callable[[], int | None]) -> int | None:
         print('interrupted', file=sys.stderr)
         return 130  # what shells return for Ctrl-C
     except Exception as error:
+        if type(error).__module__ in ('torch._dynamo.exc', 'torch._inductor.exc'):
+            reason = next((line for line in reversed(str(error).splitlines()) if 'ompiler' in line), str(error).strip())
+            remedy = 'install a C++ compiler (such as the package g++) or name one in CXX, or set model.compile_cfg=None'
+            print(f'error: model.compile_cfg: torch.compile has failed: {reason}; {remedy}', file=sys.stderr)
+            return ConfigError.exit_code
         # gloo's errors have no class of their own, but name the source file they come from.
         if isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error)):
             print(f'rank {get_rank()} ends: another process has failed (see its message) or does not answer', file=sys.stderr)

@@ -1,12 +1,16 @@
 """Loading, completing, checking and comparing configs."""
 
+import ast
+import builtins
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -15,13 +19,31 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmsagan import registry as mmsagan_registry
+from mmsagan.checkpoints.architecture import read_literal
 from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
 from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_RUNNER_ARGUMENTS = inspect.signature(Runner.__init__).parameters
 # Any other key is a variable of the config.
-_TOP_LEVEL_KEYS = {*inspect.signature(Runner.__init__).parameters, 'model_wrapper_cfg', 'custom_imports'}
+_TOP_LEVEL_KEYS = {*_RUNNER_ARGUMENTS, 'model_wrapper_cfg', 'custom_imports'}
+# What MMGeneration and other projects of OpenMMLab called them, and scalars that would be taken for a variable.
+_FORMER_KEYS = dict(
+    checkpoint_config='default_hooks.checkpoint',
+    log_config='default_hooks.logger',
+    lr_config='param_scheduler',
+    optimizer='optim_wrapper.<network>.optimizer',
+    optimizer_config='optim_wrapper',
+    runner='train_cfg',
+    total_iters='train_cfg.max_iters',
+    evaluation='val_evaluator and train_cfg.val_interval',
+    data='train_dataloader',
+    resume_from='load_from, with resume=True',
+    dist_params='env_cfg.dist_cfg',
+    cudnn_benchmark='env_cfg.cudnn_benchmark',
+    workflow='train_cfg',
+)
 _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
 ]
@@ -32,6 +54,21 @@ _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}
 _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch'}
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
+# The classes of values that an annotation allows; arguments annotated with anything else are not checked.
+_SEQUENCE, _MAPPING = (list, tuple), (dict,)
+_TYPES: dict[str, tuple[type, ...]] = {
+    **{'int': (int,), 'float': (int, float), 'bool': (bool,), 'str': (str,), 'None': (type(None),)},
+    **dict.fromkeys(('list', 'List', 'tuple', 'Tuple', 'Sequence'), _SEQUENCE),
+    **dict.fromkeys(('dict', 'Dict', 'Mapping'), _MAPPING),
+}
+_QUOTED = r"""'[^']*'|"[^"]*\""""
+_NUMBER = r'-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?'  # not 007 nor 2024_05
+_PART = rf'(?:{_QUOTED}|\[[^]]*\]|\([^)]*\)|[^,])+'  # of a list
+_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
+
+
+class OptionText(str):
+    """What was typed after ``--cfg-options KEY=``. Which value that is depends on the one that it replaces."""
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
@@ -45,10 +82,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         cfg = Config.fromfile(str(path))
     except Exception as error:  # a config is the user's Python and can raise anything
         raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
-    try:
-        cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise ConfigError(f'--cfg-options {options}: {error}') from error
+    merge_options(cfg, options or {})
     # The ``_scope_`` that MMEngine adds to what is inherited from ``mmsagan::`` would be passed to a ``collate_fn``.
     nodes: list = list(cfg.values()) if cfg.get('default_scope') == mmsagan_registry.SCOPE else []
     while nodes:
@@ -57,10 +91,92 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
             del node['_scope_']
         if isinstance(node, (dict, list, tuple)):
             nodes += node.values() if isinstance(node, dict) else node
-    for key in LOADERS:  # PyTorch refuses persistent workers if there are none
-        if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
-            cfg[key]['persistent_workers'] = False
+    for key in _RUNNER_ARGUMENTS.keys() & cfg.keys():
+        allowed = {known for name in _type_names(_RUNNER_ARGUMENTS[key].annotation) for known in _TYPES.get(name, ())}
+        if isinstance(cfg[key], (int, float, str, list, tuple, dict)) and not isinstance(cfg[key], tuple(allowed or [object])):
+            if (key, cfg[key]) != ('resume', 'auto'):
+                names = sorted(known.__name__ for known in allowed - {type(None)})
+                raise ConfigError(f'{key}={_shorten(cfg[key])}: it must be a {" or a ".join(names)}')
+    for key in LOADERS:
+        loader = cfg.get(key)
+        for part in ('dataset', 'sampler'):
+            if isinstance(loader, dict) and isinstance(loader.get(part), (str, int, float, list)):
+                remedy = '; a folder is its data_root' if part == 'dataset' else ''
+                raise ConfigError(f'{key}.{part}={_shorten(loader[part])}: it must be a dict{remedy}')
+        if isinstance(loader, dict) and not loader.get('num_workers'):
+            loader['persistent_workers'] = False  # which PyTorch refuses without workers
     return cfg
+
+
+def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Sets dotted keys of a config to new values. Raises a ConfigError if a key is unknown or a value cannot be read."""
+    values = {}
+    for path, value in options.items():
+        parent, _, key = path.rpartition('.')
+        top = path.partition('.')[0]
+        if top not in {*_TOP_LEVEL_KEYS, 'dataset'}:
+            what = 'is a variable of the file, whose value has been used already' if top in cfg else 'is unknown'
+            raise ConfigError(f'--cfg-options {path}: the key {top} {what}; {_remedy(top, cfg)}')
+        node: Any = cfg
+        for part in parent.split('.') if parent else ():
+            if isinstance(node, (list, tuple)):
+                node = dict(enumerate(node)).get(int(part) if part.isdigit() else -1)
+            else:
+                node = node.get(part) if isinstance(node, (dict, Config)) else None
+        node = node if isinstance(node, (dict, Config)) else {}
+        if isinstance(value, OptionText):
+            parameters: dict = dict(_RUNNER_ARGUMENTS)
+            if parent:
+                with suppress(ConfigError):
+                    parameters = _find_parameters(node, parent, cfg)[1]
+            names = _type_names(parameters[key].annotation) if key in parameters else set()
+            value = _read_option(path, value, node.get(key), names)
+        if isinstance(value, dict) and not isinstance(node.get(key), dict):  # MMEngine refuses a dict in place of None
+            value = dict(value, _delete_=True) if key in node else value
+        values[path] = value
+    try:
+        cfg.merge_from_dict(values)
+    except (KeyError, TypeError, IndexError, AssertionError, AttributeError) as error:
+        raise ConfigError(f'--cfg-options {dict(options)}: {error}') from error
+
+
+def _read_option(path: str, text: str, base: Any, names: set[str]) -> Any:
+    """Reads a value that was typed, which replaces ``base`` in an argument that takes types of these names.
+
+    Where there is or can only be a string, the text is one, unless it is quoted or None.
+    """
+    text, stripped = str(text), text.strip()
+    outside_quotes = re.sub(_QUOTED, "''", stripped)
+    has_quotes = outside_quotes != stripped
+    is_string = isinstance(base, str) or (base is None and 'str' in names and names <= {'str', 'None', 'Path'})
+    if stripped == 'None':
+        return None
+    if is_string and not has_quotes:
+        return text
+    if stripped.lower() in ('true', 'false'):
+        return stripped.lower() == 'true'
+    is_number = type(base) in (int, float) or (base is None and names and names <= {'int', 'float', 'None', 'Tensor'})
+    for kind in (int, float):
+        with suppress(ValueError):
+            if is_number or re.fullmatch(_NUMBER, stripped):
+                return kind(stripped)
+    is_bracketed = (stripped[:1], stripped[-1:]) in (('[', ']'), ('(', ')'), ('{', '}')) or stripped.startswith('dict(')
+    if (is_bracketed or has_quotes) and not re.search(r'\d_\d|\b0\d', outside_quotes):
+        with suppress(SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+            value = read_literal(ast.parse(stripped, mode='eval').body)
+            if is_bracketed or isinstance(value, str):
+                return value
+    if is_string:
+        return text
+    parts = re.findall(_PART, stripped[1:-1] if is_bracketed else stripped)
+    if is_bracketed:
+        # Without quotes, as [a, b]. What looks like Python, and is not, is a mistake.
+        if stripped[0] not in '[(' or any(set(part) & set('=(){}') for part in parts):
+            raise ConfigError(f'--cfg-options {path}={text}: expected a value as in Python, with quotes around strings')
+    elif len(parts) < 2 or not (isinstance(base, (list, tuple)) or all(re.fullmatch(r'[\w.+-]+', part) for part in parts)):
+        return text
+    values = [_read_option(path, part.strip(), None, set()) for part in parts]
+    return tuple(values) if stripped[0] == '(' and is_bracketed else values
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
@@ -130,10 +246,7 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
             'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
         )
     training = not is_evaluation_only if training is None else training
-    for key, value in cfg.items():
-        close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.92)
-        if isinstance(value, dict) and key not in _TOP_LEVEL_KEYS and close:
-            raise ConfigError(f'unknown key {key!r}; did you mean {close[0]!r}?')
+    _check_top_level(cfg)
     for key in ('model', *(('train_dataloader', 'train_cfg', 'optim_wrapper') if training else ('test_evaluator',))):
         if not cfg.get(key):
             raise ConfigError(f'the config has no {key}; inherit it from a file in configs/_base_ or set it')
@@ -143,12 +256,47 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
         _check_components(cfg[key], key, cfg)
 
 
-def _check_components(node: Any, path: str, cfg: Config) -> None:
-    """Checks the types and the arguments of all components that are built from a config's section."""
-    for index, value in enumerate(node) if isinstance(node, (list, tuple)) else ():
-        _check_components(value, f'{path}[{index}]', cfg)
-    if not isinstance(node, dict):
-        return
+def _check_top_level(cfg: Config) -> None:
+    """Raises a ConfigError for a key that is neither one of the runner's nor a variable that is used."""
+    used = _names_in_use(cfg.filename) if cfg.filename and str(cfg.filename).endswith('.py') else set()
+    is_written_out = not used - set(dir(builtins))  # the config.py of a run, where variables have been replaced by their values
+    for key, value in cfg.items():
+        if key in _TOP_LEVEL_KEYS or key in used or key == 'dataset' or key.startswith('_') or not isinstance(key, str):
+            continue
+        is_section = isinstance(value, (dict, list))
+        others = repr([other for name, other in cfg.items() if name != key])
+        if is_section and value and repr(value)[1:-1] in others:  # it is used, also as dict(..., **value)
+            continue
+        resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.75 if is_section else 0.85)
+        if key in _FORMER_KEYS or resembles or (is_section and not is_written_out):
+            raise ConfigError(f'unknown key {key!r}; {_remedy(key, cfg)}')
+
+
+def _names_in_use(path: str) -> set[str]:
+    """Returns the names that a config file and its bases refer to."""
+    text = Path(path).read_text(encoding='utf-8') if Path(path).is_file() else ''
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError:  # placeholders such as {{$NAME:default}}
+        return set(re.findall(r'\w+', text))
+    if Config._is_lazy_import(path):  # everything is imported by name
+        return {node.id for node in nodes if isinstance(node, ast.Name)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    bases = [Config._get_cfg_path(name, path)[0] for name in Config._get_base_files(path)]
+    return names.union(re.findall(r'_base_\.(\w+)', text), *map(_names_in_use, bases))
+
+
+def _remedy(key: str, cfg: Config) -> str:
+    close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.6)
+    if key in _FORMER_KEYS:
+        return f'it is {_FORMER_KEYS[key]} here'
+    if key in cfg and not isinstance(cfg[key], (dict, list)) and not close:
+        return 'set the keys that it is used for'
+    return f'did you mean {close[0]!r}?' if close else 'begin the name of a variable of your own with _'
+
+
+def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict, set[str], bool]:
+    """Returns what a dict is built into, its parameters by name, other keys, and whether any keyword is accepted."""
     kind, extra = node.get('type'), set()
     if path in _UNTYPED:
         kind, extra = _UNTYPED[path], _LOADER_KEYS if path in LOADERS else set()
@@ -160,26 +308,118 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
         kind = None
     elif path.startswith('optim_wrapper.') and 'optimizer' in node:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
-    if kind is not None:
-        component = find_component(kind, f'{path}.type')
-        functions = [component]
-        if inspect.isclass(component):
-            functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
-        accepted, takes_any = set(), bool(functions)
-        for parameters in (inspect.signature(function).parameters.values() for function in functions):
-            accepted |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {'self'}
-            takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-            if not takes_any:  # those of its base classes are not passed on
-                break
-        for key in node.keys() - accepted - extra - _ALWAYS_ALLOWED:
-            # Where any keyword is accepted, only one that resembles a known one is an error.
-            close = difflib.get_close_matches(key, accepted | extra | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
-            if close or not takes_any:
-                remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(accepted | extra))}'
-                raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
+    if kind is None:
+        # Beside the networks' wrappers, defaults for all of them.
+        shared = dict(type=node.get('type', 'OptimWrapper')) if path == 'optim_wrapper' else None
+        return None, _find_parameters(shared, '', cfg)[1] if shared else {}, set(), True
+    component = find_component(kind, f'{path}.type')
+    functions = [component]
+    if inspect.isclass(component):
+        functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
+    accepted: dict[str, inspect.Parameter] = {}
+    takes_any = bool(functions)
+    for parameters in (inspect.signature(function).parameters.values() for function in functions):
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != 'self']
+        accepted = {**{p.name: p for p in named}, **accepted}
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        if not takes_any:  # those of its base classes are not passed on
+            break
+    return component, accepted, extra, takes_any
+
+
+def _check_components(node: Any, path: str, cfg: Config) -> None:
+    """Checks the types and the arguments of all components that are built from a config's section."""
+    for index, value in enumerate(node) if isinstance(node, (list, tuple)) else ():
+        _check_components(value, f'{path}[{index}]', cfg)
+    if not isinstance(node, dict):
+        return
+    component, accepted, extra, takes_any = _find_parameters(node, path, cfg)
+    known = {*accepted, *extra}
+    for key in node.keys() - known - _ALWAYS_ALLOWED if component is not None else ():
+        # Where any keyword is accepted, only one that resembles a known one is an error.
+        close = difflib.get_close_matches(key, known | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
+        if close or not takes_any:
+            remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(known))}'
+            raise ConfigError(f'{path}.{key}: {_name(component)} has no such argument; {remedy}')
+    for key in node.keys() & accepted.keys():
+        _check_value(node, key, accepted[key], f'{path}.{key}')
+    if re.match(r'default_hooks\.\w+$|custom_hooks\[\d+\]$|param_scheduler', path):
+        train, by_epoch = cfg.get('train_cfg') or {}, accepted.get('by_epoch')
+        by_default = node.get('by_epoch', by_epoch is not None and by_epoch.default is True)
+        if (
+            by_default
+            and not node.get('convert_to_iter_based')
+            and not {'by_epoch', 'max_epochs'} & {k for k in train if train[k]}
+        ):
+            raise ConfigError(
+                f'{path}.by_epoch: set it to False; the training has no epochs, so {_name(component)} would not act'
+            )
+        if component is None and 'type' not in node and path.startswith(('default_hooks', 'custom_hooks')):
+            close = difflib.get_close_matches(path.rpartition('.')[2], cfg.get('default_hooks') or (), n=2, cutoff=0.6)
+            raise ConfigError(f'{path} has no type' + ''.join(f'; did you mean {name!r}?' for name in close[1:]))
+    if inspect.isclass(component) and issubclass(component, torch.optim.Optimizer):
+        arguments = {key: value for key, value in node.items() if key not in _ALWAYS_ALLOWED}
+        try:
+            component([torch.nn.Parameter(torch.zeros(1))], **arguments)
+        except (TypeError, ValueError, LookupError) as error:
+            raise ConfigError(f'{path}: {_name(component)} does not take {arguments}: {error}') from error
+        except RuntimeError:  # a kernel for another device
+            pass
     for key, value in node.items():
         if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
             _check_components(value, f'{path}.{key}', cfg)
+
+
+def _check_value(node: dict, key: str, parameter: inspect.Parameter, path: str) -> None:
+    """Raises a ConfigError unless a value is of the type that the argument is annotated with, and in its range."""
+    value, names = node[key], _type_names(parameter.annotation) - {'Tensor'}
+    if parameter.annotation is parameter.empty:
+        default = type(parameter.default).__name__
+        names = {'int', 'None'} if key == 'seed' else {default, 'float'} if default == 'int' else {default}
+    if value is None and parameter.default is None:
+        return
+    if names == {'int'} and type(value) is float and value.is_integer():  # 1e4
+        node[key] = value = int(value)
+    if names and names <= _TYPES.keys() and type(value) in (bool, int, float, str, type(None), list, tuple):
+        types = {known for name in names for known in _TYPES[name]}
+        if type(value) not in types and not (bool in types and value in (0, 1)):
+            raise ConfigError(f'{path}={_shorten(value)}: it must be {" or ".join(sorted(names)).replace("Sequence", "list")}')
+    if key in _LEAST_1 and type(value) in (int, float) and value < 1:
+        raise ConfigError(f'{path}={value}: it must be at least 1')
+    if key == 'dynamic_intervals' and value is not None:
+        pairs = [pair if isinstance(pair, (list, tuple)) else () for pair in value]
+        if any(len(pair) != 2 or not all(type(number) is int for number in pair) or pair[1] < 1 for pair in pairs):
+            raise ConfigError(f'{path}={_shorten(value)}: it must be a list of pairs (iteration, interval of at least 1)')
+
+
+def _type_names(annotation: Any) -> set[str]:
+    """Returns the names of the types that an annotation allows, without their elements': {'int', 'list'} of int | list[str]."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    try:
+        nodes = [ast.parse(text, mode='eval').body]
+    except SyntaxError:
+        return {text}
+    names = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.BinOp):
+            nodes += [node.left, node.right]
+        elif isinstance(node, ast.Subscript):
+            outer = ast.unparse(node.value).rpartition('.')[2]
+            names |= {'None'} if outer == 'Optional' else {outer} - {'Union'}
+            if outer in ('Optional', 'Union'):
+                nodes += node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        else:
+            names.add(ast.unparse(node).rpartition('.')[2].replace('NoneType', 'None'))
+    return names
+
+
+def _name(component: Any) -> str:
+    return getattr(component, '__name__', str(component))
+
+
+def _shorten(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 100 else repr(value)[:100] + '...'
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:
