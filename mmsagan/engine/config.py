@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmsagan import registry as mmsagan_registry
-from mmsagan.checkpoints.architecture import read_literal
+from mmsagan.checkpoints.architecture import read_config_text, read_literal
 from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
 from mmsagan.utils import register_all_modules
@@ -64,6 +64,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 _NUMBER = r'-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?'  # not 007 nor 2024_05
 _PART = rf'(?:{_QUOTED}|\[[^]]*\]|\([^)]*\)|[^,])+'  # of a list
+_ANNOTATIONS = dict(seed='int | None', loss_scale='float | str | dict')  # MMEngine has none, and a wrong one
 _LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 
 
@@ -373,9 +374,11 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
 def _check_value(node: dict, key: str, parameter: inspect.Parameter, path: str) -> None:
     """Raises a ConfigError unless a value is of the type that the argument is annotated with, and in its range."""
     value, names = node[key], _type_names(parameter.annotation) - {'Tensor'}
-    if parameter.annotation is parameter.empty:
+    if key in _ANNOTATIONS:
+        names = _type_names(_ANNOTATIONS[key])
+    elif parameter.annotation is parameter.empty:
         default = type(parameter.default).__name__
-        names = {'int', 'None'} if key == 'seed' else {default, 'float'} if default == 'int' else {default}
+        names = {default, 'float'} if default == 'int' else {default}
     if value is None and parameter.default is None:
         return
     if names == {'int'} and type(value) is float and value.is_integer():  # 1e4
@@ -456,12 +459,30 @@ def config_changes(cfg: Config) -> dict[str, tuple[str, str]]:
     inherited: dict = {}
     for path in [Config._get_cfg_path(name, cfg.filename)[0] for name in bases] or [cfg.filename]:
         inherited.update(load_config(path).items())
-    before, after = _flatten(inherited), _flatten(cfg)
-    changes = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
-    changes = {key: change for key, change in changes.items() if change[0] != change[1]}
+    changes = _compare(inherited, cfg)
     # A test that is changed like the validation is not listed again.
     same = {key for key in changes if key.startswith('test_') and changes.get(key.replace('test_', 'val_', 1)) == changes[key]}
     return {key: change for key, change in changes.items() if key not in same}
+
+
+def changes_since(text: Any, cfg: Config) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Compares the text of a config in a checkpoint, which is not executed, with a config.
+
+    Returns:
+        What :func:`config_changes` does, and the names of the values that are not plain data in either of them.
+    """
+    (before, unreadable), (after, others) = read_config_text(text), read_config_text(cfg.pretty_text)
+    unreadable = list(dict.fromkeys(unreadable + others))
+    if not before or not after:
+        return {}, unreadable
+    before, after = ({key: value for key, value in values.items() if key not in unreadable} for values in (before, after))
+    return _compare(before, after), unreadable
+
+
+def _compare(before: Any, after: Any) -> dict[str, tuple[str, str]]:
+    before, after = _flatten(before), _flatten(after)
+    values = {key: (before.get(key, ''), after.get(key, '')) for key in {**before, **after}}
+    return {key: change for key, change in values.items() if change[0] != change[1]}
 
 
 def _flatten(node: Any, path: str = '') -> dict[str, str]:

@@ -62,6 +62,8 @@ class GANRunner(Runner):
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Loads all of a checkpoint; a CheckpointError if it is damaged, or of another training."""
         try:
+            if self.param_schedulers is None and not args:  # MMEngine warns that there is none
+                kwargs['resume_param_scheduler'] = False
             super().resume(filename, *args, **kwargs)
             for count in (self.train_loop.iter, self.train_loop.epoch):
                 if type(count) is not int or count < 0:

@@ -37,7 +37,7 @@ def test_mistakes_are_found_before_anything_is_built(tiny_run, options, key):
 @pytest.mark.parametrize(
     'options',
     [
-        {'_note': dict(type='anything'), 'models': 'a variable of the config'},
+        {'_note': dict(type='anything'), 'steps': 'a variable of the config'},
         {'visualizer.vis_backends': [dict(type='WandbVisBackend', init_kwargs=dict(config=dict(type='sweep')))]},
         {'optim_wrapper.generator.type': 'AmpOptimWrapper', 'optim_wrapper.generator.loss_scale': 512.0},
         {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=5, by_epoch=False, convert_to_iter_based=True)]},

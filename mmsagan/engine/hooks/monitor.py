@@ -1,5 +1,6 @@
 """Checks before the first iteration, and warnings about trainings that diverge."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,11 +10,22 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
+from mmsagan.engine.config import changes_since
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import HOOKS
 
+# What becomes of a value that was changed before the training was resumed; the first pattern that is found decides.
+_EFFECTS = (
+    (r'optimizer\.(fused|foreach|capturable)$|\.(data_root|num_workers|persistent_workers|pin_memory|prefetch_factor)$', ''),
+    (r'^model\.(fast|compile_cfg)|_(path|pkl)$', ''),
+    (r'^optim_wrapper\..*optimizer\.type$', 'refused'),
+    (r'^(optim_wrapper\..*optimizer|param_scheduler|randomness)\.|^auto_scale_lr', "the checkpoint's stays"),
+    (r'^val_evaluator', 'used from the next evaluation on; what was best so far was measured the former way'),
+    (r'^(model|train_dataloader|optim_wrapper)', 'used from here on'),
+)
+_IMAGES = 'training_images'  # in a checkpoint's meta: the number of images
 _SKIPPED = 'train/skipped_steps'  # in the message hub, and with it in every checkpoint
 
 
@@ -21,12 +33,16 @@ _SKIPPED = 'train/skipped_steps'  # in the message hub, and with it in every che
 class ConsistencyHook(Hook):
     """Compares the data set and the loaded checkpoint with the model, and raises the errors of later evaluations early.
 
+    At the start of a resumed training, a warning lists what differs from the config and the data of the checkpoint, each with
+    what becomes of it.
+
     A training shorter than ``val_interval`` is not evaluated at its end: it is a trial, and 50 000 samples would take longer.
 
     Raises:
         DataError: The number of classes or the image size differs.
         CheckpointError: The checkpoint is of another architecture, or has no training state to resume from.
-        ConfigError: A best checkpoint is to be chosen by a result that the evaluation does not have.
+        ConfigError: A best checkpoint is to be chosen by a result that the evaluation does not have, or a training cannot be
+            resumed with another optimizer or scheduler.
         MMSAGANError: Something that an evaluation needs is missing.
     """
 
@@ -52,6 +68,10 @@ class ConsistencyHook(Hook):
                     'train_dataloader.dataset.pipeline, or choose another model'
                 )
         loop, train_loop = runner.val_loop, runner.train_loop
+        if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < runner.iter:
+            runner.logger.warning(
+                f'nothing to train: train_cfg.max_iters={train_loop.max_iters}; the checkpoint is of iteration {runner.iter}'
+            )
         if not isinstance(loop, GANValLoop):
             return
         if isinstance(train_loop, IterBasedTrainLoop):
@@ -84,6 +104,13 @@ class ConsistencyHook(Hook):
                 f'{file} has no training state of this experiment to resume from (it was published, converted, or has other '
                 'optimizers); to start a training from its weights, set load_from'
             )
+        if runner._resume:
+            try:
+                changes = self._changes(runner, checkpoint)
+            except ConfigError as error:
+                raise ConfigError(f'{file} cannot be resumed from with this config: {error}') from error
+            if changes:
+                runner.logger.warning(f'differences from {file}, which is resumed:\n  ' + '\n  '.join(changes))
         try:
             warnings = check_compatibility(unwrap(runner.model), checkpoint)
         except CheckpointError as error:
@@ -94,6 +121,47 @@ class ConsistencyHook(Hook):
         if not runner._resume and 'iteration' in state:
             # A new training counts from 0, which the updates of G and the start of the moving average depend on.
             state['iteration'] = torch.zeros_like(state['iteration'])
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta'][_IMAGES] = len(runner.train_dataloader.dataset)
+
+    def _changes(self, runner: Runner, checkpoint: dict) -> list[str]:
+        """Lists what is not as in the checkpoint; a ConfigError for what cannot be meant."""
+        remedy = 'to start a training from its weights, set load_from without resume'
+        meta, dataset = checkpoint.get('meta') or {}, runner.train_dataloader.dataset
+        changes, unreadable = changes_since(meta.get('cfg'), runner.cfg)
+        if unreadable:
+            runner.logger.info(f'not compared with the checkpoint, since it is not plain data: {", ".join(unreadable)}')
+        listed = []
+        for key, (before, after) in changes.items():
+            effect = next((effect for pattern, effect in _EFFECTS if re.search(pattern, key)), '')
+            if key.startswith('param_scheduler') and 'None' not in (before, after):
+                scheduler = re.sub(r'\.[^.\d]\w*$', '', key) + '.type'
+                was, is_now = changes.get(scheduler, ('same', 'same'))
+                effect = 'removed: the rate stays as it is' if not is_now else effect if was == is_now else 'refused'
+                if key != scheduler and was != is_now:
+                    continue
+            if effect == 'refused':
+                raise ConfigError(f'{key} was {before or "not set"} and is {after or "not set"}; set it as it was, or {remedy}')
+            if effect:
+                listed.append(f'{key}: {before or "not set"} -> {after or "not set"}: {effect}')
+        classes = [
+            tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), getattr(dataset, 'metainfo', {}))
+        ]
+        labels = [{name: label for label, name in enumerate(names)} for names in classes]
+        for name, label in labels[0].items():
+            if labels[1].get(name, label) != label:
+                raise ConfigError(
+                    f'train_dataloader.dataset: class {name} was label {label} and is {labels[1][name]}; {remedy}'
+                )
+        renamed = [f'{was} -> {is_now}' for was, is_now in zip(*classes) if was != is_now]
+        if renamed:
+            listed.append(f'train_dataloader.dataset, classes: {", ".join(renamed[:5])}: taken for the same ones')
+        if meta.get(_IMAGES, len(dataset)) != len(dataset):
+            listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
+        if hasattr(dataset, 'metainfo') and 'dataset_meta' in meta:
+            meta['dataset_meta'] = dataset.metainfo  # MMEngine warns of a difference without saying which
+        return listed
 
 
 @HOOKS.register_module()

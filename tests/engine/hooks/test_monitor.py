@@ -2,14 +2,16 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
+from PIL import Image
 
 from mmsagan.apis import train_from_config
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
-from mmsagan.errors import DataError, DivergenceError
+from mmsagan.errors import ConfigError, DataError, DivergenceError
 from mmsagan.models.losses import HingeGANLoss
 from mmsagan.registry import MODELS
 
@@ -102,3 +104,100 @@ def test_the_hooks_are_there_whatever_the_config_leaves_out(tiny_run):
     del cfg.default_hooks['divergence'], cfg.default_hooks['consistency']
     hooks = [type(hook) for hook in train_from_config(cfg).hooks]
     assert hooks.count(DivergenceHook) == hooks.count(ConsistencyHook) == 1
+
+
+WARMUP = dict(type='LinearLR', start_factor=0.5, end=8, by_epoch=False)
+
+
+@pytest.fixture
+def resumed(tiny_run):
+    """Trains for two iterations, resumes with changes, and returns the warnings of the resumed run."""
+
+    def run(work_dir='run', files=lambda: None, max_iters=2, **changes) -> list[str]:
+        options = dict(linear=True, custom_hooks=[], val_evaluator=None, train_dataloader__dataset__max_unreadable_share=0.5)
+        first = tiny_run(max_iters=2, **{**options, 'param_scheduler': changes.pop('before', [WARMUP])})
+        train_from_config(first)
+        files()
+        cfg = tiny_run(max_iters=max_iters, **{**options, 'param_scheduler': [WARMUP], **changes})
+        cfg.update(work_dir=str(Path(first.work_dir).with_name(work_dir)), resume=True)
+        cfg.load_from = str(Path(first.work_dir, 'iter_2.pth'))
+        train_from_config(cfg)
+        log = max(Path(cfg.work_dir).glob('*/*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
+        return [
+            part
+            for part in re.split(r'\n(?=\d{4}/)', log)
+            if ' - WARNING - ' in part and not re.search('FileClient|HardDisk', part)
+        ]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(),
+        dict(work_dir='elsewhere'),
+        dict(train_dataloader__batch_size=4, max_iters=3),
+        dict(train_dataloader__num_workers=1, model__fast=False),
+        dict(before=None, param_scheduler=None),
+    ],
+)
+def test_a_resumed_training_without_differences_has_no_warnings(resumed, changes):
+    assert resumed(**changes) == []
+
+
+@pytest.mark.parametrize(
+    'changes, key, effect',
+    [
+        (dict(param_scheduler=[dict(WARMUP, end=4)]), 'param_scheduler.0.end: 8 -> 4', "the checkpoint's stays"),
+        (dict(param_scheduler=None), "param_scheduler.0.type: 'LinearLR' -> not set", 'removed'),
+        (
+            dict(optim_wrapper__generator__optimizer__betas=(0.1, 0.9)),
+            'optim_wrapper.generator.optimizer.betas: (0.5, 0.999) -> (0.1, 0.9)',
+            "the checkpoint's stays",
+        ),
+        (dict(model__gan_loss=dict(type='WassersteinGANLoss')), 'model.gan_loss.type', 'used from here on'),
+        (dict(model__discriminator_steps=3), 'model.discriminator_steps: ', 'used from here on'),
+        (dict(model__ema_config=dict(momentum=0.9)), 'model.ema_config', 'used from here on'),
+        (dict(train_dataloader__dataset__indices=60), 'train_dataloader.dataset: 100 -> 60 images', 'another order'),
+        (dict(max_iters=1), 'train_cfg.max_iters=1', 'iteration 2'),
+    ],
+)
+def test_differences_from_the_checkpoint_are_listed_with_their_effect(resumed, changes, key, effect):
+    lines = [line for warning in resumed(**changes) for line in warning.splitlines()]
+    assert any(key in line and effect in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    'changes, key',
+    [
+        (dict(optim_wrapper__generator__optimizer=dict(type='SGD', lr=0.1, _delete_=True)), r'generator\.optimizer\.type'),
+        (dict(before=None), r'param_scheduler\.0\.type was not set'),
+        (dict(param_scheduler=[WARMUP, dict(WARMUP, begin=8, end=9)]), r'param_scheduler\.1\.type'),
+        (dict(param_scheduler=[dict(type='ConstantLR', end=8, by_epoch=False)]), r'param_scheduler\.0\.type'),
+    ],
+)
+def test_what_cannot_be_resumed_with_another_config(resumed, changes, key):
+    with pytest.raises(ConfigError, match=key):
+        resumed(**changes)
+
+
+def test_classes_in_another_order_are_refused_and_other_names_are_listed(resumed, tmp_path):
+    for number in range(6):
+        path = tmp_path / 'images' / 'bcd'[number % 3] / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (32, 32)).save(path)
+    dataset = dict(
+        type='ImageFolder',
+        data_root=str(tmp_path / 'images'),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+    )
+    options = dict(train_dataloader__dataset={**dataset, '_delete_': True}, model__num_classes=3)
+
+    def rename(was, is_now):
+        (tmp_path / 'images' / was).rename(tmp_path / 'images' / is_now)
+
+    warnings = resumed(files=lambda: rename('d', 'e'), **options)
+    assert len(warnings) == 1 and 'd -> e' in warnings[0]
+    with pytest.raises(ConfigError, match='class b was label 0 and is 1'):
+        resumed(files=lambda: rename('c', 'a'), **options)
