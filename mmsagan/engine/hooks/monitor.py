@@ -148,6 +148,8 @@ class ConsistencyHook(Hook):
         classes = [
             tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), getattr(dataset, 'metainfo', {}))
         ]
+        if not getattr(unwrap(runner.model), 'num_classes', None):
+            classes = [(), ()]
         labels = [{name: label for label, name in enumerate(names)} for names in classes]
         for name, label in labels[0].items():
             if labels[1].get(name, label) != label:

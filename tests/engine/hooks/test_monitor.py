@@ -113,8 +113,9 @@ WARMUP = dict(type='LinearLR', start_factor=0.5, end=8, by_epoch=False)
 def resumed(tiny_run):
     """Trains for two iterations, resumes with changes, and returns the warnings of the resumed run."""
 
-    def run(work_dir='run', files=lambda: None, max_iters=2, **changes) -> list[str]:
-        options = dict(linear=True, custom_hooks=[], val_evaluator=None, train_dataloader__dataset__max_unreadable_share=0.5)
+    def run(work_dir='run', files=lambda: None, max_iters=2, both=None, **changes) -> list[str]:
+        options = dict(linear=True, custom_hooks=[], val_evaluator=None)
+        options.update(both or {})
         first = tiny_run(max_iters=2, **{**options, 'param_scheduler': changes.pop('before', [WARMUP])})
         train_from_config(first)
         files()
@@ -192,12 +193,12 @@ def test_classes_in_another_order_are_refused_and_other_names_are_listed(resumed
         data_root=str(tmp_path / 'images'),
         pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     )
-    options = dict(train_dataloader__dataset={**dataset, '_delete_': True}, model__num_classes=3)
+    both = dict(train_dataloader__dataset={**dataset, '_delete_': True}, model__num_classes=3)
 
     def rename(was, is_now):
         (tmp_path / 'images' / was).rename(tmp_path / 'images' / is_now)
 
-    warnings = resumed(files=lambda: rename('d', 'e'), **options)
+    warnings = resumed(files=lambda: rename('d', 'e'), both=both)
     assert len(warnings) == 1 and 'd -> e' in warnings[0]
     with pytest.raises(ConfigError, match='class b was label 0 and is 1'):
-        resumed(files=lambda: rename('c', 'a'), **options)
+        resumed(files=lambda: rename('c', 'a'), both=both)
