@@ -5,10 +5,11 @@ import builtins
 import difflib
 import inspect
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine import registry as mmengine_registry
@@ -28,21 +29,17 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _RUNNER_ARGUMENTS = inspect.signature(Runner.__init__).parameters
 # Any other key is a variable of the config.
 _TOP_LEVEL_KEYS = {*_RUNNER_ARGUMENTS, 'model_wrapper_cfg', 'custom_imports'}
-# What MMGeneration and other projects of OpenMMLab called them, and scalars that would be taken for a variable.
+# What MMGeneration called them.
 _FORMER_KEYS = dict(
     checkpoint_config='default_hooks.checkpoint',
+    data='train_dataloader',
+    evaluation='val_evaluator and train_cfg.val_interval',
     log_config='default_hooks.logger',
     lr_config='param_scheduler',
-    optimizer='optim_wrapper.<network>.optimizer',
-    optimizer_config='optim_wrapper',
+    optimizer='optim_wrapper',
+    resume_from='load_from, with resume=True',
     runner='train_cfg',
     total_iters='train_cfg.max_iters',
-    evaluation='val_evaluator and train_cfg.val_interval',
-    data='train_dataloader',
-    resume_from='load_from, with resume=True',
-    dist_params='env_cfg.dist_cfg',
-    cudnn_benchmark='env_cfg.cudnn_benchmark',
-    workflow='train_cfg',
 )
 _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
@@ -54,18 +51,15 @@ _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}
 _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch'}
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
-# The classes of values that an annotation allows; arguments annotated with anything else are not checked.
-_SEQUENCE, _MAPPING = (list, tuple), (dict,)
-_TYPES: dict[str, tuple[type, ...]] = {
-    **{'int': (int,), 'float': (int, float), 'bool': (bool,), 'str': (str,), 'None': (type(None),)},
-    **dict.fromkeys(('list', 'List', 'tuple', 'Tuple', 'Sequence'), _SEQUENCE),
-    **dict.fromkeys(('dict', 'Dict', 'Mapping'), _MAPPING),
-}
+# The values that an annotation allows; arguments that are annotated with other types, too, are not checked.
+_TYPES: dict[str, tuple[type, ...]] = dict(int=(int,), float=(int, float), bool=(bool,), str=(str,), none=(type(None),))
+_TYPES.update(dict.fromkeys(('list', 'tuple', 'sequence'), (list, tuple)), dict=(dict,), mapping=(dict,))
+# Where there is no annotation, or one that is too narrow.
+_ANNOTATIONS = dict(seed='int | None', resume='bool | str', loss_scale='float | str | dict', dataset='dict', sampler='dict')
+_AT_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 _NUMBER = r'-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?'  # not 007 nor 2024_05
-_PART = rf'(?:{_QUOTED}|\[[^]]*\]|\([^)]*\)|[^,])+'  # of a list
-_ANNOTATIONS = dict(seed='int | None', loss_scale='float | str | dict')  # MMEngine has none, and a wrong one
-_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
+_ITEM = rf'(?:{_QUOTED}|\[[^]]*\]|\([^)]*\)|[^,])+'  # of a list
 
 
 class OptionText(str):
@@ -93,19 +87,10 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         if isinstance(node, (dict, list, tuple)):
             nodes += node.values() if isinstance(node, dict) else node
     for key in _RUNNER_ARGUMENTS.keys() & cfg.keys():
-        allowed = {known for name in _type_names(_RUNNER_ARGUMENTS[key].annotation) for known in _TYPES.get(name, ())}
-        if isinstance(cfg[key], (int, float, str, list, tuple, dict)) and not isinstance(cfg[key], tuple(allowed or [object])):
-            if (key, cfg[key]) != ('resume', 'auto'):
-                names = sorted(known.__name__ for known in allowed - {type(None)})
-                raise ConfigError(f'{key}={_shorten(cfg[key])}: it must be a {" or a ".join(names)}')
-    for key in LOADERS:
-        loader = cfg.get(key)
-        for part in ('dataset', 'sampler'):
-            if isinstance(loader, dict) and isinstance(loader.get(part), (str, int, float, list)):
-                remedy = '; a folder is its data_root' if part == 'dataset' else ''
-                raise ConfigError(f'{key}.{part}={_shorten(loader[part])}: it must be a dict{remedy}')
-        if isinstance(loader, dict) and not loader.get('num_workers'):
-            loader['persistent_workers'] = False  # which PyTorch refuses without workers
+        _check_value(cfg, key, _RUNNER_ARGUMENTS[key], key)
+    for key in LOADERS:  # PyTorch refuses persistent workers if there are none
+        if isinstance(cfg.get(key), dict) and not cfg[key].get('num_workers'):
+            cfg[key]['persistent_workers'] = False
     return cfg
 
 
@@ -114,27 +99,20 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     values = {}
     for path, value in options.items():
         parent, _, key = path.rpartition('.')
-        top = path.partition('.')[0]
+        top, node, parameters = path.partition('.')[0], cast(Any, cfg), _RUNNER_ARGUMENTS
         if top not in {*_TOP_LEVEL_KEYS, 'dataset'}:
-            what = 'is a variable of the file, whose value has been used already' if top in cfg else 'is unknown'
-            raise ConfigError(f'--cfg-options {path}: the key {top} {what}; {_remedy(top, cfg)}')
-        node: Any = cfg
-        for part in parent.split('.') if parent else ():
-            if isinstance(node, (list, tuple)):
-                node = dict(enumerate(node)).get(int(part) if part.isdigit() else -1)
-            else:
-                node = node.get(part) if isinstance(node, (dict, Config)) else None
-        node = node if isinstance(node, (dict, Config)) else {}
+            raise _unknown_key(top, '; the config has used its value already' if top in cfg else '')
+        with suppress(LookupError, ValueError, TypeError, AttributeError, ConfigError):  # it does not exist yet
+            for part in parent.split('.') if parent else ():
+                node = node[int(part) if isinstance(node, (list, tuple)) else part]
+            parameters = _find_parameters(node, parent, cfg)[1] if parent else parameters
+        is_set = isinstance(node, (dict, Config)) and key in node
+        base = node[key] if is_set else None
         if isinstance(value, OptionText):
-            parameters: dict = dict(_RUNNER_ARGUMENTS)
-            if parent:
-                with suppress(ConfigError):
-                    parameters = _find_parameters(node, parent, cfg)[1]
-            names = _type_names(parameters[key].annotation) if key in parameters else set()
-            value = _read_option(path, value, node.get(key), names)
-        if isinstance(value, dict) and not isinstance(node.get(key), dict):  # MMEngine refuses a dict in place of None
-            value = dict(value, _delete_=True) if key in node else value
-        values[path] = value
+            value = _read_option(path, str(value), base, _type_names(key, parameters[key]) if key in parameters else set())
+        # MMEngine refuses to put a dict in the place of None.
+        replaces = is_set and isinstance(value, dict) and not isinstance(base, dict)
+        values[path] = dict(value, _delete_=True) if replaces else value
     try:
         cfg.merge_from_dict(values)
     except (KeyError, TypeError, IndexError, AssertionError, AttributeError) as error:
@@ -142,42 +120,39 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def _read_option(path: str, text: str, base: Any, names: set[str]) -> Any:
-    """Reads a value that was typed, which replaces ``base`` in an argument that takes types of these names.
+    """Reads a value that was typed, which replaces ``base`` in an argument that takes values of the named types.
 
-    Where there is or can only be a string, the text is one, unless it is quoted or None.
+    Where there is or can only be a string, it is one as it stands, unless it is quoted or None.
     """
-    text, stripped = str(text), text.strip()
+    stripped = text.strip()
     outside_quotes = re.sub(_QUOTED, "''", stripped)
-    has_quotes = outside_quotes != stripped
-    is_string = isinstance(base, str) or (base is None and 'str' in names and names <= {'str', 'None', 'Path'})
+    is_string = isinstance(base, str) or (base is None and 'str' in names and names <= {'str', 'none', 'path'})
+    is_number = type(base) in (int, float) or (base is None and names and names <= {'int', 'float', 'none', 'tensor'})
     if stripped == 'None':
         return None
-    if is_string and not has_quotes:
+    if is_string and outside_quotes == stripped:
         return text
     if stripped.lower() in ('true', 'false'):
         return stripped.lower() == 'true'
-    is_number = type(base) in (int, float) or (base is None and names and names <= {'int', 'float', 'None', 'Tensor'})
-    for kind in (int, float):
+    for kind in (int, float) if is_number or re.fullmatch(_NUMBER, stripped) else ():
         with suppress(ValueError):
-            if is_number or re.fullmatch(_NUMBER, stripped):
-                return kind(stripped)
-    is_bracketed = (stripped[:1], stripped[-1:]) in (('[', ']'), ('(', ')'), ('{', '}')) or stripped.startswith('dict(')
-    if (is_bracketed or has_quotes) and not re.search(r'\d_\d|\b0\d', outside_quotes):
+            return kind(stripped)
+    is_bracketed = re.fullmatch(r'(dict)?\(.*\)|\[.*\]|\{.*\}', stripped, re.DOTALL)
+    if (is_bracketed or outside_quotes != stripped) and not re.search(r'\d_\d|\b0\d', outside_quotes):
         with suppress(SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             value = read_literal(ast.parse(stripped, mode='eval').body)
             if is_bracketed or isinstance(value, str):
                 return value
-    if is_string:
-        return text
-    parts = re.findall(_PART, stripped[1:-1] if is_bracketed else stripped)
-    if is_bracketed:
-        # Without quotes, as [a, b]. What looks like Python, and is not, is a mistake.
-        if stripped[0] not in '[(' or any(set(part) & set('=(){}') for part in parts):
+    items = re.findall(_ITEM, stripped[1:-1] if is_bracketed else stripped)
+    if is_bracketed and not is_string:  # such as [a, b], without quotes
+        if stripped[0] not in '[(' or any(set(item) & set('=(){}') for item in items):
             raise ConfigError(f'--cfg-options {path}={text}: expected a value as in Python, with quotes around strings')
-    elif len(parts) < 2 or not (isinstance(base, (list, tuple)) or all(re.fullmatch(r'[\w.+-]+', part) for part in parts)):
+    elif is_string or len(items) < 2:
         return text
-    values = [_read_option(path, part.strip(), None, set()) for part in parts]
-    return tuple(values) if stripped[0] == '(' and is_bracketed else values
+    elif not isinstance(base, (list, tuple)) and not all(re.fullmatch(r'[\w.+-]+', item) for item in items):
+        return text  # a path, or a sentence
+    values = [_read_option(path, item.strip(), None, set()) for item in items]
+    return tuple(values) if is_bracketed and stripped[0] == '(' else values
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
@@ -188,11 +163,11 @@ def complete_loader(cfg: Config, mode: str) -> dict:
     ``configs/_base_/datasets`` set.
     """
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
-    if 'type' not in loader.get('dataset', {}):
+    if isinstance(loader.get('dataset', {}), dict) and 'type' not in loader.get('dataset', {}):
         inherited = (cfg.get('train_dataloader') or cfg).get('dataset')
         if inherited and not cfg.get('train_dataloader'):
             print_log(f"{mode}_dataloader takes its data from the config's variable 'dataset'", logger='current')
-        if inherited:
+        if isinstance(inherited, dict):
             loader['dataset'] = dict(inherited, **loader.get('dataset', {}))
     return loader
 
@@ -260,17 +235,17 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
 def _check_top_level(cfg: Config) -> None:
     """Raises a ConfigError for a key that is neither one of the runner's nor a variable that is used."""
     used = _names_in_use(cfg.filename) if cfg.filename and str(cfg.filename).endswith('.py') else set()
-    is_written_out = not used - set(dir(builtins))  # the config.py of a run, where variables have been replaced by their values
+    # In the config.py of a run, variables have been replaced by their values.
+    is_written_out = not used - set(dir(builtins))
     for key, value in cfg.items():
-        if key in _TOP_LEVEL_KEYS or key in used or key == 'dataset' or key.startswith('_') or not isinstance(key, str):
-            continue
         is_section = isinstance(value, (dict, list))
-        others = repr([other for name, other in cfg.items() if name != key])
-        if is_section and value and repr(value)[1:-1] in others:  # it is used, also as dict(..., **value)
+        others = [other for name, other in cfg.items() if name != key]
+        is_used = key in used or (is_section and value and repr(value)[1:-1] in repr(others))  # also as dict(..., **value)
+        if key in {*_TOP_LEVEL_KEYS, 'dataset'} or key.startswith('_') or is_used:
             continue
         resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.75 if is_section else 0.85)
         if key in _FORMER_KEYS or resembles or (is_section and not is_written_out):
-            raise ConfigError(f'unknown key {key!r}; {_remedy(key, cfg)}')
+            raise _unknown_key(key, '; begin the name of a variable of your own with _')
 
 
 def _names_in_use(path: str) -> set[str]:
@@ -280,20 +255,16 @@ def _names_in_use(path: str) -> set[str]:
         nodes = list(ast.walk(ast.parse(text)))
     except SyntaxError:  # placeholders such as {{$NAME:default}}
         return set(re.findall(r'\w+', text))
-    if Config._is_lazy_import(path):  # everything is imported by name
-        return {node.id for node in nodes if isinstance(node, ast.Name)}
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    bases = [Config._get_cfg_path(name, path)[0] for name in Config._get_base_files(path)]
-    return names.union(re.findall(r'_base_\.(\w+)', text), *map(_names_in_use, bases))
+    bases = [] if Config._is_lazy_import(path) else Config._get_base_files(path)
+    inherited = [_names_in_use(Config._get_cfg_path(base, path)[0]) for base in bases]
+    return names.union(re.findall(r'_base_\.(\w+)', text), *inherited)
 
 
-def _remedy(key: str, cfg: Config) -> str:
-    close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.6)
-    if key in _FORMER_KEYS:
-        return f'it is {_FORMER_KEYS[key]} here'
-    if key in cfg and not isinstance(cfg[key], (dict, list)) and not close:
-        return 'set the keys that it is used for'
-    return f'did you mean {close[0]!r}?' if close else 'begin the name of a variable of your own with _'
+def _unknown_key(key: str, remedy: str) -> ConfigError:
+    close = [f'did you mean {name!r}?' for name in difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1)]
+    renamed = [f'it is {_FORMER_KEYS[key]} here'] if key in _FORMER_KEYS else []
+    return ConfigError('; '.join([f'unknown key {key!r}', *(renamed or close)]) + remedy * (not renamed and not close))
 
 
 def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict, set[str], bool]:
@@ -306,13 +277,12 @@ def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None
     elif path == 'optim_wrapper':
         for key in {'type', 'constructor'} & set(node):
             find_component(node[key], f'{path}.{key}')
-        kind = None
     elif path.startswith('optim_wrapper.') and 'optimizer' in node:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
+    if path == 'optim_wrapper':  # beside the networks' wrappers, defaults for all of them
+        return None, _find_parameters(dict(type=node.get('type', 'OptimWrapper')), '', cfg)[1], set(), True
     if kind is None:
-        # Beside the networks' wrappers, defaults for all of them.
-        shared = dict(type=node.get('type', 'OptimWrapper')) if path == 'optim_wrapper' else None
-        return None, _find_parameters(shared, '', cfg)[1] if shared else {}, set(), True
+        return None, {}, set(), True
     component = find_component(kind, f'{path}.type')
     functions = [component]
     if inspect.isclass(component):
@@ -344,85 +314,60 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
             raise ConfigError(f'{path}.{key}: {_name(component)} has no such argument; {remedy}')
     for key in node.keys() & accepted.keys():
         _check_value(node, key, accepted[key], f'{path}.{key}')
-    if re.match(r'default_hooks\.\w+$|custom_hooks\[\d+\]$|param_scheduler', path):
-        train, by_epoch = cfg.get('train_cfg') or {}, accepted.get('by_epoch')
-        by_default = node.get('by_epoch', by_epoch is not None and by_epoch.default is True)
-        if (
-            by_default
-            and not node.get('convert_to_iter_based')
-            and not {'by_epoch', 'max_epochs'} & {k for k in train if train[k]}
-        ):
-            raise ConfigError(
-                f'{path}.by_epoch: set it to False; the training has no epochs, so {_name(component)} would not act'
-            )
-        if component is None and 'type' not in node and path.startswith(('default_hooks', 'custom_hooks')):
-            close = difflib.get_close_matches(path.rpartition('.')[2], cfg.get('default_hooks') or (), n=2, cutoff=0.6)
-            raise ConfigError(f'{path} has no type' + ''.join(f'; did you mean {name!r}?' for name in close[1:]))
+    if re.match(r'default_hooks\.\w+$|custom_hooks\[\d+\]$|param_scheduler', path) and component is not None:
+        train, default = cfg.get('train_cfg') or {}, getattr(accepted.get('by_epoch'), 'default', False) is True
+        has_epochs = train.get('by_epoch') or 'max_epochs' in train or node.get('convert_to_iter_based')
+        if node.get('by_epoch', default) and not has_epochs:
+            raise ConfigError(f'{path}.by_epoch must be False: the training has no epochs, so {_name(component)} would not act')
+    elif path.startswith('default_hooks.') and path.count('.') == 1 and 'type' not in node:
+        raise ConfigError(f'{path} has no type')
     if inspect.isclass(component) and issubclass(component, torch.optim.Optimizer):
         arguments = {key: value for key, value in node.items() if key not in _ALWAYS_ALLOWED}
         try:
-            component([torch.nn.Parameter(torch.zeros(1))], **arguments)
+            with suppress(RuntimeError):  # a kernel for another device
+                component([torch.nn.Parameter(torch.zeros(1))], **arguments)
         except (TypeError, ValueError, LookupError) as error:
             raise ConfigError(f'{path}: {_name(component)} does not take {arguments}: {error}') from error
-        except RuntimeError:  # a kernel for another device
-            pass
     for key, value in node.items():
         if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
             _check_components(value, f'{path}.{key}', cfg)
 
 
-def _check_value(node: dict, key: str, parameter: inspect.Parameter, path: str) -> None:
-    """Raises a ConfigError unless a value is of the type that the argument is annotated with, and in its range."""
-    value, names = node[key], _type_names(parameter.annotation) - {'Tensor'}
-    if key in _ANNOTATIONS:
-        names = _type_names(_ANNOTATIONS[key])
-    elif parameter.annotation is parameter.empty:
-        default = type(parameter.default).__name__
-        names = {default, 'float'} if default == 'int' else {default}
-    if value is None and parameter.default is None:
-        return
-    if names == {'int'} and type(value) is float and value.is_integer():  # 1e4
-        node[key] = value = int(value)
-    if names and names <= _TYPES.keys() and type(value) in (bool, int, float, str, type(None), list, tuple):
-        types = {known for name in names for known in _TYPES[name]}
-        if type(value) not in types and not (bool in types and value in (0, 1)):
-            raise ConfigError(f'{path}={_shorten(value)}: it must be {" or ".join(sorted(names)).replace("Sequence", "list")}')
-    if key in _LEAST_1 and type(value) in (int, float) and value < 1:
+def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -> None:
+    """Raises a ConfigError unless a value is of the type that its argument is annotated with, and in its range."""
+    value, names = node[key], _type_names(key, parameter) - {'tensor'}
+    if key == path:  # an argument of the runner, which also takes what has been built
+        names = (names & _TYPES.keys()) | {'none'}
+    types = tuple(known for name in names for known in _TYPES.get(name, (object,)))
+    is_wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types)
+    if names == {'int'} and isinstance(value, float) and value.is_integer():  # 1e4
+        node[key] = int(value)
+    elif is_wrong and names and value is not parameter.default and not (bool in types and value in (0, 1)):
+        expected = ' or '.join(sorted(names)).replace('none', 'None').replace('sequence', 'list')
+        raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
+    if key in _AT_LEAST_1 and value is not None and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
     if key == 'dynamic_intervals' and value is not None:
-        pairs = [pair if isinstance(pair, (list, tuple)) else () for pair in value]
-        if any(len(pair) != 2 or not all(type(number) is int for number in pair) or pair[1] < 1 for pair in pairs):
-            raise ConfigError(f'{path}={_shorten(value)}: it must be a list of pairs (iteration, interval of at least 1)')
+        pairs = [pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (0, 0) for pair in value]
+        if not all(isinstance(number, int) for pair in pairs for number in pair) or any(pair[1] < 1 for pair in pairs):
+            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of pairs (iteration, interval of at least 1)')
 
 
-def _type_names(annotation: Any) -> set[str]:
-    """Returns the names of the types that an annotation allows, without their elements': {'int', 'list'} of int | list[str]."""
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    try:
-        nodes = [ast.parse(text, mode='eval').body]
-    except SyntaxError:
-        return {text}
-    names = set()
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.BinOp):
-            nodes += [node.left, node.right]
-        elif isinstance(node, ast.Subscript):
-            outer = ast.unparse(node.value).rpartition('.')[2]
-            names |= {'None'} if outer == 'Optional' else {outer} - {'Union'}
-            if outer in ('Optional', 'Union'):
-                nodes += node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        else:
-            names.add(ast.unparse(node).rpartition('.')[2].replace('NoneType', 'None'))
-    return names
+def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
+    """Returns the types that an annotation allows, in lower case, without those of elements: int, list of int | List[str]."""
+    annotation = _ANNOTATIONS.get(key, parameter.annotation)
+    if annotation is parameter.empty:
+        default = type(parameter.default).__name__
+        return set() if default in ('NoneType', 'type') else {default, 'float'} if default == 'int' else {default}
+    text, before = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation), ''
+    while text != before:
+        before, text = text, re.sub(r'\b(?!Optional|Union)(\w+)\[[^][]*\]', r'\1', text)
+    names = set(re.findall(r'\w+', re.sub(r'\w+\.|Type\b', '', text.replace('Optional', 'None')).lower()))
+    return names - {'union'}
 
 
 def _name(component: Any) -> str:
     return getattr(component, '__name__', str(component))
-
-
-def _shorten(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 100 else repr(value)[:100] + '...'
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:

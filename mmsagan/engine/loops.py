@@ -226,8 +226,6 @@ class GANValLoop(BaseLoop):
         self.results: dict = {}
         self.should_stop: Callable[[], bool] = lambda: False
         self.batch_size = dataloader.get('batch_size', 1)
-        if self.batch_size < 1:
-            raise ConfigError(f'{self.mode}_dataloader.batch_size={self.batch_size}; it must be at least 1')
 
     @property
     def dataloader(self) -> range:

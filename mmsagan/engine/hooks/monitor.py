@@ -127,42 +127,34 @@ class ConsistencyHook(Hook):
 
     def _changes(self, runner: Runner, checkpoint: dict) -> list[str]:
         """Lists what is not as in the checkpoint; a ConfigError for what cannot be meant."""
-        remedy = 'to start a training from its weights, set load_from without resume'
-        meta, dataset = checkpoint.get('meta') or {}, runner.train_dataloader.dataset
+        remedy = 'to start a new training from the weights, set load_from without resume'
+        meta, dataset, listed = checkpoint.get('meta') or {}, runner.train_dataloader.dataset, []
         changes, unreadable = changes_since(meta.get('cfg'), runner.cfg)
         if unreadable:
             runner.logger.info(f'not compared with the checkpoint, since it is not plain data: {", ".join(unreadable)}')
-        listed = []
-        for key, (before, after) in changes.items():
+        for key, values in changes.items():
+            before, after = (value or 'not set' for value in values)
             effect = next((effect for pattern, effect in _EFFECTS if re.search(pattern, key)), '')
-            if key.startswith('param_scheduler') and 'None' not in (before, after):
-                scheduler = re.sub(r'\.[^.\d]\w*$', '', key) + '.type'
-                was, is_now = changes.get(scheduler, ('same', 'same'))
-                effect = 'removed: the rate stays as it is' if not is_now else effect if was == is_now else 'refused'
-                if key != scheduler and was != is_now:
-                    continue
+            if key.startswith('param_scheduler.'):
+                kind = re.sub(r'\.[^.\d]\w*$', '.type', key)
+                was, is_now = changes.get(kind, ('same', 'same'))
+                effect = effect if was == is_now else '' if key != kind else 'refused' if is_now else 'the rate stays as it is'
             if effect == 'refused':
-                raise ConfigError(f'{key} was {before or "not set"} and is {after or "not set"}; set it as it was, or {remedy}')
+                raise ConfigError(f'{key} was {before} and is {after}, which cannot be resumed; {remedy}')
             if effect:
-                listed.append(f'{key}: {before or "not set"} -> {after or "not set"}: {effect}')
-        classes = [
-            tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), getattr(dataset, 'metainfo', {}))
-        ]
-        if not getattr(unwrap(runner.model), 'num_classes', None):
-            classes = [(), ()]
-        labels = [{name: label for label, name in enumerate(names)} for names in classes]
-        for name, label in labels[0].items():
-            if labels[1].get(name, label) != label:
-                raise ConfigError(
-                    f'train_dataloader.dataset: class {name} was label {label} and is {labels[1][name]}; {remedy}'
-                )
-        renamed = [f'{was} -> {is_now}' for was, is_now in zip(*classes) if was != is_now]
-        if renamed:
-            listed.append(f'train_dataloader.dataset, classes: {", ".join(renamed[:5])}: taken for the same ones')
+                listed.append(f'{key}: {before} -> {after}: {effect}')
+        own = getattr(dataset, 'metainfo', {})
+        was, is_now = ((info or {}).get('classes') or () for info in (meta.get('dataset_meta'), own))
+        if getattr(unwrap(runner.model), 'num_classes', None) and tuple(was) != tuple(is_now):
+            moved = next((name for label, name in enumerate(was) if name in is_now and is_now.index(name) != label), None)
+            if moved is not None:
+                labels = f'label {was.index(moved)} and is {is_now.index(moved)}'
+                raise ConfigError(f'train_dataloader.dataset: the class {moved} was {labels}; {remedy}')
+            names = ', '.join(f'{one} -> {other}' for one, other in zip(was, is_now) if one != other)
+            listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
         if meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
-        if hasattr(dataset, 'metainfo') and 'dataset_meta' in meta:
-            meta['dataset_meta'] = dataset.metainfo  # MMEngine warns of a difference without saying which
+        meta['dataset_meta'] = own  # MMEngine would warn without saying of what
         return listed
 
 

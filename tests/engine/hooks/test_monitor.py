@@ -151,7 +151,7 @@ def test_a_resumed_training_without_differences_has_no_warnings(resumed, changes
     'changes, key, effect',
     [
         (dict(param_scheduler=[dict(WARMUP, end=4)]), 'param_scheduler.0.end: 8 -> 4', "the checkpoint's stays"),
-        (dict(param_scheduler=None), "param_scheduler.0.type: 'LinearLR' -> not set", 'removed'),
+        (dict(param_scheduler=None), "param_scheduler.0.type: 'LinearLR' -> not set", 'stays as it is'),
         (
             dict(optim_wrapper__generator__optimizer__betas=(0.1, 0.9)),
             'optim_wrapper.generator.optimizer.betas: (0.5, 0.999) -> (0.1, 0.9)',
