@@ -339,6 +339,21 @@ def export_studiogan(
     return list(files), config, notes
 
 
+def strip_wrappers(state: Mapping) -> dict:
+    """Removes what ``torch.compile`` and DistributedDataParallel put before the names of tensors."""
+    names = {key: str(key).replace('_orig_mod.', '') for key in state}
+    names = {key: re.sub(r'^(module\.)+(?=generator|discriminator|iteration)', '', name) for key, name in names.items()}
+    # Other networks may have a part of that name.
+    wrapped = [
+        network for network in STUDIOGAN_NETWORKS if any(f'{network}.module.conv_blocks.' in name for name in names.values())
+    ]
+    prefixes = tuple(f'{network}.module.' for network in wrapped)
+    return {
+        names[key].replace('.module.', '.', 1) if names[key].startswith(prefixes) else names[key]: value
+        for key, value in state.items()
+    }
+
+
 def load_checkpoint(filename: str, map_location=None) -> dict:
     """Loads a file or URL for MMEngine: a checkpoint under our names, whichever project wrote it.
 
@@ -358,6 +373,11 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     elif '://' in filename:  # MMEngine's loaders would execute pickled code
         raise CheckpointError(f'{filename}: give a file or an https:// URL')
     content = load_checkpoint_file(path, map_location)
+    if isinstance(content, dict):
+        if isinstance(content.get('state_dict'), Mapping):
+            content['state_dict'] = strip_wrappers(content['state_dict'])
+        else:
+            content = strip_wrappers(content)
     conversion = convert_content(content, path)
     if conversion is not None:
         notes = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)] or ['nothing is left out']

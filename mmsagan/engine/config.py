@@ -239,9 +239,10 @@ def _check_top_level(cfg: Config) -> None:
     is_written_out = not used - set(dir(builtins))
     for key, value in cfg.items():
         is_section = isinstance(value, (dict, list))
-        others = [other for name, other in cfg.items() if name != key]
-        is_used = key in used or (is_section and value and repr(value)[1:-1] in repr(others))  # also as dict(..., **value)
-        if key in {*_TOP_LEVEL_KEYS, 'dataset'} or key.startswith('_') or is_used:
+        if key in {*_TOP_LEVEL_KEYS, 'dataset', *used} or key.startswith('_'):
+            continue
+        others = repr([other for name, other in cfg.items() if name != key])
+        if is_written_out and is_section and re.search(re.escape(repr(value)[1:-1]) + r'[]),}]', others):  # also as **value
             continue
         resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.75 if is_section else 0.85)
         if key in _FORMER_KEYS or resembles or (is_section and not is_written_out):
@@ -256,8 +257,9 @@ def _names_in_use(path: str) -> set[str]:
     except SyntaxError:  # placeholders such as {{$NAME:default}}
         return set(re.findall(r'\w+', text))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    bases = [] if Config._is_lazy_import(path) else Config._get_base_files(path)
-    inherited = [_names_in_use(Config._get_cfg_path(base, path)[0]) for base in bases]
+    if Config._is_lazy_import(path):  # what it imports has no name here
+        return set()
+    inherited = [_names_in_use(Config._get_cfg_path(base, path)[0]) for base in Config._get_base_files(path)]
     return names.union(re.findall(r'_base_\.(\w+)', text), *inherited)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan import __version__
@@ -155,25 +156,11 @@ def test_an_error_of_a_loader_process_is_one_message(capsys):
 
 
 @pytest.mark.parametrize(
-    'value, expected',
-    [
-        ("[{'type':'FID','fake_nums':5},{'type':'IS'}]", [dict(type='FID', fake_nums=5), dict(type='IS')]),
-        ('[a,b]', ['a', 'b']),
-        ('0.5', 0.5),
-    ],
-)
-def test_config_options(value, expected):
-    parser = tool_parser('A tool.')
-    add_cfg_options(parser)
-    assert parser.parse_args(['--cfg-options', f'key={value}']).cfg_options == dict(key=expected)
-
-
-@pytest.mark.parametrize(
     'arguments, named',
     [
         (['--wrok-dir', 'x'], '--work-dir?'),
         (['--cfg-options', 'key'], '--cfg-options'),
-        (['--cfg-options', "key=[dict(type='FID', fake_nums=5)]"], '--cfg-options'),
+        (['--cfg-options', '=5'], '--cfg-options'),
     ],
 )
 def test_mistakes_in_options(capsys, arguments, named):
@@ -183,3 +170,13 @@ def test_mistakes_in_options(capsys, arguments, named):
     with pytest.raises(SystemExit, match='2'):
         parser.parse_args(arguments)
     assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_that_cannot_be_compiled_is_one_message(capsys):
+    def main():
+        raise InvalidCxxCompiler
+
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(main)
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and 'model.compile_cfg' in error and 'CXX' in error

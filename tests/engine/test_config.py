@@ -1,11 +1,14 @@
 """Configs: loading, completing, checking, comparing; and the environment that launchers set."""
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
+from mmsagan.cli.tool import add_cfg_options, tool_parser
 from mmsagan.engine import distributed
 from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, load_config
 from mmsagan.engine.distributed import join_processes, prepare_distributed
@@ -50,6 +53,108 @@ def test_what_is_right_passes(tiny_run, options):
     cfg.merge_from_dict(options)
     cfg.model.generator = dict(type=torch.nn.Identity, norm_cfg=dict(type='BN', requires_grad=True))
     check_config(cfg)
+
+
+ROOT = Path(__file__).parent.parent.parent
+CIFAR = ROOT / 'configs' / 'sagan' / 'sagan_32_woReLUinplace_cifar10_b64x1.py'
+
+
+def load_with(option: str, path: Path = CIFAR) -> Config:
+    """Loads a config with an option as it is typed, and checks it."""
+    parser = tool_parser('A tool.')
+    add_cfg_options(parser)
+    cfg = load_config(path, parser.parse_args(['--cfg-options', option]).cfg_options)
+    complete_evaluation(cfg, 'val')
+    check_config(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    'option, expected',
+    [
+        ('train_dataloader.dataset.data_root=/data/my photos, 2024', '/data/my photos, 2024'),
+        ('train_dataloader.dataset.data_root=2024_05', '2024_05'),
+        ('train_dataloader.dataset.data_root=[2024]', '[2024]'),
+        ("train_dataloader.dataset.data_root='007'", '007'),
+        ('train_dataloader.dataset.ann_file=007', '007'),  # not set before, and annotated as a string
+        ('load_from=my,weights 1.pth', 'my,weights 1.pth'),
+        ('load_from=None', None),
+        ('resume=auto', 'auto'),
+        ('train_dataloader.dataset.metainfo.note=2024_05', '2024_05'),
+        ('train_dataloader.dataset.metainfo.note=a b/c,d', 'a b/c,d'),
+        ('train_dataloader.dataset.metainfo.note=-1e-4', -1e-4),
+        ("train_dataloader.dataset.metainfo.classes=[a b, 007,'c,d', 5]", ['a b', '007', 'c,d', 5]),
+        ('train_cfg.max_iters=1_000', 1000),
+        ('train_cfg.max_iters=1e3', 1000),
+        ('optim_wrapper.generator.optimizer.betas=0.5,0.9', [0.5, 0.9]),
+        ('optim_wrapper.generator.optimizer.betas=(0.5, 0.9)', (0.5, 0.9)),
+        ('default_hooks.checkpoint.save_best=[a,b]', ['a', 'b']),
+        ('model.fast=false', False),
+        ('model.compile_cfg={}', {}),
+        ("model.ema_config={'momentum':0.9}", dict(momentum=0.9)),
+        ("val_evaluator.metrics=[dict(type='FID', fake_nums=5)]", [dict(type='FID', fake_nums=5)]),
+    ],
+)
+def test_options_keep_their_values(option, expected):
+    node = load_with(option)
+    for part in option.partition('=')[0].split('.'):
+        node = node[part]
+    assert node == expected and type(node) in (type(expected), ConfigDict)
+
+
+@pytest.mark.parametrize(
+    'option, key',
+    [
+        ('modle.fast=False', "'modle'.*'model'"),
+        ('runner.max_iters=5', "'runner'.*train_cfg"),
+        ('dist_step=5', "'dist_step'"),  # a variable, which has been used
+        ('train_cfg.val_interval=0', r'train_cfg\.val_interval=0'),
+        ("train_cfg.val_interval='10'", r"train_cfg\.val_interval='10'"),
+        ('train_cfg.dynamic_intervals=[(100, 0)]', r'train_cfg\.dynamic_intervals'),
+        ("train_dataloader.batch_size='16'", r"train_dataloader\.batch_size='16'"),
+        ('train_dataloader.batch_size=0', r'train_dataloader\.batch_size=0'),
+        ('val_dataloader.batch_size=0', r'val_dataloader\.batch_size=0'),
+        ('train_dataloader.dataset=data/mine', r'train_dataloader\.dataset'),
+        ('default_hooks.checkpoint.interval=a', r"default_hooks\.checkpoint\.interval='a'"),
+        ('default_hooks.checkpoint.by_epoch=True', r'default_hooks\.checkpoint\.by_epoch'),
+        ('default_hooks.checkpoint.max_failures=0', r'default_hooks\.checkpoint\.max_failures=0'),
+        ('default_hooks.divergence.max_skipped_in_a_row=0', r'max_skipped_in_a_row=0'),
+        ('default_hooks.checkpont.interval=5', r'default_hooks\.checkpont'),
+        ("param_scheduler=[dict(type='LinearLR', start_factor=0.1, end=5)]", r'param_scheduler\[0\]\.by_epoch'),
+        ('optim_wrapper.generator.optimizer.lr=fast', r'optim_wrapper\.generator\.optimizer\.lr'),
+        ('optim_wrapper.generator.optimizer.betas=[0.5]', r'optim_wrapper\.generator\.optimizer'),
+        ('randomness.seed=a', r'randomness\.seed'),
+        ('train_cfg=5', 'train_cfg=5'),
+        ('custom_hooks=[dict(type=EMAHook)]', 'custom_hooks'),
+    ],
+)
+def test_values_that_would_do_nothing_or_fail_later_are_named(option, key):
+    with pytest.raises(ConfigError, match=key):
+        load_with(option)
+
+
+@pytest.mark.parametrize(
+    'text, key',
+    [
+        ('modle = dict(fast=False)', "'modle'.*'model'"),
+        ('trian_cfg = dict(max_iters=5)', "'trian_cfg'.*'train_cfg'"),
+        ('checkpoint_config = dict(interval=5)', r"'checkpoint_config'.*default_hooks\.checkpoint"),
+        ("runner = dict(type='IterBasedRunner')", "'runner'.*train_cfg"),
+        ("load_form = 'weights.pth'", "'load_form'.*'load_from'"),
+        ('networks = dict(fast=False)', "'networks'"),
+        ('_mine = dict(a=1)\nsteps = 5\nextra = dict(fast=False)\nmodel = dict(**extra)', None),
+    ],
+)
+def test_unknown_keys_of_files(tmp_path, text, key):
+    (tmp_path / 'mine.py').write_text(f'_base_ = {str(CIFAR)!r}\n{text}\n')
+    with pytest.raises(ConfigError, match=key) if key else nullcontext():
+        load_with('model.fast=True', tmp_path / 'mine.py')
+
+
+def test_the_config_of_a_run_can_be_trained_again(tmp_path):
+    """MMEngine writes it out with all variables, whose uses have been replaced by their values."""
+    (tmp_path / 'config.py').write_text(load_with('train_dataloader.dataset.data_root=elsewhere').pretty_text)
+    load_with('model.fast=True', tmp_path / 'config.py')
 
 
 @pytest.mark.parametrize('text', [None, '1 / 0', 'model = dict(', "_base_ = './nowhere_else.py'"])
