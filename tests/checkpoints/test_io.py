@@ -16,8 +16,10 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import check_integrity, find_latest_checkpoint, load_checkpoint_file
+from mmsagan.checkpoints.convert import load_checkpoint
 from mmsagan.checkpoints.io import list_checkpoints
 from mmsagan.errors import CheckpointError
+from mmsagan.registry import MODELS
 
 CONTENT = dict(state_dict=dict(a=torch.arange(20.0), b=torch.tensor(3)), meta=dict(iter=5))
 
@@ -216,3 +218,23 @@ def test_a_run_that_was_moved(folder, tmp_path_factory):
     (folder / 'last_checkpoint').write_text('/old/place/iter_20.pth')
     os.rename(folder, moved)
     assert find_latest_checkpoint(moved)[0] == moved / 'iter_20.pth'
+
+
+@pytest.mark.parametrize(
+    'prefixes', [('module.', ''), ('_orig_mod.', ''), ('', 'module.'), ('module.', '_orig_mod.'), ('', '_orig_mod.module.')]
+)
+def test_prefixes_of_wrappers(gan_config, tmp_path, prefixes):
+    state = MODELS.build(gan_config(ema_config=dict(momentum=0.9))).state_dict()
+    wrapped = {}
+    for key, tensor in state.items():
+        network, dot, rest = key.partition('.')
+        wrapped[prefixes[0] + network + dot + prefixes[1] * bool(dot) + rest] = tensor
+    for number, content in enumerate((dict(state_dict=wrapped, meta={}), wrapped)):
+        torch.save(content, tmp_path / f'{number}.pth')
+        loaded = load_checkpoint(str(tmp_path / f'{number}.pth'))
+        assert list(loaded.get('state_dict', loaded)) == list(state)
+
+
+def test_a_part_that_is_called_module_is_no_wrapper(tmp_path):
+    torch.save(dict(state_dict={'generator.module.weight': torch.ones(1)}), tmp_path / 'mine.pth')
+    assert list(load_checkpoint(str(tmp_path / 'mine.pth'))['state_dict']) == ['generator.module.weight']
