@@ -341,17 +341,12 @@ def export_studiogan(
 
 def strip_wrappers(state: Mapping) -> dict:
     """Removes what ``torch.compile`` and DistributedDataParallel put before the names of tensors."""
-    names = {key: str(key).replace('_orig_mod.', '') for key in state}
-    names = {key: re.sub(r'^(module\.)+(?=generator|discriminator|iteration)', '', name) for key, name in names.items()}
-    # Other networks may have a part of that name.
-    wrapped = [
-        network for network in STUDIOGAN_NETWORKS if any(f'{network}.module.conv_blocks.' in name for name in names.values())
-    ]
-    prefixes = tuple(f'{network}.module.' for network in wrapped)
-    return {
-        names[key].replace('.module.', '.', 1) if names[key].startswith(prefixes) else names[key]: value
-        for key, value in state.items()
-    }
+    start = r'^(module\.)+(?=generator|discriminator|iteration)'
+    names = {key: re.sub(start, '', key.replace('_orig_mod.', '')) for key in state if isinstance(key, str)}
+    for network in STUDIOGAN_NETWORKS:
+        if any(f'{network}.module.conv_blocks.' in name for name in names.values()):  # other networks may have such a part
+            names = {key: name.replace(f'{network}.module.', f'{network}.') for key, name in names.items()}
+    return {names.get(key, key): value for key, value in state.items()}
 
 
 def load_checkpoint(filename: str, map_location=None) -> dict:
@@ -374,10 +369,8 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
         raise CheckpointError(f'{filename}: give a file or an https:// URL')
     content = load_checkpoint_file(path, map_location)
     if isinstance(content, dict):
-        if isinstance(content.get('state_dict'), Mapping):
-            content['state_dict'] = strip_wrappers(content['state_dict'])
-        else:
-            content = strip_wrappers(content)
+        state = content.get('state_dict')
+        content = {**content, 'state_dict': strip_wrappers(state)} if isinstance(state, Mapping) else strip_wrappers(content)
     conversion = convert_content(content, path)
     if conversion is not None:
         notes = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)] or ['nothing is left out']

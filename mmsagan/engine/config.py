@@ -34,7 +34,6 @@ _FORMER_KEYS = dict(
     checkpoint_config='default_hooks.checkpoint',
     data='train_dataloader',
     evaluation='val_evaluator and train_cfg.val_interval',
-    log_config='default_hooks.logger',
     lr_config='param_scheduler',
     optimizer='optim_wrapper',
     resume_from='load_from, with resume=True',
@@ -234,39 +233,27 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
 
 def _check_top_level(cfg: Config) -> None:
     """Raises a ConfigError for a key that is neither one of the runner's nor a variable that is used."""
-    used = _names_in_use(cfg.filename) if cfg.filename and str(cfg.filename).endswith('.py') else set()
-    # In the config.py of a run, variables have been replaced by their values.
-    is_written_out = not used - set(dir(builtins))
+    # Without comments, strings, and the names of the files that are joined in it; and names that no = follows.
+    text = re.sub(r"""(?m)#.*|'[^'\n]*'|"[^"\n]*"|^\S*\.py$""", '', cfg.text or '')
+    used = set(re.findall(r'\b[^\W\d]\w*\b(?!\s*=(?!=))', text))
+    # In the config.py of a run, variables have been replaced by their values; in one with read_base, they are imported.
+    has_variables = bool(used - set(dir(builtins))) and 'read_base' not in used
     for key, value in cfg.items():
-        is_section = isinstance(value, (dict, list))
         if key in {*_TOP_LEVEL_KEYS, 'dataset', *used} or key.startswith('_'):
             continue
+        is_section = isinstance(value, (dict, list))
         others = repr([other for name, other in cfg.items() if name != key])
-        if is_written_out and is_section and re.search(re.escape(repr(value)[1:-1]) + r'[]),}]', others):  # also as **value
+        if is_section and not has_variables and re.search(re.escape(repr(value)[1:-1]) + r'[]),}]', others):  # or **value
             continue
         resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.75 if is_section else 0.85)
-        if key in _FORMER_KEYS or resembles or (is_section and not is_written_out):
+        if key in _FORMER_KEYS or resembles or (is_section and has_variables):
             raise _unknown_key(key, '; begin the name of a variable of your own with _')
 
 
-def _names_in_use(path: str) -> set[str]:
-    """Returns the names that a config file and its bases refer to."""
-    text = Path(path).read_text(encoding='utf-8') if Path(path).is_file() else ''
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except SyntaxError:  # placeholders such as {{$NAME:default}}
-        return set(re.findall(r'\w+', text))
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    if Config._is_lazy_import(path):  # what it imports has no name here
-        return set()
-    inherited = [_names_in_use(Config._get_cfg_path(base, path)[0]) for base in Config._get_base_files(path)]
-    return names.union(re.findall(r'_base_\.(\w+)', text), *inherited)
-
-
 def _unknown_key(key: str, remedy: str) -> ConfigError:
-    close = [f'did you mean {name!r}?' for name in difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1)]
-    renamed = [f'it is {_FORMER_KEYS[key]} here'] if key in _FORMER_KEYS else []
-    return ConfigError('; '.join([f'unknown key {key!r}', *(renamed or close)]) + remedy * (not renamed and not close))
+    close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1)
+    remedy = f'; did you mean {close[0]!r}?' if close else remedy
+    return ConfigError(f'unknown key {key!r}' + (f'; it is {_FORMER_KEYS[key]} here' if key in _FORMER_KEYS else remedy))
 
 
 def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict, set[str], bool]:
@@ -350,9 +337,9 @@ def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -
     if key in _AT_LEAST_1 and value is not None and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
     if key == 'dynamic_intervals' and value is not None:
-        pairs = [pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (0, 0) for pair in value]
-        if not all(isinstance(number, int) for pair in pairs for number in pair) or any(pair[1] < 1 for pair in pairs):
-            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of pairs (iteration, interval of at least 1)')
+        pairs = [[type(number) is int and number > 0 for number in pair] for pair in value if isinstance(pair, (list, tuple))]
+        if pairs != [[True, True]] * len(value):
+            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of (iteration, interval) above 0')
 
 
 def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
