@@ -44,7 +44,13 @@ _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
 ]
 # Dicts without a ``type``, and the callables that take their keys as arguments.
-_UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **{key: DataLoader for key in LOADERS}}
+_UNTYPED = {
+    'model.ema_config': GeneratorEMA,
+    'randomness': Runner.set_randomness,
+    'env_cfg': lambda cudnn_benchmark=False, mp_cfg=None, dist_cfg=None, resource_limit=4096: None,
+    'auto_scale_lr': lambda base_batch_size=1, enable=False: None,
+    **{key: DataLoader for key in LOADERS},
+}
 # Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
 _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}
@@ -52,7 +58,8 @@ _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_ini
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
 # The values that an annotation allows; arguments that are annotated with other types, too, are not checked.
 _TYPES: dict[str, tuple[type, ...]] = dict(int=(int,), float=(int, float), bool=(bool,), str=(str,), none=(type(None),))
-_TYPES.update(dict.fromkeys(('list', 'tuple', 'sequence'), (list, tuple)), dict=(dict,), mapping=(dict,))
+_SEQUENCES = ('list', 'tuple', 'sequence')
+_TYPES.update(dict.fromkeys(_SEQUENCES, (list, tuple)), dict=(dict,), mapping=(dict,))
 # Where there is no annotation, or one that is too narrow.
 _ANNOTATIONS = dict(seed='int | None', resume='bool | str', loss_scale='float | str | dict', dataset='dict', sampler='dict')
 _AT_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
@@ -98,7 +105,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     values = {}
     for path, value in options.items():
         parent, _, key = path.rpartition('.')
-        top, node, parameters = path.partition('.')[0], cast(Any, cfg), _RUNNER_ARGUMENTS
+        top, node, parameters = path.partition('.')[0], cast(Any, cfg), dict(_RUNNER_ARGUMENTS)
         if top not in {*_TOP_LEVEL_KEYS, 'dataset'}:
             raise _unknown_key(top, '; the config has used its value already' if top in cfg else '')
         with suppress(LookupError, ValueError, TypeError, AttributeError, ConfigError):  # it does not exist yet
@@ -125,7 +132,7 @@ def _read_option(path: str, text: str, base: Any, names: set[str]) -> Any:
     """
     stripped = text.strip()
     outside_quotes = re.sub(_QUOTED, "''", stripped)
-    is_string = isinstance(base, str) or (base is None and 'str' in names and names <= {'str', 'none', 'path'})
+    is_string = isinstance(base, str) or (base is None and 'str' in names and not names & {'int', 'float', 'bool', *_SEQUENCES})
     is_number = type(base) in (int, float) or (base is None and names and names <= {'int', 'float', 'none', 'tensor'})
     if stripped == 'None':
         return None
@@ -150,7 +157,8 @@ def _read_option(path: str, text: str, base: Any, names: set[str]) -> Any:
         return text
     elif not isinstance(base, (list, tuple)) and not all(re.fullmatch(r'[\w.+-]+', item) for item in items):
         return text  # a path, or a sentence
-    values = [_read_option(path, item.strip(), None, set()) for item in items]
+    like = base[0] if isinstance(base, (list, tuple)) and base else None
+    values = [_read_option(path, item.strip(), like, set()) for item in items]
     return tuple(values) if is_bracketed and stripped[0] == '(' else values
 
 
@@ -356,7 +364,7 @@ def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
 
 
 def _name(component: Any) -> str:
-    return getattr(component, '__name__', str(component))
+    return getattr(component, '__name__', str(component)).replace('<lambda>', 'MMEngine')
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:

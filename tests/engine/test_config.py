@@ -79,6 +79,7 @@ def load_with(option: str, path: Path = CIFAR) -> Config:
         ('train_dataloader.dataset.ann_file=007', '007'),  # not set before, and annotated as a string
         ('load_from=my,weights 1.pth', 'my,weights 1.pth'),
         ('load_from=None', None),
+        ('dataset.data_prefix=007, 8', '007, 8'),
         ('resume=auto', 'auto'),
         ('train_dataloader.dataset.metainfo.note=2024_05', '2024_05'),
         ('train_dataloader.dataset.metainfo.note=a b/c,d', 'a b/c,d'),
@@ -124,6 +125,8 @@ def test_options_keep_their_values(option, expected):
         ('optim_wrapper.generator.optimizer.lr=fast', r'optim_wrapper\.generator\.optimizer\.lr'),
         ('optim_wrapper.generator.optimizer.betas=[0.5]', r'optim_wrapper\.generator\.optimizer'),
         ('randomness.seed=a', r'randomness\.seed'),
+        ('env_cfg.cudnn_bencmark=True', r"env_cfg\.cudnn_bencmark.*'cudnn_benchmark'"),
+        ('auto_scale_lr.enabled=True', r"auto_scale_lr\.enabled.*'enable'"),
         ('train_cfg=5', 'train_cfg=5'),
         ('custom_hooks=[dict(type=EMAHook)]', 'custom_hooks'),
     ],

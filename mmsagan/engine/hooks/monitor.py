@@ -144,13 +144,14 @@ class ConsistencyHook(Hook):
             if effect:
                 listed.append(f'{key}: {before} -> {after}: {effect}')
         own = getattr(dataset, 'metainfo', {})
-        was, is_now = ((info or {}).get('classes') or () for info in (meta.get('dataset_meta'), own))
-        if getattr(unwrap(runner.model), 'num_classes', None) and tuple(was) != tuple(is_now):
-            moved = next((name for label, name in enumerate(was) if name in is_now and is_now.index(name) != label), None)
+        old, new = (tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), own))
+        if getattr(unwrap(runner.model), 'num_classes', None) and old != new:
+            labels = {name: label for label, name in enumerate(new)}
+            moved = next((label for label, name in enumerate(old) if labels.get(name, label) != label), None)
             if moved is not None:
-                labels = f'label {was.index(moved)} and is {is_now.index(moved)}'
-                raise ConfigError(f'train_dataloader.dataset: the class {moved} was {labels}; {remedy}')
-            names = ', '.join(f'{one} -> {other}' for one, other in zip(was, is_now) if one != other)
+                name = old[moved]
+                raise ConfigError(f'train_dataloader.dataset: class {name} was label {moved} and is {labels[name]}; {remedy}')
+            names = ', '.join(f'{one} -> {other}' for one, other in zip(old, new) if one != other)
             listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
         if meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
