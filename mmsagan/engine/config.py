@@ -247,7 +247,7 @@ def _check_top_level(cfg: Config) -> None:
     # In the config.py of a run, variables have been replaced by their values; in one with read_base, they are imported.
     has_variables = bool(used - set(dir(builtins))) and 'read_base' not in used
     for key, value in cfg.items():
-        if key in {*_TOP_LEVEL_KEYS, 'dataset', *used} or key.startswith('_'):
+        if key in {*_TOP_LEVEL_KEYS, 'dataset', *used} or key.startswith('_') or value is None:
             continue
         is_section = isinstance(value, (dict, list))
         others = repr([other for name, other in cfg.items() if name != key])
@@ -314,7 +314,7 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
     if re.match(r'default_hooks\.\w+$|custom_hooks\[\d+\]$|param_scheduler', path) and component is not None:
         train, default = cfg.get('train_cfg') or {}, getattr(accepted.get('by_epoch'), 'default', False) is True
         has_epochs = train.get('by_epoch') or 'max_epochs' in train or node.get('convert_to_iter_based')
-        if node.get('by_epoch', default) and not has_epochs:
+        if train and node.get('by_epoch', default) and not has_epochs:
             raise ConfigError(f'{path}.by_epoch must be False: the training has no epochs, so {_name(component)} would not act')
     elif path.startswith('default_hooks.') and path.count('.') == 1 and 'type' not in node:
         raise ConfigError(f'{path} has no type')

@@ -1,6 +1,7 @@
 """Checks before the first iteration, and warnings about trainings that diverge."""
 
 import re
+from collections.abc import Sized
 from pathlib import Path
 
 import torch
@@ -123,7 +124,8 @@ class ConsistencyHook(Hook):
             state['iteration'] = torch.zeros_like(state['iteration'])
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['meta'][_IMAGES] = len(runner.train_dataloader.dataset)
+        if isinstance(runner.train_dataloader.dataset, Sized):
+            checkpoint['meta'][_IMAGES] = len(runner.train_dataloader.dataset)
 
     def _changes(self, runner: Runner, checkpoint: dict) -> list[str]:
         """Lists what is not as in the checkpoint; a ConfigError for what cannot be meant."""
@@ -135,6 +137,8 @@ class ConsistencyHook(Hook):
         for key, values in changes.items():
             before, after = (value or 'not set' for value in values)
             effect = next((effect for pattern, effect in _EFFECTS if re.search(pattern, key)), '')
+            if key.startswith('val_evaluator') and 'val_evaluator' in changes:  # only one of them evaluates
+                continue
             if key.startswith('param_scheduler.'):
                 kind = re.sub(r'\.[^.\d]\w*$', '.type', key)
                 was, is_now = changes.get(kind, ('same', 'same'))
@@ -143,7 +147,7 @@ class ConsistencyHook(Hook):
                 raise ConfigError(f'{key} was {before} and is {after}, which cannot be resumed; {remedy}')
             if effect:
                 listed.append(f'{key}: {before} -> {after}: {effect}')
-        own = getattr(dataset, 'metainfo', {})
+        own = getattr(dataset, 'metainfo', None)
         old, new = (tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), own))
         if getattr(unwrap(runner.model), 'num_classes', None) and old != new:
             labels = {name: label for label, name in enumerate(new)}
@@ -153,7 +157,7 @@ class ConsistencyHook(Hook):
                 raise ConfigError(f'train_dataloader.dataset: class {name} was label {moved} and is {labels[name]}; {remedy}')
             names = ', '.join(f'{one} -> {other}' for one, other in zip(old, new) if one != other)
             listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
-        if meta.get(_IMAGES, len(dataset)) != len(dataset):
+        if isinstance(dataset, Sized) and meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
         meta['dataset_meta'] = own  # MMEngine would warn without saying of what
         return listed

@@ -122,7 +122,8 @@ def resumed(tiny_run):
         cfg = tiny_run(max_iters=max_iters, **{**options, 'param_scheduler': [WARMUP], **changes})
         cfg.update(work_dir=str(Path(first.work_dir).with_name(work_dir)), resume=True)
         cfg.load_from = str(Path(first.work_dir, 'iter_2.pth'))
-        train_from_config(cfg)
+        groups = train_from_config(cfg).optim_wrapper['generator'].optimizer.param_groups
+        assert {group['betas'] for group in groups} == {(0.5, 0.999)}, "the checkpoint's"
         log = max(Path(cfg.work_dir).glob('*/*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
         return [
             part
