@@ -274,10 +274,10 @@ def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None
     elif path == 'optim_wrapper':
         for key in {'type', 'constructor'} & set(node):
             find_component(node[key], f'{path}.{key}')
+        # Beside the networks' wrappers, it has defaults for all of them.
+        return None, _find_parameters(dict(type=kind or 'OptimWrapper'), '', cfg)[1], set(), True
     elif path.startswith('optim_wrapper.') and 'optimizer' in node:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
-    if path == 'optim_wrapper':  # beside the networks' wrappers, defaults for all of them
-        return None, _find_parameters(dict(type=node.get('type', 'OptimWrapper')), '', cfg)[1], set(), True
     if kind is None:
         return None, {}, set(), True
     component = find_component(kind, f'{path}.type')
@@ -342,12 +342,11 @@ def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -
     elif is_wrong and names and value is not parameter.default and not (bool in types and value in (0, 1)):
         expected = ' or '.join(sorted(names)).replace('none', 'None').replace('sequence', 'list')
         raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
-    if key in _AT_LEAST_1 and value is not None and value < 1:
+    if key in _AT_LEAST_1 and isinstance(value, (int, float)) and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
-    if key == 'dynamic_intervals' and value is not None:
-        pairs = [[type(number) is int and number > 0 for number in pair] for pair in value if isinstance(pair, (list, tuple))]
-        if pairs != [[True, True]] * len(value):
-            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of (iteration, interval) above 0')
+    for pair in value or () if key == 'dynamic_intervals' else ():
+        if not isinstance(pair, (list, tuple)) or list(map(type, pair)) != [int, int] or pair[1] < 1:
+            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of (iteration, interval of at least 1)')
 
 
 def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
