@@ -45,7 +45,7 @@ def test_mistakes_are_found_before_anything_is_built(tiny_run, options, key):
         {'optim_wrapper.generator.type': 'AmpOptimWrapper', 'optim_wrapper.generator.loss_scale': 512.0},
         {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=5, by_epoch=False, convert_to_iter_based=True)]},
         {'custom_hooks': [dict(type='EMAHook', priority=49)], 'train_dataloader.prefetch_factor': 4},
-        {'model_wrapper_cfg.static_graph': True},
+        {'model_wrapper_cfg.static_graph': True, 'train_cfg.dynamic_intervals': [(0, 5)]},
     ],
 )
 def test_what_is_right_passes(tiny_run, options):
@@ -145,7 +145,7 @@ def test_values_that_would_do_nothing_or_fail_later_are_named(option, key):
         ("runner = dict(type='IterBasedRunner')", "'runner'.*train_cfg"),
         ("load_form = 'weights.pth'", "'load_form'.*'load_from'"),
         ('networks = dict(fast=False)', "'networks'"),
-        ('_mine = dict(a=1)\nsteps = 5\nextra = dict(fast=False)\nmodel = dict(**extra)', None),
+        ('_mine = dict(a=1)\noptim_wrappers = None\nsteps = 5\nextra = dict(fast=False)\nmodel = dict(**extra)', None),
     ],
 )
 def test_unknown_keys_of_files(tmp_path, text, key):

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.runner import Runner
 from PIL import Image
 
 from mmsagan.apis import train_from_config
+from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
 from mmsagan.errors import ConfigError, DataError, DivergenceError
 from mmsagan.models.losses import HingeGANLoss
@@ -146,6 +148,21 @@ def resumed(tiny_run):
 )
 def test_a_resumed_training_without_differences_has_no_warnings(resumed, changes):
     assert resumed(**changes) == []
+
+
+def test_data_in_another_place_and_a_config_that_is_not_plain_data(resumed, tmp_path, cifar_root):
+    """The config in a checkpoint is data, which is never executed."""
+    (tmp_path / 'link').symlink_to(cifar_root)
+
+    def spoil():
+        content = load_checkpoint_file(tmp_path / 'run' / 'iter_2.pth')
+        content['meta']['cfg'] = content['meta']['cfg'].replace(
+            'model = ', f"model = open({str(tmp_path / 'new')!r}, 'w') or ", 1
+        )
+        torch.save(content, tmp_path / 'run' / 'iter_2.pth')
+
+    assert resumed(files=spoil, train_dataloader__dataset__data_root=str(tmp_path / 'link')) == []
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize(
