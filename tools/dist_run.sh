@@ -3,7 +3,8 @@
 #
 #   tools/dist_run.sh TOOL "NAMES OF ITS FIRST ARGUMENTS" [these arguments] PROCESSES [further arguments]
 #
-# NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment. Without GPUs the processes run on CPUs, over gloo.
+# NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment. On one node, the processes meet at a free port unless PORT
+# is set. What each process would report, such as data that is not there, is reported before they start. Without GPUs the processes run on CPUs, over gloo.
 set -euo pipefail
 
 TOOL=$1
@@ -20,10 +21,12 @@ FIRST=("${@:1:COUNT}")
 PROCESSES=${*:COUNT+1:1}
 shift $((COUNT + 1))
 
-exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$PROCESSES" \
+python -m mmsagan.cli.launch "$(dirname "$0")/$TOOL" "$PROCESSES" "${FIRST[@]}" "$@"
+
+MEETING=(--standalone --local_addr=127.0.0.1)
+if [ "${NNODES:-1}" != 1 ] || [ -n "${PORT:-}" ]; then
+    MEETING=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}")
+    MEETING+=(--master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
+fi
+exec python -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$PROCESSES" \
     "$(dirname "$0")/$TOOL" "${FIRST[@]}" "$@" --launcher pytorch

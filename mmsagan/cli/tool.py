@@ -126,6 +126,8 @@ def _run(main: Callable[[], int | None]) -> int | None:
         if message.startswith('Caught ') and 'Traceback' in message:  # from a process of a data loader
             message = message.splitlines()[-1].partition(': ')[2]
         if not isinstance(error, TrainingInterrupted):
+            if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+                time.sleep(5)  # the first process says the same, and torchrun or srun ends this one meanwhile
             print(f'error: {message}', file=sys.stderr)
             return error.exit_code
         if is_main_process():  # all of them are interrupted
@@ -139,6 +141,9 @@ def _run(main: Callable[[], int | None]) -> int | None:
             reason = next((line for line in reversed(str(error).splitlines()) if 'ompiler' in line), str(error).strip())
             remedy = 'install a C++ compiler (such as the package g++) or name one in CXX, or set model.compile_cfg=None'
             print(f'error: model.compile_cfg: torch.compile has failed: {reason}; {remedy}', file=sys.stderr)
+            return ConfigError.exit_code
+        if isinstance(error, DistError) and 'EADDRINUSE' in str(error):
+            print(f'error: port {os.environ["MASTER_PORT"]} is taken; set PORT to another one', file=sys.stderr)
             return ConfigError.exit_code
         # gloo's errors have no class of their own, but name the source file they come from.
         if isinstance(error, DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error)):

@@ -35,7 +35,8 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         raise ConfigError(f'--launcher {launcher}, but {", ".join(missing)} is not set: start with {script}')
     if launcher == 'slurm':
         environ = os.environ
-        environ.setdefault('MASTER_PORT', '29500')
+        # The jobs on a node meet at different ports.
+        environ.setdefault('MASTER_PORT', str(29500 + int(environ.get('SLURM_JOB_ID', 0)) % 3000))
         if 'MASTER_ADDR' not in environ:
             command = ['scontrol', 'show', 'hostnames', environ['SLURM_NODELIST']]
             environ['MASTER_ADDR'] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
+from torch.distributed import DistNetworkError
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan import __version__
@@ -121,9 +122,11 @@ def raising(error: BaseException):
         (raising(DataError('no data')), 2, 'error: no data\n'),
         (raising(TrainingInterrupted('saved')), 75, 'saved\n'),
         (raising(KeyboardInterrupt()), 130, 'interrupted\n'),
+        (raising(DistNetworkError('EADDRINUSE')), 2, 'error: port 29500 is taken; set PORT to another one\n'),
     ],
 )
-def test_exit_codes(capsys, main, code, message):
+def test_exit_codes(capsys, monkeypatch, main, code, message):
+    monkeypatch.setenv('MASTER_PORT', '29500')
     with pytest.raises(SystemExit) as info:
         run_tool(main)
     assert info.value.code == code and capsys.readouterr().err == message

@@ -3,10 +3,12 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def environment(folder: Path, **extra) -> dict:
     """For scripts, and for trainings whose configs import trouble.py."""
     python = f'{folder}:{Path(sys.executable).parent}:{os.environ["PATH"]}'
     path = f'{ROOT}:{Path(__file__).parent}'
-    return dict(os.environ, PATH=python, PYTHONPATH=path, OMP_NUM_THREADS='1', PORT=free_port(), **extra)
+    return dict(os.environ, PATH=python, PYTHONPATH=path, OMP_NUM_THREADS='1', **extra)
 
 
 def train_options(work_dir, cifar_root, *more: str) -> list[str]:
@@ -165,7 +167,10 @@ def test_a_dead_process_ends_all_with_its_message(tmp_path, cifar_root, troubled
     """While another one waits for it in a collective, or is far from any. Of the data loaders nothing is left, either."""
     options = train_options(tmp_path / 'run', cifar_root, 'train_dataloader.num_workers=1', *trouble(2, *kinds))
     command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(troubled), '2', *options]
-    result = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=240)
+    with ExitStack() as stack:
+        with suppress(OSError):  # torchrun's usual port is taken, by this test or somebody else
+            stack.enter_context(socket.create_server(('127.0.0.1', 29500)))
+        result = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=240)
     said = result.stdout + result.stderr
     assert result.returncode == 1, said
     limit = float(re.search(r'failing at ([0-9.]+)', said)[1]) + PROMPTLY
@@ -188,7 +193,7 @@ def test_a_dead_process_ends_all_with_its_message(tmp_path, cifar_root, troubled
 def test_several_nodes(tmp_path, tool, arguments):
     (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$@"\n')
     (tmp_path / 'python').chmod(stat.S_IRWXU)
-    env = dict(environment(tmp_path, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1'), PORT='29501')
+    env = environment(tmp_path, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1', PORT='29501')
     command = ['bash', str(ROOT / 'tools' / f'dist_{tool}.sh'), *arguments, '8', '--out', 'a b']
     said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
     for option in ('--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=29501', '--nproc_per_node=8'):
@@ -213,7 +218,7 @@ def test_slurm_train(tmp_path, cifar_root):
         (tmp_path / name).chmod(stat.S_IRWXU)
     command = ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'debug', 'test', str(CONFIG), '2']
     command += train_options(tmp_path / 'run', cifar_root)
-    env = environment(tmp_path, GPUS_PER_NODE='0')
+    env = environment(tmp_path, GPUS_PER_NODE='0', PORT=free_port())
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert_trained(tmp_path / 'run', result.stdout, processes=2)
