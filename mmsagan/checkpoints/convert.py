@@ -323,6 +323,8 @@ def export_studiogan(
     kept = meta.get('training')
     if isinstance(kept, Mapping):
         training.update({key: kept[key] for key in training if key in kept})
+    if type(training['step']) is not int:  # a path would become a part of file names
+        training['step'] = step
     if iteration:
         training['mmsagan'] = dict(iteration=iteration)  # ignored by StudioGAN
     files = {}

@@ -58,6 +58,15 @@ def test_studiogan_to_ours_to_studiogan_is_bit_identical(fixture_of, tmp_path):
         assert content == expected, 'step, scores and names, which StudioGAN reads from the file'
 
 
+def test_a_path_in_a_checkpoint_does_not_become_one_of_the_files(trained, tmp_path):
+    content = load_checkpoint_file(trained)
+    content['meta']['training'] = dict(step='/../../elsewhere')
+    torch.save(content, trained)
+    paths, *_ = export_studiogan(trained, tmp_path / 'studio')
+    assert [path.name for path in paths][0] == 'model=G-best-weights-step=1234.pth'
+    assert {path.parent for path in tmp_path.rglob('*.pth')} == {tmp_path, tmp_path / 'studio'}
+
+
 def studiogan_config(scale: int) -> dict:
     """A narrow model of StudioGAN's architecture."""
     halves = {32: [True, False, False], 64: [True] * 3 + [False], 128: [True] * 4 + [False], 256: [True] * 5 + [False]}[scale]

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from numbers import Real
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -35,6 +36,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     * Checkpoints are written to another file, flushed and renamed. Outdated ones are removed afterwards, not before.
     * They contain what exact resuming needs, see :meth:`~mmsagan.engine.loops.GANTrainLoop.state_dict`.
     * If one cannot be written, for example on a full disk, the training continues and tries again at the next interval.
+    * No file outside the run's own folder is written or removed, whatever paths a resumed checkpoint contains.
 
     Args:
         *args: See ``mmengine.hooks.CheckpointHook``.
@@ -53,13 +55,49 @@ class CheckpointHook(MMEngineCheckpointHook):
         is_local = '://' not in str(self.out_dir or runner.work_dir) and self.file_client_args is None
         if is_local and (self.backend_args or {}).get('backend', 'local') == 'local':
             self.backend_args = dict(backend='atomic')
+        info = runner.message_hub.runtime_info  # of a resumed checkpoint, which may be another run's, or forged
+        if 'keep_ckpt_ids' in info:
+            kept = info['keep_ckpt_ids'] if isinstance(info['keep_ckpt_ids'], (list, tuple)) else []
+            info['keep_ckpt_ids'] = [step for step in kept if type(step) is int]
         super().before_train(runner)
+        for key in [key for key in info if key.startswith('best_ckpt')]:
+            self._settle_best(runner, key)
         own = self._path(self.filename_tmpl.format(runner.iter))
         if runner._resume and runner._load_from is not None and Path(own).absolute() == Path(runner._load_from).absolute():
             self.last_ckpt, self._last_step = own, runner.iter
         folders = {Path(self.out_dir), Path(runner.work_dir), Path(runner.work_dir, 'samples')}
         for path in sum(map(remove_unfinished, folders), []) if is_main_process() else ():
             runner.logger.info(f'removed {path}, which an earlier run has left unfinished')
+
+    def _settle_best(self, runner, key: str) -> None:
+        """Replaces a recorded best checkpoint by its file in the own folder; that of another run is copied, or forgotten."""
+        info, score_key = runner.message_hub.runtime_info, key.replace('best_ckpt', 'best_score')
+        name = Path(info[key]).name if isinstance(info[key], str) else ''
+        path, resumed_from = self._path(name), str(runner._load_from) if runner._resume else '://'
+
+        def settle() -> str | None:
+            if not name.startswith('best_') or not isinstance(info.get(score_key), Real):
+                return 'the checkpoint names no best one, or no score of it'
+            source = None if '://' in resumed_from else Path(resumed_from).with_name(name)
+            try:
+                if source and source.is_file() and not (self.file_backend.isfile(path) and source.samefile(path)):
+                    self.file_backend.put(source.read_bytes(), path)
+                    runner.logger.info(f'the best checkpoint so far is copied from {source}')
+                return None if self.file_backend.isfile(path) else 'it is neither in this run nor beside the resumed checkpoint'
+            except OSError as error:
+                return f'it cannot be copied: {error.strerror or error}'
+
+        reason = from_main_process(settle)
+        if reason is not None:
+            runner.logger.warning(f'the best checkpoint so far, {name}, is forgotten: {reason}')
+            info.pop(key), info.pop(score_key, None)
+        else:
+            info[key] = path
+        # What MMEngine publishes after the last iteration.
+        if key == 'best_ckpt':
+            self.best_ckpt_path = info.get(key)
+        elif key.removeprefix('best_ckpt_') in getattr(self, 'best_ckpt_path_dict', ()):
+            self.best_ckpt_path_dict[key.removeprefix('best_ckpt_')] = info.get(key)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume and isinstance(runner._train_loop, GANTrainLoop):
@@ -107,7 +145,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(kept[len(outdated) :])
         for old in outdated:
-            self._remove(runner, self._path(self.filename_tmpl.format(old)))
+            self._remove(runner, self.filename_tmpl.format(old))
 
     def _path(self, name: str) -> str:
         return self.file_backend.join_path(self.out_dir, name)
@@ -126,9 +164,11 @@ class CheckpointHook(MMEngineCheckpointHook):
 
         return from_main_process(write)
 
-    def _remove(self, runner, path: str) -> None:
+    def _remove(self, runner, name: str) -> None:
+        """Removes a file from the run's own folder; all that this hook removes goes through here."""
         if not is_main_process():
             return
+        path = self._path(Path(name).name)
         try:
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
@@ -165,5 +205,5 @@ class CheckpointHook(MMEngineCheckpointHook):
             else:
                 self.best_ckpt_path = path
             runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {step} is saved to {Path(path).name}.')
-            if previous and previous != path:
+            if previous and Path(previous).name != Path(path).name:  # not the one just written, in a repeated evaluation
                 self._remove(runner, previous)
