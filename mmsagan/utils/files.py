@@ -1,14 +1,24 @@
 """Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
 import errno
+import logging
 import os
 import re
+import socket
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmengine.logging import print_log
+
 from mmsagan.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 # It can only be read by setting it, for all threads, so that is done once.
 _UMASK = os.umask(0)
@@ -27,6 +37,8 @@ def where_supported(function: Callable, *arguments) -> None:
         if error.errno not in _NOT_SUPPORTED:
             raise
 
+
+LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
 
 # What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
 _UNFINISHED = '.unfinished'
@@ -65,6 +77,40 @@ def remove_unfinished(folder: str | Path) -> list[Path]:
     for path in left:
         path.unlink(missing_ok=True)
     return left
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Context in which no other process can lock this folder, which is created. Raises a ConfigError if one has locked it.
+
+    A POSIX record lock ends with the process, and loader processes do not inherit it. Where there are none, there is a warning.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        file = Path(folder, LOCK).open('a+', errors='replace')  # which stays: removing it would race with the next process
+    except OSError as error:
+        raise ConfigError(f'{folder} cannot be written: {error}; choose another --work-dir') from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            holder = file.read().strip() or 'which does not say who it is'
+            raise ConfigError(
+                f'another training runs in {folder} ({holder}); wait for its end, stop it, or choose another --work-dir'
+            ) from error
+        except (OSError, AttributeError) as error:
+            reason = f'{folder} cannot be locked ({getattr(error, "strerror", None) or error})'
+            print_log(f'{reason}: do not start a second training in it before this one has ended', 'current', logging.WARNING)
+        holder = f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}'
+        try:
+            with suppress(OSError):  # a full disk
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), holder.encode())
+            yield
+        finally:
+            with suppress(OSError):
+                os.truncate(file.fileno(), 0)
 
 
 def write_output(path: str | Path, data: bytes) -> None:

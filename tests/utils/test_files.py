@@ -3,10 +3,14 @@
 import errno
 import multiprocessing
 import os
+import signal
+import socket
 import stat
 
 import pytest
+from launching import fork_server
 
+from mmsagan.errors import ConfigError
 from mmsagan.utils import files
 from mmsagan.utils.files import remove_unfinished, write_atomically
 
@@ -77,3 +81,48 @@ def test_a_kill_while_writing(tmp_path, moment, content):
     left = remove_unfinished(tmp_path)
     assert len(left) == (moment == 'fsync')
     assert {other.name for other in tmp_path.iterdir()} == {'file', 'file.unfinished', '.notes.unfinished'}
+
+
+def hold(folder: str, events, forks: bool = False) -> None:
+    try:
+        with files.lock_folder(folder):
+            pid = os.fork() if forks else None  # as a data loader does
+            signal.alarm(60)
+            if pid != 0:
+                events.send(pid)
+            signal.pause()
+    except ConfigError as error:
+        events.send(str(error))
+
+
+def test_one_process_holds_a_folder(tmp_path):
+    """The lock ends with a killed process, and those that it has forked do not hold it."""
+    context = fork_server()
+    events, child = context.Pipe(duplex=False)
+    arguments = (str(tmp_path / 'new'), child)
+    first, *others = (context.Process(target=hold, args=(*arguments, forks)) for forks in (True, False, False))
+    first.start()
+    forked = events.recv()
+    others[0].start()
+    message = events.recv()
+    assert str(tmp_path) in message and f'process {first.pid} on {socket.gethostname()}' in message
+    first.kill()
+    first.join()
+    others[1].start()
+    assert events.recv() is None
+    others[1].kill()
+    os.kill(forked, signal.SIGKILL)
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    messages = []
+
+    def lockf(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, 'lockf', lockf)
+    monkeypatch.setattr(files, 'print_log', lambda message, *_: messages.append(message))
+    with files.lock_folder(tmp_path):
+        assert len(messages) == 1 and f'{tmp_path} cannot be locked ({os.strerror(number)})' in messages[0]
+    assert (tmp_path / files.LOCK).read_text() == ''
