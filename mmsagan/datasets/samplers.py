@@ -124,7 +124,9 @@ class SeededDataset(Dataset):
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
         # What each process reads, for the main process to look at if one dies.
-        self._reading = torch.full((max(num_workers, 1),), -1).share_memory_()
+        self._reading = torch.full((num_workers,), -1)
+        if num_workers:  # without processes, a small /dev/shm does not matter
+            self._reading.share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)

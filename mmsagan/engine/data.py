@@ -1,18 +1,14 @@
 """The training's batches: numbered, seeded, and found again when a training is resumed."""
 
-import signal
-import time
-import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, cast
 
 from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets.samplers import BatchStream, SeededDataset
+from mmsagan.datasets.workers import POLL, TIMEOUT, loader_error, next_batch, stop_workers
 from mmsagan.errors import CheckpointError, ConfigError, DataError
-from mmsagan.registry import FUNCTIONS
 from mmsagan.utils.random_states import fork_rng
 
 
@@ -28,22 +24,12 @@ def seeded_loader(config: dict, seed: int) -> dict:
         )
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
     config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
+    if config.get('num_workers', 0) > 0:
+        config.setdefault('timeout', TIMEOUT)
     if 'worker_init_fn' not in config:
         quiet = config.pop('disable_subprocess_warning', False)
         config['worker_init_fn'] = dict(type='mmsagan.init_loader_process', quiet=quiet)
     return config
-
-
-@FUNCTIONS.register_module()
-def init_loader_process(worker_id: int, quiet: bool = False) -> None:
-    """Leaves Ctrl-C and a first SIGTERM, which are sent to all processes at once, to the main process.
-
-    With ``quiet``, all workers but the first suppress warnings.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
-    if quiet and worker_id:
-        warnings.simplefilter('ignore')
 
 
 class TrainingBatches:
@@ -55,6 +41,7 @@ class TrainingBatches:
 
     def __init__(self, loader: DataLoader):
         self.loader = loader
+        self.timeout, loader.timeout = loader.timeout, min(loader.timeout, POLL)
         self.stream = cast(BatchStream, loader.batch_sampler)
         self.num_batches = 0  # so far, including those before the training was resumed
         self._iterator: Iterator | None = None
@@ -67,12 +54,13 @@ class TrainingBatches:
             # PyTorch draws a seed for its workers, which an uninterrupted training would not draw here.
             with fork_rng(0):
                 self._iterator = iter(self.loader)
-        batch = next(self._iterator)
+        batch = next_batch(self._iterator, self.timeout, 'train_dataloader.timeout')
         self.num_batches += 1
         return batch
 
     def stop_workers(self) -> None:
-        """Ends the workers at once; the garbage collector would wait 5 seconds for each."""
+        """Ends the loader's processes."""
+        stop_workers(self._iterator)
         self._iterator = self.loader._iterator = None
 
     def state_dict(self) -> dict:
@@ -103,22 +91,6 @@ class TrainingBatches:
             return None
         return f'it had batches of {batch_size} images, and now they are of {self.stream.batch_size}'
 
-    def worker_error(self, timeout: float = 0) -> DataError | None:
-        """Returns an error that names the image that a dead worker was reading; None if no worker has died.
-
-        It waits ``timeout`` seconds for the exit code of a worker.
-        """
-        workers = getattr(self._iterator, '_workers', ())
-        end = time.monotonic() + timeout
-        with suppress(RuntimeError):  # PyTorch's signal handler raises it wherever the process is
-            while time.monotonic() < end and not any(worker.exitcode for worker in workers):
-                time.sleep(0.05)
-        for number, worker in enumerate(workers):
-            if code := worker.exitcode:
-                image = self.loader.dataset.describe_last_read(number)
-                cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
-                return DataError(
-                    f'a data loader worker died ({cause}) while reading {image}; if other programs can read it, memory may '
-                    'have run out: try a smaller train_dataloader.num_workers'
-                )
-        return None
+    def explain(self, error: Exception) -> DataError | None:
+        """Returns what an error of the loader's processes means, see :func:`~mmsagan.datasets.workers.loader_error`."""
+        return loader_error(self._iterator, error, 'train_dataloader.num_workers')

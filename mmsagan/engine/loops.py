@@ -4,7 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import rich
 import torch
@@ -14,6 +16,7 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.loops import IterBasedTrainLoop
 from torch import nn
 
+from mmsagan.datasets.workers import GROUP_SIGNALS
 from mmsagan.engine.data import TrainingBatches, seeded_loader
 from mmsagan.errors import CheckpointError, ConfigError, StorageError, TrainingInterrupted
 from mmsagan.evaluation import Evaluator, RealImages
@@ -53,9 +56,11 @@ class GANTrainLoop(IterBasedTrainLoop):
     def run(self) -> nn.Module:
         """Trains up to ``max_iters``, and returns the model.
 
+        If the next batch or an evaluation fails, for example because the data are gone, the state is saved first.
+
         Raises:
-            TrainingInterrupted: SIGTERM or SIGINT was received; the state is saved.
-            DataError: A data loader worker has died.
+            TrainingInterrupted: A signal was received; the state is saved.
+            DataError: The data loader has failed.
         """
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
@@ -64,13 +69,14 @@ class GANTrainLoop(IterBasedTrainLoop):
         windows = [processor.window_size, *(config.get('window_size') for config in processor.custom_cfg)]
         # MMEngine keeps a million values of each quantity, and copies them all for each new one.
         length = 1_000_000 if 'global' in windows else max([LOG_LENGTH, *(w for w in windows if isinstance(w, int))])
+        self._first_iter = self._iter
         with self.signals, progress_bar('training', self._max_iters, self._iter) as advance:
             try:
                 if is_resumed and self._is_evaluation_due():
                     self._evaluate()
                 while self._iter < self._max_iters and not self.stop_training:
                     self.runner.model.train()
-                    self.run_iter(next(self.dataloader_iterator))
+                    self.run_iter(self._next_batch())
                     advance(1)
                     self._decide_current_val_interval()
                     for buffer in self.runner.message_hub.log_scalars.values():
@@ -79,12 +85,10 @@ class GANTrainLoop(IterBasedTrainLoop):
                         self._evaluate()
                     if self.signals.received_by_any_process() and self._iter < self._max_iters:
                         self._save_and_stop()
-            # PyTorch may notice a dead worker anywhere; one that dies while it sends a batch breaks a connection.
-            except (RuntimeError, EOFError, ConnectionError) as error:
-                worker_error = self.batches.worker_error(timeout=0 if isinstance(error, RuntimeError) else 5)
-                if worker_error is None:
-                    raise
-                raise worker_error from error
+            except RuntimeError as error:  # PyTorch raises it for a dead worker wherever the process is
+                if explained := self.batches.explain(error):
+                    raise explained from error
+                raise
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
@@ -95,6 +99,19 @@ class GANTrainLoop(IterBasedTrainLoop):
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
+    def _next_batch(self) -> Any:
+        position = self.batches.num_batches
+        try:
+            # Several processes stop together; if one of them waits for ever, the launcher ends them all.
+            with self.signals.interrupting(get_world_size() == 1):
+                return next(self.dataloader_iterator)
+        except WaitInterrupted:
+            self.batches.num_batches = position
+            self._save_and_stop()
+        except Exception as error:
+            self.batches.num_batches = position
+            self._save_and_raise(error, self.batches.explain(error))
+
     def _evaluate(self) -> None:
         loop = self.runner.val_loop
         if isinstance(loop, GANValLoop) and get_world_size() == 1:
@@ -104,8 +121,23 @@ class GANTrainLoop(IterBasedTrainLoop):
         except EvaluationInterrupted:
             self.runner.logger.info('the evaluation is interrupted; a resumed training repeats it')
             self._save_and_stop()
+        except Exception as error:
+            self._save_and_raise(error, self.batches.explain(error) if isinstance(error, RuntimeError) else None)
 
-    def _save_and_stop(self) -> None:
+    def _save_and_raise(self, error: Exception, explained: Exception | None) -> NoReturn:
+        """Saves the state of a training that has failed between two iterations, unless other processes may still train."""
+        hook = next((hook for hook in self.runner.hooks if hasattr(hook, 'save_now')), None)
+        if hook is not None and get_world_size() == 1 and self._iter > self._first_iter:
+            self.batches.stop_workers()  # the death of others must not break off the writing
+            hook.max_keep_ckpts = -1  # the state may be what has failed: the last good one stays
+            with suppress(StorageError):  # which says no more than the log
+                if saved := hook.save_now(self.runner):
+                    self.runner.logger.warning(f'iteration {self._iter} is saved to {saved}; continue with --resume')
+        if explained is not None:
+            raise explained from error
+        raise error
+
+    def _save_and_stop(self) -> NoReturn:
         stopped = f'stopped by {self.signals.received or "a signal to another process"} after iteration {self._iter}'
         hook = next((hook for hook in self.runner.hooks if hasattr(hook, 'save_now')), None)
         if hook is None:
@@ -152,23 +184,33 @@ class GANTrainLoop(IterBasedTrainLoop):
         return bool(state)
 
 
-class StopSignals:
-    """Context that notes a first SIGTERM or SIGINT, so that the iteration can be finished; a second one ends the process.
+class WaitInterrupted(BaseException):
+    """A signal has ended a wait for a batch; not an ``Exception``, which what reads images may take for a damaged one."""
 
-    Signals within a second count as one, because torchrun forwards those that the system has already sent to all processes.
-    Outside the main thread, which receives all signals, the context does nothing.
+
+class StopSignals:
+    """Context that notes a first signal, so that the iteration can be finished; a second one ends the process.
+
+    SIGHUP (a closed terminal), SIGUSR1 and SIGUSR2 (SLURM's ``--signal``) count unless they are ignored, as by nohup. Signals
+    within a second count as one, because torchrun forwards those that the system has already sent to all processes. Outside
+    the main thread, which receives all signals, the context does nothing.
 
     Attributes:
         received: Name of the signal; None if none was received.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGINT', *GROUP_SIGNALS))
 
     received: str | None = None
     _time = 0.0
+    _interrupts = False
 
     def __enter__(self) -> 'StopSignals':
         numbers = self.SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        # torchrun forwards SIGHUP although it is ignored, and kills what has not ended 30 seconds later.
+        if 'TORCHELASTIC_RUN_ID' not in os.environ:
+            ignored = {name for name in GROUP_SIGNALS if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN}
+            numbers = tuple(number for number in numbers if number.name not in ignored)
         self._previous_handlers = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
@@ -186,7 +228,25 @@ class StopSignals:
         self.received, self._time = signal.Signals(number).name, time.monotonic()
         # Not through the logger, which the signal may have interrupted. On a terminal, a progress display overwrites 3 lines.
         message = f'\n{self.received}: finishing the iteration and saving; once more ends the training at once\n'
-        os.write(2, (message + ('\n' * 3 if os.isatty(2) else '')).encode())
+        try:
+            os.write(2, (message + ('\n' * 3 if os.isatty(2) else '')).encode())
+        except OSError:  # the terminal is gone, and whoever prints to it would fail
+            null = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2) if os.path.sameopenfile(1, 2) else (2,):
+                os.dup2(null, stream)
+        if self._interrupts:
+            raise WaitInterrupted
+
+    @contextmanager
+    def interrupting(self, interrupts: bool) -> Iterator[None]:
+        """Context in which a signal, also an earlier one, raises :class:`WaitInterrupted`, unless ``interrupts`` is False."""
+        self._interrupts = interrupts
+        try:
+            if interrupts and self.received:
+                raise WaitInterrupted
+            yield
+        finally:
+            self._interrupts = False
 
     def received_by_any_process(self) -> bool:
         """Whether any process has received a signal; a collective call."""

@@ -5,6 +5,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -273,8 +274,9 @@ class Evaluator(MMEngineEvaluator):
                 accumulators[key] = metric.new_accumulator(counts[metric], width, device)
         num_images, started = max(counts.values()), time.perf_counter()
         local_images = sum(map(len, local_batches(num_images, batch_size)))
-        with progress_bar(images.name, local_images) as advance, deterministic_float32():
-            for batch in images.batches(num_images, batch_size, device):
+        batches = images.batches(num_images, batch_size, device)
+        with progress_bar(images.name, local_images) as advance, deterministic_float32(), closing(batches):
+            for batch in batches:
                 for source, wanted in outputs.items():
                     values = source.extract(self._extractors[source.config], batch.images, wanted)
                     for (used_source, output, count, _), accumulator in accumulators.items():

@@ -5,9 +5,9 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
+from mmsagan.datasets.samplers import SeededDataset
+from mmsagan.datasets.workers import init_loader_process, read_batches
 from mmsagan.errors import DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
@@ -142,7 +144,7 @@ class GeneratedImages:
         return self.num_images
 
     @torch.no_grad()
-    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
+    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Generator[ImageBatch, None, None]:
         for numbers in local_batches(num_images, batch_size):
             noise, label = self.inputs.draw(numbers.start, numbers.stop)
             images = self.generator(noise.to(device), label=None if label is None else label.to(device))
@@ -227,25 +229,28 @@ class RealImages:
                 parts = [hashlib.sha256(dataset[index]['inputs'].numpy().tobytes()).digest() for index in spread]
         return found | dict(contents=hashlib.sha256(b''.join(parts)).hexdigest()[:16])
 
-    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Iterator[ImageBatch]:
+    def batches(self, num_images: int, batch_size: int, device: torch.device) -> Generator[ImageBatch, None, None]:
         ranges = local_batches(num_images, batch_size)
         order = np.arange(len(self)) if self.seed is None else np.random.RandomState(self.seed).permutation(len(self))
+        workers = min(self.num_workers, len(ranges))
         loader = DataLoader(
-            self.dataset,
+            SeededDataset(self.dataset, workers),
             batch_sampler=[order[numbers.start : numbers.stop].tolist() for numbers in ranges],
-            num_workers=self.num_workers,
+            num_workers=workers,
+            worker_init_fn=init_loader_process,
             collate_fn=_collate,
             # Its own generator: starting the workers must not draw from the training's random numbers.
             generator=torch.Generator().manual_seed(0),
         )
         skipped: list[UnreadableImageError] = []
         dataset: Any = self.dataset
-        for numbers, (images, label, kept, errors) in zip(ranges, loader):
-            skipped += errors
-            for error in errors:
-                dataset.report_unreadable(error)
-            if kept:
-                yield ImageBatch(images.to(device), numbers.start + torch.tensor(kept), label)
+        with closing(read_batches(loader, 'num_workers of the evaluation')) as batches:
+            for numbers, (images, label, kept, errors) in zip(ranges, batches):
+                skipped += errors
+                for error in errors:
+                    dataset.report_unreadable(error)
+                if kept:
+                    yield ImageBatch(images.to(device), numbers.start + torch.tensor(kept), label)
         skipped = sum(all_gather_object(skipped), [])
         for error in skipped:
             dataset.report_unreadable(error)  # those of the other processes count, too

@@ -25,6 +25,8 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
+
 # Errors of file systems that lack or refuse a function, as CIFS and FUSE may; full and broken disks have others.
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES}
 
@@ -37,8 +39,6 @@ def where_supported(function: Callable, *arguments) -> None:
         if error.errno not in _NOT_SUPPORTED:
             raise
 
-
-LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
 
 # What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
 _UNFINISHED = '.unfinished'

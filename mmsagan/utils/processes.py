@@ -59,11 +59,20 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     """
     # Not forked: a copy would inherit the locks of this process's threads, such as those of a progress bar.
     context = multiprocessing.get_context('spawn')
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) if workers > 1 else None
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) if workers > 1 else None
+    except OSError as error:
+        raise DataError(
+            f'no processes can be started ({error}): enlarge /dev/shm (docker run --shm-size=1g), or set --workers 1'
+        ) from error
     try:
         yield pool.map if pool else map
-    except (BrokenProcessPool, MemoryError) as error:
-        raise DataError('a process has died, perhaps of a lack of memory; try again with fewer --workers') from error
+    except BaseException as error:
+        for process in list((pool and pool._processes or {}).values()):
+            process.kill()  # one that hangs would hold up the error
+        if isinstance(error, (BrokenProcessPool, MemoryError)):
+            raise DataError('a process has died, perhaps of a lack of memory; try again with fewer --workers') from error
+        raise
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)

@@ -2,10 +2,14 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -16,11 +20,19 @@ from PIL import Image
 
 from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
-from mmsagan.engine.data import TrainingBatches, init_loader_process
+from mmsagan.datasets.workers import init_loader_process
+from mmsagan.engine.data import TrainingBatches
 from mmsagan.engine.loops import StopSignals
 from mmsagan.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingInterrupted
 from mmsagan.registry import HOOKS, TRANSFORMS
 
+HOLD = """
+import sys
+from mmsagan.utils.files import lock_folder
+with lock_folder(sys.argv[1]):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
 METRICS = dict(metrics=[dict(type='FrechetInceptionDistance', fake_nums=70, inception_style='digits')])
 
 
@@ -262,21 +274,47 @@ def handlers():
         signal.signal(number, handler)
 
 
+def test_the_signals():
+    assert {number.name for number in StopSignals.SIGNALS} == {'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'}
+
+
 @pytest.mark.parametrize('number', StopSignals.SIGNALS)
 def test_a_signal_is_noted_within_the_block_only(handlers, number, capfd):
+    signal.signal(number, signal.SIG_DFL)
     with StopSignals() as signals:
         assert not signals.received_by_any_process()
         signal.raise_signal(number)
         assert signals.received_by_any_process() and signals.received == number.name
     assert 'once more ends the training at once' in capfd.readouterr().err
-    assert {number: signal.getsignal(number) for number in StopSignals.SIGNALS} == handlers
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_loader_processes_leave_signals_to_the_main_one(handlers):
+@pytest.mark.parametrize(
+    'number, torchrun, noted',
+    [
+        (signal.SIGHUP, False, False),
+        (signal.SIGUSR1, False, False),
+        (signal.SIGHUP, True, True),
+        (signal.SIGTERM, False, True),
+    ],
+)
+def test_an_ignored_signal(handlers, monkeypatch, number, torchrun, noted):
+    """nohup ignores SIGHUP; torchrun ends its processes on it all the same."""
+    if torchrun:
+        monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    signal.signal(number, signal.SIG_IGN)
+    with StopSignals() as signals:
+        signal.raise_signal(number)
+    assert signals.received == (number.name if noted else None)
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_loader_processes_leave_signals_to_the_main_one(handlers, monkeypatch):
     """Sent to all of them at once, as terminals do, the first one changes nothing; the main process ends them itself."""
+    monkeypatch.setattr('multiprocessing.queues.Queue._on_queue_feeder_error', None)
     init_loader_process(0)
-    signal.raise_signal(signal.SIGINT)
-    signal.raise_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) * 2:
+        signal.raise_signal(number)
     signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -284,3 +322,157 @@ def test_loader_processes_leave_signals_to_the_main_one(handlers):
 def test_a_batch_sampler_of_ones_own_is_refused(run):
     with pytest.raises(ConfigError, match=r'train_dataloader\.batch_sampler'):
         train_from_config(run(**{'train_dataloader.batch_sampler': dict(type='BatchSampler', drop_last=True)}))
+
+
+@pytest.mark.parametrize('out_dir', [None, 'checkpoints'])
+def test_two_trainings_in_one_folder(run, tmp_path, out_dir):
+    """The second one ends before it writes anything; an evaluation is no training."""
+    cfg = run(max_iters=1)
+    folder = Path(cfg.work_dir)
+    if out_dir:
+        cfg.default_hooks.checkpoint.out_dir = str(tmp_path / out_dir)
+        folder = tmp_path / out_dir / folder.name
+    held = subprocess.Popen([sys.executable, '-c', HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert held.stdout.readline() == 'held\n'
+        with pytest.raises(ConfigError, match=rf'{folder} .*process {held.pid} on .*--work-dir'):
+            train_from_config(cfg)
+        assert {path.name for path in folder.iterdir()} == {'training.lock'}
+        assert out_dir or {path.name for path in tmp_path.iterdir()} == {'run'}
+    finally:
+        held.kill()
+        held.wait()
+    train_from_config(cfg)
+
+
+@TRANSFORMS.register_module()
+class Trouble(BaseTransform):
+    """With the second batch: reads for ever, raises an error, or the process cannot hand over what it has read."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def transform(self, results):
+        if results['img_path'].endswith('13.png'):
+            if self.kind == 'hang':
+                open(os.environ['FIFO'])
+            if self.kind == 'raise':
+                raise ArithmeticError
+            if self.kind.startswith('unable'):
+                ForkingPickler.dumps = self.fail
+        return results
+
+    def fail(self, batch):
+        raise RuntimeError(self.kind)
+
+
+@HOOKS.register_module()
+class LaterSignalHook(Hook):
+    """Sends SIGTERM half a second after the first iteration."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+@pytest.fixture
+def trouble(run, tmp_path, monkeypatch):
+    """Trains into trouble: trouble(kind, num_workers, **options). All loader processes must end."""
+    os.mkfifo(tmp_path / 'fifo')
+    monkeypatch.setenv('FIFO', str(tmp_path / 'fifo'))
+    for number in range(20):
+        path = tmp_path / 'images' / str(number % 10) / f'{number:02}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (32, 32)).save(path)
+    before = set(multiprocessing.active_children())
+
+    def train(kind: str, num_workers: int = 2, **options):
+        options = {'train_dataloader.sampler.shuffle': False, 'default_hooks.checkpoint.interval': 100, **options}
+        cfg = run(max_iters=20, **options)
+        pipeline = [dict(type='LoadImageFromFile'), dict(type='Trouble', kind=kind), dict(type='PackInputs')]
+        cfg.train_dataloader.dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'images'), pipeline=pipeline)
+        cfg.train_dataloader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
+        try:
+            train_from_config(cfg)
+        finally:
+            assert set(multiprocessing.active_children()) <= before
+
+    return train
+
+
+@pytest.mark.parametrize(
+    'kind, error, message',
+    [
+        ('raise', ArithmeticError, ''),
+        (
+            'unable to write to file </torch_1_2_3>: No space left on device (28)',
+            DataError,
+            '/dev/shm.*--shm-size.*num_workers=0',
+        ),
+        ('unable to mmap 9 bytes from file </torch_1_2_3>: Cannot allocate memory (12)', DataError, '/dev/shm'),
+        ('unable to open shared memory object </torch_1>: Too many open files (24)', DataError, 'ulimit -n.*num_workers'),
+    ],
+)
+def test_errors_in_loader_processes(trouble, kind, error, message):
+    with pytest.raises(error, match=message):
+        trouble(kind)
+
+
+@pytest.mark.parametrize('number, message', [(errno.ENOSPC, '/dev/shm.*--shm-size'), (errno.EMFILE, 'ulimit -n')])
+def test_loader_processes_that_cannot_be_started(trouble, monkeypatch, number, message):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr('torch.utils.data.DataLoader._get_iterator', fail)
+    with pytest.raises(DataError, match=message):
+        trouble('none')
+
+
+@pytest.mark.slow
+def test_a_read_that_does_not_return_is_named(trouble):
+    with pytest.raises(DataError, match=r'13\.png.*train_dataloader\.timeout'):
+        trouble('hang', **{'train_dataloader.timeout': 5})
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_signal_ends_the_wait_for_a_batch(trouble, tmp_path, num_workers):
+    with pytest.raises(TrainingInterrupted, match='stopped by SIGTERM after iteration 1'):
+        trouble('hang', num_workers, custom_hooks=[dict(type='LaterSignalHook')])
+    state = load_checkpoint_file(tmp_path / 'run' / 'iter_1.pth')['training_state']
+    assert state['data']['samples'] == 4
+
+
+@HOOKS.register_module()
+class MoveHook(Hook):
+    """Moves a folder away after the first iteration."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if os.path.isdir(self.folder):
+            os.rename(self.folder, self.folder + '_moved')
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_data_that_are_moved_away(trouble, tmp_path, num_workers):
+    """The state of the last iteration is saved before the error ends the training, and can be resumed."""
+    options = {'train_dataloader.prefetch_factor': 1} if num_workers else {}
+    with pytest.raises(DataError):
+        trouble('none', num_workers, custom_hooks=[dict(type='MoveHook', folder=str(tmp_path / 'images'))], **options)
+    (last,) = (tmp_path / 'run').glob('iter_*.pth')
+    content = load_checkpoint_file(last)
+    assert content['training_state']['data']['samples'] == 4 * content['meta']['iter'] > 0
+
+
+def test_an_evaluation_that_fails(run, monkeypatch):
+    """The state is saved, beside the last one that may be better."""
+
+    def fail(*_):
+        raise DataError('gone')
+
+    monkeypatch.setattr('mmsagan.evaluation.Evaluator.evaluate_model', fail)
+    monkeypatch.setattr('mmsagan.evaluation.Evaluator.prepare', lambda *_: None)
+    cfg = run(val_evaluator=METRICS, **{'train_cfg.val_interval': 3, 'default_hooks.checkpoint.max_keep_ckpts': 1})
+    with pytest.raises(DataError, match='gone'):
+        train_from_config(cfg)
+    assert {path.name for path in Path(cfg.work_dir).glob('*.pth')} == {'iter_2.pth', 'iter_3.pth'}

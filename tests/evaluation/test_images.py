@@ -1,4 +1,7 @@
+import multiprocessing
 import os
+import signal
+import time
 from contextlib import nullcontext
 
 import numpy as np
@@ -168,6 +171,45 @@ def test_the_order_in_which_images_cannot_be_read_does_not_matter(tmp_path):
     images.dataset.max_unreadable_share = 0.5
     with pytest.warns(UserWarning, match='unreadable image skipped'):
         assert sum(len(batch.images) for batch in images.batches(50, 8, CPU)) == 25
+
+
+class Troubled:
+    """Ten images; with the sixth, the process that reads it hangs, dies or raises an error."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index == 5 and self.kind == 'hang':
+            time.sleep(600)
+        elif index == 5 and isinstance(self.kind, int):
+            os.kill(os.getpid(), self.kind)
+        elif index == 5:
+            raise ArithmeticError
+        return dict(inputs=torch.zeros(3, 4, 4, dtype=torch.uint8), labels=0)
+
+
+@pytest.mark.parametrize(
+    'kind, error, message',
+    [
+        ('raise', ArithmeticError, ''),
+        (signal.SIGKILL, DataError, 'SIGKILL.* image 5 of Troubled'),
+        (signal.SIGBUS, DataError, '/dev/shm.*--shm-size.*num_workers'),
+        ('hang', DataError, 'image 5 of Troubled'),
+    ],
+)
+def test_trouble_with_loader_processes(monkeypatch, kind, error, message):
+    """The error says what it is, and no process is left."""
+    if kind == 'hang':
+        monkeypatch.setattr('mmsagan.datasets.workers.POLL', 1)
+        monkeypatch.setattr('mmsagan.datasets.workers.TIMEOUT', 2)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(error, match=message):
+        list(RealImages(Troubled(kind), num_workers=2, seed=None).batches(10, 2, torch.device('cpu')))
+    assert set(multiprocessing.active_children()) <= before
 
 
 def write_images(folder, sizes):

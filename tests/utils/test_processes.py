@@ -1,6 +1,7 @@
 """Pools, cores, memory and random numbers of processes."""
 
 import ctypes
+import errno
 import os
 import platform
 import random
@@ -35,6 +36,24 @@ def test_results_come_in_order(workers):
 def test_a_process_that_dies():
     with pytest.raises(DataError), worker_map(2) as map:
         list(map(os._exit, [3, 3]))
+
+
+def test_a_process_that_hangs_does_not_hold_up_an_error():
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), worker_map(2) as map:
+        results = map(time.sleep, [0, 600])
+        next(results)
+        raise KeyboardInterrupt
+    assert time.monotonic() - begun < 300
+
+
+def test_no_shared_memory_for_a_pool(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr('mmsagan.utils.processes.ProcessPoolExecutor', fail)
+    with pytest.raises(DataError, match=r'/dev/shm .*--shm-size.*--workers 1'), worker_map(2):
+        pass
 
 
 # Page faults of making and freeing a block of 256 MB ten times, of which each touches every page.

@@ -1,0 +1,145 @@
+"""The processes of data loaders: how they begin and end, and what their errors mean."""
+
+import atexit
+import multiprocessing.queues
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+from mmsagan.errors import DataError
+from mmsagan.registry import FUNCTIONS
+
+# A training saves and stops on these, as on SIGTERM and SIGINT. They often reach its loader processes, too.
+GROUP_SIGNALS = tuple(name for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2') if hasattr(signal, name))  # not on Windows
+TIMEOUT = 300  # seconds without a batch, after which a read is taken to hang
+POLL = 5  # seconds after which PyTorch looks whether a process has died
+_SHORTAGE = 100  # exit code of a process that cannot hand over its batch for a lack of shared memory or file descriptors
+_SHORTAGE_TEXT = re.compile(r'</torch_\d|Too many open files|ancdata')  # in PyTorch's errors; the first is a shared memory file
+
+
+@FUNCTIONS.register_module()
+def init_loader_process(worker_id: int, quiet: bool = False) -> None:
+    """Leaves signals that are sent to all processes at once to the main process: all but a second SIGTERM.
+
+    With ``quiet``, all workers but the first suppress warnings.
+    """
+
+    def end(error: Exception, batch: Any) -> None:
+        is_shortage = _SHORTAGE_TEXT.search(str(error))
+        if not is_shortage:
+            traceback.print_exception(error)
+        os._exit(_SHORTAGE if is_shortage else 1)
+
+    for name in ('SIGINT', *GROUP_SIGNALS):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    # If a batch cannot be handed over, Python drops it, and the main process would wait for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+    if quiet and worker_id:
+        warnings.simplefilter('ignore')
+
+
+@atexit.register
+def _end_all() -> None:
+    """Ends what loaders have left over: multiprocessing would send one SIGTERM, and then wait for ever."""
+    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise errors
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+def stop_workers(iterator: Any) -> None:
+    """Ends the processes of a data loader's iterator, within seconds even if one of them hangs.
+
+    Without this, the interpreter waits for them for ever if an exception refers to the iterator.
+    """
+    workers = getattr(iterator, '_workers', ())
+    if workers and not iterator._shutdown and not sys.is_finalizing():
+        signal_handling._remove_worker_pids(id(iterator))  # else their end would raise an error in this process
+        iterator._worker_pids_set = False
+        killer = threading.Timer(2, lambda: [worker.kill() for worker in workers])
+        killer.start()
+        iterator._shutdown_workers()
+        killer.cancel()
+        for worker in workers:  # those that PyTorch has given up
+            worker.kill()
+            worker.join(5)
+
+
+def next_batch(iterator: Any, timeout: float, key: str) -> Any:
+    """Returns the next batch; raises a DataError that names an image if none has come for ``timeout`` seconds.
+
+    The loader's own timeout must be :data:`POLL`: while it waits for a batch, PyTorch may not notice that a process has died.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return next(iterator)
+        except RuntimeError as error:
+            if 'DataLoader timed out' not in str(error):
+                raise
+            if time.monotonic() >= end:
+                image = iterator._dataset.describe_last_read(iterator._task_info[iterator._rcvd_idx][0])
+                raise DataError(
+                    f'no images for {timeout:g} seconds: a data loader process does not finish reading {image}; its disk does '
+                    f'not answer, or is too slow for {key}'
+                ) from error
+
+
+def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
+    """Returns an error that says what has happened to a data loader's processes; None if it is about something else.
+
+    Args:
+        iterator: Iterator of a loader of a :class:`~mmsagan.datasets.samplers.SeededDataset`; None if it could not be made.
+        error: What it has raised.
+        key: Config key or name of the number of processes.
+    """
+    workers = getattr(iterator, '_workers', ())
+    if isinstance(error, (EOFError, ConnectionError)):  # of a process that has died while it sent a batch, and may be dying
+        end = time.monotonic() + 5
+        with suppress(RuntimeError):  # PyTorch's signal handler raises it wherever the process is
+            while workers and time.monotonic() < end and not any(worker.exitcode for worker in workers):
+                time.sleep(0.05)
+    codes = [worker.exitcode or 0 for worker in workers]
+    has_bus_error = os.name == 'posix' and -signal.SIGBUS in codes  # writing to shared memory that is not there
+    cannot_begin = iterator is None and isinstance(error, OSError)
+    if cannot_begin or has_bus_error or _SHORTAGE in codes or _SHORTAGE_TEXT.search(str(error)):
+        return DataError(
+            'the data loader processes have run out of shared memory or of open files: enlarge /dev/shm (docker run '
+            f'--shm-size=8g, or --ipc=host), raise ulimit -n, or lower {key}; {key}=0 needs neither'
+        )
+    for worker, code in enumerate(codes):
+        if code:
+            cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+            return DataError(
+                f'a data loader worker died ({cause}) while reading {iterator._dataset.describe_last_read(worker)}; if other '
+                f'programs can read it, memory may have run out: try a smaller {key}'
+            )
+    return None
+
+
+def read_batches(loader: DataLoader, key: str) -> Generator:
+    """Yields the batches of a data loader, see :func:`next_batch` and :func:`loader_error`, and ends its processes."""
+    loader.timeout, iterator = POLL if loader.num_workers else 0, None
+    try:
+        iterator = iter(loader)
+        for _ in range(len(loader)):
+            yield next_batch(iterator, TIMEOUT, key)
+    except (RuntimeError, EOFError, OSError) as error:
+        if explained := loader_error(iterator, error, key):
+            raise explained from error
+        raise
+    finally:
+        stop_workers(iterator)
