@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from mmsagan.evaluation import (
     RealImages,
     SampleInputs,
     Statistics,
+    StyleGANInception,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -406,7 +408,7 @@ CHANGES = {
 
 @pytest.mark.parametrize('change', CHANGES)
 def test_statistics_of_changed_images(gan, photos, tmp_path, said, change):
-    paths = [tmp_path / 'automatic.pkl', tmp_path / 'given.npz']
+    paths = [tmp_path / 'automatic.npz', tmp_path / 'given.pkl']
     real_nums = 50 if change in ('another choice', 'the first ones') else -1
     before = fid_of(gan, folder_images(photos), paths[0], real_nums)
     save_statistics(replace(load_statistics(paths[0]), automatic=False), paths[1])
@@ -423,8 +425,26 @@ def test_statistics_of_changed_images(gan, photos, tmp_path, said, change):
     if change in ('copied', 'touched', 'another choice'):
         assert fid_of(gan, images, paths[1], real_nums) == before
     else:
-        with pytest.raises(ConfigError, match='given.npz'):
+        with pytest.raises(ConfigError, match='given.pkl'):
             fid_of(gan, images, paths[1], real_nums)
+
+
+def test_fingerprints_of_lists_of_images_and_of_large_files(photos):
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob('*.bmp'))
+    (photos / 'list.txt').write_text(''.join(f'{name} {name[5]}\n' for name in reversed(names)))
+    config = folder_images(photos)._given
+    found = RealImages(dict(config, ann_file='list.txt')).fingerprint
+    assert found == folder_images(photos).fingerprint, 'in any order'
+    (photos / 'list.txt').write_text(''.join(f'{name} {name[5]}\n' for name in names[1:]))
+    assert RealImages(dict(config, ann_file='list.txt')).fingerprint['names'] != found['names']
+    (photos / names[0]).write_bytes((photos / names[0]).read_bytes() + bytes(200_000))
+    large = folder_images(photos).fingerprint
+    for position, whence in ((300, os.SEEK_SET), (-1, os.SEEK_END)):
+        with (photos / names[0]).open('r+b') as file:
+            file.seek(position, whence)
+            file.write(b'x')
+        before, large = large, folder_images(photos).fingerprint
+        assert large != before
 
 
 @pytest.mark.parametrize('automatic', [True, False])
@@ -446,13 +466,15 @@ def test_images_of_two_sizes_are_not_compared(gan, photos):
             Evaluator(all_metrics()[1:2], **options).evaluate_model(gan, images, 32)
 
 
-def test_features_of_another_file_are_told_apart_by_its_content(tmp_path, inception_file):
+def test_features_of_another_file_are_told_apart_by_its_content(tmp_path, monkeypatch, inception_file):
     copy, other = tmp_path / 'copy.pt', tmp_path / 'other.pt'
     shutil.copyfile(inception_file, copy)
     other.write_bytes(b'other')
     metrics = [dict(type='FID', inception_path=str(path)) for path in (inception_file, copy, other)] + [dict(type='FID')]
     found = [json.dumps(Evaluator(metric).metrics[0].source.fingerprint) for metric in metrics]
     assert found[0] == found[1] and len(set(found)) == 3 and str(tmp_path) not in ''.join(found)
+    monkeypatch.setattr(StyleGANInception, 'sha256', hashlib.sha256(copy.read_bytes()).hexdigest())
+    assert json.dumps(Evaluator(metrics[1]).metrics[0].source.fingerprint) == found[3], 'it is the published file'
 
 
 def test_statistics_of_other_programs_are_used_and_that_is_said(gan, photos, tmp_path, said):
