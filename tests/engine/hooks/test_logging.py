@@ -103,7 +103,7 @@ def test_a_fresh_run_in_an_old_folder_lists_its_own_files(run):
     train_from_config(cfg)
     (Path(cfg.work_dir) / 'samples' / 'old_1.png').write_bytes(b'')
     HappensInIteration.pages.clear()
-    cfg = run(8.0, 9.0, happens=[(2, 'look')])
+    cfg = run(8.0, 9.0, happens=[(2, 'look')], **{'default_hooks.logger.interval': 4})
     runner = train_from_config(cfg)
     (first,) = HappensInIteration.pages
     assert not re.search('Scores|curves.png|samples/|iter_4', first)
