@@ -32,11 +32,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--port', type=at_least(0), default=7860, help='default: %(default)s; 0 selects a free one')
     parser.add_argument(
+        '--root-path',
+        default='',
+        metavar='PATH',
+        help='where a reverse proxy offers the page, if not at the root of its host: e.g. /demo, or https://example.org/demo',
+    )
+    parser.add_argument(
         '--max-images', type=at_least(2), default=100, metavar='N', help='maximum images per request (default: %(default)s)'
     )
     parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if there is one')
     add_cfg_options(parser)
     args = parser.parse_args()
+    if args.root_path and not args.root_path.startswith(('/', 'http://', 'https://')):
+        parser.error(f'--root-path must begin with / or https://, got {args.root_path!r}')
     if args.compare_config and not args.compare_with:
         parser.error('--compare-config requires --compare-with')
     return args
@@ -50,7 +58,7 @@ def main() -> None:
         checkpoints = Checkpoints(
             args.config, args.checkpoint, device, args.cfg_options, args.compare_with, args.compare_config
         )
-        serve(checkpoints, listener, args.max_images)
+        serve(checkpoints, listener, args.max_images, args.root_path)
     print('stopped')
 
 

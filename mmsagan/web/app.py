@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import tempfile
+from urllib.parse import urlsplit
 
 from mmsagan.errors import ConfigError
 from mmsagan.web.checkpoints import Checkpoints
@@ -48,13 +49,53 @@ def open_port(host: str, port: int) -> socket.socket:
         raise ConfigError(f'cannot listen on {host}, port {port}: {reason}; choose others with --host and --port') from error
 
 
-def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 100) -> None:
+def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path: str):
+    """Builds the page's ASGI application, whose temporary files are in ``folder``; see :func:`serve`."""
+    os.environ['GRADIO_TEMP_DIR'] = folder  # Gradio reads it when it is imported
+    import fastapi
+    import gradio
+    from starlette.responses import RedirectResponse
+
+    from mmsagan.web.tabs import build_page
+
+    root_path = root_path.rstrip('/')
+    # Not page.launch(), which requests its own pages over the network, through a proxy if one is set.
+    app = gradio.mount_gradio_app(
+        fastapi.FastAPI(openapi_url=None),
+        build_page(checkpoints, folder, max_images),
+        path='/',
+        root_path=root_path or None,
+        footer_links=[],  # they lead to the internet
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,  # unexpected errors are logged, not shown
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        max_file_size='1kb',  # there is nothing to upload
+        theme=gradio.themes.Default(primary_hue='teal', secondary_hue='teal', neutral_hue='slate', font=_FONT, font_mono=_MONO),
+        css=_CSS,
+    )
+    prefix = urlsplit(root_path).path
+
+    async def without_prefix(scope, receive, send) -> None:
+        """Removes the path from the requests of a proxy that does not remove it."""
+        path = scope.get('path', '')
+        if prefix and path.startswith(f'{prefix}/'):
+            scope = dict(scope, path=path[len(prefix) :])
+        await (RedirectResponse(f'{root_path}/') if prefix and path == prefix else app)(scope, receive, send)
+
+    return without_prefix
+
+
+def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 100, root_path: str = '') -> None:
     """Serves the page until SIGINT or SIGTERM.
 
     Args:
         checkpoints: Checkpoints to show.
         listener: Socket returned by :func:`open_port`.
         max_images: Maximum number of images per request.
+        root_path: Path or URL at which a reverse proxy offers the page, such as ``/demo``.
 
     Raises:
         ConfigError: Gradio is not installed.
@@ -63,31 +104,9 @@ def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 1
     if importlib.util.find_spec('gradio') is None:
         raise ConfigError('the web demo needs Gradio: pip install "mmsagan[demo]"')
     with tempfile.TemporaryDirectory(prefix='mmsagan-web-') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder  # Gradio reads it when it is imported
-        import fastapi
-        import gradio
+        app = build_app(checkpoints, folder, max_images, root_path)
         import uvicorn
 
-        from mmsagan.web.tabs import build_page
-
-        # Not page.launch(), which requests its own pages over the network, through a proxy if one is set.
-        app = gradio.mount_gradio_app(
-            fastapi.FastAPI(openapi_url=None),
-            build_page(checkpoints, folder, max_images),
-            path='/',
-            footer_links=[],  # they lead to the internet
-            run_history=False,
-            enable_monitoring=False,
-            show_error=False,  # unexpected errors are logged, not shown
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            max_file_size='1kb',  # there is nothing to upload
-            theme=gradio.themes.Default(
-                primary_hue='teal', secondary_hue='teal', neutral_hue='slate', font=_FONT, font_mono=_MONO
-            ),
-            css=_CSS,
-        )
         # Open pages keep a connection: they are cut off after a second, without uvicorn's tracebacks.
         server = uvicorn.Server(uvicorn.Config(app, log_level='critical', timeout_graceful_shutdown=1))
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,6 +1,7 @@
 """The page in this process: its checkpoints, what its handlers compute, and the limits of what it accepts."""
 
 import os
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 import torch
 from gradio import EventData
 from mmengine.config import Config
+from starlette.testclient import TestClient
 
 from mmsagan.apis import attention_maps, init_model, sample
 from mmsagan.apis.sampling import sample_inputs
@@ -19,6 +21,7 @@ from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.visualization.attention import overlay
 from mmsagan.web import controls, tabs
+from mmsagan.web.app import build_app
 from mmsagan.web.checkpoints import Checkpoints, resolve_checkpoint
 from mmsagan.web.controls import Demo, class_choices
 from mmsagan.web.handlers import attention_panels, interpolation_frames, make_layout, sample_grid, side_by_side
@@ -236,3 +239,21 @@ def test_imagenet_classes_by_name_number_and_folder(monkeypatch):
     assert class_choices(Config({}), 1000)[1][0] == 'goldfish (1, n00000001)'
     folders[0] = 'n99999999'
     assert class_choices(Config({}), 1000)[1] == ('n00000001', 1), '1000 folders of another data set'
+
+
+@pytest.mark.parametrize(
+    'root_path, root',
+    [('', 'http://host'), ('/a/b/', 'http://host/a/b'), ('https://example.org/a/b', 'https://example.org/a/b')],
+)
+def test_behind_a_proxy(experiment, tmp_path, root_path, root):
+    """Whether or not the proxy removes the path from the requests, the page finds its files where the proxy offers them."""
+    app = build_app(Checkpoints(experiment.config, experiment.checkpoint), str(tmp_path), 50, root_path)
+    visitor = TestClient(app, base_url='http://host', follow_redirects=False)
+    for prefix in {'', '/a/b' if root_path else ''}:
+        assert visitor.get(f'{prefix}/config').json()['root'] == root
+        page = visitor.get(f'{prefix}/').text
+        assets = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', page)
+        assert f'"{root}"' in page and assets and visitor.get(f'{prefix}/{assets[0]}').status_code == 200
+    if root_path:
+        assert visitor.get('/a/b').headers['location'] == f'{root_path.rstrip("/")}/'
+        assert visitor.get('/a/bc/config').status_code == 404
