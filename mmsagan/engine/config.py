@@ -1,7 +1,6 @@
 """Loading, completing, checking and comparing configs."""
 
 import ast
-import builtins
 import difflib
 import inspect
 import re
@@ -27,7 +26,6 @@ from mmsagan.utils import register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _RUNNER_ARGUMENTS = inspect.signature(Runner.__init__).parameters
-# Any other key is a variable of the config.
 _TOP_LEVEL_KEYS = {*_RUNNER_ARGUMENTS, 'model_wrapper_cfg', 'custom_imports'}
 # What MMGeneration called them.
 _FORMER_KEYS = dict(
@@ -47,8 +45,6 @@ _REGISTRIES = [
 _UNTYPED = {
     'model.ema_config': GeneratorEMA,
     'randomness': Runner.set_randomness,
-    'env_cfg': lambda cudnn_benchmark=False, mp_cfg=None, dist_cfg=None, resource_limit=4096: None,
-    'auto_scale_lr': lambda base_batch_size=1, enable=False: None,
     **{key: DataLoader for key in LOADERS},
 }
 # Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
@@ -107,7 +103,12 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         parent, _, key = path.rpartition('.')
         top, node, parameters = path.partition('.')[0], cast(Any, cfg), dict(_RUNNER_ARGUMENTS)
         if top not in {*_TOP_LEVEL_KEYS, 'dataset'}:
-            raise _unknown_key(top, '; the config has used its value already' if top in cfg else '')
+            close = difflib.get_close_matches(top, _TOP_LEVEL_KEYS, n=1)
+            remedies = (
+                [f'it is {_FORMER_KEYS[top]} here'] if top in _FORMER_KEYS else [f'did you mean {close[0]!r}?'] * len(close)
+            )
+            remedies += ['the config has used the value of this variable already'] if top in cfg else []
+            raise ConfigError('; '.join([f'--cfg-options {path}: unknown key {top!r}', *remedies]))
         with suppress(LookupError, ValueError, TypeError, AttributeError, ConfigError):  # it does not exist yet
             for part in parent.split('.') if parent else ():
                 node = node[int(part) if isinstance(node, (list, tuple)) else part]
@@ -229,7 +230,13 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
             'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
         )
     training = not is_evaluation_only if training is None else training
-    _check_top_level(cfg)
+    for key, value in cfg.items():
+        # Any other key is a variable of the config.
+        cutoff = 0.75 if isinstance(value, (dict, list)) else 0.85
+        resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=cutoff)
+        if key in _FORMER_KEYS or (resembles and value is not None and key not in _TOP_LEVEL_KEYS and key[0] != '_'):
+            remedy = f'it is {_FORMER_KEYS[key]} here' if key in _FORMER_KEYS else f'did you mean {resembles[0]!r}?'
+            raise ConfigError(f'unknown key {key!r}; {remedy}')
     for key in ('model', *(('train_dataloader', 'train_cfg', 'optim_wrapper') if training else ('test_evaluator',))):
         if not cfg.get(key):
             raise ConfigError(f'the config has no {key}; inherit it from a file in configs/_base_ or set it')
@@ -237,31 +244,6 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
         raise ConfigError('train_cfg has no max_iters, the number of iterations to train')
     for key in [key for key in cfg.keys() if key in _TOP_LEVEL_KEYS]:
         _check_components(cfg[key], key, cfg)
-
-
-def _check_top_level(cfg: Config) -> None:
-    """Raises a ConfigError for a key that is neither one of the runner's nor a variable that is used."""
-    # Without comments, strings, and the names of the files that are joined in it; and names that no = follows.
-    text = re.sub(r"""(?m)#.*|'[^'\n]*'|"[^"\n]*"|^\S*\.py$""", '', cfg.text or '')
-    used = set(re.findall(r'\b[^\W\d]\w*\b(?!\s*=(?!=))', text))
-    # In the config.py of a run, variables have been replaced by their values; in one with read_base, they are imported.
-    has_variables = bool(used - set(dir(builtins))) and 'read_base' not in used
-    for key, value in cfg.items():
-        if key in {*_TOP_LEVEL_KEYS, 'dataset', *used} or key.startswith('_') or value is None:
-            continue
-        is_section = isinstance(value, (dict, list))
-        others = repr([other for name, other in cfg.items() if name != key])
-        if is_section and not has_variables and re.search(re.escape(repr(value)[1:-1]) + r'[]),}]', others):  # or **value
-            continue
-        resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.75 if is_section else 0.85)
-        if key in _FORMER_KEYS or resembles or (is_section and has_variables):
-            raise _unknown_key(key, '; begin the name of a variable of your own with _')
-
-
-def _unknown_key(key: str, remedy: str) -> ConfigError:
-    close = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1)
-    remedy = f'; did you mean {close[0]!r}?' if close else remedy
-    return ConfigError(f'unknown key {key!r}' + (f'; it is {_FORMER_KEYS[key]} here' if key in _FORMER_KEYS else remedy))
 
 
 def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict, set[str], bool]:
@@ -308,14 +290,14 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
         close = difflib.get_close_matches(key, known | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
         if close or not takes_any:
             remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(known))}'
-            raise ConfigError(f'{path}.{key}: {_name(component)} has no such argument; {remedy}')
+            raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
     for key in node.keys() & accepted.keys():
         _check_value(node, key, accepted[key], f'{path}.{key}')
     if re.match(r'default_hooks\.\w+$|custom_hooks\[\d+\]$|param_scheduler', path) and component is not None:
         train, default = cfg.get('train_cfg') or {}, getattr(accepted.get('by_epoch'), 'default', False) is True
         has_epochs = train.get('by_epoch') or 'max_epochs' in train or node.get('convert_to_iter_based')
         if train and node.get('by_epoch', default) and not has_epochs:
-            raise ConfigError(f'{path}.by_epoch must be False: the training has no epochs, so {_name(component)} would not act')
+            raise ConfigError(f'{path}.by_epoch must be False: without epochs, {component.__name__} would not act')
     elif path.startswith('default_hooks.') and path.count('.') == 1 and 'type' not in node:
         raise ConfigError(f'{path} has no type')
     if inspect.isclass(component) and issubclass(component, torch.optim.Optimizer):
@@ -324,7 +306,7 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
             with suppress(RuntimeError):  # a kernel for another device
                 component([torch.nn.Parameter(torch.zeros(1))], **arguments)
         except (TypeError, ValueError, LookupError) as error:
-            raise ConfigError(f'{path}: {_name(component)} does not take {arguments}: {error}') from error
+            raise ConfigError(f'{path}: {component.__name__} does not take {arguments}: {error}') from error
     for key, value in node.items():
         if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
             _check_components(value, f'{path}.{key}', cfg)
@@ -344,9 +326,6 @@ def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -
         raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
     if key in _AT_LEAST_1 and isinstance(value, (int, float)) and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
-    for pair in value or () if key == 'dynamic_intervals' else ():
-        if not isinstance(pair, (list, tuple)) or list(map(type, pair)) != [int, int] or pair[1] < 1:
-            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be a list of (iteration, interval of at least 1)')
 
 
 def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
@@ -360,10 +339,6 @@ def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
         before, text = text, re.sub(r'\b(?!Optional|Union)(\w+)\[[^][]*\]', r'\1', text)
     names = set(re.findall(r'\w+', re.sub(r'\w+\.|Type\b', '', text.replace('Optional', 'None')).lower()))
     return names - {'union'}
-
-
-def _name(component: Any) -> str:
-    return getattr(component, '__name__', str(component)).replace('<lambda>', 'MMEngine')
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:
