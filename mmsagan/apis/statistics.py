@@ -11,7 +11,7 @@ from mmengine.device import get_device
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Evaluator, FlatImageFolder, RealImages
-from mmsagan.evaluation.moments import Statistics, load_statistics, save_statistics
+from mmsagan.evaluation.moments import Statistics, load_statistics
 from mmsagan.utils.download import URLS
 
 # By their names on the command line.
@@ -28,33 +28,28 @@ def image_statistics(
     num_images: int = -1,
     batch_size: int = 25,
     inception: dict | None = None,
-    out: Sequence[Path] = (),
-    force: bool = False,
+    replaces: Sequence[Path] = (),
 ) -> Statistics:
-    """Computes the mean and covariance of the features of images, for FID, and writes them to files.
+    """Computes the mean and covariance of the features of images, for FID.
 
     Args:
         images: The images.
         num_images: Number of them; -1 for all.
         batch_size: Number of images at a time.
         inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
-        out: Files to write, ``.pkl`` or ``.npz``. One that exists must be of the same images and features.
-        force: Whether any file may be replaced.
+        replaces: Files that will be overwritten; those that exist must be statistics of the same images and features.
     """
     evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
     (metric,) = evaluator.metrics
     metric.image_size = images.image_size
     fingerprint = metric.fingerprint(images)
-    for path in out if not force else ():
-        found = load_statistics(path) if path.exists() else None
-        if found is not None and found.content != fingerprint:
+    for path in filter(Path.exists, replaces):
+        found = load_statistics(path)
+        if found.content != fingerprint:
             difference = found.difference(fingerprint) or 'images or features that it does not describe'
             raise ConfigError(f'{path} is of {difference}; choose another name, or replace it with --force')
     evaluator.prepare(_find_device(), batch_size, images, image_size=images.image_size)
-    statistics = replace(metric.real, content=fingerprint)
-    for path in out:
-        save_statistics(statistics, path)
-    return statistics
+    return replace(metric.real, content=fingerprint)
 
 
 def score_images(

@@ -12,7 +12,7 @@ from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import FlatImageFolder, RealImages
+from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable
 
@@ -68,8 +68,10 @@ def main() -> None:
     check_writable(path, ('.pkl',))
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     targets = (path, path.with_suffix('.npz'))
-    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception, targets, args.force)
+    replaces = () if args.force else targets
+    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception, replaces)
     for target in targets:
+        save_statistics(statistics, target)
         print(f'statistics of {statistics.size} images written to {target}')
 
 

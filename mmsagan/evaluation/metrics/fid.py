@@ -123,9 +123,8 @@ class FrechetInceptionDistance(FeatureMetric):
             raise ConfigError(f'{self.prefix}: {path} is of {difference}; {remedy}')
         if found.size:
             self._check_count(found.size, width, f'{path}: size')
-        note = '' if found.content else '; it does not say of which images, so they are not compared'
-        if found.content and real_images is not None and 'images' not in wanted:
-            note = '; the data set cannot be read here, so its images are not compared'
+        is_compared = found.content and (real_images is None or 'images' in wanted)
+        note = '' if is_compared else '; whether they are of the images of the data set cannot be told'
         name = f'{found.size or "unknown"} images of {found.name}'
         print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}{note}', logger='current')
         return found
