@@ -103,10 +103,8 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         parent, _, key = path.rpartition('.')
         top, node, parameters = path.partition('.')[0], cast(Any, cfg), dict(_RUNNER_ARGUMENTS)
         if top not in {*_TOP_LEVEL_KEYS, 'dataset'}:
-            close = difflib.get_close_matches(top, _TOP_LEVEL_KEYS, n=1)
-            remedies = (
-                [f'it is {_FORMER_KEYS[top]} here'] if top in _FORMER_KEYS else [f'did you mean {close[0]!r}?'] * len(close)
-            )
+            remedies = [f'did you mean {close!r}?' for close in difflib.get_close_matches(top, _TOP_LEVEL_KEYS, n=1)]
+            remedies = [f'it is {_FORMER_KEYS[top]} here'] if top in _FORMER_KEYS else remedies
             remedies += ['the config has used the value of this variable already'] if top in cfg else []
             raise ConfigError('; '.join([f'--cfg-options {path}: unknown key {top!r}', *remedies]))
         with suppress(LookupError, ValueError, TypeError, AttributeError, ConfigError):  # it does not exist yet
