@@ -26,7 +26,9 @@ GROUP_SIGNALS = tuple(name for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2') if hasat
 TIMEOUT = 300  # seconds without a batch, after which a read is taken to hang
 POLL = 5  # seconds after which PyTorch looks whether a process has died
 _SHORTAGE = 100  # exit code of a process that cannot hand over its batch for a lack of shared memory or file descriptors
-_SHORTAGE_TEXT = re.compile(r'</torch_\d|Too many open files|ancdata')  # in PyTorch's errors; the first is a shared memory file
+_PIN_MEMORY = 'Pin memory thread exited unexpectedly'  # as PyTorch says it
+# In PyTorch's errors; the first is a file in shared memory.
+_SHORTAGE_TEXT = re.compile(rf'</torch_\d|Too many open files|ancdata|{_PIN_MEMORY}')
 
 
 @FUNCTIONS.register_module()
@@ -122,6 +124,9 @@ def next_batch(iterator: Any, timeout: float, key: str) -> Any:
         except RuntimeError as error:
             if 'DataLoader timed out' not in str(error):
                 raise
+            thread = getattr(iterator, '_pin_memory_thread', None)  # of loaders for a GPU; it has printed what it died of
+            if thread is not None and not thread.is_alive():
+                raise RuntimeError(_PIN_MEMORY) from error
             if time.monotonic() >= end:
                 image = iterator._dataset.describe_last_read(iterator._task_info[iterator._rcvd_idx][0])
                 raise DataError(
@@ -145,12 +150,14 @@ def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
             while workers and time.monotonic() < end and not any(worker.exitcode for worker in workers):
                 time.sleep(0.05)
     codes = [worker.exitcode or 0 for worker in workers]
-    has_bus_error = os.name == 'posix' and -signal.SIGBUS in codes  # writing to shared memory that is not there
+    bus_errors = [worker for worker, code in enumerate(codes) if os.name == 'posix' and code == -signal.SIGBUS]
     cannot_begin = iterator is None and isinstance(error, OSError)
-    if cannot_begin or has_bus_error or _SHORTAGE in codes or _SHORTAGE_TEXT.search(str(error)):
+    if cannot_begin or bus_errors or _SHORTAGE in codes or _SHORTAGE_TEXT.search(str(error)):
+        # Bus errors come from memory that a file should fill: in /dev/shm, or of a packed data set.
+        cut_off = [f'. Or the file of {iterator._dataset.describe_last_read(worker)} was cut off' for worker in bus_errors[:1]]
         return DataError(
             'the data loader processes have run out of shared memory or of open files: enlarge /dev/shm (docker run '
-            f'--shm-size=8g, or --ipc=host), raise ulimit -n, or lower {key}; {key}=0 needs neither'
+            f'--shm-size=8g, or --ipc=host), raise ulimit -n, or lower {key}; {key}=0 needs neither{"".join(cut_off)}'
         )
     for worker, code in enumerate(codes):
         if code:
