@@ -11,6 +11,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from torch.utils.data import BatchSampler, Dataset, Sampler, get_worker_info
 
+from mmsagan.datasets.workers import loader_error
 from mmsagan.errors import DataError
 from mmsagan.registry import DATA_SAMPLERS, DATASETS
 from mmsagan.utils.random_states import fork_rng
@@ -126,7 +127,10 @@ class SeededDataset(Dataset):
         # What each process reads, for the main process to look at if one dies.
         self._reading = torch.full((num_workers,), -1)
         if num_workers:  # without processes, a small /dev/shm does not matter
-            self._reading.share_memory_()
+            try:
+                self._reading.share_memory_()
+            except RuntimeError as error:
+                raise loader_error(None, error, 'num_workers') or error from None
 
     def __len__(self) -> int:
         return len(self.dataset)

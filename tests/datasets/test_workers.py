@@ -7,9 +7,12 @@ import threading
 import time
 
 import pytest
+import torch
 
 from mmsagan.datasets import UnreadableImageError, workers
 from mmsagan.datasets.image_folder import read_rgb
+from mmsagan.datasets.samplers import SeededDataset
+from mmsagan.errors import DataError
 
 SCRIPT = """
 from torch.utils.data import DataLoader
@@ -39,3 +42,13 @@ def test_a_file_whose_reading_does_not_end_is_named_once(tmp_path, monkeypatch, 
     assert capfd.readouterr().err.count(f'{path}: reading it has taken') == 1
     time.sleep(0.2)
     assert not workers._reads
+
+
+def test_no_shared_memory_at_all(monkeypatch):
+    def fail(tensor):
+        raise RuntimeError('unable to open shared memory object </torch_1_2_0>: No space left on device (28)')
+
+    monkeypatch.setattr(torch.Tensor, 'share_memory_', fail)
+    with pytest.raises(DataError, match='/dev/shm.*--shm-size.*num_workers=0'):
+        SeededDataset([1, 2], num_workers=2)
+    assert len(SeededDataset([1, 2], num_workers=0)) == 2
