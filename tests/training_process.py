@@ -79,6 +79,7 @@ def _train(work_dir: str, options: dict, resume: bool, events, wait_after: int |
     for stream in (1, 2):
         os.dup2(output, stream)
     os.environ['MMSAGAN_KEEP_MEMORY'] = '0'
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     import torch
     from mmengine.config import Config
     from mmengine.runner import Runner

@@ -22,7 +22,7 @@ from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets.workers import init_loader_process
 from mmsagan.engine.data import TrainingBatches
-from mmsagan.engine.loops import StopSignals
+from mmsagan.engine.loops import StopSignals, WaitInterrupted
 from mmsagan.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingInterrupted
 from mmsagan.registry import HOOKS, TRANSFORMS
 
@@ -307,6 +307,32 @@ def test_an_ignored_signal(handlers, monkeypatch, number, torchrun, noted):
         signal.raise_signal(number)
     assert signals.received == (number.name if noted else None)
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_signal_ends_a_wait_even_if_it_came_before(handlers):
+    with StopSignals() as signals:
+        with pytest.raises(WaitInterrupted), signals.interrupting(True):
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail('goes on')
+        with signals.interrupting(False):
+            pass
+        with pytest.raises(WaitInterrupted), signals.interrupting(True):
+            pytest.fail('goes on')
+
+
+def test_a_terminal_that_is_gone(handlers):
+    """Nothing that is printed later fails."""
+    before = os.dup(2)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    try:
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGTERM)
+        os.write(2, b'more')
+        assert signals.received == 'SIGTERM'
+    finally:
+        os.dup2(before, 2)
 
 
 def test_loader_processes_leave_signals_to_the_main_one(handlers, monkeypatch):

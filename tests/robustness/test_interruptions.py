@@ -60,7 +60,7 @@ def test_resuming_with_other_loader_processes(tmp_path, uninterrupted):
     assert_same_training(tmp_path / LAST, uninterrupted)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_stops(tmp_path, uninterrupted, number):
     options = dict(train_dataloader__dataset__pipeline=FLIPS, default_hooks__checkpoint__interval=1000)
     training = TrainingProcess(tmp_path, **options)
