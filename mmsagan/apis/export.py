@@ -4,7 +4,6 @@ import copy
 import importlib
 import json
 import logging
-import os
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.blocks import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
-from mmsagan.utils.files import check_writable, nearest_folder
+from mmsagan.utils.files import check_writable, write_atomically
 
 # The packages that each format needs.
 FORMATS = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torchscript': (), 'pt2': ()}
@@ -103,11 +102,8 @@ def export_generator(
 
     logging_disabled = logging.root.manager.disable
     try:
-        # Beside the file, or as near to it as there is a folder, so that a failure leaves no new folder.
-        with (
-            tempfile.TemporaryDirectory(dir=nearest_folder(path), prefix=f'.{path.name}.') as folder,
-            warnings.catch_warnings(),
-        ):
+        # Not beside the file: the exporters crash in a folder whose name is not UTF-8.
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # The exporters warn about deprecation, optional packages and sizes that tracing might have fixed.
             warnings.simplefilter('ignore')
             logging.disable(logging.WARNING)
@@ -124,8 +120,7 @@ def export_generator(
                     'so it was not kept; try another format, or another version of torch'
                 )
             size = file.stat().st_size
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, path)
+            write_atomically(path, file.read_bytes())
     except MMSAGANError:
         raise
     except Exception as error:  # those of torch and the runtimes have no common base class

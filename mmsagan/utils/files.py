@@ -126,18 +126,13 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise ConfigError(f'{path} must end with {" or ".join(suffixes)}')
-    folder = nearest_folder(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise ConfigError(f'{path} cannot be written: it is a folder')
     if not folder.is_dir():
         raise ConfigError(f'{path} cannot be written: {folder} is a file')
     if not os.access(folder, os.W_OK):
         raise ConfigError(f'{path} cannot be written: the folder {folder} is read-only')
-
-
-def nearest_folder(path: str | Path) -> Path:
-    """The nearest folder above a file that is there already."""
-    return next(parent for parent in Path(path).absolute().parents if parent.exists())
 
 
 # ----------------------------------------------------------------------------------------------------------- package files
