@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.visualization.figures import check_size, pixel_figure, to_array
+from mmsagan.visualization.figures import check_size, pixel_figure, printable, to_array
 
 # Most colour-blind people can tell them apart, and they are visible on dark and on bright images.
 QUERY_COLOURS = ('#e6194b', '#00b3ff', '#ffd400', '#3cd070', '#ff8c1a', '#d65cff', '#ffffff', '#008080')
@@ -59,7 +59,7 @@ def attention_figure(
         middle = 1 - (_TITLE + step[1] * row + size[1] / 2) / canvas[1]
         rotation = 'vertical' if len(name) > 2 else 'horizontal'
         options = dict(rotation=rotation, va='center', ha='center', parse_math=False, fontsize=11)
-        figure.text(_NAME / 2 / canvas[0], middle, name, **options)  # type: ignore[arg-type]
+        figure.text(_NAME / 2 / canvas[0], middle, printable(name), **options)  # type: ignore[arg-type]
         sample = add_axes(row, 0, 'sample', image)
         for query, (x, y) in enumerate(queries[number].tolist()):
             colour, attention = QUERY_COLOURS[query % len(QUERY_COLOURS)], maps[layer][number, query]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.visualization.figures import pixel_figure
+from mmsagan.visualization.figures import pixel_figure, printable
 
 # Iterations and values.
 Curve = tuple[np.ndarray, np.ndarray]
@@ -119,7 +119,7 @@ def curves_figure(
         legend = axes.legend(lines, [''] * len(lines), fontsize=9)
         for text, run in zip(legend.get_texts(), curves):
             text.set_parse_math(False)
-            text.set_text(run)
+            text.set_text(printable(run))
     for axes in all_axes[len(panels) :]:
         axes.remove()
     return figure

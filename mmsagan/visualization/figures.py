@@ -27,6 +27,11 @@ def check_size(width: int, height: int) -> None:
         raise ConfigError(f'a picture of {width} x {height} pixels is too large; draw fewer samples or classes')
 
 
+def printable(text: str) -> str:
+    """Escapes what fonts and JSON cannot take: parts of file names that are not UTF-8."""
+    return text.encode(errors='backslashreplace').decode()
+
+
 def pixel_figure(width: int, height: int) -> Figure:
     """Returns an empty figure of a size in pixels; raises a ConfigError if it is too large."""
     check_size(width, height)
@@ -88,7 +93,7 @@ def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None
     Returns:
         The picture (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
-    notes = notes or [''] * len(names)
+    names, notes = [printable(name) for name in names], notes or [''] * len(names)
     scale = -(-_MIN_CELL_HEIGHT // images.shape[2])
     enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     grid = image_grid(enlarged, len(images) // len(names))

@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmsagan.apis.sampling import class_names
 from mmsagan.errors import ConfigError, MMSAGANError
 from mmsagan.models import ConditionalGAN
-from mmsagan.visualization.figures import encode_png
+from mmsagan.visualization.figures import encode_png, printable
 from mmsagan.web.checkpoints import Checkpoints
 
 SECONDS_KEPT = 3600  # of pictures
@@ -196,7 +196,7 @@ def class_choices(cfg: Config, num_classes: int) -> list[tuple[str, int]]:
     The text is the name in the data set; for ImageNet, whose folders have numbers, it is the English name, the number of the
     class and, if its files exist, the folder: ``goldfish (1, n01443537)``.
     """
-    names = class_names(cfg, num_classes)
+    names = [printable(name) for name in class_names(cfg, num_classes)]
     if num_classes == 1000:
         if all(map(str.isdecimal, names)):  # the files do not exist
             dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}

@@ -7,8 +7,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
 from mmsagan.errors import ConfigError
-from mmsagan.visualization import attention_figure, class_grid, image_grid, salient_queries
+from mmsagan.visualization import attention_figure, class_grid, curves_figure, image_grid, salient_queries
 from mmsagan.visualization.attention import QUERY_COLOURS, overlay
+from mmsagan.visualization.figures import to_array
 
 # Where the image of a cell begins, and the distance between cells, for images that are drawn 192 pixels high.
 LEFT, TOP, ACROSS, DOWN = 28, 28, 200, 212
@@ -35,6 +36,22 @@ def test_class_grid_has_images_at_the_right_and_names_at_the_left():
     rows = [text[1 + height * row : 1 + height * (row + 1)].any(axis=1) for row in range(2)]
     assert rows[0][: height // 2].any() and rows[0][height // 2 :].any() and rows[1][height // 2], 'a name above its note'
     assert not text[:, :10].any() and not text[:, -10:].any(), 'a margin'
+
+
+@pytest.mark.parametrize('escaped', ['c\\udce9t', 'a$b$', 'x_1^'])
+def test_names_of_folders_that_are_not_utf8_or_look_like_formulas(escaped):
+    """Are drawn as they are, or as Python escapes them."""
+    name = escaped.replace('\\udce9', '\udce9')
+    images = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
+    np.testing.assert_array_equal(class_grid(images, [name]), class_grid(images, [escaped]))
+    pictures = []
+    for text in (name, escaped):
+        pictures.append(
+            attention_figure(images, torch.tensor([[[1, 2]]]), {'feat8': torch.full((1, 1, 32, 32), 1 / 1024)}, [text])
+        )
+        pictures.append(to_array(curves_figure({'loss': {text: (np.arange(3), np.arange(3.0))}})))
+    for one, other in zip(pictures[:2], pictures[2:]):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture
