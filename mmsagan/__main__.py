@@ -1,4 +1,4 @@
-"""``python -m mmsagan`` is the command ``mmsagan``, also for torchrun: ``torchrun --nproc_per_node=8 -m mmsagan train …``."""
+"""``python -m mmsagan`` is the command ``mmsagan``, also for torchrun: ``torchrun --standalone -m mmsagan train …``."""
 
 from mmsagan.cli.main import main
 

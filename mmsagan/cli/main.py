@@ -61,7 +61,7 @@ examples:
 The first learns handwritten digits on a CPU in minutes, the second draws some. A config is given
 by its file or, if it belongs to this package, by its name. Several GPUs:
 
-  torchrun --nproc_per_node=8 -m mmsagan train CONFIG --launcher pytorch
+  torchrun --standalone --nproc_per_node=8 -m mmsagan train CONFIG --launcher pytorch
 
 exit codes: 0 done; 1 a bug, or findings of check-data; 2 an error that you can fix, and the
 message says how; 75 training was stopped and has saved its state; 130 Ctrl-C"""
