@@ -164,7 +164,7 @@ def test_a_work_dir_that_is_not_utf8(run, tmp_path, capsys):
         cfg.work_dir = str(tmp_path / name)
         runner = train_from_config(cfg)
     folder = Path(cfg.default_hooks.checkpoint.out_dir, name)
-    assert {path.name for path in folder.iterdir()} == {'iter_1.pth', 'iter_2.pth', 'iter_3.pth'}
+    assert {path.name for path in folder.glob('*.pth')} == {'iter_1.pth', 'iter_2.pth', 'iter_3.pth'}
     assert Path(cfg.work_dir, 'last_checkpoint').read_bytes() == os.fsencode(folder / 'iter_3.pth')
     page = Path(cfg.work_dir, 'summary.md').read_text()
     links = [os.fsdecode(unquote_to_bytes(link)) for link in re.findall(r'\]\(([^)]*)\)', page)]
