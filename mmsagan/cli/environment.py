@@ -11,7 +11,7 @@ import sys
 class _StandardStream(io.FileIO):
     """Drops what is written after the reader has gone, as with ``tool | head`` or a terminal that was closed."""
 
-    def write(self, data) -> int | None:
+    def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
