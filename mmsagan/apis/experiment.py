@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def train_from_config(cfg: Config) -> Runner:
         with config_errors():
             rules = build_evaluator(cfg.val_evaluator).best_rules
         hook.update(save_best=list(rules) or None, rule=list(rules.values()) or None)
-    with _locked(cfg), _runner(cfg) as runner:
+    rank = os.environ.get('SLURM_PROCID' if cfg.get('launcher') == 'slurm' else 'RANK', '0')
+    is_first = cfg.get('launcher', 'none') == 'none' or rank == '0'  # the runner has not joined the processes yet
+    with lock_folder(cfg.work_dir) if is_first else nullcontext(), _runner(cfg) as runner:
         if runner.distributed and not is_cuda_available():
             runner.logger.warning('no GPUs, so no SyncBN: each process normalizes with its own batch statistics')
         # Built here, so that what they do not accept is reported as an error in the config.
@@ -86,24 +88,6 @@ def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
         with config_errors():
             _ = runner.test_loop
         return runner.test()
-
-
-@contextmanager
-def _locked(cfg: Config) -> Iterator[None]:
-    """Keeps other trainings out of the folders that this one writes, from before anything is written; on the first process."""
-    with ExitStack() as locks:
-        if (
-            cfg.get('launcher', 'none') == 'none'
-            or os.environ.get('SLURM_PROCID' if cfg.launcher == 'slurm' else 'RANK') == '0'
-        ):
-            folders = [cfg.work_dir]
-            hook = cfg.get('default_hooks', {}).get('checkpoint')
-            out_dir = hook.get('out_dir') if isinstance(hook, dict) else None
-            if out_dir and '://' not in str(out_dir):  # MMEngine appends the name of the work dir
-                folders.append(os.path.join(out_dir, os.path.basename(os.path.abspath(cfg.work_dir))))
-            for folder in dict.fromkeys(folders):
-                locks.enter_context(lock_folder(folder))
-        yield
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from mmsagan.datasets.workers import watched_read
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
 
@@ -54,7 +53,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             :data:`MAX_PIXELS` pixels; or it cannot be decoded in the body of the ``with`` statement.
     """
     try:
-        with watched_read(path), Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise ValueError(f'{image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded')
             # In PNG and PPM files, Pillow's 32-bit integers are 16-bit values.

@@ -10,9 +10,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -51,37 +50,6 @@ def init_loader_process(worker_id: int, quiet: bool = False) -> None:
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
     if quiet and worker_id:
         warnings.simplefilter('ignore')
-
-
-_reads: dict[int, tuple[str, float]] = {}  # which file each thread of this process reads, and since when
-_watched = 0  # the process whose reads are watched
-
-
-@contextmanager
-def watched_read(path: str | Path) -> Iterator[None]:
-    """Context of reading a file, in any process; one that takes longer than :data:`TIMEOUT` is named, once, on the terminal."""
-    global _watched
-    if _watched != os.getpid():  # threads do not survive a fork
-        _watched = os.getpid()
-        _reads.clear()
-        threading.Thread(target=_watch, daemon=True).start()
-    _reads[threading.get_ident()] = (str(path), time.monotonic())
-    try:
-        yield
-    finally:
-        _reads.pop(threading.get_ident(), None)  # None: reads may be nested
-
-
-def _watch() -> None:
-    named: set[tuple[str, float]] = set()
-    while True:
-        time.sleep(POLL)
-        late = {read for read in list(_reads.values()) if read[1] < time.monotonic() - TIMEOUT}
-        for path, _ in late - named:
-            print(
-                f'{path}: reading it has taken more than {TIMEOUT} seconds; does its disk answer?', file=sys.stderr, flush=True
-            )
-        named = late
 
 
 @atexit.register

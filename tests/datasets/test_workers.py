@@ -1,16 +1,11 @@
-"""Loader processes at the end of the program, and files whose reading does not end."""
+"""Loader processes at the end of the program and without shared memory."""
 
-import os
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 import torch
 
-from mmsagan.datasets import UnreadableImageError, workers
-from mmsagan.datasets.image_folder import read_rgb
 from mmsagan.datasets.samplers import SeededDataset
 from mmsagan.errors import DataError
 
@@ -28,20 +23,6 @@ def test_a_program_ends_although_its_loader_processes_live():
     """They leave the one signal that multiprocessing sends to the main process."""
     result = subprocess.run([sys.executable, '-c', SCRIPT], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1 and 'ValueError' in result.stderr
-
-
-def test_a_file_whose_reading_does_not_end_is_named_once(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(workers, 'POLL', 0.05)
-    monkeypatch.setattr(workers, 'TIMEOUT', 0.2)
-    monkeypatch.setattr(workers, '_watched', 0)  # the watcher of earlier tests sleeps for longer
-    path = tmp_path / 'pipe.png'
-    os.mkfifo(path)
-    threading.Timer(1, path.write_bytes, (b'',)).start()
-    with pytest.raises(UnreadableImageError):
-        read_rgb(path)
-    assert capfd.readouterr().err.count(f'{path}: reading it has taken') == 1
-    time.sleep(0.2)
-    assert not workers._reads
 
 
 def test_no_shared_memory_at_all(monkeypatch):
