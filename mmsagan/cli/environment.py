@@ -27,9 +27,8 @@ class _StandardStream(io.FileIO):
 def settle_environment() -> None:
     """Lets output, caches and user names work wherever the process was started.
 
-    A tool goes on, and ends with its own exit code, when nobody reads its output any more; so a training is not lost. Names of
-    files that are not UTF-8 are printed with escapes. Without a home folder or an entry in the list of users, as in a container
-    with ``--user 12345``, it is as in Docker: the home folder is ``/``.
+    A tool goes on when nobody reads its output any more, so that a training is not lost. Names of files that are not UTF-8 are
+    printed with escapes. In a container with ``--user 12345``, the home folder is ``/``, as in Docker, and the name a number.
     """
     for number, name in ((1, 'stdout'), (2, 'stderr')):
         stream = getattr(sys, name)
@@ -40,8 +39,6 @@ def settle_environment() -> None:
             buffer = raw if stream.write_through else io.BufferedWriter(raw)  # the former with PYTHONUNBUFFERED
             options = dict(line_buffering=stream.line_buffering, write_through=stream.write_through)
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, 'backslashreplace', **options))
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors='backslashreplace')
     if os.path.expanduser('~') == '~':
         os.environ['HOME'] = '/'
     try:

@@ -4,7 +4,6 @@ import os
 import runpy
 import socket
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -23,51 +22,46 @@ from mmsagan.utils.download import URLS
 
 def main() -> None:
     """Raises an MMSAGANError for a mistake that each process would report: ``TOOL PROCESSES [arguments of the tool]``."""
-    tool, processes, *arguments = sys.argv[1:]
-    check_machine(processes, os.environ.get('PORT'), os.environ.get('NNODES', '1'), os.environ.get('NODE_RANK', '0'))
-    sys.argv = [tool, *arguments]
-    check_experiment(Path(tool).stem, runpy.run_path(tool)['parse_args']())
-
-
-def check_machine(processes: str, port: str | None, nodes: str, node: str) -> None:
-    """Checks the number of GPUs, and the port at which the processes meet; on one node without a port, any free one is used."""
-    if not processes.isdecimal() or int(processes) < 1:
-        raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
-    if is_cuda_available() and torch.cuda.device_count() < int(processes):
-        raise ConfigError(f'{processes} processes need as many GPUs, but there are {torch.cuda.device_count()} on this machine')
-    port = port or (None if nodes == '1' else '29500')
-    if port is None or node != '0':
-        return
-    try:
-        socket.create_server(('', int(port))).close()
-    except (OSError, ValueError, OverflowError) as error:
-        reason = (getattr(error, 'strerror', None) or 'not the number of a port').partition(' (')[0]
-        remedy = 'leave it unset, and a free one is taken' if nodes == '1' else 'set another one, the same on all nodes'
-        raise ConfigError(f'PORT={port} cannot be used: {reason}; {remedy}') from error
-
-
-def check_experiment(tool: str, args: Namespace) -> None:
-    """Checks the config, and that the data set and the checkpoint are there."""
+    script, processes, *arguments = sys.argv[1:]
+    check_machine(processes)
+    sys.argv = [script, *arguments]
+    args = runpy.run_path(script)['parse_args']()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
-    for checkpoint in (args.resume, cfg.get('load_from')) if tool == 'train' else (args.checkpoint,):
+    is_training = hasattr(args, 'resume')
+    for checkpoint in (args.resume, cfg.get('load_from')) if is_training else (args.checkpoint,):
         if checkpoint not in (None, 'auto', 'zoo') and '://' not in checkpoint:
             check_integrity(checkpoint)
-    if tool == 'sample':
+    if hasattr(args, 'npz'):
         check_output(args.out, args.npz)
         return
     complete_evaluation(cfg, 'val')
     complete_evaluation(cfg, 'test')
-    check_config(cfg, tool == 'train')
+    check_config(cfg, is_training)
     with config_errors():
-        if tool == 'train':
-            DATASETS.build(complete_loader(cfg, 'train')['dataset'])
-        elif any(metric.needs_real and not _has_statistics(metric) for metric in build_evaluator(cfg.test_evaluator).metrics):
-            DATASETS.build(cfg.test_dataloader['dataset'])
+        needs_images = is_training
+        for metric in [] if is_training else build_evaluator(cfg.test_evaluator).metrics:
+            statistics = getattr(metric, 'inception_pkl', None) or ''
+            is_there = statistics.startswith(URLS) or Path(statistics).expanduser().is_file()
+            needs_images = needs_images or (metric.needs_real and not is_there)
+        if needs_images:
+            DATASETS.build(complete_loader(cfg, 'train' if is_training else 'test')['dataset'])
 
 
-def _has_statistics(metric) -> bool:
-    path = getattr(metric, 'inception_pkl', None)
-    return path is not None and (path.startswith(URLS) or Path(path).expanduser().is_file())
+def check_machine(processes: str) -> None:
+    """Checks the number of GPUs, and the port at which the processes meet; on one node without ``PORT``, any free one is."""
+    if not processes.isdecimal() or int(processes) < 1:
+        raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
+    if is_cuda_available() and torch.cuda.device_count() < int(processes):
+        raise ConfigError(f'{processes} processes need as many GPUs, but there are {torch.cuda.device_count()} on this machine')
+    is_one_node = os.environ.get('NNODES', '1') == '1'
+    port = os.environ.get('PORT') or ('' if is_one_node else '29500')
+    try:
+        if port and os.environ.get('NODE_RANK', '0') == '0':
+            socket.create_server(('', int(port))).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (getattr(error, 'strerror', None) or 'not the number of a port').partition(' (')[0]
+        remedy = 'leave it unset, and a free one is taken' if is_one_node else 'set another one, the same on all nodes'
+        raise ConfigError(f'PORT={port} cannot be used: {reason}; {remedy}') from error
 
 
 if __name__ == '__main__':

@@ -79,7 +79,7 @@ def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path:
     prefix = urlsplit(root_path).path
 
     async def without_prefix(scope, receive, send) -> None:
-        """Removes the path from the requests of a proxy that does not remove it."""
+        # A proxy may have removed the path from the requests.
         path = scope.get('path', '')
         if prefix and path.startswith(f'{prefix}/'):
             scope = dict(scope, path=path[len(prefix) :])
