@@ -114,14 +114,6 @@ class PackedImages(StoredDataset):
                     "resized already. For random crops set crop='random'"
                 )
 
-    def fingerprint(self) -> dict:
-        """Returns what tells these images from others, by the checksums in the recipe."""
-        recipe = load_recipe(Path(self.data_root))
-        digest = hashlib.sha256(json.dumps(recipe['files'], sort_keys=True).encode())
-        digest.update(np.asarray(self.data_list, np.int64).tobytes())
-        packed = dict({key: recipe['job'].get(key) for key in ('layout', 'interpolation')}, crop=self.crop)
-        return dict(packed=packed, contents=digest.hexdigest()[:16])
-
     def load_data_list(self) -> range:
         """Opens the files, compares them with the recipe, and returns the numbers of the images."""
         folder = Path(self.data_root)

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
 from mmsagan.datasets.samplers import SeededDataset
-from mmsagan.datasets.workers import init_loader_process, read_batches
+from mmsagan.datasets.workers import init_loader_process, read_batches, watched_read
 from mmsagan.errors import DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
@@ -34,8 +34,7 @@ from mmsagan.utils.random_states import fork_rng
 
 # Samples whose noise and labels share a random state: a state for each sample would take longer to make than its numbers.
 _BLOCK_SIZE = 64
-# Images by which sets are told apart, of which one more or less hardly changes statistics, and bytes at both ends of a file.
-_MAX_COMPARED, _END_BYTES = 10_000, 1 << 15
+_MAX_COMPARED = 1000  # images by which sets are told apart
 
 
 @dataclass(frozen=True)
@@ -202,9 +201,8 @@ class RealImages:
     def fingerprint(self) -> dict[str, Any]:
         """What tells these images from others, as plain values; empty if the data is not here.
 
-        Neither the place nor the times of files count, so that copies are the same images. ``names`` is a hash of all paths
-        below the folder that they share, ``contents`` one of the sizes and both ends of at most 10 000 files, evenly spread, or
-        of the pixels of images that are not files. A data set with a method ``fingerprint()`` gives these values itself.
+        At most 1 000 images, evenly spread, are compared: ``names`` is a hash of their files' paths below the folder that they
+        share, and ``contents`` one of the sizes and both ends of the files, or of the pixels if they are not files.
         """
         try:
             dataset: Any = self.dataset
@@ -214,20 +212,20 @@ class RealImages:
         transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
         texts = [f'{type(each).__name__} {vars(each) if hasattr(each, "__dict__") else ""}' for each in transforms]
         found['transforms'] = [re.sub(' at 0x[0-9a-f]+', '', text) for text in texts]
-        if hasattr(dataset, 'fingerprint'):
-            return found | dataset.fingerprint()
-        spread = np.unique(np.linspace(0, len(self) - 1, min(len(self), _MAX_COMPARED)).astype(int)).tolist()
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(len(self), _MAX_COMPARED)).astype(int)).tolist()
+        contents = hashlib.sha256()
         if hasattr(dataset, 'get_data_info') and 'img_path' in dataset.get_data_info(0):
-            paths = sorted(os.path.normpath(dataset.get_data_info(index)['img_path']) for index in range(len(self)))
-            start = len(os.path.commonpath([paths[0], paths[-1]]))
-            names = '\n'.join(path[start:].lstrip(os.sep).replace(os.sep, '/') for path in paths)
-            found['names'] = hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+            paths = sorted(os.path.abspath(dataset.get_data_info(index)['img_path']) for index in numbers)
+            names = [os.path.relpath(path, os.path.commonpath(paths)) for path in paths]
+            found['names'] = hashlib.sha256(os.fsencode('\n'.join(names).replace(os.sep, '/'))).hexdigest()[:16]
             with ThreadPoolExecutor(8) as pool:
-                parts = list(pool.map(_read_ends, [paths[index] for index in spread]))
+                for part in pool.map(_read_ends, paths):
+                    contents.update(part)
         else:
             with fork_rng(0):
-                parts = [hashlib.sha256(dataset[index]['inputs'].numpy().tobytes()).digest() for index in spread]
-        return found | dict(contents=hashlib.sha256(b''.join(parts)).hexdigest()[:16])
+                for index in numbers:
+                    contents.update(dataset[index]['inputs'].numpy().tobytes())
+        return found | dict(contents=contents.hexdigest()[:16])
 
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Generator[ImageBatch, None, None]:
         ranges = local_batches(num_images, batch_size)
@@ -254,37 +252,32 @@ class RealImages:
         skipped = sum(all_gather_object(skipped), [])
         for error in skipped:
             dataset.report_unreadable(error)  # those of the other processes count, too
+        if len(skipped) == num_images:
+            raise DataError(f'{self.name}: no image can be read')
         if skipped:
             message = f'{self.name}: {len(skipped)} of {num_images} images cannot be read and are left out'
             print_log(message, logger='current', level=logging.WARNING)
-        if len(skipped) == num_images:
-            raise DataError(f'{self.name}: no image can be read')
 
 
-def _read_ends(path: str) -> bytes:
-    """A hash of the size and of both ends of a file; nothing of one that cannot be read, which is reported elsewhere."""
-    try:
-        if not os.path.isfile(path):  # a pipe would never end
-            return b''
-        with open(path, 'rb') as file:
-            start, size = file.read(_END_BYTES), file.seek(0, os.SEEK_END)
-            file.seek(max(len(start), size - _END_BYTES))
-            return hashlib.sha256(b'%d ' % size + start + file.read()).digest()
-    except OSError:
-        return b''
+def _read_ends(path: str, num_bytes: int = 1 << 15) -> bytes:
+    """The size and both ends of a file; nothing of one that cannot be read, which is reported elsewhere."""
+    with suppress(OSError), watched_read(path), open(path, 'rb') as file:
+        start, size = file.read(num_bytes), file.seek(0, os.SEEK_END)
+        file.seek(max(len(start), size - num_bytes))
+        return b'%d ' % size + start + file.read()
+    return b''
 
 
-def _collate(samples: Sequence) -> tuple[Tensor | None, Tensor | None, list[int], list[UnreadableImageError]]:
-    """Stacks the images and labels of a batch, if any, and returns their places in it, and the errors of the others."""
+def _collate(samples: Sequence) -> tuple[Tensor, Tensor, list[int], list[UnreadableImageError]]:
+    """Stacks the images and labels of a batch, and returns their places in it, and the errors of the others."""
     errors = [sample for sample in samples if isinstance(sample, UnreadableImageError)]
     kept = {place: sample for place, sample in enumerate(samples) if not isinstance(sample, UnreadableImageError)}
-    if not kept:
-        return None, None, [], errors
     images = [sample['inputs'] for sample in kept.values()]
     sizes = {tuple(image.shape) for image in images}
     if len(sizes) > 1:
         raise DataError(f'images of mixed sizes: {" and ".join(map(str, sorted(sizes)[:2]))}; resize them in the pipeline')
-    return torch.stack(images), torch.tensor([int(sample['labels']) for sample in kept.values()]), [*kept], errors
+    stacked = torch.stack(images) if images else torch.empty(0)
+    return stacked, torch.tensor([int(sample['labels']) for sample in kept.values()]), [*kept], errors
 
 
 class FlatImageFolder(ClassImageDataset):

@@ -105,9 +105,9 @@ class FeatureBank:
 class Statistics:
     """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
-    ``content`` tells this set from others, see :attr:`~mmsagan.evaluation.RealImages.fingerprint`; ``whole`` says whether these
-    are all of its images, of which ``skipped`` could not be read; ``automatic`` that an evaluation has written them and may
-    replace them.
+    Unreadable images are counted, too. ``content`` tells this set from others, see
+    :attr:`~mmsagan.evaluation.RealImages.fingerprint`; ``whole`` says whether these are all of its images; ``automatic`` that
+    an evaluation has written them and may replace them.
     """
 
     mean: np.ndarray
@@ -117,7 +117,6 @@ class Statistics:
     name: str = ''
     content: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = True
-    skipped: int = 0
     automatic: bool = False
 
     def difference(self, wanted: Mapping[str, Any]) -> str | None:
@@ -125,7 +124,7 @@ class Statistics:
         for key, value in wanted.items():
             if self.content.get(key, value) != value:
                 is_hash = key in ('names', 'contents')
-                return f'files of other {key}' if is_hash else f'{key}={self.content[key]!r:.300}, not {value!r:.300}'
+                return f'images of other {key}' if is_hash else f'{key}={self.content[key]!r:.300}, not {value!r:.300}'
         return None
 
 
@@ -167,7 +166,7 @@ def load_statistics(path: str | Path) -> Statistics:
             raise ValueError(f'a mean of shape {mean.shape} and a covariance of shape {cov.shape} do not match')
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
             raise ValueError('it contains NaN or Inf')
-        size, skipped, whole = int(content.get('size', 0)), int(content.get('skipped', 0)), bool(content.get('whole', True))
+        size, whole = int(content.get('size', 0)), bool(content.get('whole', True))
         # Older versions have written a config.
         described = json.loads(content.get('content') or '{}')
         described = described if isinstance(described, dict) and 'images' in described else {}
@@ -177,7 +176,7 @@ def load_statistics(path: str | Path) -> Statistics:
         raise DataError(f'{path}: cannot be read as statistics: {str(error) or type(error).__name__}') from error
     extractor, name = (content[key] if isinstance(content.get(key), str) else '' for key in ('extractor', 'name'))
     automatic = content.get('automatic') is True
-    return Statistics(mean, cov, size, extractor, name or path.stem, described, whole, skipped, automatic)
+    return Statistics(mean, cov, size, extractor, name or path.stem, described, whole, automatic)
 
 
 def _read(path: Path) -> dict:

@@ -101,30 +101,28 @@ class FrechetInceptionDistance(FeatureMetric):
         if not path.is_file():
             check_writable(path, SUFFIXES)
             return None
-        found = load_statistics(path)
-        wanted, asked = self.fingerprint(real_images), found.size + found.skipped
+        found, wanted = load_statistics(path), self.fingerprint(real_images)
         if not found.automatic:
             wanted.pop('seed', None)  # one random choice is as good as another
         if found.extractor not in ('', self.source.name):
-            difference = f'features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}'
+            difference: str | None = f'features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}'
         elif len(found.mean) != width:
             difference = f'{len(found.mean)} features, but {self.source.name!r} gives {width}'
-        elif (self.real_nums < 0 and not found.whole) or (self.real_nums >= 0 and asked not in (0, self.real_nums)):
-            difference = f'{asked} images, but real_nums={self.real_nums}'
+        elif found.size not in (0, self.real_nums) if self.real_nums >= 0 else not found.whole:
+            difference = f'{found.size} images, but real_nums={self.real_nums}'
         else:
-            difference = found.difference(wanted) or ''
-        if difference and found.automatic and not is_url and 'images' in wanted:
+            difference = found.difference(wanted)
+        is_known = real_images is None or 'images' in wanted
+        if difference and found.automatic and real_images is not None and is_known and not is_url:
             check_writable(path, SUFFIXES)
             print_log(f'{self.prefix}: {path} is made anew, because it is of {difference}', logger='current')
             return None
         if difference:
-            remedy = 'resize the images (--size) or ' if difference.startswith('image_size') else ''
-            remedy += 'use another file (inception_pkl or --real)'
+            remedy = 'resize the images (--size) or use another file (inception_pkl or --real)'
             raise ConfigError(f'{self.prefix}: {path} is of {difference}; {remedy}')
         if found.size:
             self._check_count(found.size, width, f'{path}: size')
-        is_compared = found.content and (real_images is None or 'images' in wanted)
-        note = '' if is_compared else '; whether they are of the images of the data set cannot be told'
+        note = '' if found.content and is_known else '; whether they are of the images of the data set cannot be told'
         name = f'{found.size or "unknown"} images of {found.name}'
         print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}{note}', logger='current')
         return found
@@ -150,11 +148,10 @@ class FrechetInceptionDistance(FeatureMetric):
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
-        mean, cov, size = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy(), accumulator.size
-        self._check_count(size, len(mean), 'the number of readable images')
-        asked = len(images) if self.real_nums < 0 else self.real_nums
-        whole, skipped = asked == len(images), asked - size
-        self.real = Statistics(mean, cov, size, self.source.name, images.name, whole=whole, skipped=skipped)
+        mean, cov = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy()
+        self._check_count(accumulator.size, len(mean), 'the number of readable images')
+        count = len(images) if self.real_nums < 0 else self.real_nums
+        self.real = Statistics(mean, cov, count, self.source.name, images.name, whole=count == len(images))
         if self.inception_pkl is not None and is_main_process():
             statistics = replace(self.real, content=self.fingerprint(images), automatic=True)
             save_statistics(statistics, Path(self.inception_pkl).expanduser())
