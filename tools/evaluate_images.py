@@ -5,7 +5,7 @@ import argparse
 import json
 
 from mmsagan.apis.experiment import results_table
-from mmsagan.apis.statistics import METRIC_TYPES, score_images
+from mmsagan.apis.statistics import METRIC_NAMES, score_images
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.evaluation import FlatImageFolder, RealImages
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--real', metavar='SOURCE', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)'
     )
-    parser.add_argument('--metrics', nargs='+', choices=list(METRIC_TYPES), default=['fid', 'is'], help='default: fid is')
+    parser.add_argument('--metrics', nargs='+', choices=METRIC_NAMES, default=['fid', 'is'], help='default: fid is')
     parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='number of images to score; default: all')
     parser.add_argument(
         '--size', type=at_least(1), metavar='PIXELS', help='resize the centre square of every image to this many pixels'

@@ -1,6 +1,5 @@
 """Statistics and scores of images from any source, without a runner."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +8,12 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.errors import ConfigError
 from mmsagan.evaluation import Evaluator, FlatImageFolder, RealImages
 from mmsagan.evaluation.moments import Statistics, load_statistics
 from mmsagan.utils.download import URLS
 
-# By their names on the command line.
-METRIC_TYPES = {
-    'fid': 'FrechetInceptionDistance',
-    'is': 'InceptionScore',
-    'kid': 'KernelInceptionDistance',
-    'pr': 'PrecisionRecall',
-}
+METRIC_NAMES = ('fid', 'is', 'kid', 'pr')  # on the command line; in configs, upper case
 
 
 def image_statistics(
@@ -39,7 +32,7 @@ def image_statistics(
         inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
         replaces: Files that will be overwritten; those that exist must be statistics of the same images and features.
     """
-    evaluator = Evaluator(dict(type='FrechetInceptionDistance', real_nums=num_images, **(inception or {})))
+    evaluator = Evaluator(dict(type='FID', real_nums=num_images, **(inception or {})))
     (metric,) = evaluator.metrics
     metric.image_size = images.image_size
     fingerprint = metric.fingerprint(images)
@@ -66,7 +59,7 @@ def score_images(
 
     Args:
         images: The images.
-        metrics: Of 'fid', 'is', 'kid' and 'pr'.
+        metrics: Of :data:`METRIC_NAMES`.
         real: Folder of real images, or file of their statistics, which only FID can use; IS needs none.
         num_images: Number of images to score; None for all.
         batch_size: Number of images at a time.
@@ -77,9 +70,9 @@ def score_images(
     count = len(images) if num_images is None else num_images
     if count > len(images):
         raise ConfigError(f'{count} images are asked for, but {images.name} has {len(images)}')
-    is_file = str(real).endswith(('.pkl', '.npz'))
     if real is None and set(metrics) - {'is'}:
         raise ConfigError(f'{", ".join(metrics)}: needs real images to compare with; give --real, a folder or a file')
+    is_file = str(real).endswith(('.pkl', '.npz'))
     if is_file and set(metrics) - {'is', 'fid'}:
         raise ConfigError(f'{", ".join(metrics)}: needs the real images; {real} has only their mean and covariance')
     if is_file and not str(real).startswith(URLS) and not Path(str(real)).is_file():
@@ -87,9 +80,8 @@ def score_images(
     options: dict[str, dict[str, Any]] = {'pr': dict(real_nums=-1), 'is': dict(splits=min(10, count))}
     if is_file:
         options['fid'] = dict(inception_pkl=str(real))
-    evaluator = Evaluator(
-        [dict(type=METRIC_TYPES[name], fake_nums=count, **(inception or {}), **options.get(name, {})) for name in metrics]
-    )
+    common = dict(inception or {}, fake_nums=count)
+    evaluator = Evaluator([dict(common, type=name.upper(), **options.get(name, {})) for name in metrics])
     real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
     device = _find_device()
     evaluator.prepare(device, batch_size, real_images, image_size=images.image_size)
@@ -99,23 +91,3 @@ def score_images(
 def _find_device() -> torch.device:
     name = get_device()
     return torch.device('cpu' if name == 'mps' else name)  # Apple's GPUs have no float64
-
-
-def read_intra_fid(path: str | Path, num_classes: int) -> tuple[str, dict[str, float]]:
-    """Reads the table by class of ``IntraFID`` from a file that ``tools/test.py --out`` wrote.
-
-    Returns:
-        The name of the metric, such as ``IntraFID-digits``, and its values by class name, in the order of the classes.
-
-    Raises:
-        DataError: The file cannot be read, or does not have exactly one such table, of ``num_classes`` classes.
-    """
-    try:
-        results = json.loads(Path(path).read_text(encoding='utf-8'))
-        ((name, table),) = [item for item in results.items() if item[0].endswith('/per_class')]
-        values = {label: float(value) for label, value in table.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f'{path}: not the results of tools/test.py --out with one metric IntraFID ({error})') from error
-    if len(values) != num_classes:
-        raise DataError(f'{path}: {name} has {len(values)} classes, but the model has {num_classes}')
-    return name.removesuffix('/per_class'), values

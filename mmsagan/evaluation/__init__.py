@@ -1,11 +1,4 @@
-"""Scores of generated images, with and without a runner.
-
-The functions work on arrays and tensors; :class:`Evaluator` computes any number of registered metrics in one pass.
-
-Example:
-    >>> from mmsagan.evaluation import inception_score
-    >>> mean, std = inception_score(torch.eye(10), splits=1)
-"""
+"""Scores of generated images: functions of arrays and tensors, and :class:`Evaluator`, any number of metrics in one pass."""
 
 from mmsagan.evaluation.evaluator import Evaluator
 from mmsagan.evaluation.extractors import (

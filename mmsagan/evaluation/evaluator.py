@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +32,6 @@ from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.registry import EVALUATOR, EXTRACTORS, METRICS
-from mmsagan.utils.download import URLS
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
@@ -84,10 +82,7 @@ class Evaluator(MMEngineEvaluator):
             if not isinstance(metric, FrechetInceptionDistance):
                 continue
             if metric.inception_pkl is None and inception_pkl is not None:
-                path = Path(inception_pkl)
-                with_suffix = str(path.with_stem(path.stem + metric.source.suffix))
-                metric.inception_pkl = inception_pkl if inception_pkl.startswith(URLS) else with_suffix
-                metric.shared_pkl = inception_pkl if metric.inception_pkl != inception_pkl else None
+                metric.use_shared_pkl(inception_pkl)
             kind = metric.real_nums, metric.source
             if metric.inception_pkl is not None and statistics.setdefault(metric.inception_pkl, kind) != kind:
                 message = f'{metric.inception_pkl} is for other real statistics; use another inception_pkl'

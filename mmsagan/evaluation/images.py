@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -54,9 +54,7 @@ def local_batches(num_images: int, batch_size: int) -> list[range]:
 
 
 class SampleInputs:
-    """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone.
-
-    They do not change with batch size, number of processes, device or versions: numpy's ``RandomState`` has a frozen stream.
+    """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone, in all versions of numpy.
 
     Args:
         noise_size: Length of a noise vector.
@@ -75,21 +73,18 @@ class SampleInputs:
 
     def noise(self, start: int, stop: int) -> Tensor:
         """Standard normal noise (stop - start, noise_size), float32."""
-        return self._draw(start, stop, stream=0).float()
+        return self._draw(start, stop, 0, lambda state: state.standard_normal((_BLOCK_SIZE, self.noise_size))).float()
 
     def labels(self, start: int, stop: int) -> Tensor:
         """Labels (stop - start,), int64."""
-        return self._draw(start, stop, stream=1).long()
+        return self._draw(start, stop, 1, lambda state: state.randint(self.num_classes, size=_BLOCK_SIZE)).long()
 
-    def _draw(self, start: int, stop: int, stream: int) -> Tensor:
-        first, blocks = start // _BLOCK_SIZE, []
-        for block in range(first, max(-(-stop // _BLOCK_SIZE), first + 1)):
-            state = RandomState(MT19937(SeedSequence((*self.seed, stream, block))))
-            if stream == 0:
-                blocks.append(torch.from_numpy(state.standard_normal((_BLOCK_SIZE, self.noise_size))))
-            else:
-                blocks.append(torch.from_numpy(state.randint(self.num_classes, size=_BLOCK_SIZE)))
-        return torch.cat(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE]
+    def _draw(self, start: int, stop: int, stream: int, draw_block: Callable[[RandomState], np.ndarray]) -> Tensor:
+        first = start // _BLOCK_SIZE
+        numbers = range(first, max(-(-stop // _BLOCK_SIZE), first + 1))
+        # RandomState's stream is frozen: it is the same in all versions of numpy.
+        blocks = [draw_block(RandomState(MT19937(SeedSequence((*self.seed, stream, number))))) for number in numbers]
+        return torch.from_numpy(np.concatenate(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE])
 
 
 @contextmanager
@@ -310,11 +305,6 @@ class FlatImageFolder(ClassImageDataset):
                 found = ', '.join(f'{path} has {width}x{height} pixels' for (width, height), path in sizes.items())
                 raise DataError(f'images of mixed sizes: {found}; resize all of them with --size')
         return [dict(img_path=path, gt_label=0) for path in paths]
-
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return self.data_root
 
 
 ImageSource = GeneratedImages | RealImages

@@ -138,8 +138,6 @@ class InceptionV3(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, 299, 299) in [-1, 1] -> features (N, 2048), averages of the last feature map, and logits (N, 1008)."""
-        if images.shape[1:] != (3, 299, 299):
-            raise ValueError(f'InceptionV3 takes images (N, 3, 299, 299), got {tuple(images.shape)}; resize them first')
         x = self.pool(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images))))
         x = self.pool(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         for name, block in self.named_children():
@@ -161,32 +159,23 @@ def fold_batch_norms(network: InceptionV3) -> InceptionV3:
     return network.requires_grad_(False)
 
 
-def resize_tensorflow(images: Tensor, size: int = 299) -> Tensor:
-    """Resizes as TensorFlow 1's ``resize_bilinear(align_corners=False)``, which the original FID and Inception Score use.
+# As pytorch-fid resizes images (N, C, H, W): without antialiasing.
+resize_pytorch_fid = partial(F.interpolate, size=(299, 299), mode='bilinear', align_corners=False)
 
-    Output pixel i reads the input at i * input size / ``size``, without a half-pixel offset: an enlarged image shifts to the
+
+def resize_tensorflow(images: Tensor) -> Tensor:
+    """Resizes float32 images (N, C, H, W) as TensorFlow 1's ``resize_bilinear(align_corners=False)``, as the original FID does.
+
+    Output pixel i reads the input at i * input size / 299, without a half-pixel offset: an enlarged image shifts to the
     top left by almost half an input pixel, and its last pixels repeat the edge. There is no antialiasing.
-
-    Args:
-        images: Float images (N, C, H, W).
-        size: Height and width of the output.
-
-    Returns:
-        Images (N, C, size, size), float32.
     """
-    images = images.float()
     # Width before height and single precision throughout, as in TensorFlow's kernel.
     for dim in (3, 2):
         length = images.shape[dim]
-        position = torch.arange(size, dtype=torch.float32, device=images.device) * (length / size)
+        position = torch.arange(299, dtype=torch.float32, device=images.device) * (length / 299)
         low = position.long()
         fraction = position - low
         first = images.index_select(dim, low)
         second = images.index_select(dim, (low + 1).clamp(max=length - 1))
         images = first + (second - first) * (fraction if dim == 3 else fraction[:, None])
     return images
-
-
-def resize_pytorch_fid(images: Tensor, size: int = 299) -> Tensor:
-    """Resizes images (N, C, H, W) to (N, C, size, size) as pytorch-fid does: bilinear, without antialiasing."""
-    return F.interpolate(images, size=(size, size), mode='bilinear', align_corners=False)

@@ -75,11 +75,9 @@ def attention_figure(
 
 
 def attention_layout(rows: int, num_queries: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The layout of a figure of this many rows and queries, of images of this size.
+    """Width and height in pixels of an image, of the step to the next one, and of a figure with so many rows and queries.
 
-    Returns:
-        The size of an image, the distance between two images, and the size of the figure: width and height in pixels. Raises a
-        ConfigError if the figure is too large to draw.
+    Raises a ConfigError if the figure is too large to draw.
     """
     size = np.array([width, height]) * -(-_MIN_HEIGHT // height)
     step = size + [_GAP, _NOTE]
@@ -99,9 +97,7 @@ def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def salient_queries(images: Tensor, count: int) -> Tensor:
-    """Chooses pixels of each image that stand out and lie apart; the same image always gets the same pixels.
-
-    Salient pixels are those around which colours change: the squared differences between neighbours, blurred.
+    """Chooses pixels around which colours change, and which lie apart; the same image always gets the same pixels.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
@@ -109,12 +105,6 @@ def salient_queries(images: Tensor, count: int) -> Tensor:
 
     Returns:
         Pixels (x, y), (N, Q, 2) int64, the most salient first; raises a ConfigError if there are not as many.
-
-    Example:
-        >>> images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-        >>> images[:, :, 8:12, 20:24] = 255
-        >>> salient_queries(images, 1).tolist()
-        [[[21, 8]]]
     """
     height, width = images.shape[2:]
     if not 1 <= count <= height * width:

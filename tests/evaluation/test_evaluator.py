@@ -26,6 +26,7 @@ from mmsagan.evaluation import (
     precision_recall,
     save_statistics,
 )
+from mmsagan.evaluation import images as images_module
 from mmsagan.evaluation.extractors import Resize
 from mmsagan.evaluation.images import apply_standing_statistics
 from mmsagan.evaluation.metrics import fid as fid_module
@@ -429,12 +430,16 @@ def test_statistics_of_changed_images(gan, photos, tmp_path, said, change):
             fid_of(gan, images, paths[1], real_nums)
 
 
-def test_fingerprints_of_lists_of_images_and_of_large_files(photos):
+def test_fingerprints_of_lists_of_images_and_of_large_files(photos, monkeypatch):
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob('*.bmp'))
     (photos / 'list.txt').write_text(''.join(f'{name} {name[5]}\n' for name in reversed(names)))
     config = folder_images(photos)._given
     found = RealImages(dict(config, ann_file='list.txt')).fingerprint
     assert found == folder_images(photos).fingerprint, 'in any order'
+    monkeypatch.chdir(photos)
+    lines = [f'{photos / name if number else name} {name[5]}\n' for number, name in enumerate(names)]
+    (photos / 'list.txt').write_text(''.join(lines))
+    assert RealImages(dict(config, data_root='', ann_file=str(photos / 'list.txt'))).fingerprint == found, 'absolute paths, too'
     (photos / 'list.txt').write_text(''.join(f'{name} {name[5]}\n' for name in names[1:]))
     assert RealImages(dict(config, ann_file='list.txt')).fingerprint['names'] != found['names']
     (photos / names[0]).write_bytes((photos / names[0]).read_bytes() + bytes(200_000))
@@ -445,6 +450,16 @@ def test_fingerprints_of_lists_of_images_and_of_large_files(photos):
             file.write(b'x')
         before, large = large, folder_images(photos).fingerprint
         assert large != before
+
+
+def test_of_many_files_a_spread_choice_is_read(photos, monkeypatch):
+    read = []
+    monkeypatch.setattr(images_module, '_MAX_COMPARED', 10)
+    monkeypatch.setattr(images_module, '_read_ends', lambda path: read.append(os.path.basename(path)) or b'')
+    found = folder_images(photos).fingerprint
+    assert len({*read}) == 10
+    (photos / 'class0' / '3.bmp').unlink()
+    assert folder_images(photos).fingerprint['images'] == found['images'] - 1
 
 
 @pytest.mark.parametrize('automatic', [True, False])

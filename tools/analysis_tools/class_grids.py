@@ -5,16 +5,16 @@ The samples are the same as those of tools/sample.py with the same options.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 
 from mmsagan.apis import init_model
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
-from mmsagan.apis.statistics import read_intra_fid
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import class_grid
 from mmsagan.visualization.figures import encode_png
@@ -35,6 +35,19 @@ def parse_args() -> argparse.Namespace:
     )
     add_sampling(parser)
     return parser.parse_args()
+
+
+def read_intra_fid(path: Path, num_classes: int) -> tuple[str, dict[str, float]]:
+    """Reads the name of the only IntraFID in a file that tools/test.py wrote, and its values by class, in their order."""
+    try:
+        results = json.loads(path.read_text(encoding='utf-8'))
+        ((name, table),) = [item for item in results.items() if item[0].endswith('/per_class')]
+        values = {label: float(value) for label, value in table.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f'{path}: not the results of tools/test.py --out with one metric IntraFID ({error})') from error
+    if len(values) != num_classes:
+        raise DataError(f'{path}: {name} has {len(values)} classes, but the model has {num_classes}')
+    return name.removesuffix('/per_class'), values
 
 
 def main() -> None:

@@ -74,8 +74,20 @@ class FrechetInceptionDistance(FeatureMetric):
     def __init__(self, fake_nums: int = 50000, real_nums: int = -1, inception_pkl: str | None = None, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         self.inception_pkl = inception_pkl
-        self.shared_pkl: str | None = None  # the evaluator's, from which the name above is made
         self.real: Statistics | None = None
+
+    def use_shared_pkl(self, path: str) -> None:
+        """Sets ``inception_pkl`` to a file for all metrics if it is of this extractor, else to one with its suffix."""
+        self.inception_pkl, file = path, Path(path)
+        if path.startswith(URLS) or not self.source.suffix:
+            return
+        is_there = file.expanduser().is_file()
+        kind = load_statistics(file.expanduser()).extractor if is_there else None
+        if kind != self.source.name:
+            self.inception_pkl = str(file.with_stem(file.stem + self.source.suffix))
+            if is_there:
+                other = f'{path} is of {kind or "an unknown extractor"}, and {self.inception_pkl} is used instead'
+                print_log(f'{self.prefix}: {other}', logger='current')
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         self._check_count(self.fake_nums, width, 'fake_nums')
@@ -89,13 +101,6 @@ class FrechetInceptionDistance(FeatureMetric):
         """Reads the statistics if there are any, and checks that they are those that are asked for."""
         if self.inception_pkl is None:
             return None
-        if self.shared_pkl is not None and Path(self.shared_pkl).expanduser().is_file():
-            kind = load_statistics(Path(self.shared_pkl).expanduser()).extractor or 'an unknown extractor'
-            if kind == self.source.name:
-                self.inception_pkl = self.shared_pkl
-            else:
-                other = f'{self.shared_pkl} is of {kind}, and {self.inception_pkl} is used instead'
-                print_log(f'{self.prefix}: {other}', logger='current')
         is_url = self.inception_pkl.startswith(URLS)
         path = cached_file(self.inception_pkl) if is_url else Path(self.inception_pkl).expanduser()
         if not path.is_file():
