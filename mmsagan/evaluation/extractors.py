@@ -6,7 +6,7 @@ Register a subclass of :class:`FeatureExtractor` and name it in a metric's confi
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +195,7 @@ class PyTorchFIDInception(FeatureExtractor):
 
     def __init__(self, path: str | None = None, resize: str = 'pytorch-fid'):
         super().__init__()
-        methods = {'pytorch-fid': resize_pytorch_fid, 'tensorflow': resize_tensorflow}
+        methods: dict[str, Callable[[Tensor], Tensor]] = {'pytorch-fid': resize_pytorch_fid, 'tensorflow': resize_tensorflow}
         if resize not in methods:
             raise ConfigError(f'PyTorchFIDInception: resize must be one of {", ".join(methods)}, got {resize!r}')
         self.resize = methods[resize]

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images, size_of
 from mmsagan.datasets.samplers import SeededDataset
-from mmsagan.datasets.workers import init_loader_process, read_batches, watched_read
+from mmsagan.datasets.workers import init_loader_process, read_batches
 from mmsagan.errors import DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
@@ -256,7 +256,9 @@ class RealImages:
 
 def _read_ends(path: str, num_bytes: int = 1 << 15) -> bytes:
     """The size and both ends of a file; nothing of one that cannot be read, which is reported elsewhere."""
-    with suppress(OSError), watched_read(path), open(path, 'rb') as file:
+    if not os.path.isfile(path):  # a pipe would never end
+        return b''
+    with suppress(OSError), open(path, 'rb') as file:
         start, size = file.read(num_bytes), file.seek(0, os.SEEK_END)
         file.seek(max(len(start), size - num_bytes))
         return b'%d ' % size + start + file.read()
