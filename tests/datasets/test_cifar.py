@@ -61,12 +61,10 @@ def test_checksums(root, tmp_path_factory):
         CIFAR10(data_root=str(tmp_path_factory.mktemp('empty')))
 
 
-@pytest.mark.parametrize('as_archive', [True, False])
-def test_files_that_are_too_large(root, monkeypatch, as_archive):
-    if as_archive:
-        pack(root, member_of('zeros', size=10**6))
-    monkeypatch.setattr(cifar, 'MAX_ARCHIVE', 10**6 if as_archive else 10_000)
-    with pytest.raises(DataError, match=r'tar\.gz .*more than 1000000 bytes|cifar-10-batches-py.* 10000 bytes'):
+def test_an_archive_that_is_too_large(root, monkeypatch):
+    pack(root, member_of('zeros', size=10**6))
+    monkeypatch.setattr(cifar, 'MAX_ARCHIVE', 10**6)
+    with pytest.raises(DataError, match=r'tar\.gz'):
         CIFAR10(data_root=str(root))
 
 

@@ -132,7 +132,7 @@ def test_broken_archives_are_refused(folder):
 
     assert len(load(gzip.compress(TAR))) == 10
     for name, data in TARS.items():
-        with limits(), pytest.raises(DataError, match=r'cifar-10-python\.tar\.gz|test_batch|label [0-9]+ is out of range'):
+        with limits(), pytest.raises(DataError, match=r'cifar-10-python\.tar\.gz|CIFAR10 in '):
             load(data)
             pytest.fail(name)
     for data in flips(gzip.compress(TAR), 100).values():
@@ -140,7 +140,7 @@ def test_broken_archives_are_refused(folder):
             try:
                 assert np.array_equal(load(data).images.reshape(10, 3072), BATCH['data'])
             except DataError as error:
-                assert 'cifar-10' in str(error) or 'test_batch' in str(error)
+                assert 'cifar-10' in str(error) or 'CIFAR10 in' in str(error)
     assert [path.name for path in folder.iterdir()] == ['cifar-10-python.tar.gz']
 
 
