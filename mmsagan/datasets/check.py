@@ -38,10 +38,8 @@ def check_dataset(
     chunks = iter(lambda: list(islice(sources, _CHUNK)), [])
     if len(dataset) and 'img' in dataset.get_data_info(0):
         workers = 1  # images in this process are not sent to others
-    counts = Counter(dict.fromkeys(range(len(classes)), 0))
-    sizes: Counter = Counter()
-    modes: Counter = Counter()
-    sides: list[tuple[int, str, str]] = []
+    counts, sizes, modes = Counter(dict.fromkeys(range(len(classes)), 0)), Counter(), Counter()
+    sides: list[tuple[int, str]] = []
     unreadable, odd, frames = [], [], []
     copies: dict[bytes, list[tuple[str, int]]] = {}
     with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
@@ -56,17 +54,16 @@ def check_dataset(
                 continue
             text = f'{shape[1]}x{shape[0]}'
             sizes[text] += 1
-            sides.append((min(shape), name, text))
+            sides.append((min(shape), f'{name} ({text})'))
             modes[mode] += 1
+            copies.setdefault(digest, []).append((name, label))
             if finding:
                 odd.append(f'{name} ({finding})')
             if num_frames > 1:
                 frames.append(f'{name} ({num_frames})')
-            copies.setdefault(digest, []).append((name, label))
     per_class = list(counts.values()) or [0]
-    usual = median([side for side, *_ in sides] or [0])
+    usual = median([side for side, _ in sides] or [0])
     limit = usual / 2 if size is None else size
-    small = [f'{name} ({text})' for side, name, text in sides if side < limit]
     common = ', '.join(f'{text} ({count})' for text, count in sizes.most_common(5))
     listed = ', '.join(f'{label} is {str(classes[label])!r}' for label in range(min(len(classes), _MAX_LISTED)))
     summary = [
@@ -89,7 +86,9 @@ def check_dataset(
         'images that cannot be read': unreadable,
         'images that occur more than once, in several classes': duplicates[True],
         'images that occur more than once, in one class': duplicates[False],
-        f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': small,
+        f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': [
+            text for side, text in sides if side < limit
+        ],
         'images whose values use a small part of their range': odd,
         'images of several pages or frames, of which the first is used': frames,
         **{f'{reason}, left out': paths for reason, paths in dataset.left_out.items()},

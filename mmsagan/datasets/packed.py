@@ -56,11 +56,9 @@ def load_recipe(folder: Path) -> dict:
         recipe = json.loads(path.read_bytes())
         if (recipe['format'], recipe['version']) != (FORMAT, VERSION):
             raise ValueError(f'version {recipe["version"]!r:.50} of {recipe["format"]!r:.50}')
-        layout, classes = recipe['job']['layout'], recipe['classes']
         others = {name for name in recipe['files'] if not re.fullmatch(r'images_\d+\.npy', name)}
-        are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-        if layout not in LAYOUTS or others != ({LABELS} if layout == 'square' else {LABELS, SIZES}) or not are_names:
-            raise ValueError('layout, files or classes are wrong')
+        if others != ({LABELS, SIZES} if recipe['job']['layout'] == 'short-side' else {LABELS}):
+            raise ValueError('the files are not those of its layout')
         return recipe
     except OSError as error:
         hint = 'packing is not finished; run the same command again' if (folder / JOB).is_file() else 'set data_root'
@@ -122,9 +120,9 @@ class PackedImages(StoredDataset):
             raise ConfigError(f"{self.name}: crop='random' needs whole images; pack them with --layout short-side")
         try:
             self._open(folder, recipe)
+            self.set_classes(list(recipe['classes']), self.labels)
         except Exception as error:  # numpy raises an EOFError for an empty file, for instance
             raise DataError(f'{folder} is damaged: {error}; pack the images again with {COMMAND}') from error
-        self.set_classes(recipe['classes'], self.labels)
         return range(len(self.labels))
 
     def _open(self, folder: Path, recipe: dict) -> None:
@@ -138,24 +136,15 @@ class PackedImages(StoredDataset):
                 if hashlib.sha256(data).hexdigest() != note['sha256']:
                     raise ValueError(f'{name} has another sha256 than the recipe says')
                 arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
-        count, size, is_square = recipe['num_images'], recipe['job']['size'], recipe['job']['layout'] == 'square'
-        self.image_size, self.labels = size, arrays[LABELS]
-        self._sizes = np.broadcast_to(np.int64(size), (count, 2)) if is_square else arrays[SIZES]
-        for array, shape in ((self.labels, (count,)), (self._sizes, (count, 2))):
-            if array.dtype != np.int64 or array.shape != shape:
-                raise ValueError(f'{LABELS} or {SIZES} is {array.shape} {array.dtype} instead of {shape} int64')
-        if (self._sizes.min(axis=1) != size).any() or (self._sizes > MAX_RATIO * size).any():
-            raise ValueError(f'{SIZES} has images whose short side is not {size}, or whose long side is too long')
+        self.image_size, self.labels = recipe['job']['size'], arrays[LABELS]
+        self._sizes = arrays.get(SIZES, np.broadcast_to(np.int64(self.image_size), (len(self.labels), 2)))
         self._shards = [MappedArray(folder / name) for name in sorted({*recipe['files']} - {LABELS, SIZES})]
-        for shard in self._shards:
-            expected = (len(shard.array), 3, size, size) if is_square else (shard.array.size,)
-            if shard.array.dtype != np.uint8 or shard.array.shape != expected:
-                raise ValueError(f'{shard.path.name} is {shard.array.shape} {shard.array.dtype} instead of {expected} uint8')
         # Where images and shards end, counted in bytes from the first image.
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
         self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
-        if self._shard_ends[-1] != self._ends[-1] or not np.isin(self._shard_ends, np.append(self._ends, 0)).all():
-            raise ValueError('the sizes of the images and of the shards do not match')
+        are_whole = self._shard_ends[-1] == self._ends[-1] and np.isin(self._shard_ends, np.append(self._ends, 0)).all()
+        if not are_whole or len(self._sizes) != len(self.labels) or (self._sizes.min(axis=1) != self.image_size).any():
+            raise ValueError('the sizes of the images, their number and the shards do not match')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         size, crop = self.image_size, _CROPS[self.crop]()
