@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import isqrt
 
 import torch
@@ -129,14 +129,12 @@ class Architecture:
         generator: Arguments of the generator.
         discriminator: Arguments of the discriminator.
         has_ema: Whether there is a moving average of the generator.
-        notes: What the tensors leave open, and what was assumed.
     """
 
     num_classes: int
     generator: dict
     discriminator: dict
     has_ema: bool = False
-    notes: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> dict:
@@ -174,12 +172,11 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
     if not generator:
         raise CheckpointError('the file has no generator')
     discriminator = get_network(state, 'discriminator')
-    notes: list[str] = []
     try:
         g = _infer_generator(generator)
         num_classes, scale = g.pop('num_classes'), g['output_scale']
         if discriminator:
-            d, notes = _infer_discriminator(discriminator, downsample_table(scale))
+            d = _infer_discriminator(discriminator, downsample_table(scale))
         else:  # the published one, or one that halves the size down to 4 pixels
             halvings = range(1, scale.bit_length() - 3)
             d = dict(
@@ -201,7 +198,7 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
         init_cfg=dict(type=settings.init),
     )
     g.update(shared, norm_eps=settings.norm_eps)
-    return Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average), notes)
+    return Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average))
 
 
 def get_network(state: State, network: str) -> dict[str, Tensor]:
@@ -234,11 +231,11 @@ def _infer_generator(state: State) -> dict:
     )
 
 
-def _infer_discriminator(state: State, default_downsample: list[bool] | None) -> tuple[dict, list[str]]:
-    """Infers the discriminator's arguments, and notes. Raises a KeyError or ValueError if it is something else."""
+def _infer_discriminator(state: State, default_downsample: list[bool] | None) -> dict:
+    """Infers the discriminator's arguments. Raises a KeyError or ValueError if it is something else."""
     blocks, attention = _find_blocks(state)
     base_channels, input_channels = _get_shape(state, 'from_rgb.conv_1')[:2]
-    widths, downsample, notes = [], [], []
+    widths, downsample = [], []
     for number, index in enumerate(blocks):
         out_channels, in_channels = _get_shape(state, f'conv_blocks.{index}.conv_1')[:2]
         widths.append(out_channels)
@@ -247,12 +244,8 @@ def _infer_discriminator(state: State, default_downsample: list[bool] | None) ->
             downsample.append(any(key.startswith(f'conv_blocks.{index}.shortcut.') for key in state))
         elif default_downsample is not None and len(default_downsample) == len(blocks):
             downsample.append(default_downsample[number])
-        else:
+        else:  # nothing shows it; most discriminators do so
             downsample.append(number < len(blocks) - 1)
-            notes.append(
-                f"the tensors do not show whether the discriminator's block {number + 2} halves the size; "
-                f'assumed {downsample[-1]}; if that is wrong, set model.discriminator.downsample_cfg'
-            )
     return dict(
         base_channels=base_channels,
         channels_cfg=[width // base_channels for width in widths],
@@ -260,7 +253,7 @@ def _infer_discriminator(state: State, default_downsample: list[bool] | None) ->
         input_channels=input_channels,
         with_spectral_norm='decision.weight_orig' in state,
         **_infer_attention(state, [-1, *blocks], attention),
-    ), notes
+    )
 
 
 def _find_blocks(state: State) -> tuple[list[int], list[int]]:

@@ -78,19 +78,9 @@ class Conversion:
         return dict(meta=meta, state_dict=self.state_dict)
 
 
-def check_tensors(state: Mapping[str, Tensor]) -> None:
-    """Raises a CheckpointError for a tensor that cannot be a weight, or that is larger than its data in the file."""
-    for key, tensor in state.items():
-        has_dtype = tensor.is_floating_point() or key.endswith(('num_batches_tracked', 'iteration', 'steps'))
-        if tensor.layout != torch.strided or tensor.is_quantized or not has_dtype:
-            raise CheckpointError(f'{key[:200]} is no weight: it is {tensor.dtype}, {tensor.layout}')
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f'{key[:200]} is {tuple(tensor.shape)}, and the file does not hold so many numbers')
-
-
 def detect_format(state: Mapping[str, Tensor]) -> str | None:
     """Returns the format of a state dict of another project, or None if it is of none of these."""
-    pattern = r'(generator|generator_ema|discriminator)\.(module\.)?(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
+    pattern = r'(generator|generator_ema|discriminator)\.(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
     if any(re.match(pattern, key) for key in state):
         return OPENMMLAB
     if studiogan.find_network(state) is None:
@@ -109,72 +99,65 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     kept = discriminator.get('mmsagan') if discriminator is not None else None
     iteration = kept.get('iteration') if isinstance(kept, Mapping) else None
     conversion = _convert(detect_format(states['generator']), states, contents, True, iteration)
-    if discriminator is None:
-        conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
-        return conversion
     # A discriminator for another image size may run on G's images all the same.
     scale = conversion.architecture.generator['output_scale']
     downsample = conversion.architecture.discriminator['downsample_cfg']
-    if studiogan.get_downsample_cfg(scale) not in (None, downsample):
-        raise CheckpointError(
-            f"the discriminator is not one for the generator's images of {scale} pixels: it halves the size by {downsample}, "
-            f"and StudioGAN's by {studiogan.get_downsample_cfg(scale)}"
-        )
+    if discriminator is None:
+        conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
+    elif studiogan.get_downsample_cfg(scale) not in (None, downsample):
+        raise CheckpointError(f"the discriminator is not one for the generator's images of {scale} pixels")
     return conversion
 
 
 def from_openmmlab(content, path: str | Path = '', channel_order: str | None = None, inplace: bool | None = None) -> Conversion:
-    """Converts the loaded content of an MMGeneration or MMagic file.
+    """Converts the loaded content of an MMGeneration or MMagic file; raises a CheckpointError if it is of something else.
 
     Args:
         content: Content of the file.
         path: The file, whose name may contain ``convert-studio-rgb`` or, as may its folder's, ``wReLUinplace``.
         channel_order: Channel order of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the name says.
         inplace: Whether activations work in place. Defaults to what the name says.
-
-    Raises a CheckpointError if it is of something else.
     """
     path, notes = Path(path), []
     foreign, meta = split_checkpoint(content)
+    # Mean and standard deviation are settings here, and the moving average follows the iterations.
+    dropped = [key for key in foreign if key.startswith(('data_preprocessor.', 'generator_ema.steps'))]
     states = {name: get_network(foreign, name) for name in STUDIOGAN_NETWORKS}
-    others = [key for key in foreign if key.partition('.')[0] not in states]
-    for key in others:
-        if not key.startswith('data_preprocessor.'):  # mean and standard deviation, which are settings here
+    states['generator_ema'].pop('steps', None)
+    for key in foreign:
+        if key.partition('.')[0] not in states and key not in dropped:
             raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
     if not states['generator']:
         states = dict(generator=states['generator_ema'], discriminator=states['discriminator'])
         notes.append('the file has only the moving average of the generator, which becomes the generator')
     is_from_studiogan = 'convert-studio-rgb' in path.name
     if channel_order is None:
-        channel_order, says = ('rgb', 'says') if is_from_studiogan else ('bgr', 'does not say')
-        notes.append(f'channel order {channel_order}: the name {says} convert-studio-rgb')
+        channel_order = 'rgb' if is_from_studiogan else 'bgr'
+        notes.append(f'channel order {channel_order}, since the name {"says" if is_from_studiogan else "does not say"} rgb')
     if inplace is None:
         # The published files spell it woReUinplace.
         named = re.search(r'[_/-](w|wo)(?:Inplace)?ReL?U', f'{path.parent.name}/{path.name}')
         inplace = is_from_studiogan or (named is not None and named[1] == 'w')
-        reason = 'as in StudioGAN' if is_from_studiogan else 'the name says so' if named else 'assumed, the name does not say'
-        notes.append(f'activations {"in place" if inplace else "not in place"}: {reason}; this concerns the discriminator only')
+        notes.append(f'the discriminator has activations {"in place" if inplace else "not in place"}, by the name of the file')
     conversion = _convert(OPENMMLAB, states, dict(model=content), inplace, meta.get('iter'))
-    conversion.dropped = others + conversion.dropped
+    conversion.dropped = dropped + conversion.dropped
     conversion.notes = notes + conversion.notes
     if channel_order == 'bgr':
         conversion.state_dict = openmmlab.swap_red_and_blue(conversion.state_dict)
     return conversion
 
 
-def guess_settings(state: Mapping[str, Tensor], inplace: bool) -> tuple[ModelSettings, list[str]]:
-    """Guesses the settings of networks under our names from their tensors' values; returns them and notes."""
+def guess_settings(state: Mapping[str, Tensor], inplace: bool) -> ModelSettings:
+    """Guesses the settings of networks under our names from their tensors' values."""
     scales = [tensor for key, tensor in state.items() if re.search(r'norm_\d\.weight_embedding\.weight(_orig)?$', key)]
-    normalizes_embeddings = any(key.endswith('.weight_embedding.weight_orig') for key in state)
-    normalizes = any(key.endswith('noise2feat.weight_orig') for key in state)
     # Embeddings of the scale itself start at 1, those of its deviation from 1 around 0.
     if scales and torch.stack([scale.float().mean() for scale in scales]).mean() > 0.5:
-        note = 'init scheme SAGAN: the class embeddings are near 1, so 1 is not added to them'
-        return ModelSettings(inplace, init='SAGAN'), [note]
-    if scales and normalizes and not normalizes_embeddings:
-        note = 'the BigGAN schedule: only the class embeddings have no spectral norm; the epsilons are 1e-5 and 1e-8'
-        return ModelSettings(inplace, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN'), [note]
-    return ModelSettings(inplace), []
+        return ModelSettings(inplace, init='SAGAN')
+    # In BigGAN's schedule, only the class embeddings have no spectral norm.
+    normalized = [key for key in state if key.endswith(('noise2feat.weight_orig', '.weight_embedding.weight_orig'))]
+    if scales and normalized and all(key.endswith('noise2feat.weight_orig') for key in normalized):
+        return ModelSettings(inplace, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
+    return ModelSettings(inplace)
 
 
 def _convert(
@@ -184,11 +167,8 @@ def _convert(
     is_openmmlab = file_format == OPENMMLAB
     state, dropped, training = {}, [], {}
     for name, tensors in states.items():
-        check_tensors(tensors)
-        table = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors)
-        translated, unused = table.translate(tensors, 'ours'), [key for key in tensors if key in table.dropped]
+        translated = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors).translate(tensors, 'ours')
         state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
-        dropped += [f'{name}.{key}' for key in unused]
     for name, content in contents.items():
         for key, value in content.items() if 'state_dict' in content else ():
             value = value.item() if isinstance(value, np.generic) else value
@@ -200,14 +180,11 @@ def _convert(
     if type(iteration) is int and 0 <= iteration < 2**63:
         state['iteration'].fill_(iteration)
         training.update(dict(iter=iteration) if is_openmmlab else {})
-    settings, notes = guess_settings(state, inplace) if is_openmmlab else (ModelSettings(inplace), [])
+    settings = guess_settings(state, inplace) if is_openmmlab else ModelSettings(inplace)
     downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
     architecture = infer_architecture(state, settings, downsample_table)
     check_networks(architecture, state)
-    notes += architecture.notes
-    broken = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
-    if broken:
-        notes.append(f'{broken} holds NaN or Inf: the training has diverged')
+    notes = [] if settings == ModelSettings(inplace) else [f'by the class embeddings, the settings are {settings}']
     return Conversion(file_format or STUDIOGAN, state, settings, architecture, training, dropped, notes)
 
 
@@ -222,26 +199,28 @@ def check_networks(architecture: Architecture, state: Mapping[str, Tensor]) -> N
         raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
 
 
-def convert_content(content, path: Path, **options) -> Conversion | None:
-    """Converts the loaded content of another project's file; returns None for a checkpoint of ours or of an unknown project.
+def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
+    """Reads a checkpoint, and converts it if it is another project's; else returns its content and None.
 
     Takes the options and raises the errors of :func:`convert_checkpoint`.
     """
+    content = load_checkpoint_file(path, map_location)
     try:
-        file_format = detect_format(split_checkpoint(content)[0])
-        if file_format not in _OPTIONS:
-            return None
+        state, _ = split_checkpoint(content)
+        file_format = detect_format(state)
+        if file_format is None:
+            return (dict(content, state_dict=state) if 'state_dict' in content else state), None
         options = {key: value for key, value in options.items() if value is not None}
         refused = [key for key in options if key not in _OPTIONS[file_format]]
         if refused:
             raise ConfigError(f'{path} is of {file_format}, which needs no {" and no ".join(refused)}')
         if file_format == OPENMMLAB:
-            return from_openmmlab(content, path, **options)
+            return content, from_openmmlab(content, path, **options)
         for network in _OPTIONS[file_format]:
             sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
             if sibling != path and sibling.is_file():
                 options.setdefault(network, sibling)
-        return from_studiogan(content, **{name: load_checkpoint_file(file) for name, file in options.items()})
+        return content, from_studiogan(content, **{name: load_checkpoint_file(file) for name, file in options.items()})
     except CheckpointError as error:
         raise CheckpointError(f'checkpoint {path}: {error}') from error
 
@@ -269,11 +248,8 @@ def convert_checkpoint(
         ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
     """
     check_writable(out)
-    path = Path(path).expanduser()
-    content = load_checkpoint_file(path)
-    conversion = convert_content(
-        content, path, discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace
-    )
+    options = dict(discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace)
+    _, conversion = read_checkpoint(Path(path).expanduser(), **options)
     if conversion is None:
         raise CheckpointError(
             f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic; those of MMSAGAN need no change'
@@ -303,11 +279,10 @@ def export_studiogan(
     settings = ModelSettings.from_meta(meta)
     notes: list[str] = []
     try:
-        check_tensors(state)
         if settings is None:
-            settings, notes = guess_settings(state, inplace=True)
+            settings = guess_settings(state, inplace=True)
             assumed = f'batch norms with an epsilon of {settings.norm_eps:g} and activations in place'
-            notes.insert(0, f'assumed, since the checkpoint does not say: {assumed}')
+            notes.append(f'assumed, since the checkpoint does not say: {assumed}')
         elif not settings.inplace:
             notes.append("StudioGAN's activations work in place, this model's do not: its logits will differ there")
         architecture = infer_architecture(state, settings, get_downsample_table(meta))
@@ -341,39 +316,24 @@ def export_studiogan(
     return list(files), config, notes
 
 
-def strip_wrappers(state: Mapping) -> dict:
-    """Removes what ``torch.compile`` and DistributedDataParallel put before the names of tensors."""
-    start = r'^(module\.)+(?=generator|discriminator|iteration)'
-    names = {key: re.sub(start, '', key.replace('_orig_mod.', '')) for key in state if isinstance(key, str)}
-    for network in STUDIOGAN_NETWORKS:
-        if any(f'{network}.module.conv_blocks.' in name for name in names.values()):  # other networks may have such a part
-            names = {key: name.replace(f'{network}.module.', f'{network}.') for key, name in names.items()}
-    return {names.get(key, key): value for key, value in state.items()}
-
-
 def load_checkpoint(filename: str, map_location=None) -> dict:
     """Loads a file or URL for MMEngine: a checkpoint under our names, whichever project wrote it.
 
     A download is kept in torch's cache. If the file's name ends in the first digits of its sha256, as in
     ``sagan_20210730_125449-d50568a4.pth``, they are compared.
     """
-    path = Path(filename)
+    path = Path(filename).expanduser()
     if filename.startswith(('http://', 'https://')):
-        found = re.search(r'-([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
-        # Eight digits that form a date are no checksum.
-        is_date = found and re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])', found[1])
-        checksum = found[1] if found and not is_date else None
+        # Digits alone are a date.
+        found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
+        checksum = found[1] if found else None
         try:
             path = Path(cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints')))
         except DownloadError as error:
             raise CheckpointError(str(error)) from error
     elif '://' in filename:  # MMEngine's loaders would execute pickled code
         raise CheckpointError(f'{filename}: give a file or an https:// URL')
-    content = load_checkpoint_file(path, map_location)
-    if isinstance(content, dict):
-        state = content.get('state_dict')
-        content = {**content, 'state_dict': strip_wrappers(state)} if isinstance(state, Mapping) else strip_wrappers(content)
-    conversion = convert_content(content, path)
+    content, conversion = read_checkpoint(path, map_location)
     if conversion is not None:
         notes = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)] or ['nothing is left out']
         print_log(f'{filename} is of {conversion.format} and was converted: {"; ".join(notes)}', 'current')

@@ -61,13 +61,24 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
 
 
 def split_checkpoint(content) -> tuple[dict[str, Tensor], Mapping]:
-    """Returns the tensors and the metadata of a loaded file. Raises a CheckpointError if there are no tensors."""
+    """Returns the tensors and the metadata of a loaded file.
+
+    The names of the tensors are without what ``torch.compile`` and DistributedDataParallel put before them. Raises a
+    CheckpointError if there are no tensors, or one that cannot be a weight.
+    """
     state, meta = content, None
     if isinstance(content, Mapping) and 'state_dict' in content:
         state, meta = content['state_dict'], content.get('meta')
     state = dict(state) if isinstance(state, Mapping) else {}
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise CheckpointError('it holds no networks: neither a state_dict nor tensors by name')
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f'{key[:200]} is no weight: it is sparse, or the file does not hold so many numbers')
+    state = {re.sub(r'^(module\.)+', '', key.replace('_orig_mod.', '')): tensor for key, tensor in state.items()}
+    for network in ('generator', 'generator_ema', 'discriminator'):
+        if any(key.startswith(f'{network}.module.conv_blocks.') for key in state):  # other networks may have such a part
+            state = {re.sub(rf'^{network}\.module\.', f'{network}.', key): tensor for key, tensor in state.items()}
     return state, meta if isinstance(meta, Mapping) else {}
 
 

@@ -18,17 +18,14 @@ _GENERATOR = (
     Rule('to_rgb.conv.{layer}', 'to_rgb.conv.{layer}'),
 )
 _NORM = 'conv_blocks.{block}.norm_{number}'
-# MMEngine's averaged model counts its steps; ours follows the iterations.
-_DROPPED = ('steps',)
 GENERATOR = KeyTable(
     (
         *_GENERATOR,
         Rule(f'{_NORM}.norm.{{norm}}', f'{_NORM}.norm.{{norm}}'),
         Rule(f'{_NORM}.{{embedding}}.{{layer}}', f'{_NORM}.{{embedding}}.{{layer}}'),
     ),
-    _DROPPED,
 )
-UNCONDITIONAL_GENERATOR = KeyTable((*_GENERATOR, Rule(f'{_NORM}.norm.{{norm}}', f'{_NORM}.{{norm}}')), _DROPPED)
+UNCONDITIONAL_GENERATOR = KeyTable((*_GENERATOR, Rule(f'{_NORM}.norm.{{norm}}', f'{_NORM}.{{norm}}')))
 DISCRIMINATOR = KeyTable(
     (
         Rule('from_rgb.{conv}.conv.{layer}', 'from_rgb.{conv}.{layer}'),

@@ -46,18 +46,16 @@ class KeyTable(NamedTuple):
 
     Args:
         rules: The lines. The first one that matches is used.
-        dropped: Foreign keys that have no counterpart here.
         block_offset: Difference between the other project's ``{block}`` and ours.
     """
 
     rules: Sequence[Rule]
-    dropped: Sequence[str] = ()
     block_offset: int = 0
 
     def translate(self, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
-        """Translates the other project's names to ours (``target='ours'``), without the dropped ones, or back (``'foreign'``).
+        """Translates the other project's names to ours (``target='ours'``), or back (``'foreign'``).
 
-        A leading ``module.``, which wrappers for several GPUs add, is ignored. Raises a CheckpointError for an unknown key.
+        Raises a CheckpointError for an unknown name.
         """
         offset = self.block_offset if target == 'foreign' else -self.block_offset
         rules = []
@@ -69,24 +67,17 @@ class KeyTable(NamedTuple):
             rules.append((re.compile(pattern), template, change))
         translated: dict[str, Tensor] = {}
         for key, tensor in state.items():
-            if target == 'ours' and key in self.dropped:
-                continue
-            key = key.removeprefix('module.')
             for compiled, template, change in rules:
                 match = compiled.fullmatch(key)
                 values = match.groupdict() if match else {}
                 if 'block' in values:
                     values['block'] = int(values['block']) + offset
                 if match and values.get('block') != -1:
-                    name = template.format(**values)
                     try:
-                        changed = getattr(change, target)(tensor) if change else tensor
+                        translated[template.format(**values)] = getattr(change, target)(tensor) if change else tensor
                     except RuntimeError as error:
                         raise CheckpointError(f'{key!r} has the impossible shape {tuple(tensor.shape)}') from error
                     break
             else:
                 raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
-            if name in translated:
-                raise CheckpointError(f'two keys of the file stand for {key!r}')
-            translated[name] = changed
         return translated

@@ -62,7 +62,7 @@ DISCRIMINATOR = KeyTable(
 
 def find_network(keys: Iterable[str]) -> str | None:
     """Returns whether keys look like those of a ``'generator'`` or a ``'discriminator'``; None for neither."""
-    first = next((match[1] for match in (re.match(r'(?:module\.)?linear([01])\.weight', key) for key in keys) if match), None)
+    first = next((match[1] for match in (re.match(r'linear([01])\.weight', key) for key in keys) if match), None)
     return {'0': 'generator', '1': 'discriminator'}.get(first) if first else None
 
 

@@ -158,7 +158,6 @@ def test_what_studiogan_has_no_network_for(gan_config, tmp_path, changes, messag
     'key, tensor, message',
     [
         ('linear0.weight_orig', torch.zeros(1).expand(10**9, 10**5), 'does not hold so many numbers'),
-        ('module.linear0.weight_orig', torch.zeros(512, 128), 'two keys of the file stand for .linear0.weight_orig'),
         (f'blocks.{"1" * 5000}.0.sigma', torch.zeros(1), 'is not of a network'),
     ],
 )
@@ -190,12 +189,6 @@ def test_an_average_alone_becomes_the_generator(fixture_of):
     model = MODELS.build(conversion.architecture.model)
     model.load_state_dict(conversion.state_dict)
     fixture.check(model.eval())
-
-
-def test_weights_of_a_diverged_training_are_noted(fixture_of):
-    content = load_checkpoint_file(fixture_of('studiogan_current_32').path)
-    content['state_dict']['bn4.weight'][0] = float('nan')
-    assert any('to_rgb.bn.weight holds NaN' in note for note in from_studiogan(content).notes)
 
 
 @pytest.mark.parametrize('convert', [convert_checkpoint, export_studiogan])
