@@ -4,19 +4,17 @@ import errno
 import getpass
 import io
 import os
-import stat
 import sys
 
 
 class _StandardStream(io.FileIO):
     """Drops what is written after the reader has gone, as with ``tool | head`` or a terminal that was closed."""
 
-    def write(self, data) -> int:
+    def write(self, data) -> int | None:
         try:
             return super().write(data)
         except OSError as error:
-            is_hung_up = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
-            if error.errno != errno.EPIPE and not is_hung_up:
+            if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
@@ -27,18 +25,16 @@ class _StandardStream(io.FileIO):
 def settle_environment() -> None:
     """Lets output, caches and user names work wherever the process was started.
 
-    A tool goes on when nobody reads its output any more, so that a training is not lost. Names of files that are not UTF-8 are
-    printed with escapes. In a container with ``--user 12345``, the home folder is ``/``, as in Docker, and the name a number.
+    A tool goes on, and ends with its own exit code, when nobody reads its output any more; so a training is not lost. Names of
+    files that are not UTF-8 are printed with escapes. Without a home folder or an entry in the list of users, as in a container
+    with ``--user 12345``, it is as in Docker: the home folder is ``/``.
     """
     for number, name in ((1, 'stdout'), (2, 'stderr')):
         stream = getattr(sys, name)
-        raw = getattr(getattr(stream, 'buffer', None), 'raw', getattr(stream, 'buffer', None))
-        if type(raw) is io.FileIO and raw.fileno() == number:  # not a stand-in, nor done already
+        if type(stream) is io.TextIOWrapper and stream.fileno() == number:  # not a stand-in
             stream.flush()
-            raw = _StandardStream(number, 'w', closefd=False)
-            buffer = raw if stream.write_through else io.BufferedWriter(raw)  # the former with PYTHONUNBUFFERED
-            options = dict(line_buffering=stream.line_buffering, write_through=stream.write_through)
-            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, 'backslashreplace', **options))
+            buffer = io.BufferedWriter(_StandardStream(number, 'w', closefd=False))
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, 'backslashreplace', line_buffering=True))
     if os.path.expanduser('~') == '~':
         os.environ['HOME'] = '/'
     try:

@@ -13,7 +13,8 @@ from mmsagan.apis.sampling import check_output
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.checkpoints.io import check_integrity
 from mmsagan.cli.tool import run_tool
-from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, config_errors, load_config
+from mmsagan.datasets import ClassImageDataset
+from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, config_errors, find_component, load_config
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.errors import ConfigError
 from mmsagan.registry import DATASETS
@@ -44,7 +45,12 @@ def main() -> None:
             is_there = statistics.startswith(URLS) or Path(statistics).expanduser().is_file()
             needs_images = needs_images or (metric.needs_real and not is_there)
         if needs_images:
-            DATASETS.build(complete_loader(cfg, 'train' if is_training else 'test')['dataset'])
+            config = complete_loader(cfg, 'train' if is_training else 'test').get('dataset') or {}
+            kind = find_component(config.get('type', object), 'dataset.type')
+            if isinstance(kind, type) and issubclass(kind, ClassImageDataset):
+                dataset = DATASETS.build(dict(config, lazy_init=True))
+                if not Path(dataset.data_prefix.get('img_path') or dataset.data_root or '.').is_dir():
+                    dataset.full_init()  # says what is missing; to search a folder that is there may take minutes
 
 
 def check_machine(processes: str) -> None:

@@ -5,17 +5,18 @@ import difflib
 import inspect
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin
 
-import torch
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmsagan import registry as mmsagan_registry
@@ -52,16 +53,16 @@ _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}
 _LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn', 'num_batch_per_epoch'}
 _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
-# The values that an annotation allows; arguments that are annotated with other types, too, are not checked.
-_TYPES: dict[str, tuple[type, ...]] = dict(int=(int,), float=(int, float), bool=(bool,), str=(str,), none=(type(None),))
-_SEQUENCES = ('list', 'tuple', 'sequence')
-_TYPES.update(dict.fromkeys(_SEQUENCES, (list, tuple)), dict=(dict,), mapping=(dict,))
-# Where there is no annotation, or one that is too narrow.
-_ANNOTATIONS = dict(seed='int | None', resume='bool | str', loss_scale='float | str | dict', dataset='dict', sampler='dict')
+# The values that are right where an annotation names a type; arguments that are annotated with others, too, are not checked.
+_VALUES: dict[type, Any] = {int: int, float: (int, float), bool: (bool, int), str: str, dict: dict, list: (list, tuple)}
+_VALUES[NoneType] = NoneType
+# Where there is no annotation, or one that is too narrow or, as in PyTorch's data loader, only a text.
+_ANNOTATIONS: dict[str, Any] = dict(
+    seed=int | None, resume=bool | str, loss_scale=float | str | dict, dataset=dict, sampler=dict
+)
+_ANNOTATIONS.update(batch_size=int | None, num_workers=int, prefetch_factor=int | None)
 _AT_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 _QUOTED = r"""'[^']*'|"[^"]*\""""
-_NUMBER = r'-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?'  # not 007 nor 2024_05
-_ITEM = rf'(?:{_QUOTED}|\[[^]]*\]|\([^)]*\)|[^,])+'  # of a list
 
 
 class OptionText(str):
@@ -114,7 +115,9 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         is_set = isinstance(node, (dict, Config)) and key in node
         base = node[key] if is_set else None
         if isinstance(value, OptionText):
-            value = _read_option(path, str(value), base, _type_names(key, parameters[key]) if key in parameters else set())
+            types = _types(key, parameters[key]) if base is None and key in parameters else set()
+            is_string = isinstance(base, str) or (str in types and not types & {int, float, bool, list})
+            value = _read_option(path, str(value), base, is_string)
         # MMEngine refuses to put a dict in the place of None.
         replaces = is_set and isinstance(value, dict) and not isinstance(base, dict)
         values[path] = dict(value, _delete_=True) if replaces else value
@@ -124,41 +127,32 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         raise ConfigError(f'--cfg-options {dict(options)}: {error}') from error
 
 
-def _read_option(path: str, text: str, base: Any, names: set[str]) -> Any:
-    """Reads a value that was typed, which replaces ``base`` in an argument that takes values of the named types.
-
-    Where there is or can only be a string, it is one as it stands, unless it is quoted or None.
-    """
+def _read_option(path: str, text: str, base: Any, is_string: bool) -> Any:
+    """Reads a value that was typed in the place of ``base``; a string is taken as it stands, unless it is quoted or None."""
     stripped = text.strip()
     outside_quotes = re.sub(_QUOTED, "''", stripped)
-    is_string = isinstance(base, str) or (base is None and 'str' in names and not names & {'int', 'float', 'bool', *_SEQUENCES})
-    is_number = type(base) in (int, float) or (base is None and names and names <= {'int', 'float', 'none', 'tensor'})
     if stripped == 'None':
         return None
     if is_string and outside_quotes == stripped:
         return text
     if stripped.lower() in ('true', 'false'):
         return stripped.lower() == 'true'
-    for kind in (int, float) if is_number or re.fullmatch(_NUMBER, stripped) else ():
+    for kind in (int, float) if type(base) in (int, float) else ():
         with suppress(ValueError):
             return kind(stripped)
-    is_bracketed = re.fullmatch(r'(dict)?\(.*\)|\[.*\]|\{.*\}', stripped, re.DOTALL)
-    if (is_bracketed or outside_quotes != stripped) and not re.search(r'\d_\d|\b0\d', outside_quotes):
+    if not re.search(r'\d_\d|(?<![\w.+-])0\w', outside_quotes):  # 2024_05 and 007 are names
         with suppress(SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             value = read_literal(ast.parse(stripped, mode='eval').body)
-            if is_bracketed or isinstance(value, str):
-                return value
-    items = re.findall(_ITEM, stripped[1:-1] if is_bracketed else stripped)
-    if is_bracketed and not is_string:  # such as [a, b], without quotes
-        if stripped[0] not in '[(' or any(set(item) & set('=(){}') for item in items):
-            raise ConfigError(f'--cfg-options {path}={text}: expected a value as in Python, with quotes around strings')
-    elif is_string or len(items) < 2:
-        return text
-    elif not isinstance(base, (list, tuple)) and not all(re.fullmatch(r'[\w.+-]+', item) for item in items):
+            return list(value) if isinstance(value, tuple) and stripped[0] != '(' else value
+    is_bracketed = re.fullmatch(r'(dict)?\(.*\)|\[.*\]|\{.*\}', stripped, re.DOTALL)
+    items = re.findall(rf'(?:{_QUOTED}|[^,])+', stripped[1:-1] if is_bracketed else stripped)
+    is_list = isinstance(base, (list, tuple)) or all(re.fullmatch(r'[\w.+-]+', item) for item in items)
+    if is_string or not (is_bracketed or (len(items) > 1 and is_list)):
         return text  # a path, or a sentence
+    if is_bracketed and (stripped[0] not in '[(' or any(set(item) & set('=(){}[]') for item in items)):
+        raise ConfigError(f'--cfg-options {path}={text}: expected a value as in Python, with quotes around strings')
     like = base[0] if isinstance(base, (list, tuple)) and base else None
-    values = [_read_option(path, item.strip(), like, set()) for item in items]
-    return tuple(values) if is_bracketed and stripped[0] == '(' else values
+    return [_read_option(path, item.strip(), like, isinstance(like, str)) for item in items]
 
 
 def complete_loader(cfg: Config, mode: str) -> dict:
@@ -230,8 +224,7 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
     training = not is_evaluation_only if training is None else training
     for key, value in cfg.items():
         # Any other key is a variable of the config.
-        cutoff = 0.75 if isinstance(value, (dict, list)) else 0.85
-        resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=cutoff)
+        resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.8)
         if key in _FORMER_KEYS or (resembles and value is not None and key not in _TOP_LEVEL_KEYS and key[0] != '_'):
             remedy = f'it is {_FORMER_KEYS[key]} here' if key in _FORMER_KEYS else f'did you mean {resembles[0]!r}?'
             raise ConfigError(f'unknown key {key!r}; {remedy}')
@@ -298,13 +291,6 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
             raise ConfigError(f'{path}.by_epoch must be False: without epochs, {component.__name__} would not act')
     elif path.startswith('default_hooks.') and path.count('.') == 1 and 'type' not in node:
         raise ConfigError(f'{path} has no type')
-    if inspect.isclass(component) and issubclass(component, torch.optim.Optimizer):
-        arguments = {key: value for key, value in node.items() if key not in _ALWAYS_ALLOWED}
-        try:
-            with suppress(RuntimeError):  # a kernel for another device
-                component([torch.nn.Parameter(torch.zeros(1))], **arguments)
-        except (TypeError, ValueError, LookupError) as error:
-            raise ConfigError(f'{path}: {component.__name__} does not take {arguments}: {error}') from error
     for key, value in node.items():
         if key not in _NOT_COMPONENTS and not str(key).endswith('_kwargs'):
             _check_components(value, f'{path}.{key}', cfg)
@@ -312,31 +298,26 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
 
 def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -> None:
     """Raises a ConfigError unless a value is of the type that its argument is annotated with, and in its range."""
-    value, names = node[key], _type_names(key, parameter) - {'tensor'}
+    value, types = node[key], _types(key, parameter) - {Tensor}
     if key == path:  # an argument of the runner, which also takes what has been built
-        names = (names & _TYPES.keys()) | {'none'}
-    types = tuple(known for name in names for known in _TYPES.get(name, (object,)))
-    is_wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types)
-    if names == {'int'} and isinstance(value, float) and value.is_integer():  # 1e4
-        node[key] = int(value)
-    elif is_wrong and names and value is not parameter.default and not (bool in types and value in (0, 1)):
-        expected = ' or '.join(sorted(names)).replace('none', 'None').replace('sequence', 'list')
-        raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
+        types = (types & _VALUES.keys()) | {NoneType}
+    if isinstance(value, float) and value.is_integer() and int in types and float not in types:  # 1e4
+        value = node[key] = int(value)
+    if types <= _VALUES.keys() and value is not parameter.default:
+        if not isinstance(value, tuple(_VALUES[kind] for kind in types)):
+            expected = ' or '.join(sorted(kind.__name__ for kind in types)).replace('NoneType', 'None')
+            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
     if key in _AT_LEAST_1 and isinstance(value, (int, float)) and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
 
 
-def _type_names(key: str, parameter: inspect.Parameter) -> set[str]:
-    """Returns the types that an annotation allows, in lower case, without those of elements: int, list of int | List[str]."""
+def _types(key: str, parameter: inspect.Parameter) -> set[Any]:
+    """Returns the types that an annotation allows, without those of elements."""
     annotation = _ANNOTATIONS.get(key, parameter.annotation)
-    if annotation is parameter.empty:
-        default = type(parameter.default).__name__
-        return set() if default in ('NoneType', 'type') else {default, 'float'} if default == 'int' else {default}
-    text, before = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation), ''
-    while text != before:
-        before, text = text, re.sub(r'\b(?!Optional|Union)(\w+)\[[^][]*\]', r'\1', text)
-    names = set(re.findall(r'\w+', re.sub(r'\w+\.|Type\b', '', text.replace('Optional', 'None')).lower()))
-    return names - {'union'}
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    return {
+        {tuple: list, Sequence: list, Mapping: dict}.get(kind, kind) for kind in (get_origin(kind) or kind for kind in kinds)
+    }
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:

@@ -150,7 +150,10 @@ class MultiOptimWrapperConstructor:
             can_be_fused = isinstance(optimizer, Mapping) and optimizer.get('type') in ('Adam', 'AdamW', 'SGD')
             if can_be_fused and get_device() in ('cpu', 'cuda') and not {'fused', 'foreach', 'differentiable'} & set(optimizer):
                 cfg['optimizer'] = dict(optimizer, fused=True)
-            wrappers[name] = build_optim_wrapper(network, cfg)
+            try:
+                wrappers[name] = build_optim_wrapper(network, cfg)
+            except (TypeError, ValueError, LookupError) as error:
+                raise ConfigError(f'optim_wrapper.{name}.optimizer={optimizer}: {error}') from error
             wrappers[name].optimizer.register_load_state_dict_pre_hook(_keep_kernel_arguments)
             wrappers[name].optimizer.register_load_state_dict_post_hook(_match_memory_format)
         return OptimWrapperDict(**wrappers)

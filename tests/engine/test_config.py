@@ -122,7 +122,6 @@ def test_options_keep_their_values(option, expected):
         ('default_hooks.checkpont.interval=5', r'default_hooks\.checkpont'),
         ("param_scheduler=[dict(type='LinearLR', start_factor=0.1, end=5)]", r'param_scheduler\[0\]\.by_epoch'),
         ('optim_wrapper.generator.optimizer.lr=fast', r'optim_wrapper\.generator\.optimizer\.lr'),
-        ('optim_wrapper.generator.optimizer.betas=[0.5]', r'optim_wrapper\.generator\.optimizer'),
         ('randomness.seed=a', r'randomness\.seed'),
         ('train_cfg=5', 'train_cfg=5'),
         ('custom_hooks=[dict(type=EMAHook)]', 'custom_hooks'),
