@@ -19,9 +19,9 @@ from mmsagan.registry import HOOKS
 
 # What becomes of a value that was changed before the training was resumed; the first pattern that is found decides.
 _EFFECTS = (
-    (r'optimizer\.(fused|foreach|capturable)$|\.(data_root|num_workers|persistent_workers|pin_memory|prefetch_factor)$', ''),
-    (r'^model\.(fast|compile_cfg)|_(path|pkl)$', ''),
-    (r'^optim_wrapper\..*optimizer\.type$', 'refused'),
+    (r'\.(fused|foreach|capturable|data_root|num_workers|persistent_workers|pin_memory|prefetch_factor)$|_(path|pkl)$', ''),
+    (r'^model\.(fast|compile_cfg)', ''),
+    (r'^optim_wrapper\..*optimizer\.type$|^param_scheduler\.\d+\.type$', 'refused'),
     (r'^(optim_wrapper\..*optimizer|param_scheduler|randomness)\.|^auto_scale_lr', "the checkpoint's stays"),
     (r'^val_evaluator', 'used from the next evaluation on; what was best so far was measured the former way'),
     (r'^(model|train_dataloader|optim_wrapper)', 'used from here on'),
@@ -106,12 +106,7 @@ class ConsistencyHook(Hook):
                 'optimizers); to start a training from its weights, set load_from'
             )
         if runner._resume:
-            try:
-                changes = self._changes(runner, checkpoint)
-            except ConfigError as error:
-                raise ConfigError(f'{file} cannot be resumed from with this config: {error}') from error
-            if changes:
-                runner.logger.warning(f'differences from {file}, which is resumed:\n  ' + '\n  '.join(changes))
+            self._compare(runner, checkpoint.get('meta') or {}, file)
         try:
             warnings = check_compatibility(unwrap(runner.model), checkpoint)
         except CheckpointError as error:
@@ -127,40 +122,38 @@ class ConsistencyHook(Hook):
         if isinstance(runner.train_dataloader.dataset, Sized):
             checkpoint['meta'][_IMAGES] = len(runner.train_dataloader.dataset)
 
-    def _changes(self, runner: Runner, checkpoint: dict) -> list[str]:
-        """Lists what is not as in the checkpoint; a ConfigError for what cannot be meant."""
-        remedy = 'to start a new training from the weights, set load_from without resume'
-        meta, dataset, listed = checkpoint.get('meta') or {}, runner.train_dataloader.dataset, []
+    def _compare(self, runner: Runner, meta: dict, file: str) -> None:
+        """Lists what is not as in the checkpoint, and refuses what cannot be meant."""
+        dataset, listed, refused = runner.train_dataloader.dataset, [], []
         changes, unreadable = changes_since(meta.get('cfg'), runner.cfg)
         if unreadable:
             runner.logger.info(f'not compared with the checkpoint, since it is not plain data: {", ".join(unreadable)}')
-        for key, values in changes.items():
-            before, after = (value or 'not set' for value in values)
+        replaced = [key.removesuffix('type') for key in changes if re.match(r'param_scheduler\.\d+\.type$', key)]
+        for key, (before, after) in changes.items():
             effect = next((effect for pattern, effect in _EFFECTS if re.search(pattern, key)), '')
-            if key.startswith('val_evaluator') and 'val_evaluator' in changes:  # only one of them evaluates
-                continue
-            if key.startswith('param_scheduler.'):
-                kind = re.sub(r'\.[^.\d]\w*$', '.type', key)
-                was, is_now = changes.get(kind, ('same', 'same'))
-                effect = effect if was == is_now else '' if key != kind else 'refused' if is_now else 'the rate stays as it is'
-            if effect == 'refused':
-                raise ConfigError(f'{key} was {before} and is {after}, which cannot be resumed; {remedy}')
-            if effect:
-                listed.append(f'{key}: {before} -> {after}: {effect}')
+            change = f'{key}: {before or "not set"} -> {after or "not set"}'
+            if effect == 'refused' and after:
+                refused.append(change)
+            elif effect and (effect == 'refused' or not key.startswith(tuple(replaced))):
+                listed.append(f'{change}: {"the rate stays as it is" if effect == "refused" else effect}')
         own = getattr(dataset, 'metainfo', None)
         old, new = (tuple((info or {}).get('classes') or ()) for info in (meta.get('dataset_meta'), own))
         if getattr(unwrap(runner.model), 'num_classes', None) and old != new:
             labels = {name: label for label, name in enumerate(new)}
-            moved = next((label for label, name in enumerate(old) if labels.get(name, label) != label), None)
-            if moved is not None:
-                name = old[moved]
-                raise ConfigError(f'train_dataloader.dataset: class {name} was label {moved} and is {labels[name]}; {remedy}')
+            moved = [(name, label) for label, name in enumerate(old) if labels.get(name, label) != label]
+            refused += [f'class {name} was label {label} and is {labels[name]}' for name, label in moved]
             names = ', '.join(f'{one} -> {other}' for one, other in zip(old, new) if one != other)
             listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
+        if refused:
+            raise ConfigError(
+                f'{file} cannot be resumed from with this config: {refused[0]}; to start a new training from its weights, set '
+                'load_from without resume'
+            )
         if isinstance(dataset, Sized) and meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
+        if listed:
+            runner.logger.warning(f'differences from {file}, which is resumed:\n  ' + '\n  '.join(listed))
         meta['dataset_meta'] = own  # MMEngine would warn without saying of what
-        return listed
 
 
 @HOOKS.register_module()

@@ -191,7 +191,7 @@ def test_differences_from_the_checkpoint_are_listed_with_their_effect(resumed, c
     'changes, key',
     [
         (dict(optim_wrapper__generator__optimizer=dict(type='SGD', lr=0.1, _delete_=True)), r'generator\.optimizer\.type'),
-        (dict(before=None), r'param_scheduler\.0\.type was not set'),
+        (dict(before=None), r'param_scheduler\.0\.type: not set -> '),
         (dict(param_scheduler=[WARMUP, dict(WARMUP, begin=8, end=9)]), r'param_scheduler\.1\.type'),
         (dict(param_scheduler=[dict(type='ConstantLR', end=8, by_epoch=False)]), r'param_scheduler\.0\.type'),
     ],
