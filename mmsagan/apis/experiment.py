@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.checkpoints.io import LAST_CHECKPOINT
 from mmsagan.datasets import ClassImageDataset, ImageFolder
 from mmsagan.engine.config import (
     check_config,
@@ -150,10 +151,10 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 def training_summary(runner: Runner) -> str:
     """Describes a finished run for people: its files, and the results of the last evaluation."""
     work_dir = Path(runner.work_dir)
-    pointer = work_dir / 'last_checkpoint'
     lines = [f'trained to iteration {runner.iter}', f'  work dir:   {work_dir}']
     if (work_dir / SUMMARY).is_file():
         lines.append(f'  summary:    {work_dir / SUMMARY}')
+    pointer = work_dir / LAST_CHECKPOINT
     if pointer.is_file():
         lines.append(f'  checkpoint: {os.fsdecode(pointer.read_bytes()).strip()}')
     lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
@@ -190,10 +191,6 @@ def build_training_dataset(
         source: A config, by file or name; or a folder with one folder of images per class.
         cfg_options: Dotted config keys and their new values.
         **options: Arguments that override those of the data set.
-
-    Raises:
-        ConfigError: There is no such config, or its training data set has no classes.
-        DataError: The data set is missing or damaged as a whole.
     """
     register_all_modules()
     if Path(source).is_dir():

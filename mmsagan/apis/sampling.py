@@ -104,7 +104,8 @@ def interpolate(
 ) -> Tensor:
     """Interpolates between two samples in equal steps: between two noise vectors, two classes, or both at once.
 
-    The first and the last image are those that :func:`sample` generates from the endpoints.
+    The first and the last image are those that :func:`sample` generates from the endpoints. It raises the same errors, and a
+    ConfigError if there is only one endpoint.
 
     Args:
         model: Model returned by :func:`~mmsagan.apis.init_model`.
@@ -122,9 +123,6 @@ def interpolate(
 
     Returns:
         uint8 RGB images (num_steps, 3, H, W) on the CPU.
-
-    Raises:
-        ConfigError: As in :func:`sample`, or there is only one endpoint.
     """
     _check_integers(2, num_steps=num_steps)
     if mode not in ('slerp', 'lerp'):
@@ -374,33 +372,28 @@ def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
         One line that says what was written.
     """
     barrier()  # no process writes before all have checked the output
-    written = f'{samples.num_samples} samples written to '
-    try:
-        if npz:
-            _write_file(samples, out / NPZ_NAME)
-            return f'{written}{out / NPZ_NAME}'
-        if out.suffix.lower() == '.png' and not out.is_dir():
-            _write_file(samples, out)
-            return f'{written}{out}, {samples.columns} per row'
-        _write_folder(samples, out)
-        return f'{written}{out}' + ('' if samples.labels is None else ', one folder per class')
-    except OSError as error:
-        raise ConfigError(f'{out} cannot be written: {error}') from error
+    path = out / NPZ_NAME if npz else out
+    is_grid = not npz and out.suffix.lower() == '.png' and not out.is_dir()
 
-
-def _write_folder(samples: SampleSet, folder: Path) -> None:
     def write(number: int, image: np.ndarray) -> None:
         # Padded with zeros so that the alphabetical order is the numerical one.
-        path = Path(f'{number:0{len(str(samples.num_samples - 1))}d}.png')
-        if samples.labels is not None:
-            path = f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}' / path
-        write_atomically(folder / path, encode_png(image))
+        name = f'{number:0{len(str(samples.num_samples - 1))}d}.png'
+        folder = '' if samples.labels is None else f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}'
+        write_atomically(out / folder / name, encode_png(image))
 
-    # Several threads: encoding a PNG takes longer than generating a small image on a GPU.
-    with ThreadPool(4) as pool, closing(samples.batches()) as batches:
-        for numbers, images in batches:
-            pool.starmap(write, zip(numbers, images.permute(0, 2, 3, 1).numpy()))
-    barrier()
+    try:
+        if npz or is_grid:
+            _write_file(samples, path)
+        else:
+            # Several threads: encoding a PNG takes longer than generating a small image on a GPU.
+            with ThreadPool(4) as pool, closing(samples.batches()) as batches:
+                for numbers, images in batches:
+                    pool.starmap(write, zip(numbers, images.permute(0, 2, 3, 1).numpy()))
+            barrier()
+    except OSError as error:
+        raise ConfigError(f'{out} cannot be written: {error}') from error
+    note = f', {samples.columns} per row' if is_grid else '' if npz or samples.labels is None else ', one folder per class'
+    return f'{samples.num_samples} samples written to {path}{note}'
 
 
 def _write_file(samples: SampleSet, path: Path) -> None:

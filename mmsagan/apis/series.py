@@ -49,11 +49,8 @@ def plan_series(
 ) -> list[SeriesRun]:
     """Plans the trainings of a series, seed by seed, so that a series that is stopped early includes every config.
 
-    The length defaults to that of the configs; ``options`` are dotted keys and values for all configs.
-
-    Raises:
-        ConfigError: A config is wrong, is repeated, is not evaluated at its last iteration, or differs from the one that the
-            training in its folder was started with.
+    The length defaults to that of the configs; ``options`` are dotted keys and values for all configs. A config that is wrong,
+    repeated, not evaluated at its last iteration, or other than when its training was started, is a ConfigError.
     """
     names = [path.stem for path in configs]
     if len(set(names)) < len(names):
@@ -95,8 +92,7 @@ def plan_series(
 def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
     """Trains the unfinished runs, ``jobs`` at a time, each in its own process; interrupted ones resume.
 
-    Raises:
-        ConfigError: A training has failed. Running ones are waited for; no others are started.
+    If one fails, which is a ConfigError, running ones are waited for, and no others are started.
     """
     env = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
     has_failed = threading.Event()
@@ -124,9 +120,8 @@ def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
 def series_curves(runs: Sequence[SeriesRun], keys: Sequence[str]) -> Panels:
     """Returns, for each quantity and variant, iterations (K,) and values (K, S) for the S seeds, in the order of the runs.
 
-    Raises:
-        ConfigError: A quantity was not logged; ``keys`` are those of :func:`mmsagan.visualization.curves.find_names`.
-        DataError: The runs logged it at different iterations.
+    ``keys`` are those of :func:`mmsagan.visualization.curves.find_names`. A quantity that was not logged is a ConfigError; one
+    that was logged at different iterations, a DataError.
     """
     logs = [(run.variant, run.curves()) for run in runs]
     logged = list(dict.fromkeys(name for _, curves in logs for name in curves))

@@ -35,9 +35,6 @@ class ZooModel:
 def list_models() -> tuple[ZooModel, ...]:
     """Lists all published models. Of the models of a config, the one with the best FID comes first.
 
-    Raises:
-        ConfigError: The package's files are incomplete.
-
     Example:
         >>> [model.name for model in list_models() if model.metrics['FID'] < 10]
         ['sagan_32_woReLUinplace_cifar10_b64x1_best-FID']
@@ -58,8 +55,7 @@ def list_models() -> tuple[ZooModel, ...]:
 def resolve_model(name: str | Path) -> ZooModel:
     """Returns the published model of a name, or of the name or file of a config: that config's model with the best FID.
 
-    Raises:
-        ConfigError: No model of that name is published.
+    A ConfigError suggests similar names.
 
     Example:
         >>> resolve_model('sagan_128_woReLUinplace_imagenet1k_b64x4').metadata['Checkpoint Iteration']
@@ -78,8 +74,7 @@ def resolve_model(name: str | Path) -> ZooModel:
 def resolve_config(name: str | Path) -> Path:
     """Finds a config by its file, by its name in this package (its folder and ``.py`` are optional), or by a published model's.
 
-    Raises:
-        ConfigError: There is no config of that name. The message suggests similar ones.
+    A ConfigError suggests similar names.
 
     Example:
         >>> resolve_config('sagan/sagan_32_mnist_b64x1.py').name

@@ -72,8 +72,7 @@ class OptionText(str):
 def load_config(path: str | Path, options: dict | None = None) -> Config:
     """Registers all components, reads a config file and sets ``options``, dotted keys and their new values.
 
-    Raises:
-        ConfigError: The file or one of its bases is missing or raises an error, or an option cannot be applied.
+    Whatever is wrong with the file, its bases or the options is a ConfigError.
     """
     register_all_modules()
     try:
@@ -175,10 +174,8 @@ def complete_loader(cfg: Config, mode: str) -> dict:
 def complete_evaluation(cfg: Config, mode: str) -> bool:
     """Makes data loader, loop and evaluator of ``'val'`` or ``'test'`` complete or None, as MMEngine's runner requires.
 
-    The config is modified. The test's loader and evaluator default to those of the validation.
-
-    Returns:
-        Whether there is an evaluator.
+    The config is modified. The test's loader and evaluator default to those of the validation. Returns whether there is an
+    evaluator.
     """
     if mode == 'test':
         for part in ('dataloader', 'evaluator'):
@@ -203,14 +200,11 @@ def config_errors() -> Iterator[None]:
 
 
 def check_config(cfg: Config, training: bool | None = True) -> None:
-    """Checks all type names and arguments in a config before anything is built.
+    """Checks all type names and arguments in a config before anything is built. Raises a ConfigError that names the key.
 
     Args:
         cfg: The config.
         training: Whether it has to describe a training; an evaluation otherwise. None: whichever it has the optimizers for.
-
-    Raises:
-        ConfigError: A key is missing, misspelt or not accepted, or a type is not registered.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
@@ -321,11 +315,7 @@ def _types(key: str, parameter: inspect.Parameter) -> set[Any]:
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:
-    """Returns the component that is registered under a name in any registry; a class is returned as it is.
-
-    Raises:
-        ConfigError: Nothing is registered under that name. The message names ``path``, the key in the config.
-    """
+    """Returns what is registered under a name in any registry, and a class as it is; a ConfigError names ``path``, its key."""
     if not isinstance(kind, str):
         return kind
     for registry in _REGISTRIES:
@@ -339,14 +329,10 @@ def find_component(kind: str | Callable, path: str) -> Callable:
 
 
 def config_changes(cfg: Config) -> dict[str, tuple[str, str]]:
-    """Compares a config, as it is now, with the files that its own file inherits.
+    """Compares a config that :func:`load_config` returned, as it is now, with the files that its own file inherits.
 
-    Args:
-        cfg: Returned by :func:`load_config`, and maybe modified since.
-
-    Returns:
-        By dotted key, as ``--cfg-options`` takes it: the inherited and the present value as Python code, '' where there is
-        none; without the config's variables and keys that do not affect the result, such as ``work_dir``.
+    Returns the inherited and the present value as Python code, '' where there is none, by dotted key; without the config's
+    variables and keys that do not affect the result, such as ``work_dir``.
     """
     if cfg.filename is None or not Path(cfg.filename).is_file():
         return {}
@@ -363,8 +349,7 @@ def config_changes(cfg: Config) -> dict[str, tuple[str, str]]:
 def changes_since(text: Any, cfg: Config) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Compares the text of a config in a checkpoint, which is not executed, with a config.
 
-    Returns:
-        What :func:`config_changes` does, and the names of the values that are not plain data in either of them.
+    Returns what :func:`config_changes` does, and the names of the values that are not plain data in either of them.
     """
     (before, unreadable), (after, others) = read_config_text(text), read_config_text(cfg.pretty_text)
     unreadable = list(dict.fromkeys(unreadable + others))

@@ -36,11 +36,7 @@ _CSS = """
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens on a port of this machine; port 0 selects a free one.
-
-    Raises:
-        ConfigError: The port is in use or not available.
-    """
+    """Returns a socket that listens on a port of this machine, or raises a ConfigError; port 0 selects a free one."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -96,10 +92,6 @@ def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 1
         listener: Socket returned by :func:`open_port`.
         max_images: Maximum number of images per request.
         root_path: Path or URL at which a reverse proxy offers the page, such as ``/demo``.
-
-    Raises:
-        ConfigError: Gradio is not installed.
-        MMSAGANError: The model of the first checkpoint cannot generate an image.
     """
     if importlib.util.find_spec('gradio') is None:
         raise ConfigError('the web demo needs Gradio: pip install "mmsagan[demo]"')

@@ -14,16 +14,10 @@ from mmsagan.models import ConditionalGAN
 
 
 def resolve_checkpoint(config: str, checkpoint: str) -> str:
-    """Returns the file or URL of a checkpoint.
+    """Returns the file or URL of a checkpoint of a config.
 
-    Args:
-        config: Config of its model.
-        checkpoint: A file, a URL or ``'zoo'``; a work dir, or the file ``last_checkpoint`` in one, stands for its latest
-            checkpoint.
-
-    Raises:
-        CheckpointError: The work dir has no undamaged checkpoint.
-        ConfigError: The config has no published weights.
+    It is given as a file, a URL or ``'zoo'``; a work dir, or the file ``last_checkpoint`` in one, stands for its latest
+    undamaged checkpoint.
     """
     if checkpoint == 'zoo':
         return resolve_model(config).weights
@@ -42,7 +36,8 @@ class Checkpoints:
     """The checkpoints that a visitor can choose by name; their models are loaded on first use.
 
     These are the given checkpoints, and the ``iter_*.pth`` and ``best_*.pth`` next to the first of them, including those that
-    training writes later. A name is looked up among them and is never used as a path.
+    training writes later. A name is looked up among them and is never used as a path. The given ones are loaded at once, so
+    that those that cannot be loaded are an error.
 
     Args:
         config: File of the config, or its name in the model zoo.
@@ -51,9 +46,6 @@ class Checkpoints:
         cfg_options: Dotted config keys and their new values.
         others: Further checkpoints.
         others_config: Config of the further checkpoints; defaults to ``config`` with ``cfg_options``.
-
-    Raises:
-        MMSAGANError: One of these checkpoints cannot be loaded.
     """
 
     def __init__(
@@ -84,12 +76,7 @@ class Checkpoints:
         return list(self._choices())
 
     def model(self, name: str | None = None) -> ConditionalGAN:
-        """Returns the model of a checkpoint; defaults to the first one.
-
-        Raises:
-            ConfigError: There is no checkpoint of that name.
-            MMSAGANError: It cannot be loaded.
-        """
+        """Returns the model of a checkpoint; defaults to the first one. A name that is not there is a ConfigError."""
         if name is None or name == self.first:
             return self._first_model
         choices = self._choices()

@@ -30,16 +30,7 @@ _SHOW_STEP = "(step) => { document.documentElement.style.setProperty('--step', s
 
 
 def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 100) -> gr.Blocks:
-    """Builds the page.
-
-    Args:
-        checkpoints: Checkpoints to show.
-        folder: Folder for the pictures.
-        max_images: Maximum number of images per request.
-
-    Raises:
-        MMSAGANError: The model of the first checkpoint cannot generate an image.
-    """
+    """Builds the page for these checkpoints, with a folder for the pictures and the maximum number of images per request."""
     model = checkpoints.model()
     sample_grid(model, (), 1, 0)  # raises if the model does not work
     has_attention = attention_layers(model.get_generator())

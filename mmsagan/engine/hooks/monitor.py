@@ -35,16 +35,9 @@ class ConsistencyHook(Hook):
     """Compares the data set and the loaded checkpoint with the model, and raises the errors of later evaluations early.
 
     At the start of a resumed training, a warning lists what differs from the config and the data of the checkpoint, each with
-    what becomes of it.
+    what becomes of it; another optimizer or scheduler is refused.
 
     A training shorter than ``val_interval`` is not evaluated at its end: it is a trial, and 50 000 samples would take longer.
-
-    Raises:
-        DataError: The number of classes or the image size differs.
-        CheckpointError: The checkpoint is of another architecture, or has no training state to resume from.
-        ConfigError: A best checkpoint is to be chosen by a result that the evaluation does not have, or a training cannot be
-            resumed with another optimizer or scheduler.
-        MMSAGANError: Something that an evaluation needs is missing.
     """
 
     priority = 'VERY_HIGH'
