@@ -128,6 +128,9 @@ def test_one_wrapper_per_network():
         assert {id(p) for p in group['params']} == {id(p) for p in getattr(model, name).parameters()}
     with pytest.raises(ConfigError, match=r'optim_wrapper\.critic.*generator, discriminator'):
         MultiOptimWrapperConstructor(dict(critic=adam(1)))(model)
+    for wrong in (dict(betas=[0.5]), dict(lr=-1.0)):
+        with pytest.raises(ConfigError, match=r'optim_wrapper\.generator\.optimizer'):
+            MultiOptimWrapperConstructor(dict(generator=dict(optimizer=dict(type='Adam', **wrong))))(model)
 
 
 @pytest.mark.parametrize('dtype, fast, expected', [('bfloat16', False, True), ('auto', True, True), ('auto', False, False)])
