@@ -142,8 +142,8 @@ class Evaluator(MMEngineEvaluator):
             if not metric.needs_real or metric.real is not None:
                 return
             if real_images is None:
-                message = "needs real images: state the dataset of the evaluation's data loader, or inception_pkl"
-                raise ConfigError(f'{metric.prefix} {message}')
+                remedy = "state the dataset of the evaluation's data loader, or inception_pkl"
+                raise ConfigError(f'{metric.prefix} needs real images: {remedy}')
             counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
             if not metric.min_real <= counts[metric] <= len(real_images):
                 available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'

@@ -32,7 +32,7 @@ INCEPTION_STYLES = dict(
 class FeatureExtractor(nn.Module):
     """Base class of the extractors.
 
-    Subclasses define ``forward(images, outputs=('features',))``. It takes images (N, 3, H, W) uint8, and returns a dict of at
+    Subclasses define ``forward(images, outputs=('features',))``, which takes images (N, 3, H, W) uint8 and returns a dict of at
     least the ``outputs``: 'features' (N, D) or 'probabilities' (N, K).
 
     Attributes:

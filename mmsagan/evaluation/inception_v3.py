@@ -62,39 +62,25 @@ class _MixedBlock(nn.Module):
         return torch.cat(outputs, 1)
 
 
-def _block_a(in_channels: int, pool_channels: int) -> _MixedBlock:
-    return _MixedBlock(
-        in_channels,
-        _AveragePool,
-        branch1x1=[(64, 1)],
-        branch5x5=[(48, 1), (64, 5)],
-        branch3x3dbl=[(64, 1), (96, 3), (96, 3)],
-        branch_pool=[(pool_channels, 1)],
-    )
+_BLOCK_A: dict[str, _Branch] = dict(
+    branch1x1=[(64, 1)],
+    branch5x5=[(48, 1), (64, 5)],
+    branch3x3dbl=[(64, 1), (96, 3), (96, 3)],
+)
+_FORK: list[_Convolution] = [(384, (1, 3)), (384, (3, 1))]
+_BLOCK_E: dict[str, _Branch] = dict(
+    branch1x1=[(320, 1)],
+    branch3x3=[(384, 1), _FORK],
+    branch3x3dbl=[(448, 1), (384, 3), _FORK],
+    branch_pool=[(192, 1)],
+)
 
 
 def _block_c(channels: int) -> _MixedBlock:
     across, down = (channels, (1, 7)), (channels, (7, 1))
-    return _MixedBlock(
-        768,
-        _AveragePool,
-        branch1x1=[(192, 1)],
-        branch7x7=[(channels, 1), across, (192, (7, 1))],
-        branch7x7dbl=[(channels, 1), down, across, down, (192, (1, 7))],
-        branch_pool=[(192, 1)],
-    )
-
-
-def _block_e(in_channels: int, pool: Callable[[], nn.Module]) -> _MixedBlock:
-    fork: list[_Convolution] = [(384, (1, 3)), (384, (3, 1))]
-    return _MixedBlock(
-        in_channels,
-        pool,
-        branch1x1=[(320, 1)],
-        branch3x3=[(384, 1), fork],
-        branch3x3dbl=[(448, 1), (384, 3), fork],
-        branch_pool=[(192, 1)],
-    )
+    single: list[_Convolution] = [(channels, 1), across, (192, (7, 1))]
+    double: list[_Convolution] = [(channels, 1), down, across, down, (192, (1, 7))]
+    return _MixedBlock(768, _AveragePool, branch1x1=[(192, 1)], branch7x7=single, branch7x7dbl=double, branch_pool=[(192, 1)])
 
 
 class InceptionV3(nn.Module):
@@ -102,13 +88,7 @@ class InceptionV3(nn.Module):
 
     It is torchvision's ``inception_v3`` without the auxiliary classifier, with 1008 classes, averages that leave the padding
     out, and a maximum in place of the average in the last block. Parameters and buffers have the names of the published
-    weights, ``pt_inception-2015-12-05-6726825d.pth``; ``num_batches_tracked`` may be missing from a plain dict. A new network
-    has random weights, is in evaluation mode and needs no gradients.
-
-    Example:
-        >>> features, logits = InceptionV3()(torch.rand(2, 3, 299, 299) * 2 - 1)
-        >>> features.shape, logits.shape
-        (torch.Size([2, 2048]), torch.Size([2, 1008]))
+    weights, ``pt_inception-2015-12-05-6726825d.pth``. A new network is in evaluation mode and needs no gradients.
     """
 
     def __init__(self):
@@ -119,9 +99,9 @@ class InceptionV3(nn.Module):
         self.pool = _HalvingMaxPool()
         self.Conv2d_3b_1x1 = _ConvBNReLU(64, 80, kernel_size=1)
         self.Conv2d_4a_3x3 = _ConvBNReLU(80, 192, kernel_size=3)
-        self.Mixed_5b = _block_a(192, 32)
-        self.Mixed_5c = _block_a(256, 64)
-        self.Mixed_5d = _block_a(288, 64)
+        self.Mixed_5b = _MixedBlock(192, _AveragePool, **_BLOCK_A, branch_pool=[(32, 1)])
+        self.Mixed_5c = _MixedBlock(256, _AveragePool, **_BLOCK_A, branch_pool=[(64, 1)])
+        self.Mixed_5d = _MixedBlock(288, _AveragePool, **_BLOCK_A, branch_pool=[(64, 1)])
         double: list[_Convolution] = [(64, 1), (96, 3), (96, 3)]
         self.Mixed_6a = _MixedBlock(288, _HalvingMaxPool, branch3x3=[(384, 3)], branch3x3dbl=double, branch_pool=[])
         self.Mixed_6b = _block_c(128)
@@ -130,9 +110,9 @@ class InceptionV3(nn.Module):
         self.Mixed_6e = _block_c(192)
         triple: list[_Convolution] = [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]
         self.Mixed_7a = _MixedBlock(768, _HalvingMaxPool, branch3x3=[(192, 1), (320, 3)], branch7x7x3=triple, branch_pool=[])
-        self.Mixed_7b = _block_e(1280, _AveragePool)
+        self.Mixed_7b = _MixedBlock(1280, _AveragePool, **_BLOCK_E)
         # The maximum, where the paper averages, is probably a slip, but published FIDs rest on it.
-        self.Mixed_7c = _block_e(2048, _MaxPool)
+        self.Mixed_7c = _MixedBlock(2048, _MaxPool, **_BLOCK_E)
         self.fc = nn.Linear(2048, 1008)
         self.eval().requires_grad_(False)
 

@@ -190,19 +190,15 @@ class IntraFID(FeatureMetric):
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
         if inputs is None or not inputs.num_classes:
             raise ConfigError(f'{self.prefix}: needs a model with classes')
-        counts = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes)
-        smallest = int(counts.min())
+        smallest, label = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes).min(0)
         if smallest <= width:
-            needed = -(-self.fake_nums * (width + 1) // max(smallest, 1))
-            raise ConfigError(
-                f'{self.prefix}: of fake_nums={self.fake_nums} samples, class {int(counts.argmin())} gets {smallest}, too few '
-                f'for the covariance of {width} features; take about {needed}'
-            )
+            needed = self.fake_nums * (width + 1) // max(int(smallest), 1) + 1
+            text = f'of fake_nums={self.fake_nums} samples, class {label} gets {smallest}, too few for the covariance'
+            raise ConfigError(f'{self.prefix}: {text} of {width} features; take about {needed}')
         if real_images is not None:
-            self.classes = getattr(real_images.dataset, 'metainfo', {}).get('classes') or ()
-            if len(self.classes) != inputs.num_classes:
-                numbers = f'{inputs.num_classes} classes, {real_images.name} has {len(self.classes)}'
-                raise DataError(f'{self.prefix}: the model has {numbers}')
+            self.classes, count = getattr(real_images.dataset, 'metainfo', {}).get('classes') or (), inputs.num_classes
+            if len(self.classes) != count:
+                raise DataError(f'{self.prefix}: the model has {count} classes, {real_images.name} has {len(self.classes)}')
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
         return FeatureBank(width, gather=False)
