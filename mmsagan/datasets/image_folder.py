@@ -309,8 +309,8 @@ class ImageFolder(ClassImageDataset):
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:
         """Reads ``ann_file``: names of the classes, path and label of each image. A class is named after its first folder."""
         try:
-            lines = Path(self.ann_file).read_text(encoding='utf-8-sig').splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = Path(self.ann_file).read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines()
+        except OSError as error:
             raise DataError(f'{self.ann_file} cannot be read ({error}); without a list of images set ann_file=""') from error
         images: list[tuple[str, int]] = []
         names: dict[int, str] = {}

@@ -11,6 +11,7 @@ from mmsagan.apis.zoo import resolve_model
 from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, list_checkpoints
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
+from mmsagan.visualization.figures import printable
 
 
 def resolve_checkpoint(config: str, checkpoint: str) -> str:
@@ -93,7 +94,7 @@ class Checkpoints:
             paths = [path for _, path in reversed(list_checkpoints(folder))] + sorted(folder.glob('best_*.pth'))
         choices: dict[str, tuple[str, str]] = {}
         for config, checkpoint in dict.fromkeys([*self._given, *((self.config, str(path)) for path in paths)]):
-            path = Path(checkpoint)
+            path = Path(printable(checkpoint))
             parent = f'{path.parent.name}/{path.name}'
             name = next(name for name in (path.name, parent, f'{parent} ({len(choices) + 1})') if name not in choices)
             choices[name] = config, checkpoint

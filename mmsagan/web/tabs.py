@@ -11,7 +11,7 @@ from mmsagan.apis import attention_maps
 from mmsagan.errors import ConfigError
 from mmsagan.models.attention_maps import attention_layers
 from mmsagan.visualization import salient_queries
-from mmsagan.visualization.figures import encode_png
+from mmsagan.visualization.figures import encode_png, printable
 from mmsagan.web import controls
 from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.controls import SECONDS_KEPT, Demo, connect, read_seed_and_truncation
@@ -45,7 +45,7 @@ def build_page(checkpoints: Checkpoints, folder: str | Path, max_images: int = 1
         f'attention at {", ".join(layers)}' if layers else 'no attention',
         str(model.device),
     ]
-    spans = ''.join(f'<span>{html.escape(fact)}</span>' for fact in facts)
+    spans = ''.join(f'<span>{html.escape(printable(fact))}</span>' for fact in facts)
     with gr.Blocks(title='MMSAGAN', analytics_enabled=False, delete_cache=(SECONDS_KEPT // 6, SECONDS_KEPT)) as page:
         gr.HTML(f'<div id="header"><h1>Self-attention GAN</h1>{spans}</div>')
         with gr.Tab('Sample'):

@@ -192,6 +192,18 @@ def test_lists_of_images(folder, text, classes):
             ImageFolder(data_root=str(folder), ann_file='list.txt')
 
 
+def test_names_that_are_not_utf8(tmp_path):
+    name = b'c\xff 50%d [x]/\xe9#.png'
+    path = tmp_path / 'images' / os.fsdecode(name)
+    path.parent.mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(path)
+    (tmp_path / 'list.txt').write_bytes(name + b' 0\n')
+    for ann_file in ('', str(tmp_path / 'list.txt')):
+        dataset = ImageFolder(data_root=str(tmp_path / 'images'), ann_file=ann_file, pipeline=PIPELINE)
+        assert [dataset.get_data_info(0)['img_path'], *dataset.metainfo['classes']] == [str(path), path.parent.name]
+        assert dataset[0]['inputs'].shape == (3, 32, 32)
+
+
 def test_indices(folder):
     assert [ImageFolder(data_root=str(folder), indices=[0, 5])[number]['gt_label'] for number in (0, 1)] == [0, 1]
     for indices in ([6], ['cat'], 1.5):

@@ -257,3 +257,15 @@ def test_behind_a_proxy(experiment, tmp_path, root_path, root):
     if root_path:
         assert visitor.get('/a/b').headers['location'] == f'{root_path.rstrip("/")}/'
         assert visitor.get('/a/bc/config').status_code == 404
+
+
+def test_names_that_are_not_utf8(experiment, tmp_path):
+    folder = tmp_path / os.fsdecode(b'w\xff')
+    config, checkpoint = folder / os.fsdecode(b'a\xff.py'), folder / os.fsdecode(b'b\xff.pth')
+    folder.mkdir()
+    shutil.copy(experiment.config, config)
+    shutil.copy(experiment.checkpoint, checkpoint)
+    checkpoints = Checkpoints(str(config), str(checkpoint))
+    visitor = TestClient(build_app(checkpoints, str(tmp_path), 50, ''))
+    text = visitor.get('/config').text
+    assert checkpoints.names() == ['b\\udcff.pth'] and 'a\\\\udcff' in text and 'b\\\\udcff.pth' in text
