@@ -10,7 +10,7 @@ import sys
 class _StandardStream(io.FileIO):
     """Drops what is written after the reader has gone, as with ``tool | head`` or a terminal that was closed."""
 
-    def write(self, data) -> int | None:
+    def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -25,9 +25,8 @@ class _StandardStream(io.FileIO):
 def settle_environment() -> None:
     """Lets output, caches and user names work wherever the process was started.
 
-    A tool goes on, and ends with its own exit code, when nobody reads its output any more; so a training is not lost. Names of
-    files that are not UTF-8 are printed with escapes. Without a home folder or an entry in the list of users, as in a container
-    with ``--user 12345``, it is as in Docker: the home folder is ``/``.
+    A tool goes on when nobody reads its output any more, so that a training is not lost. Names of files that are not UTF-8 are
+    printed with escapes. In a container with ``--user 12345``, the home folder is ``/``, as in Docker, and the name a number.
     """
     for number, name in ((1, 'stdout'), (2, 'stderr')):
         stream = getattr(sys, name)

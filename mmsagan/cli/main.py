@@ -91,17 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f'mmsagan {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, ', end='')
         print(f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}')
         sys.exit(0)
-    script = shipped_root() / 'tools' / COMMANDS.get(name, [''])[0]
+    if name not in COMMANDS:
+        # The scripts' own names are understood, too.
+        names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **dict(zip(COMMANDS, COMMANDS))}
+        close = difflib.get_close_matches(Path(name).stem, [*names, '--help', '--version'], n=1)
+        hint = f'did you mean {names.get(close[0], close[0])}?' if close else 'mmsagan --help lists the commands'
+        print(f'error: there is no command {name!r}; {hint}', file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+    script = shipped_root() / 'tools' / COMMANDS[name][0]
     if not script.is_file():
-        if name in COMMANDS:
-            message = f'{script} does not exist: the installation is incomplete; reinstall mmsagan'
-        else:
-            # The scripts' own names are understood, too.
-            names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **dict(zip(COMMANDS, COMMANDS))}
-            close = difflib.get_close_matches(Path(name).stem, [*names, '--help', '--version'], n=1)
-            hint = f'did you mean {names.get(close[0], close[0])}?' if close else 'mmsagan --help lists the commands'
-            message = f'there is no command {name!r}; {hint}'
-        print(f'error: {message}', file=sys.stderr)
+        print(f'error: {script} does not exist: the installation is incomplete; reinstall mmsagan', file=sys.stderr)
         sys.exit(ConfigError.exit_code)
     sys.argv = [f'mmsagan {name}', *rest]
     try:

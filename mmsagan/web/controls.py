@@ -197,16 +197,12 @@ def class_choices(cfg: Config, num_classes: int) -> list[tuple[str, int]]:
     class and, if its files exist, the folder: ``goldfish (1, n01443537)``.
     """
     names = [printable(name) for name in class_names(cfg, num_classes)]
-    if num_classes == 1000:
-        if all(map(str.isdecimal, names)):  # the files do not exist
-            dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-            is_imagenet = 'imagenet' in f'{dataset.get("type")} {dataset.get("data_root")}'.lower()
-        else:
-            is_imagenet = (names[0], names[-1]) == ('n01440764', 'n15075141')
-        if is_imagenet:
-            english = json.loads(Path(get_file('imagenet_labels.json')).read_text(encoding='utf-8'))  # of Gradio's own demos
-            folders = ['' if name.isdecimal() else f', {name}' for name in names]
-            names = [f'{name} ({label}{folder})' for label, (name, folder) in enumerate(zip(english, folders))]
+    dataset = str((cfg.get('train_dataloader') or {}).get('dataset')).lower()
+    # Numbers, where its files are missing.
+    if num_classes == 1000 and (names[0] == 'n01440764' or (names[0].isdecimal() and 'imagenet' in dataset)):
+        english = json.loads(Path(get_file('imagenet_labels.json')).read_text(encoding='utf-8'))  # of Gradio's own demos
+        folders = ['' if name.isdecimal() else f', {name}' for name in names]
+        names = [f'{name} ({label}{folder})' for label, (name, folder) in enumerate(zip(english, folders))]
     if len(set(names)) < len(names):
         names = [f'{name} ({label})' for label, name in enumerate(names)]
     return [(name, label) for label, name in enumerate(names)]

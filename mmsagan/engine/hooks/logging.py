@@ -84,7 +84,7 @@ class SummaryHook(Hook):
         self._foreign: set[tuple[Path, int]] = set()
 
     def before_run(self, runner) -> None:
-        """Notes the files that an earlier run has left in the folder, unless this one continues it."""
+        """Notes what an earlier run has left in the folder, unless this one continues it."""
         work_dir = Path(runner.work_dir)
         files = [work_dir / LAST_CHECKPOINT, work_dir / CURVES, *work_dir.glob('samples/*_*.png')]
         self._foreign = {(path, path.stat().st_mtime_ns) for path in files if path.is_file() and not runner._resume}
