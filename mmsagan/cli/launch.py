@@ -6,15 +6,13 @@ import socket
 import sys
 from pathlib import Path
 
-import torch
-from mmengine.device import is_cuda_available
-
 from mmsagan.apis.sampling import check_output
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.checkpoints.io import check_integrity
 from mmsagan.cli.tool import run_tool
 from mmsagan.datasets import ClassImageDataset
 from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, config_errors, find_component, load_config
+from mmsagan.engine.distributed import check_gpus
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.errors import ConfigError
 from mmsagan.registry import DATASETS
@@ -57,8 +55,7 @@ def check_machine(processes: str) -> None:
     """Checks the number of GPUs, and the port at which the processes meet; on one node without ``PORT``, any free one is."""
     if not processes.isdecimal() or int(processes) < 1:
         raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
-    if is_cuda_available() and torch.cuda.device_count() < int(processes):
-        raise ConfigError(f'{processes} processes need as many GPUs, but there are {torch.cuda.device_count()} on this machine')
+    check_gpus(int(processes))
     is_one_node = os.environ.get('NNODES', '1') == '1'
     port = os.environ.get('PORT') or ('' if is_one_node else '29500')
     try:

@@ -33,7 +33,9 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
     if missing:
         script = 'torchrun, as tools/dist_train.sh does' if launcher == 'pytorch' else 'srun, as tools/slurm_train.sh does'
         raise ConfigError(f'--launcher {launcher}, but {", ".join(missing)} is not set: start with {script}')
-    if launcher == 'slurm':
+    if launcher == 'pytorch':
+        check_gpus(int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    else:
         environ = os.environ
         # The jobs on a node meet at different ports.
         environ.setdefault('MASTER_PORT', str(29500 + int(environ.get('SLURM_JOB_ID', 0)) % 3000))
@@ -52,6 +54,12 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
     torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     if cfg.get('model_wrapper_cfg') is not None:
         cfg['model_wrapper_cfg']['device_ids'] = None
+
+
+def check_gpus(processes: int) -> None:
+    """Raises a ConfigError if this machine has GPUs, but fewer than this number of processes needs."""
+    if 0 < torch.cuda.device_count() < processes:
+        raise ConfigError(f'{processes} processes need as many GPUs, but there are {torch.cuda.device_count()} on this machine')
 
 
 def join_processes(launcher: str, cfg: Config) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from launching import ROOT
+from mmengine.config import Config
 
 from mmsagan.cli import launch, tool
 from mmsagan.cli.tool import run_tool
-from mmsagan.errors import DataError
+from mmsagan.engine import distributed
+from mmsagan.errors import ConfigError, DataError
 
 CONFIG, CIFAR = 'sagan_32_mnist_b64x1', 'sagan_32_woReLUinplace_cifar10_b64x1'
 
@@ -21,7 +23,7 @@ CONFIG, CIFAR = 'sagan_32_mnist_b64x1', 'sagan_32_woReLUinplace_cifar10_b64x1'
 def check(monkeypatch, capsys, tmp_path):
     """Checks a command: check('train', processes, argument, ..., PORT=...) -> exit code and the last line of the errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, 'is_cuda_available', lambda: False)
+    monkeypatch.setattr(distributed.torch.cuda, 'device_count', lambda: 0)
 
     def run(name: str, processes: object, *arguments: str, **env: str):
         monkeypatch.setattr(sys, 'argv', ['launch', str(ROOT / f'tools/{name}.py'), str(processes), *arguments])
@@ -74,11 +76,15 @@ def test_the_number_of_gpus(check, monkeypatch):
     for processes in (0, 'two', '-1'):
         code, said = check('train', processes, CONFIG)
         assert code == 2 and repr(str(processes)) in said
-    monkeypatch.setattr(launch, 'is_cuda_available', lambda: True)
-    monkeypatch.setattr(launch.torch.cuda, 'device_count', lambda: 4)
+    monkeypatch.setattr(distributed.torch.cuda, 'device_count', lambda: 4)
     code, said = check('train', 8, CONFIG)
     assert code == 2 and '8' in said and '4' in said
     assert check('train', 4, CONFIG) == (None, '')
+    for key in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):  # started by torchrun itself
+        monkeypatch.setenv(key, '0')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '8')
+    with pytest.raises(ConfigError, match='8.*4'):
+        distributed.prepare_distributed(Config(), 'pytorch')
 
 
 @pytest.mark.parametrize(
