@@ -27,6 +27,7 @@ from mmsagan.utils.download import URLS, cached_file
 INCEPTION_STYLES = dict(
     stylegan='StyleGANInception', pytorch='PyTorchFIDInception', digits='DigitsExtractor', fashion='FashionExtractor'
 )
+RESIZE_METHODS = ('bicubic', 'bilinear', 'nearest', 'lanczos', 'box')
 
 
 class FeatureExtractor(nn.Module):
@@ -55,45 +56,31 @@ class FeatureExtractor(nn.Module):
         return cls.name or cls.__name__, f'-{cls.__name__}' if cls.suffix is None else cls.suffix
 
 
-@dataclass(frozen=True)
-class Resize:
-    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8; 'pillow' antialiases when it shrinks, 'torch' does not."""
+def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299) -> Tensor:
+    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8 by one of :data:`RESIZE_METHODS`, with antialiasing."""
+    arrays = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    results = np.empty((len(arrays), size, size, 3), np.uint8)
 
-    size: int = 299
-    method: str = 'bicubic'
-    backend: str = 'pillow'
+    def resize_one(index: int) -> None:
+        results[index] = np.asarray(Image.fromarray(arrays[index]).resize((size, size), Image.Resampling[method.upper()]))
 
-    def __post_init__(self) -> None:
-        methods = ('bicubic', 'bilinear', 'nearest', *(('lanczos', 'box') if self.backend == 'pillow' else ()))
-        if self.method not in methods:
-            raise ConfigError(f'resize_method must be one of {", ".join(methods)} with {self.backend}, got {self.method!r}')
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if self.backend == 'torch':
-            align = None if self.method == 'nearest' else False
-            resized = F.interpolate(images.float(), size=(self.size, self.size), mode=self.method, align_corners=align)
-            return resized.round().clamp(0, 255).to(torch.uint8)
-        arrays = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        results = np.empty((len(arrays), self.size, self.size, 3), np.uint8)
-
-        def resize_one(index: int) -> None:
-            image = Image.fromarray(arrays[index])
-            results[index] = np.asarray(image.resize((self.size, self.size), Image.Resampling[self.method.upper()]))
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
-            list(pool.map(resize_one, range(len(arrays))))
-        return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
+        list(pool.map(resize_one, range(len(arrays))))
+    return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """An extractor, given by its class and its config as JSON, and how images are resized for it. Equal ones run once."""
+    """An extractor, given by its class and its config as JSON, and the method by which Pillow resizes images for it, if any.
+
+    Equal ones run once.
+    """
 
     kind: type[FeatureExtractor]
     config: str
     name: str
     suffix: str
-    resize: Resize | None = None
+    resize: str | None = None
 
     @classmethod
     def from_config(cls, config: dict | None, style: str = '', path: str | None = None) -> 'FeatureSource':
@@ -128,7 +115,7 @@ class FeatureSource:
 
     def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
         """Computes an extractor's outputs for images (N, 3, H, W) uint8, and refuses missing ones, NaN and Inf."""
-        values = extractor(images if self.resize is None else self.resize(images), outputs)
+        values = extractor(images if self.resize is None else resize_pillow(images, self.resize), outputs)
         for output in outputs:
             if output not in values or values[output].shape[:1] != images.shape[:1] or values[output].ndim != 2:
                 raise ConfigError(f'the extractor {self.name!r} gives no {output} (N, D)')

@@ -27,7 +27,7 @@ from mmsagan.evaluation import (
     save_statistics,
 )
 from mmsagan.evaluation import images as images_module
-from mmsagan.evaluation.extractors import Resize
+from mmsagan.evaluation.extractors import resize_pillow
 from mmsagan.evaluation.images import apply_standing_statistics
 from mmsagan.evaluation.metrics import fid as fid_module
 from mmsagan.models import to_uint8
@@ -347,7 +347,7 @@ def test_our_pipeline_through_the_stand_in(gan, real, inception_file):
         script = torch.jit.load(inception_file)
         true = next(real.batches(100, 100, CPU)).images
         fake, true = (script(part, return_features=True).double().numpy() for part in (images, true))
-        probabilities = script(Resize(299, 'bicubic', 'pillow')(images), no_output_bias=True)
+        probabilities = script(resize_pillow(images), no_output_bias=True)
     fid = frechet_distance(fake.mean(0), np.cov(fake, rowvar=False), true.mean(0), np.cov(true, rowvar=False))
     assert results['FID/fid'] == pytest.approx(fid, rel=1e-4)
     assert results['IS/is'] == pytest.approx(inception_score(probabilities, 2)[0], rel=1e-5)

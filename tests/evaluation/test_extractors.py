@@ -8,8 +8,8 @@ from PIL import Image
 
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DownloadError
-from mmsagan.evaluation import DigitsExtractor, PyTorchFIDInception, RealImages, StyleGANInception
-from mmsagan.evaluation.extractors import FeatureSource, Resize
+from mmsagan.evaluation import DigitsExtractor, InceptionScore, PyTorchFIDInception, RealImages, StyleGANInception
+from mmsagan.evaluation.extractors import FeatureSource, resize_pillow
 from mmsagan.evaluation.inception_v3 import InceptionV3, resize_tensorflow
 
 IMAGES = torch.randint(256, (3, 3, 32, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -18,19 +18,17 @@ IMAGES = torch.randint(256, (3, 3, 32, 24), dtype=torch.uint8, generator=torch.G
 @pytest.mark.parametrize('size', [299, 16])
 @pytest.mark.parametrize('method', ['bicubic', 'bilinear', 'nearest'])
 def test_pillow_bit_for_bit(size, method):
-    resized = Resize(size, method)(IMAGES)
+    resized = resize_pillow(IMAGES, method, size)
     assert resized.shape == (3, 3, size, size) and resized.dtype == torch.uint8
     for image, result in zip(IMAGES, resized):
         expected = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size, size), Image.Resampling[method.upper()])
         np.testing.assert_array_equal(result.permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
-def test_resizing_by_torch():
-    expected = F.interpolate(IMAGES.float(), size=(50, 50), mode='bicubic', align_corners=False).round().clamp(0, 255)
-    assert torch.equal(Resize(50, backend='torch')(IMAGES), expected.to(torch.uint8))
-    for method, backend in (('cubic', 'pillow'), ('lanczos', 'torch')):
-        with pytest.raises(ConfigError, match=f'resize_method.*{method}'):
-            Resize(299, method, backend)
+@pytest.mark.parametrize('options', [dict(resize_method='cubic'), dict(use_pillow_resize=False)])
+def test_other_ways_to_resize_are_refused(options):
+    with pytest.raises(ConfigError, match='resize_method'):
+        InceptionScore(**options)
 
 
 def test_torchscript_with_both_outputs(inception_file):

@@ -7,7 +7,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.extractors import Resize
+from mmsagan.evaluation.extractors import RESIZE_METHODS
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
 from mmsagan.registry import METRICS
 
@@ -76,8 +76,8 @@ class InceptionScore(FeatureMetric):
         splits: Number of splits.
         resize: Whether images are resized to 299 pixels before they are extracted. Defaults to what is done for the extractor's
             published scores: True for StyleGAN's.
-        resize_method: 'bicubic', 'bilinear' or 'nearest'; with Pillow also 'lanczos' or 'box'.
-        use_pillow_resize: Whether Pillow resizes, as for the published scores, or PyTorch.
+        resize_method: 'bicubic', 'bilinear', 'nearest', 'lanczos' or 'box'.
+        use_pillow_resize: MMagic's; it must be True: Pillow resizes, as for the published scores.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -97,9 +97,11 @@ class InceptionScore(FeatureMetric):
         **kwargs,
     ):
         super().__init__(fake_nums, **kwargs)
+        if resize_method not in RESIZE_METHODS or not use_pillow_resize:
+            known = ', '.join(RESIZE_METHODS)
+            raise ConfigError(f'{self.prefix}: resize_method must be one of {known}, by Pillow; got {resize_method!r}')
         if resize or (resize is None and self.source.kind.resized_for_score):
-            backend = 'pillow' if use_pillow_resize else 'torch'
-            self.source = replace(self.source, resize=Resize(method=resize_method, backend=backend))
+            self.source = replace(self.source, resize=resize_method)
         if not 1 <= splits <= self.fake_nums:
             raise ConfigError(f'{self.prefix}: splits={splits} must be between 1 and fake_nums={fake_nums}')
         self.splits = splits
