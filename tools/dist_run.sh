@@ -3,8 +3,9 @@
 #
 #   tools/dist_run.sh TOOL "NAMES OF ITS FIRST ARGUMENTS" [these arguments] PROCESSES [further arguments]
 #
-# NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment. On one node, the processes meet at a free port unless PORT
-# is set. What each process would report, such as data that is not there, is reported before they start. Without GPUs the processes run on CPUs, over gloo.
+# NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment. On one node, the processes meet at a free port unless
+# PORT is set. What each process would report, such as missing data, is reported before they start. Without GPUs the processes
+# run on CPUs, over gloo.
 set -euo pipefail
 
 TOOL=$1

@@ -129,3 +129,17 @@ def test_the_first_process_speaks_for_all(monkeypatch, capsys, env, waits):
     with pytest.raises(SystemExit, match='2'):
         run_tool(fail)
     assert said_before == [''] * waits and capsys.readouterr().err == 'error: no data\n'
+
+
+def test_jobs_on_a_node_meet_at_different_ports(monkeypatch):
+    ports = []
+    monkeypatch.setattr(distributed.torch.distributed, 'init_process_group', lambda *_, **__: None)
+    for job, given in (('4711', None), ('4712', None), ('4712', '29600')):
+        environ = dict(
+            SLURM_PROCID='1', SLURM_NTASKS='2', SLURM_NODELIST='a', SLURM_LOCALID='1', MASTER_ADDR='a', SLURM_JOB_ID=job
+        )
+        monkeypatch.setattr(os, 'environ', environ | ({'MASTER_PORT': given} if given else {}))
+        distributed.prepare_distributed(Config(), 'slurm')
+        assert (os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['LOCAL_RANK']) == ('1', '2', '1')
+        ports.append(int(os.environ['MASTER_PORT']))
+    assert ports[0] != ports[1] and ports[2] == 29600 and all(1024 <= port < 65536 for port in ports)
