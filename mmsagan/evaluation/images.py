@@ -205,7 +205,7 @@ class RealImages:
         except (DataError, OSError):
             return {}
         transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-        texts = [f'{type(each).__name__} {vars(each) if hasattr(each, "__dict__") else ""}' for each in transforms]
+        texts = [f'{type(each).__name__} {getattr(each, "__dict__", "")}' for each in transforms]
         found['transforms'] = [re.sub(' at 0x[0-9a-f]+', '', text) for text in texts]
         numbers = np.unique(np.linspace(0, len(self) - 1, min(len(self), _MAX_COMPARED)).astype(int)).tolist()
         contents = hashlib.sha256()
@@ -218,8 +218,9 @@ class RealImages:
                     contents.update(part)
         else:
             with fork_rng(0):
-                for index in numbers:
-                    contents.update(dataset[index]['inputs'].numpy().tobytes())
+                for sample in map(dataset.__getitem__, numbers):
+                    if not isinstance(sample, UnreadableImageError):
+                        contents.update(sample['inputs'].numpy().tobytes())
         return found | dict(contents=contents.hexdigest()[:16])
 
     def batches(self, num_images: int, batch_size: int, device: torch.device) -> Generator[ImageBatch, None, None]:

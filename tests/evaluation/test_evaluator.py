@@ -507,7 +507,9 @@ def test_a_file_for_all_metrics_is_used_by_those_of_its_extractor(gan, photos, t
     path = tmp_path / 'real.pkl'
     save_statistics(image_statistics(folder_images(photos), inception=COUNTING), path)
     metrics = [dict(type='FrechetInceptionDistance', fake_nums=50, **COUNTING)]
-    Evaluator(metrics, inception_pkl=str(path)).evaluate_model(gan, None, 32)
+    evaluator = Evaluator(metrics, inception_pkl=str(path))
+    assert evaluator.metrics[0].inception_pkl == str(path), 'as dist_test.sh asks beforehand'
+    evaluator.evaluate_model(gan, None, 32)
     assert f'read from {path}' in said[-1]
     save_statistics(replace(load_statistics(path), extractor=''), path)
     del said[:]
