@@ -102,6 +102,8 @@ def test_a_fresh_run_in_an_old_folder_lists_its_own_files(run):
     cfg = run(9.0, 4.0)
     train_from_config(cfg)
     (Path(cfg.work_dir) / 'samples' / 'old_1.png').write_bytes(b'')
+    (log,) = Path(cfg.work_dir).glob('*/*.log')
+    log.parent.rename(Path(cfg.work_dir, '20200101_000000'))  # the next run may begin in the same second
     HappensInIteration.pages.clear()
     cfg = run(8.0, 9.0, happens=[(2, 'look')], **{'default_hooks.logger.interval': 4})
     runner = train_from_config(cfg)
