@@ -234,6 +234,12 @@ class ClassImageDataset(BaseDataset):
             if self.test_mode:
                 raise DataError(f'{error.path} cannot be read ({error.reason})') from error
             return None
+        except KeyError as error:
+            transforms = ', '.join(type(transform).__name__ for transform in self.pipeline.transforms)
+            raise ConfigError(
+                f'{self.name}: a transform in pipeline=[{transforms}] needs {error}, which none before it provides; image files '
+                "need dict(type='LoadImageFromFile') first"
+            ) from error
         self.unreadable_in_a_row = 0
         return sample
 

@@ -355,3 +355,9 @@ def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(image_folder, 'to_rgb', Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         load(tmp_path / 'image.png')
+
+
+def test_a_pipeline_that_does_not_load_the_images(imagenet_root):
+    dataset = ImageFolder(data_root=str(imagenet_root / 'train'), pipeline=[dict(type='PackInputs')])
+    with pytest.raises(ConfigError, match="PackInputs.*'img'.*LoadImageFromFile"):
+        dataset[0]
