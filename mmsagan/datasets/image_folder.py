@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
 IMAGE_SUFFIXES = tuple('.jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm'.split())
@@ -237,8 +237,8 @@ class ClassImageDataset(BaseDataset):
         except KeyError as error:
             transforms = ', '.join(type(transform).__name__ for transform in self.pipeline.transforms)
             raise ConfigError(
-                f'{self.name}: a transform in pipeline=[{transforms}] needs {error}, which none before it provides; image files '
-                "need dict(type='LoadImageFromFile') first"
+                f'{self.name}: a transform in pipeline=[{transforms}] needs {error}, which none before it gives; image '
+                "files need dict(type='LoadImageFromFile') first"
             ) from error
         self.unreadable_in_a_row = 0
         return sample
