@@ -69,9 +69,7 @@ class ConsistencyHook(Hook):
         if not isinstance(loop, GANValLoop):
             return
         if isinstance(train_loop, IterBasedTrainLoop):
-            dynamic = zip(train_loop.dynamic_milestones or (), train_loop.dynamic_intervals or ())
-            reached = [interval for milestone, interval in dynamic if milestone <= train_loop.max_iters]
-            interval = min([train_loop.val_interval, *reached])
+            interval = min([train_loop.val_interval, *(train_loop.dynamic_intervals or ())])
             if train_loop.max_iters < interval:
                 runner.logger.info(
                     f'no evaluation in this run: its {train_loop.max_iters} iterations are fewer than '

@@ -14,7 +14,6 @@ from mmengine.logging import print_log
 from mmengine.visualization import LocalVisBackend as MMEngineLocalVisBackend
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import force_init_env
-from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
@@ -111,8 +110,6 @@ class VisualizationHook(Hook):
             raise ConfigError(f'VisualizationHook: vis_kwargs_list has no key {unknown!r}; its keys are {", ".join(defaults)}')
         # Of its own, so that drawing does not change the training's random numbers.
         self.noise_source = torch.Generator().manual_seed(2022)
-        # By number of samples: grids of the same layout show the same noise.
-        self._fixed_inputs: dict[int | None, tuple[Tensor, Tensor | None]] = {}
 
     def before_train(self, runner) -> None:
         """Raises the errors that would otherwise end the training at the first picture."""
@@ -145,30 +142,24 @@ class VisualizationHook(Hook):
     def draw(self, runner) -> None:
         """Samples and passes the grids to the visualizer."""
         model = unwrap(runner.model)
-        new_inputs: dict[int | None, tuple[Tensor, Tensor | None]] = {}
+        classes = self.get_classes(model)
         for grid in self.grids:
-            count = 64 if grid.n_samples is None and grid.n_row is not None else grid.n_samples
-            columns = len(self.get_classes(model)) or 10 if count is None else min(grid.n_row or ceil(sqrt(count)), count)
-            inputs = self._fixed_inputs if grid.fixed_input else new_inputs
-            if count not in inputs:
-                inputs[count] = self._draw_inputs(count, model)
-            noise, label = inputs[count]
+            source = torch.Generator().manual_seed(2022) if grid.fixed_input else self.noise_source
+            if grid.n_samples is None and grid.n_row is None and classes:
+                columns = len(classes)
+                noise = torch.randn(self.num_rows, model.noise_size, generator=source).repeat_interleave(columns, 0)
+                label = torch.tensor(classes).repeat(self.num_rows)
+            else:
+                count = grid.n_samples or (10 * self.num_rows if grid.n_row is None else 64)
+                columns = 10 if grid.n_samples is None and grid.n_row is None else min(grid.n_row or ceil(sqrt(count)), count)
+                noise = torch.randn(count, model.noise_size, generator=source)
+                among = torch.tensor(list(self.classes or range(model.num_classes)))
+                label = among[torch.randint(len(among), (count,), generator=source)] if len(among) else None
             labels = [None] * len(noise) if label is None else label.split(64)
             for network in self._networks(grid, model):
                 name = f'{grid.name}_{network}' if '/' in (grid.sample_model or '') else grid.name
                 samples = [model.sample(n, y, sample_model=network) for n, y in zip(noise.split(64), labels)]
                 runner.visualizer.add_image(name, image_grid(to_uint8(torch.cat(samples)), columns), step=runner.iter + 1)
-
-    def _draw_inputs(self, count: int | None, model: ConditionalGAN) -> tuple[Tensor, Tensor | None]:
-        """Draws noise and labels of this many samples of random classes, or for None of a grid of classes."""
-        classes = self.get_classes(model)
-        if count is None and classes:
-            noise = torch.randn(self.num_rows, model.noise_size, generator=self.noise_source)
-            return noise.repeat_interleave(len(classes), 0), torch.tensor(classes).repeat(self.num_rows)
-        count = 10 * self.num_rows if count is None else count
-        noise = torch.randn(count, model.noise_size, generator=self.noise_source)
-        among = torch.tensor(list(self.classes or range(model.num_classes)))
-        return noise, among[torch.randint(len(among), (count,), generator=self.noise_source)] if len(among) else None
 
 
 @HOOKS.register_module()

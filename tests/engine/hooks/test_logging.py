@@ -100,7 +100,7 @@ def test_the_log_and_the_page_of_a_training(run):
 
 def test_a_fresh_run_in_an_old_folder_lists_its_own_files(run):
     cfg = run(9.0, 4.0)
-    train_from_config(cfg)
+    Path(train_from_config(cfg).log_dir).rename(Path(cfg.work_dir, '20260101_000000'))  # named by the second
     (Path(cfg.work_dir) / 'samples' / 'old_1.png').write_bytes(b'')
     (log,) = Path(cfg.work_dir).glob('*/*.log')
     log.parent.rename(Path(cfg.work_dir, '20200101_000000'))  # the next run may begin in the same second
