@@ -14,6 +14,7 @@ from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table, infer_architecture
 from mmsagan.checkpoints.io import split_checkpoint
 from mmsagan.engine.config import config_errors, load_config, merge_options
+from mmsagan.engine.distributed import find_device
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
@@ -84,7 +85,4 @@ def init_model(
             print_log(f'{checkpoint}: {warning}', 'current', logging.WARNING)
         model.load_state_dict(split_checkpoint(loaded)[0], strict=False)
     model.cfg = cfg
-    try:
-        return model.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device {device} cannot be used: {error}') from error
+    return model.to(find_device(device)).eval()

@@ -225,13 +225,8 @@ def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     Unlike linear interpolation it preserves the length of vectors of equal length, which noise vectors nearly have. Between
     opposite vectors the path passes through a vector perpendicular to both. Source: Shoemake 1985; White 2016 for noise.
 
-    Args:
-        start: Floating-point vector (D,); so is ``end``.
-        end: Where the weight is 1.
-        weight: Weights of ``end`` (K, 1), in [0, 1], of the same dtype.
-
-    Returns:
-        Interpolated vectors (K, D).
+    ``start`` and ``end`` are floating-point vectors (D,), and ``weight`` (K, 1) weights of ``end`` in [0, 1], of the same
+    dtype. Returns vectors (K, D).
     """
     first, second = F.normalize(start, dim=0), F.normalize(end, dim=0)
     # Unlike the arc cosine of the product, exact for nearly parallel and nearly opposite vectors.
@@ -299,8 +294,8 @@ class SampleSet:
         model: Model returned by :func:`~mmsagan.apis.init_model`.
         classes: Classes, whose samples follow one another; defaults to all classes.
         num_per_class: Samples per class; defaults to 8.
-        num_samples: Total number of samples, with classes drawn uniformly: the samples that an evaluation scores. An
-            unconditional model takes only this argument, which defaults to 64.
+        num_samples: Total number of samples, 64 by default, of classes drawn uniformly: the samples that an evaluation scores.
+            An unconditional model takes only this argument.
         seed: Seed of the noise and the classes that are drawn.
         batch_size: Number of images per forward pass.
         amp: Whether to compute in bfloat16.
@@ -362,14 +357,9 @@ def check_output(out: Path, npz: bool) -> None:
 def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
     """Generates samples and writes them to files; each process generates and writes its share batch by batch.
 
-    Args:
-        samples: Samples to generate.
-        out: A .png file for a grid; otherwise a folder for ``<class>/<number>.png``.
-        npz: Whether to write one .npz file into the folder instead: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1``
-            (N,), which an unconditional model omits. This is the layout that ADM's evaluation reads.
-
-    Returns:
-        One line that says what was written.
+    A name that ends with .png gets a grid; otherwise ``out`` is a folder for ``<class>/<number>.png``, or with ``npz`` for one
+    .npz file in the layout that ADM's evaluation reads: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1`` (N,), which
+    an unconditional model omits. Returns one line that says what was written.
     """
     barrier()  # no process writes before all have checked the output
     path = out / NPZ_NAME if npz else out

@@ -76,9 +76,9 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def find_device(name: str | None) -> torch.device:
+def find_device(name: str | torch.device | None) -> torch.device:
     """Returns the device of that name, or raises a ConfigError; None selects a GPU if there is one."""
     try:
         return torch.empty(0, device=name or get_device()).device
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from error
+        raise ConfigError(f'device {name} cannot be used: {str(error).splitlines()[0]}') from error

@@ -85,13 +85,9 @@ def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path:
 
 
 def serve(checkpoints: Checkpoints, listener: socket.socket, max_images: int = 100, root_path: str = '') -> None:
-    """Serves the page until SIGINT or SIGTERM.
+    """Serves the page at a socket of :func:`open_port` until SIGINT or SIGTERM, with at most ``max_images`` per request.
 
-    Args:
-        checkpoints: Checkpoints to show.
-        listener: Socket returned by :func:`open_port`.
-        max_images: Maximum number of images per request.
-        root_path: Path or URL at which a reverse proxy offers the page, such as ``/demo``.
+    ``root_path`` is the path or URL at which a reverse proxy offers the page, such as ``/demo``.
     """
     if importlib.util.find_spec('gradio') is None:
         raise ConfigError('the web demo needs Gradio: pip install "mmsagan[demo]"')

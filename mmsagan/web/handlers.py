@@ -92,8 +92,7 @@ def sample_grid(
 ) -> tuple[Tensor, Grid]:
     """Generates ``number`` images of each class, or of classes drawn at random, as :func:`~mmsagan.apis.sample` does.
 
-    Returns:
-        uint8 images (N, 3, H, W), and their inputs.
+    Returns uint8 images (N, 3, H, W), and their inputs.
     """
     labels = [label for label in classes for _ in range(number)] or None
     noise, label = resolve_inputs(model, number, labels, None, seed, truncation)
@@ -105,8 +104,7 @@ def sample_grid(
 def attention_panels(model: ConditionalGAN, grid: Grid, index: int, x: int, y: int) -> list[tuple[np.ndarray, str]]:
     """Draws the attention maps of pixel (x, y) over image number ``index`` of a grid that the model generated.
 
-    Returns:
-        Pictures with captions: the image, and one for each attention layer of the generator.
+    Returns pictures with captions: the image, and one for each attention layer of the generator.
     """
     result = attention_maps(
         model,

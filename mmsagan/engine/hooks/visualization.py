@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,24 +27,22 @@ from mmsagan.visualization import attention_figure, image_grid, salient_queries
 from mmsagan.visualization.figures import encode_png
 
 
-def _warn_on_failure(method: Callable) -> Callable:
-    @wraps(method)
-    def record(self, *args, **kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # of a full disk, or of a tracker's network
-            reason = f'{type(error).__name__}: {error}'
-            print_log(f'the visualizer cannot record, and the training continues: {reason}', 'current', logging.WARNING)
-
-    return record
-
-
 @VISUALIZERS.register_module()
 class SampleVisualizer(Visualizer):
     """MMEngine's visualizer. If a backend cannot record numbers or pictures, it logs a warning, and the training continues."""
 
-    add_image = _warn_on_failure(Visualizer.add_image)
-    add_scalars = _warn_on_failure(Visualizer.add_scalars)
+    def add_image(self, *args, **kwargs) -> None:
+        self._record(super().add_image, *args, **kwargs)
+
+    def add_scalars(self, *args, **kwargs) -> None:
+        self._record(super().add_scalars, *args, **kwargs)
+
+    def _record(self, method: Callable, *args, **kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception as error:  # of a full disk, or of a tracker's network
+            reason = f'{type(error).__name__}: {error}'
+            print_log(f'the visualizer cannot record, and the training continues: {reason}', 'current', logging.WARNING)
 
 
 @VISBACKENDS.register_module()
@@ -81,10 +79,6 @@ class VisualizationHook(Hook):
         classes: Classes to draw. Defaults to the first ten.
         n_samples: Number of samples of random classes. Defaults to a grid of classes.
         n_row: Samples per row. Defaults to a square; without ``n_samples`` there are 64 samples, as in MMagic.
-
-    Example:
-        >>> both = dict(type='Noise', name='fake_img', sample_model='ema/orig', n_samples=16)
-        >>> hook = VisualizationHook(interval=5000, vis_kwargs_list=both)  # draws fake_img_ema and fake_img_orig, 4 x 4 samples
     """
 
     max_classes = 10
