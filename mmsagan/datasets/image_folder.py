@@ -48,9 +48,8 @@ class UnreadableImageError(Exception):
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Opens an image file of any of :data:`FORMATS`, and reads its header. Of several frames, the first one is used.
 
-    Raises:
-        UnreadableImageError: The file is missing, damaged, of another format, has values whose range is unknown, or more than
-            :data:`MAX_PIXELS` pixels; or it cannot be decoded in the body of the ``with`` statement.
+    Any error, also in the body of the ``with`` statement, is raised as an UnreadableImageError. Values whose range is unknown,
+    and more than :data:`MAX_PIXELS` pixels, are errors.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -79,13 +78,10 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 def decode(image: Image.Image) -> tuple[np.ndarray, str]:
     """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''."""
-    # Before it is decoded, the tiles name the mode in the file.
-    is_deep = image.mode.startswith('I') or ';16' in str(getattr(image, 'tile', ''))
     pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-    if pixels.max() >= (64 if is_deep else 16):
-        return pixels, ''
-    cause = '12-bit values in a 16-bit file' if is_deep else 'classes, or values from 0 to 1'
-    return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {cause}?'
+    causes = '12 bits in a 16-bit file, numbers of classes, or values from 0 to 1'
+    is_odd = pixels.max() < 16
+    return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {causes}?' if is_odd else ''
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -111,11 +107,8 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     """Finds the images below a folder, which are recognized by :data:`IMAGE_SUFFIXES`.
 
     Hidden files and folders, and :data:`SYSTEM_NAMES`, are ignored. Links are followed, except to folders that are searched
-    anyway or contain this one.
-
-    Returns:
-        The sorted paths of the images; the names of the folders directly below; and the files that are left out, by their
-        suffix or another reason.
+    anyway or contain this one. Returns the sorted paths of the images; the names of the folders directly below; and the files
+    that are left out, by their suffix or another reason.
     """
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
     seen = set(map(str, Path(root).resolve().parents))
@@ -171,9 +164,6 @@ class ClassImageDataset(BaseDataset):
     Attributes:
         left_out: Files that are not part of the data set, by the reason why.
         keeps_unreadable: Whether an ``UnreadableImageError`` takes the place of the sample of an image that cannot be read.
-
-    Raises:
-        DataError: The data is missing or damaged, a class has no images, or a label is out of range.
     """
 
     def __init__(
@@ -230,6 +220,7 @@ class ClassImageDataset(BaseDataset):
         except UnreadableImageError as error:
             if self.keeps_unreadable:
                 return error
+            self.unreadable_in_a_row += 1
             self.report_unreadable(error)
             if self.test_mode:
                 raise DataError(f'{error.path} cannot be read ({error.reason})') from error
@@ -248,8 +239,6 @@ class ClassImageDataset(BaseDataset):
         if error.path not in self.unreadable:
             self.unreadable.add(error.path)
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
-        # In an evaluation, how many follow one another depends on the number of processes.
-        self.unreadable_in_a_row += not self.keeps_unreadable
         # So many in a row are no coincidence: the folder is wrong or gone.
         if self.unreadable_in_a_row >= 20 or len(self.unreadable) > self.max_unreadable_share * len(self):
             raise DataError(

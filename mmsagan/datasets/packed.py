@@ -274,7 +274,6 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
         for path, indices in shards.items():
             notes = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
             for index, note in zip(indices, notes):
-                dataset.unreadable_in_a_row = 0  # in the order of the folders, it means nothing
                 if isinstance(note, str):
                     name = dataset.get_data_info(index).get('img_path', str(index))
                     dataset.report_unreadable(UnreadableImageError(name, note))
