@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmsagan.errors import CheckpointError
+from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.models.layers.blocks import ConditionalBatchNorm2d, DiscriminatorBlock
 from mmsagan.models.layers.init import INIT_SCHEMES
@@ -164,16 +164,20 @@ class Architecture:
 def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> Architecture:
     """Infers the architecture of a model from its tensors under our names, and from what they do not show.
 
-    Raises:
-        CheckpointError: There is no generator, or a tensor is missing or has an impossible shape.
+    Raises a CheckpointError if there is no generator, or if the tensors are not exactly those of whole networks.
     """
     average = get_network(state, 'generator_ema')
     generator = get_network(state, 'generator') or average
     if not generator:
         raise CheckpointError('the file has no generator')
     discriminator = get_network(state, 'discriminator')
+    shared = dict(
+        sn_eps=settings.sn_eps,
+        act_cfg=dict(type='ReLU', inplace=settings.inplace),
+        init_cfg=dict(type=settings.init),
+    )
     try:
-        g = _infer_generator(generator)
+        g = dict(_infer_generator(generator), norm_eps=settings.norm_eps, **shared)
         num_classes, scale = g.pop('num_classes'), g['output_scale']
         if discriminator:
             d = _infer_discriminator(discriminator, downsample_table(scale))
@@ -188,17 +192,16 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
                 attention_after_nth_block=1,
                 with_spectral_norm=True,
             )
+        architecture = Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average))
+        with torch.device('meta'):
+            own = MODELS.build(architecture.model).state_dict()
+        networks = {key.partition('.')[0] for key in state}
+        check_tensor_shapes({key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}, state)
+        return architecture
     except KeyError as error:
         raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error.args[0]} is missing') from error
-    except (ValueError, ArithmeticError, IndexError) as error:
-        raise CheckpointError(f'the file is no SAGAN or SNGAN: {error}') from error
-    shared = dict(
-        sn_eps=settings.sn_eps,
-        act_cfg=dict(type='ReLU', inplace=settings.inplace),
-        init_cfg=dict(type=settings.init),
-    )
-    g.update(shared, norm_eps=settings.norm_eps)
-    return Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average))
+    except (ValueError, ArithmeticError, IndexError, CheckpointError, ConfigError) as error:
+        raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error}') from error
 
 
 def get_network(state: State, network: str) -> dict[str, Tensor]:

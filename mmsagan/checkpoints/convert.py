@@ -16,7 +16,6 @@ from mmsagan.checkpoints import openmmlab, studiogan
 from mmsagan.checkpoints.architecture import (
     Architecture,
     ModelSettings,
-    check_tensor_shapes,
     get_downsample_table,
     get_network,
     infer_architecture,
@@ -24,7 +23,6 @@ from mmsagan.checkpoints.architecture import (
 from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file, split_checkpoint
 from mmsagan.errors import CheckpointError, ConfigError, DownloadError
 from mmsagan.models import ProjDiscriminator
-from mmsagan.registry import MODELS
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
 
@@ -183,20 +181,8 @@ def _convert(
     settings = guess_settings(state, inplace) if is_openmmlab else ModelSettings(inplace)
     downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
     architecture = infer_architecture(state, settings, downsample_table)
-    check_networks(architecture, state)
     notes = [] if settings == ModelSettings(inplace) else [f'by the class embeddings, the settings are {settings}']
     return Conversion(file_format or STUDIOGAN, state, settings, architecture, training, dropped, notes)
-
-
-def check_networks(architecture: Architecture, state: Mapping[str, Tensor]) -> None:
-    """Raises a CheckpointError unless the tensors are exactly those of the architecture's networks, or of some of them."""
-    networks = {key.partition('.')[0] for key in state}
-    try:
-        with torch.device('meta'):
-            own = MODELS.build(architecture.model).state_dict()
-        check_tensor_shapes({key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}, state)
-    except (CheckpointError, ConfigError) as error:
-        raise CheckpointError(f'it is no whole SAGAN or SNGAN: {error}') from error
 
 
 def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
@@ -244,16 +230,14 @@ def convert_checkpoint(
         inplace: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
 
     Raises:
-        CheckpointError: A file is missing, damaged, refused or of something else.
+        CheckpointError: A file cannot be read, or is of something else.
         ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
     """
     check_writable(out)
     options = dict(discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace)
     _, conversion = read_checkpoint(Path(path).expanduser(), **options)
     if conversion is None:
-        raise CheckpointError(
-            f'{path} is no SAGAN or SNGAN of StudioGAN, MMGeneration or MMagic; those of MMSAGAN need no change'
-        )
+        raise CheckpointError(f'{path} is no file of StudioGAN, MMGeneration or MMagic; those of MMSAGAN need no change')
     save_checkpoint_file(conversion.checkpoint(), out)
     return conversion
 
@@ -276,17 +260,14 @@ def export_studiogan(
         CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network.
     """
     state, meta = split_checkpoint(load_checkpoint(str(path)))
-    settings = ModelSettings.from_meta(meta)
-    notes: list[str] = []
+    settings, notes = ModelSettings.from_meta(meta), []
+    if settings is None:
+        settings = guess_settings(state, inplace=True)
+        notes.append(f'assumed, since the checkpoint does not say: activations in place, and norm_eps={settings.norm_eps:g}')
+    elif not settings.inplace:
+        notes.append("StudioGAN's activations work in place, this model's do not: its logits will differ there")
     try:
-        if settings is None:
-            settings = guess_settings(state, inplace=True)
-            assumed = f'batch norms with an epsilon of {settings.norm_eps:g} and activations in place'
-            notes.append(f'assumed, since the checkpoint does not say: {assumed}')
-        elif not settings.inplace:
-            notes.append("StudioGAN's activations work in place, this model's do not: its logits will differ there")
         architecture = infer_architecture(state, settings, get_downsample_table(meta))
-        check_networks(architecture, state)
         config = studiogan.make_config(architecture)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
@@ -326,9 +307,9 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     if filename.startswith(('http://', 'https://')):
         # Digits alone are a date.
         found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
-        checksum = found[1] if found else None
+        folder = Path(torch.hub.get_dir(), 'checkpoints')
         try:
-            path = Path(cached_file(filename, checksum, folder=Path(torch.hub.get_dir(), 'checkpoints')))
+            path = Path(cached_file(filename, found and found[1], folder=folder))
         except DownloadError as error:
             raise CheckpointError(str(error)) from error
     elif '://' in filename:  # MMEngine's loaders would execute pickled code
