@@ -294,15 +294,10 @@ def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> d
 
 
 def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
-    """Compares a checkpoint with a model, and adds a moving average to it if only the model has one.
+    """Compares a checkpoint with a model, and adds a moving average to it if only the model has one; returns warnings.
 
-    The moving average, the iteration count and the discriminator may be missing; they start anew.
-
-    Returns:
-        Warnings for the user.
-
-    Raises:
-        CheckpointError: The checkpoint is of another architecture. The message names the first tensor that differs.
+    The moving average, the iteration count and the discriminator may be missing; they start anew. Raises a CheckpointError that
+    names the first tensor that differs if the checkpoint is of another architecture.
     """
     own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     own_parts, loaded_parts = ({key.partition('.')[0] for key in state} for state in (own, loaded))

@@ -254,10 +254,8 @@ def export_studiogan(
         dist_step: Updates of D per update of G in the training; StudioGAN counts those of G.
 
     Returns:
-        The files, the settings that StudioGAN's config needs, and notes for the user.
-
-    Raises:
-        CheckpointError: The checkpoint cannot be read, or StudioGAN has no such network.
+        The files, the settings that StudioGAN's config needs, and notes for the user. Raises a CheckpointError if StudioGAN has
+        no such network.
     """
     state, meta = split_checkpoint(load_checkpoint(str(path)))
     settings, notes = ModelSettings.from_meta(meta), []

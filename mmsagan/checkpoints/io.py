@@ -53,11 +53,9 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
         # Other paragraphs of torch's message advise to run the code after all.
         paragraphs = [' '.join(paragraph.split()) for paragraph in str(error).split('\n\n')]
         reason = next((text[:300] for text in paragraphs if text and 'weights_only' not in text), type(error).__name__)
-        if isinstance(error, pickle.UnpicklingError):
-            message = f'checkpoint {path} is refused, since it holds more than data or is no checkpoint: {reason}'
-        else:
-            message = f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {reason}'
-        raise CheckpointError(message) from error
+        is_refused = isinstance(error, pickle.UnpicklingError)
+        verdict = 'refused, since it holds more than data' if is_refused else 'damaged, perhaps cut off'
+        raise CheckpointError(f'checkpoint {path} is {verdict}, or is no checkpoint: {reason}') from error
 
 
 def split_checkpoint(content) -> tuple[dict[str, Tensor], Mapping]:
@@ -96,11 +94,7 @@ def check_integrity(path: str | Path) -> str:
     here all of them are compared. A ``.safetensors`` file has no checksums: its header is compared with the file's size, which
     detects truncation but not flipped bits. Of pickles that PyTorch wrote before 2020, only the first byte is checked.
 
-    Returns:
-        The format: ``'zip'``, ``'pickle'`` or ``'safetensors'``.
-
-    Raises:
-        CheckpointError: The file is missing, empty, truncated, damaged or not a checkpoint.
+    Returns the format, ``'zip'``, ``'pickle'`` or ``'safetensors'``; raises a CheckpointError for any other file.
     """
     path = Path(path).expanduser()
     try:
@@ -175,13 +169,8 @@ def find_latest_checkpoint(
 ) -> tuple[Path | None, list[CheckpointError]]:
     """Finds the newest checkpoint of a run that passes :func:`check_integrity`.
 
-    Takes the arguments of :func:`list_checkpoints`; ``pointer`` defaults to the one in ``folder``.
-
-    Returns:
-        The file, or None if there are no checkpoints; and one error for each newer checkpoint that is damaged.
-
-    Raises:
-        CheckpointError: The run has checkpoints, and all of them are damaged.
+    Takes the arguments of :func:`list_checkpoints`; ``pointer`` defaults to the one in ``folder``. Returns the file, or None if
+    there are no checkpoints, and one error for each newer checkpoint that is damaged. Raises a CheckpointError if all are.
     """
     errors: list[CheckpointError] = []
     for _, path in reversed(list_checkpoints(folder, template, pointer or Path(folder, LAST_CHECKPOINT))):

@@ -25,9 +25,6 @@ def publish(
 
     Returns:
         The file, and the keys of the checkpoint that were left out.
-
-    Raises:
-        CheckpointError: The checkpoint cannot be read, or has no moving average although ``weights`` is ``'ema'``.
     """
     check_writable(out)
     checkpoint = load_checkpoint(str(path))

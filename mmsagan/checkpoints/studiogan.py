@@ -93,8 +93,7 @@ def get_downsample_cfg(scale: int) -> list[bool] | None:
 def make_config(architecture: Architecture) -> dict:
     """Makes the sections of StudioGAN's config file that an architecture needs.
 
-    Raises:
-        CheckpointError: StudioGAN has no such network; the message says what it lacks.
+    Raises a CheckpointError that says what StudioGAN lacks if it has no such network.
     """
     g, d = architecture.generator, architecture.discriminator
     scale = g['output_scale']
