@@ -67,8 +67,8 @@ def init_model(
         settings = ModelSettings.from_meta(meta)  # only numbers, flags and the init scheme's name
         if settings is None:
             raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
-        architecture = infer_architecture(state, settings, get_downsample_table(meta))
-        cfg = Config(dict(default_scope='mmsagan', model=architecture.model))
+        inferred = infer_architecture(state, settings, get_downsample_table(meta))
+        cfg = Config(dict(default_scope='mmsagan', model=inferred))
         merge_options(cfg, options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')

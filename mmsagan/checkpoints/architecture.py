@@ -120,49 +120,22 @@ def get_downsample_table(meta: Mapping) -> DownsampleTable:
     return ProjDiscriminator.default_downsample.get
 
 
-@dataclass
-class Architecture:
-    """The config of a model.
-
-    Args:
-        num_classes: Number of classes.
-        generator: Arguments of the generator.
-        discriminator: Arguments of the discriminator.
-        has_ema: Whether there is a moving average of the generator.
-    """
-
-    num_classes: int
-    generator: dict
-    discriminator: dict
-    has_ema: bool = False
-
-    @property
-    def model(self) -> dict:
-        """Config of the model."""
-        return dict(
-            type='SAGAN',
-            num_classes=self.num_classes,
-            generator=dict(type='SAGANGenerator', **self.generator),
-            discriminator=dict(type='ProjDiscriminator', **self.discriminator),
-            ema_config=dict(momentum=0.999) if self.has_ema else None,
-        )
-
-    def options(self, base: Mapping | None = None) -> dict:
-        """Returns the ``cfg_options`` that turn a config's model, ``base``, into this one; all options if it is None."""
-        options = {'model.num_classes': self.num_classes}
-        for name, arguments in (('generator', self.generator), ('discriminator', self.discriminator)):
-            options.update({f'model.{name}.{key}': value for key, value in arguments.items()})
-        if base is None:
-            return options
-        with torch.device('meta'):
-            state = MODELS.build(base).state_dict()
-        table = get_downsample_table(dict(cfg=f'model = {base!r}'))
-        stated = infer_architecture(state, ModelSettings.from_config(base), table).options()
-        return {key: value for key, value in options.items() if key not in stated or stated[key] != value}
+def get_cfg_options(model: Mapping, base: Mapping | None = None) -> dict:
+    """Returns the ``cfg_options`` that turn the model of a config, ``base``, into an inferred one; all if there is no ``base``."""
+    networks = ('generator', 'discriminator')
+    options = {f'model.{name}.{key}': value for name in networks for key, value in model[name].items() if key != 'type'}
+    options['model.num_classes'] = model['num_classes']
+    if base is None:
+        return options
+    with torch.device('meta'):
+        state = MODELS.build(base).state_dict()
+    table = get_downsample_table(dict(cfg=f'model = {base!r}'))
+    stated = get_cfg_options(infer_architecture(state, ModelSettings.from_config(base), table))
+    return {key: value for key, value in options.items() if key not in stated or stated[key] != value}
 
 
-def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> Architecture:
-    """Infers the architecture of a model from its tensors under our names, and from what they do not show.
+def infer_architecture(state: State, settings: ModelSettings, downsample_table: DownsampleTable) -> dict:
+    """Infers the config of a model from its tensors under our names, and from what they do not show.
 
     Raises a CheckpointError if there is no generator, or if the tensors are not exactly those of whole networks.
     """
@@ -192,12 +165,18 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
                 attention_after_nth_block=1,
                 with_spectral_norm=True,
             )
-        architecture = Architecture(num_classes, g, dict(d, input_scale=scale, **shared), bool(average))
+        model = dict(
+            type='SAGAN',
+            num_classes=num_classes,
+            generator=dict(type='SAGANGenerator', **g),
+            discriminator=dict(type='ProjDiscriminator', **d, input_scale=scale, **shared),
+            ema_config=dict(momentum=0.999) if average else None,
+        )
         with torch.device('meta'):
-            own = MODELS.build(architecture.model).state_dict()
+            own = MODELS.build(model).state_dict()
         networks = {key.partition('.')[0] for key in state}
         check_tensor_shapes({key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}, state)
-        return architecture
+        return model
     except KeyError as error:
         raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error.args[0]} is missing') from error
     except (ValueError, ArithmeticError, IndexError, CheckpointError, ConfigError) as error:

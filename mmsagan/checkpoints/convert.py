@@ -14,8 +14,8 @@ from torch import Tensor
 from mmsagan import __version__
 from mmsagan.checkpoints import openmmlab, studiogan
 from mmsagan.checkpoints.architecture import (
-    Architecture,
     ModelSettings,
+    get_cfg_options,
     get_downsample_table,
     get_network,
     infer_architecture,
@@ -47,7 +47,7 @@ class Conversion:
         format: The format it had.
         state_dict: Tensors under our names, for RGB images.
         settings: Settings of the model that the tensors do not show.
-        architecture: Config of the model.
+        model: Config of the model.
         training: Numbers and strings of the file's training state.
         dropped: Keys that have no counterpart here.
         notes: What was assumed, one sentence each.
@@ -56,7 +56,7 @@ class Conversion:
     format: str
     state_dict: dict[str, Tensor]
     settings: ModelSettings
-    architecture: Architecture
+    model: dict
     training: dict = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,8 +67,8 @@ class Conversion:
             source=self.format,
             training=self.training,
             behaviour=asdict(self.settings),
-            cfg_options=self.architecture.options(),
-            cfg=f"default_scope = 'mmsagan'\nmodel = {self.architecture.model!r}\n",
+            cfg_options=get_cfg_options(self.model),
+            cfg=f"default_scope = 'mmsagan'\nmodel = {self.model!r}\n",
             mmsagan_version=__version__,
         )
         if 'iter' in self.training:
@@ -98,8 +98,8 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     iteration = kept.get('iteration') if isinstance(kept, Mapping) else None
     conversion = _convert(detect_format(states['generator']), states, contents, True, iteration)
     # A discriminator for another image size may run on G's images all the same.
-    scale = conversion.architecture.generator['output_scale']
-    downsample = conversion.architecture.discriminator['downsample_cfg']
+    scale = conversion.model['generator']['output_scale']
+    downsample = conversion.model['discriminator']['downsample_cfg']
     if discriminator is None:
         conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
     elif studiogan.get_downsample_cfg(scale) not in (None, downsample):
@@ -180,9 +180,9 @@ def _convert(
         training.update(dict(iter=iteration) if is_openmmlab else {})
     settings = guess_settings(state, inplace) if is_openmmlab else ModelSettings(inplace)
     downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
-    architecture = infer_architecture(state, settings, downsample_table)
+    model = infer_architecture(state, settings, downsample_table)
     notes = [] if settings == ModelSettings(inplace) else [f'by the class embeddings, the settings are {settings}']
-    return Conversion(file_format or STUDIOGAN, state, settings, architecture, training, dropped, notes)
+    return Conversion(file_format or STUDIOGAN, state, settings, model, training, dropped, notes)
 
 
 def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
@@ -265,8 +265,7 @@ def export_studiogan(
     elif not settings.inplace:
         notes.append("StudioGAN's activations work in place, this model's do not: its logits will differ there")
     try:
-        architecture = infer_architecture(state, settings, get_downsample_table(meta))
-        config = studiogan.make_config(architecture)
+        config = studiogan.make_config(infer_architecture(state, settings, get_downsample_table(meta)))
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     iteration = max(int(state['iteration'].long()), 0) if 'iteration' in state else 0

@@ -6,9 +6,8 @@ activations work in place.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from mmsagan.checkpoints.architecture import Architecture
 from mmsagan.checkpoints.rules import SCALAR, TRANSPOSED, KeyTable, Rule
 from mmsagan.errors import CheckpointError
 
@@ -90,12 +89,12 @@ def get_downsample_cfg(scale: int) -> list[bool] | None:
     return [True] * (len(_WIDTHS[scale][1]) - 1) + [False] if scale in _WIDTHS else None
 
 
-def make_config(architecture: Architecture) -> dict:
-    """Makes the sections of StudioGAN's config file that an architecture needs.
+def make_config(model: Mapping) -> dict:
+    """Makes the sections of StudioGAN's config file that the config of a model needs.
 
     Raises a CheckpointError that says what StudioGAN lacks if it has no such network.
     """
-    g, d = architecture.generator, architecture.discriminator
+    g, d = model['generator'], model['discriminator']
     scale = g['output_scale']
     conv_dims = [g['base_channels'] // (4 if scale == 32 else 1), d['base_channels'] // (2 if scale == 32 else 1)]
     has_widths = [
@@ -121,11 +120,11 @@ def make_config(architecture: Architecture) -> dict:
     locations = [network['attention_after_nth_block'] or [] for network in (g, d)]
     g_location, d_location = ([blocks] if isinstance(blocks, int) else blocks for blocks in locations)
     return dict(
-        DATA=dict(img_size=scale, num_classes=architecture.num_classes),
+        DATA=dict(img_size=scale, num_classes=model['num_classes']),
         MODEL=dict(
             backbone='resnet',
             g_cond_mtd='cBN' if g['use_cbn'] else 'W/O',
-            d_cond_mtd='PD' if architecture.num_classes else 'W/O',
+            d_cond_mtd='PD' if model['num_classes'] else 'W/O',
             apply_g_sn=g['with_spectral_norm'],
             apply_d_sn=True,
             apply_attn=g['attention_cfg'] is not None,

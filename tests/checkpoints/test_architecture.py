@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import check_compatibility, studiogan
-from mmsagan.checkpoints.architecture import ModelSettings, infer_architecture
+from mmsagan.checkpoints.architecture import ModelSettings, get_cfg_options, infer_architecture
 from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
@@ -55,33 +55,33 @@ def test_the_described_model_is_the_one_that_was_built(kind):
     tables = {64: DOWN_64, 256: DOWN_256, 16: [False]}
     model = MODELS.build(cfg)
     table = lambda scale: tables.get(scale, ProjDiscriminator.default_downsample.get(scale))  # noqa: E731
-    architecture = infer_architecture(model.state_dict(), ModelSettings(inplace=True), table)
-    again = MODELS.build(architecture.model)
+    inferred = infer_architecture(model.state_dict(), ModelSettings(inplace=True), table)
+    again = MODELS.build(inferred)
     again.load_state_dict(model.state_dict())
     noise, label = torch.randn(2, model.noise_size), torch.tensor([1, 0]) if model.num_classes else None
     images = model.sample(noise, label)
     assert torch.equal(again.sample(noise, label), images)
     assert torch.equal(again.eval().discriminator(images, label), model.eval().discriminator(images, label))
-    assert architecture.options(cfg) == {}
+    assert get_cfg_options(inferred, cfg) == {}
 
 
 def test_options_turn_one_config_into_another(gan_config):
     wide = MODELS.build(gan_config(num_classes=5))
-    architecture = infer_architecture(wide.state_dict(), ModelSettings(), ProjDiscriminator.default_downsample.get)
-    assert architecture.options(gan_config(num_classes=3)) == {'model.num_classes': 5}
+    inferred = infer_architecture(wide.state_dict(), ModelSettings(), ProjDiscriminator.default_downsample.get)
+    assert get_cfg_options(inferred, gan_config(num_classes=3)) == {'model.num_classes': 5}
     cfg = Config(dict(model=gan_config(num_classes=3)))
-    cfg.merge_from_dict(architecture.options())
+    cfg.merge_from_dict(get_cfg_options(inferred))
     MODELS.build(cfg.model).load_state_dict(wide.state_dict())
 
 
 def test_what_cannot_be_seen_is_assumed():
     state = MODELS.build(CONFIGS['64 pixels as in StudioGAN']).state_dict()
     unknown = infer_architecture(state, ModelSettings(), lambda scale: None)
-    assert unknown.discriminator['downsample_cfg'] == [True, True, True, False]
+    assert unknown['discriminator']['downsample_cfg'] == [True, True, True, False]
     known = infer_architecture(state, ModelSettings(), studiogan.get_downsample_cfg)
-    assert known.discriminator['downsample_cfg'] == [True, True, True, False]
+    assert known['discriminator']['downsample_cfg'] == [True, True, True, False]
     openmmlab = infer_architecture(state, ModelSettings(), ProjDiscriminator.default_downsample.get)
-    assert openmmlab.discriminator['downsample_cfg'] == [True] * 4
+    assert openmmlab['discriminator']['downsample_cfg'] == [True] * 4
 
 
 @pytest.mark.parametrize('scale, halvings', [(32, 2), (64, 4), (128, 5), (256, 6), (512, 7)])
@@ -91,8 +91,8 @@ def test_studiogans_table_halves_down_to_the_size_that_it_sums_over(scale, halvi
 
 def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
     state = {key: t for key, t in MODELS.build(gan_config()).state_dict().items() if key.startswith('generator.')}
-    architecture = infer_architecture(state, ModelSettings(), lambda scale: None)
-    model = MODELS.build(architecture.model)
+    inferred = infer_architecture(state, ModelSettings(), lambda scale: None)
+    model = MODELS.build(inferred)
     assert model.discriminator(model.sample(num_samples=1), torch.tensor([0])).shape == (1, 1)
 
 

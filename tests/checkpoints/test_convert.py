@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsagan.checkpoints import load_checkpoint_file
+from mmsagan.checkpoints.architecture import get_cfg_options
 from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan, from_openmmlab, from_studiogan, load_checkpoint
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.registry import MODELS
@@ -89,7 +90,7 @@ def test_other_sizes(tmp_path, scale):
     again, _, _ = export_studiogan(tmp_path / 'b.pth', tmp_path / 'studio2')
     for first, second in zip(paths, again):
         assert_same_tensors(load_checkpoint_file(first)['state_dict'], load_checkpoint_file(second)['state_dict'])
-    back = MODELS.build(conversion.architecture.model)
+    back = MODELS.build(conversion.model)
     back.load_state_dict(conversion.state_dict)
     image, label = torch.rand(2, 3, scale, scale), torch.tensor([0, 1])
     assert torch.equal(back.eval().discriminator(image, label), model.eval().discriminator(image, label))
@@ -124,7 +125,7 @@ def test_written_files_say_what_they_are(reference, tmp_path):
         content = load_checkpoint_file(tmp_path / name)
         assert_same_tensors(conversion.state_dict, content['state_dict'])
         assert content['meta']['source'] == conversion.format
-        assert content['meta']['cfg_options'] == conversion.architecture.options()
+        assert content['meta']['cfg_options'] == get_cfg_options(conversion.model)
         namespace = {}
         exec(content['meta']['cfg'], namespace)
         model = MODELS.build(namespace['model'])
@@ -186,7 +187,7 @@ def test_an_average_alone_becomes_the_generator(fixture_of):
     content['state_dict'] = {key.replace('generator.', 'generator_ema.'): t for key, t in content['state_dict'].items()}
     conversion = from_openmmlab(content, fixture.path)
     assert any('only the moving average' in note for note in conversion.notes)
-    model = MODELS.build(conversion.architecture.model)
+    model = MODELS.build(conversion.model)
     model.load_state_dict(conversion.state_dict)
     fixture.check(model.eval())
 

@@ -17,6 +17,7 @@ import yaml
 from mmengine.config import Config
 
 from mmsagan.apis.zoo import resolve_config
+from mmsagan.checkpoints.architecture import get_cfg_options
 from mmsagan.checkpoints.convert import Conversion, convert_checkpoint, export_studiogan
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 
@@ -75,7 +76,7 @@ def main() -> None:
     )
     print(report(conversion))
     config = nearest_config(conversion)
-    options = conversion.architecture.options(Config.fromfile(config).model)
+    options = get_cfg_options(conversion.model, Config.fromfile(config).model)
     arguments = ['--cfg-options', *(f'{key}={value!r}'.replace(' ', '') for key, value in options.items())] if options else []
     name = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config.stem
     command = ['mmsagan', 'sample', str(name), args.out, '--out', 'samples.png', *arguments]
@@ -84,22 +85,23 @@ def main() -> None:
 
 def report(conversion: Conversion) -> str:
     """Says what was found, dropped and assumed."""
-    architecture = conversion.architecture
+    model = conversion.model
     lines = [
         f'found: {conversion.format}',
-        f'  {architecture.generator["output_scale"]} pixels, {architecture.num_classes} classes, '
-        f'noise of length {architecture.generator["noise_size"]}',
+        f'  {model["generator"]["output_scale"]} pixels, {model["num_classes"]} classes, '
+        f'noise of length {model["generator"]["noise_size"]}',
     ]
-    for network, arguments in (('generator', architecture.generator), ('discriminator', architecture.discriminator)):
+    for network in ('generator', 'discriminator'):
         if not any(key.startswith(f'{network}.') for key in conversion.state_dict):
             continue
+        arguments = model[network]
         attention = f'attention after block {arguments["attention_after_nth_block"]}'
         lines.append(
             f'  {network}: base_channels={arguments["base_channels"]}, channels_cfg={arguments["channels_cfg"]}, '
             f'{attention if arguments["attention_cfg"] else "no attention"}, '
             f'{"spectral norm" if arguments["with_spectral_norm"] else "no spectral norm"}'
         )
-    if architecture.has_ema:
+    if model['ema_config']:
         lines.append('  moving average of the generator')
     lines.append('  ' + ', '.join(f'{key}={value}' for key, value in asdict(conversion.settings).items()))
     lines += [f'dropped: {key}' for key in conversion.dropped]
@@ -112,7 +114,7 @@ def nearest_config(conversion: Conversion) -> Path:
     if conversion.settings.init == 'BigGAN':
         return resolve_config('sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8')
     names = ('sagan_128_woReLUinplace_imagenet1k_b64x4', 'sagan_128_cvt_studioGAN')
-    if conversion.architecture.generator['output_scale'] == 32:
+    if conversion.model['generator']['output_scale'] == 32:
         names = ('sagan_32_woReLUinplace_cifar10_b64x1', 'sagan_32_cvt_studioGAN')
     return resolve_config(names[conversion.settings.inplace])
 
