@@ -121,7 +121,7 @@ def get_downsample_table(meta: Mapping) -> DownsampleTable:
 
 
 def get_cfg_options(model: Mapping, base: Mapping | None = None) -> dict:
-    """Returns the ``cfg_options`` that turn the model of a config, ``base``, into an inferred one; all if there is no ``base``."""
+    """Returns the ``cfg_options`` that turn the model of a config, ``base``, into an inferred one; without it, all of them."""
     networks = ('generator', 'discriminator')
     options = {f'model.{name}.{key}': value for name in networks for key, value in model[name].items() if key != 'type'}
     options['model.num_classes'] = model['num_classes']

@@ -190,8 +190,7 @@ def pack_dataset(
     """
     out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
     has_files, classes = 'img_path' in dataset.get_data_info(0), list(dataset.metainfo['classes'])
-    has_list = bool(dataset.ann_file) and Path(dataset.ann_file).is_file()
-    if has_files and not has_list and out.resolve().is_relative_to(root.resolve()):
+    if has_files and not dataset.ann_file and out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f'{out} is inside {root}, where it would be taken for a class; choose another --out')
     # An image is known by its path below the folder, or by the hash of its pixels if it is not a file.
     names, labels, digest = [], [], hashlib.sha256(json.dumps(classes).encode())

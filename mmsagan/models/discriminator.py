@@ -79,7 +79,6 @@ class ResNetDiscriminator(BaseModule):
             act_cfg=act_cfg,
         )
         widths = [base_channels * factor for factor in (1, *factors)]
-        check_counts(**{f'base_channels times {factor}': width for factor, width in zip((1, *factors), widths)})
         self.from_rgb = MODELS.build(dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
         blocks = [
             MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down))

@@ -102,7 +102,6 @@ class SAGANGenerator(BaseModule):
             act_cfg=act_cfg,
         )
         widths = [base_channels * factor for factor in (*factors, 1)]
-        check_counts(**{f'base_channels times {factor}': width for factor, width in zip((*factors, 1), widths)})
         self.noise2feat = layers.normalize(nn.Linear(noise_size, widths[0] * input_scale**2))
         blocks = [
             MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)) for i, o in zip(widths, widths[1:])

@@ -148,9 +148,8 @@ class ResidualAttentionSubstitute(BaseModule):
         hidden_channels, remainder = divmod(sum(_reduce(in_channels, query_key_reduction, value_reduction)), 5)
         if remainder:
             raise ConfigError(
-                f'ResidualAttentionSubstitute: no block of in_channels={in_channels} is as large as the attention: '
-                f'{in_channels}/{query_key_reduction} + {in_channels}/{value_reduction} is no multiple of 5; choose other '
-                'values of query_key_reduction and value_reduction (the defaults, 8 and 2, always fit)'
+                f'ResidualAttentionSubstitute: in_channels/query_key_reduction + in_channels/value_reduction must be a '
+                f'multiple of 5, as with the defaults, 8 and 2; in_channels={in_channels}'
             )
         normalize = partial(spectral_norm, eps=sn_eps, enabled=with_spectral_norm)
         self.reduce = normalize(nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False))
