@@ -123,7 +123,8 @@ class FrechetInceptionDistance(FeatureMetric):
             print_log(f'{self.prefix}: {path} is made anew, because it is of {difference}', logger='current')
             return None
         if difference:
-            remedy = 'resize the images (--size) or use another file (inception_pkl or --real)'
+            resize = 'resize the images (--size) or ' if difference.startswith('image_size') else ''
+            remedy = f'{resize}use another file (inception_pkl or --real)'
             raise ConfigError(f'{self.prefix}: {path} is of {difference}; {remedy}')
         if found.size:
             self._check_count(found.size, width, f'{path}: size')
