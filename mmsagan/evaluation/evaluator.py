@@ -181,16 +181,10 @@ class Evaluator(MMEngineEvaluator):
     def evaluate_model(
         self, model: ConditionalGAN, real_images: RealImages | None, batch_size: int, on_batch: Callback = lambda: None
     ) -> dict:
-        """Scores a GAN's samples.
+        """Scores a GAN's samples; returns the results by name, those of held-out images last.
 
-        Args:
-            model: The GAN, without a wrapper. It is not changed.
-            real_images: The real images; used if a metric needs them.
-            batch_size: Number of images that are sampled and extracted at a time.
-            on_batch: Callback after each batch of samples.
-
-        Returns:
-            Results by name, those of held-out images last.
+        The model is without a wrapper, and is not changed. ``batch_size`` images are sampled and extracted at a time, and
+        ``on_batch`` is called after each batch of samples.
         """
         self.prepare(model.device, batch_size, real_images, model)
         inputs, standing_inputs = (
@@ -232,14 +226,9 @@ class Evaluator(MMEngineEvaluator):
         metrics: Sequence[FeatureMetric] | None = None,
         on_batch: Callback = lambda: None,
     ) -> dict:
-        """Scores images from any source, at most ``fake_nums`` of them per metric. Call :meth:`prepare` first.
+        """Scores images from any source, at most ``fake_nums`` of them per metric; by default with all metrics.
 
-        Args:
-            images: The images.
-            batch_size: Number of images at a time.
-            device: Device of the extractors, as in :meth:`prepare`.
-            metrics: The metrics to compute. Defaults to all.
-            on_batch: Callback after each batch.
+        Call :meth:`prepare` first, with the same device. ``on_batch`` is called after each batch.
         """
         counts = {metric: min(metric.fake_nums, len(images)) for metric in (self.metrics if metrics is None else metrics)}
         results = {}

@@ -30,14 +30,7 @@ _MAX_BYTES = 1 << 31  # the covariance of 16 000 features; Inception has 2 048
 
 
 class Moments:
-    """Accumulates the mean and covariance of features of length D in float64; memory does not grow with their number.
-
-    Example:
-        >>> moments = Moments(2)
-        >>> moments.update(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
-        >>> moments.mean.tolist(), moments.cov.tolist()
-        ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]])
-    """
+    """Accumulates the mean and covariance of features of length D in float64; memory does not grow with their number."""
 
     def __init__(self, num_features: int, device: torch.device | str = 'cpu'):
         self.size = 0

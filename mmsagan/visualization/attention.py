@@ -120,11 +120,7 @@ def salient_queries(images: Tensor, count: int) -> Tensor:
 
 
 def attended_regions(attention: Tensor, max_regions: int = 3, min_share: float = 0.6) -> Tensor:
-    """Finds the regions that an attention map points to: its highest local peaks, after a slight blur, that lie apart.
-
-    Returns pixels (x, y), (R, 2), the highest first. A peak is at least ``min_share`` of the highest and above the mean of the
-    map (H, W), so there are none where attention is uniform.
-    """
+    """Finds the highest local peaks of a map (H, W) that lie apart: pixels (x, y), (R, 2), none where attention is uniform."""
     blurred = _blur(attention.double(), max(attention.shape) // 16)
     window = 2 * (max(attention.shape) // 12) + 1
     is_peak = blurred == F.max_pool2d(blurred[None], window, stride=1, padding=window // 2)[0]

@@ -22,14 +22,9 @@ _WIDTH, _HEIGHT = 520, 390  # pixels of a panel
 def read_curves(path: str | Path) -> dict[str, Curve]:
     """Reads what MMEngine's ``LocalVisBackend`` wrote: losses and other numbers of a training, and results of evaluations.
 
-    The runs of a work dir are joined: a resumed training is one curve, in which the later run counts where two overlap. Lines
-    that a killed process or a full disk has cut off are ignored.
-
-    Args:
-        path: A work dir, the folder of one of its runs, or a file ``scalars.json``.
-
-    Returns:
-        Iterations (K,) and values (K,), float64, by name. Without any number, a DataError is raised.
+    The path is a work dir, the folder of one of its runs, or a file ``scalars.json``. The runs of a work dir are joined: a
+    resumed training is one curve, in which the later run counts where two overlap. Lines that a killed process or a full disk
+    has cut off are ignored. Returns iterations (K,) and values (K,), float64, by name; raises a DataError if there are none.
     """
     path = Path(path)
     alone = [file for file in (path, path / _LOG) if file.is_file()]
