@@ -8,5 +8,5 @@ _base_ = [
 
 dist_step = 1
 model = dict(discriminator_steps=dist_step)
-train_cfg = dict(max_iters=1000000 * dist_step, dynamic_intervals=[(800000, 4000)])
+train_cfg = dict(max_iters=1000000 * dist_step)  # evaluated every 10 000 iterations
 val_evaluator = test_evaluator = dict(inception_pkl='work_dirs/inception_pkl/imagenet.pkl')

@@ -13,7 +13,7 @@ model = dict(
         init_cfg=init_cfg, norm_eps=1e-5, sn_eps=1e-8, auto_sync_bn=False, with_embedding_spectral_norm=False),
     discriminator=dict(init_cfg=init_cfg, sn_eps=1e-8),
     discriminator_steps=dist_step,
-    ema_config=dict(momentum=0.999, interval=1, start_iter=2000))
-train_cfg = dict(max_iters=1000000 * dist_step, dynamic_intervals=[(800000, 4000)])
+    ema_config=dict(momentum=0.999, interval=1, start_iter=2000, buffers='copy'))
+train_cfg = dict(max_iters=1000000 * dist_step, dynamic_intervals=[(800000, 2000)])
 train_dataloader = dict(batch_size=32)
 val_evaluator = test_evaluator = dict(inception_pkl='work_dirs/inception_pkl/imagenet.pkl')

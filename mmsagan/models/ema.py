@@ -9,21 +9,26 @@ from mmsagan.errors import ConfigError
 class GeneratorEMA:
     """Exponential moving average of the generator.
 
-    Weights and the running statistics of batch norms are averaged, so that both are of the same iterations. The singular
-    vectors of spectral norms are copied: averages of unit vectors would be shorter than one, and make sigma too small.
+    The singular vectors of spectral norms are copied: averages of unit vectors would be shorter than one, and make sigma too
+    small.
 
     Args:
         momentum: Decay (0.999), or share of the new weights (0.001); both mean a decay of 0.999.
         interval: Number of updates of the generator per update of the average.
         start_iter: Iteration up to which the average equals the generator.
+        buffers: ``'average'`` averages the running statistics of batch norms like the weights, so that both are of the same
+            iterations; ``'copy'`` takes the generator's, as MMGeneration did in the published BigGAN schedule.
 
     Raises:
-        ConfigError: The momentum is out of range.
+        ConfigError: The momentum or ``buffers`` is out of range.
     """
 
-    def __init__(self, momentum: float = 0.999, interval: int = 1, start_iter: int = 0):
+    def __init__(self, momentum: float = 0.999, interval: int = 1, start_iter: int = 0, buffers: str = 'average'):
         if not 0 <= momentum <= 1:
             raise ConfigError(f'ema_config: momentum must lie in [0, 1], got {momentum}')
+        if buffers not in ('average', 'copy'):
+            raise ConfigError(f"ema_config: buffers must be 'average' or 'copy', got {buffers!r}")
+        self.copied = ('weight_u', 'weight_v', *(('running_mean', 'running_var') if buffers == 'copy' else ()))
         self.decay = max(momentum, 1 - momentum)
         self.interval = interval
         self.start_iter = start_iter
@@ -44,7 +49,7 @@ class GeneratorEMA:
             averaged, current = [], []
             source = generator.state_dict()
             for name, tensor in average.state_dict().items():
-                if tensor.is_floating_point() and not name.endswith(('weight_u', 'weight_v')):
+                if tensor.is_floating_point() and not name.endswith(self.copied):
                     averaged.append(tensor)
                     current.append(source[name])
                 else:

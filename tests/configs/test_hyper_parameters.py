@@ -49,7 +49,7 @@ class Run:
     sync_bn: bool = True
     norm_eps: float = 1e-4
     sn_eps: float = 1e-12
-    ema: tuple | None = None  # decay, interval, start
+    ema: tuple | None = None  # decay, interval, start, what becomes of the running statistics
     classifies: bool = False  # D says the class, rather than projecting on it
     evaluations: tuple = (10_000, [(800_000, 4_000)])  # interval, and from an iteration on another one
 
@@ -70,10 +70,10 @@ EQUAL_RATES = dict(lr=(2e-4, 2e-4))
 RUNS = {
     'sagan/sagan_32_woReLUinplace_cifar10_b64x1': CIFAR,
     'sagan/sagan_32_wReLUinplace_cifar10_b64x1': replace(CIFAR, inplace=True),
-    'sagan/sagan_128_woReLUinplace_imagenet1k_b64x4': IMAGENET,
+    'sagan/sagan_128_woReLUinplace_imagenet1k_b64x4': replace(IMAGENET, evaluations=(10_000, None)),
     'sagan/sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8': replace(
         IMAGENET, batch=32, init='BigGAN', flip=False, crop='CenterCropLongEdge', embedding_spectral_norm=False,
-        sync_bn=False, norm_eps=1e-5, sn_eps=1e-8, ema=(0.999, 1, 2000)),
+        sync_bn=False, norm_eps=1e-5, sn_eps=1e-8, ema=(0.999, 1, 2000, 'copy'), evaluations=(10_000, [(800_000, 2_000)])),
     'sngan_proj/sngan_proj_32_woReLUinplace_cifar10_b64x1': replace(CIFAR, **SNGAN),
     'sngan_proj/sngan_proj_32_wReLUinplace_cifar10_b64x1': replace(CIFAR, inplace=True, **SNGAN),
     'sngan_proj/sngan_proj_128_woReLUinplace_imagenet1k_b128x2': SNGAN_IMAGENET,
@@ -178,7 +178,9 @@ def test_networks_attention_and_spectral_norms(name):
     assert [cfg[network].init_cfg.type for network in ('generator', 'discriminator')] == [run.init] * 2
     norms = [module for module in generator.modules() if isinstance(module, ConditionalBatchNorm2d)]
     assert {norm.weight_offset for norm in norms} == {0.0 if run.init == 'SAGAN' else 1.0}
-    assert (model.ema and (model.ema.decay, model.ema.interval, model.ema.start_iter)) == run.ema
+    ema = model.ema
+    statistics = 'copy' if ema and 'running_mean' in ema.copied else 'average'
+    assert (ema and (ema.decay, ema.interval, ema.start_iter, statistics)) == run.ema
     for network, expected in zip((generator, discriminator), run.spectral_norm):
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         assert {spectral_norm_hook(layer) is not None for layer in layers} == {expected}

@@ -37,6 +37,15 @@ def test_weights_and_statistics_are_averaged(momentum):
     torch.testing.assert_close(average[1].running_mean, mean)
 
 
+def test_statistics_may_be_copied():
+    source = network()
+    average = copy.deepcopy(source)
+    run(GeneratorEMA(0.9, buffers='copy'), source, average, 3)
+    assert torch.equal(average[1].running_mean, source[1].running_mean)
+    assert torch.equal(average[1].running_var, source[1].running_var)
+    assert not torch.equal(average[0].weight_orig, source[0].weight_orig)
+
+
 def test_singular_vectors_stay_unit_vectors():
     source = network()
     average = copy.deepcopy(source)
@@ -66,9 +75,10 @@ def test_interval():
     assert not torch.equal(average[0].weight_orig, kept)
 
 
-def test_momentum_out_of_range():
-    with pytest.raises(ConfigError, match='momentum'):
-        GeneratorEMA(1.5)
+def test_arguments_out_of_range():
+    for arguments, key in ((dict(momentum=1.5), 'momentum'), (dict(buffers='none'), 'buffers')):
+        with pytest.raises(ConfigError, match=key):
+            GeneratorEMA(**arguments)
 
 
 def test_statistics_belong_to_the_averaged_weights():
