@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +41,15 @@ _OPTIONS = {
 
 @dataclass
 class Conversion:
-    """A checkpoint of another project, converted to ours.
-
-    Args:
-        format: The format it had.
-        state_dict: Tensors under our names, for RGB images.
-        settings: Settings of the model that the tensors do not show.
-        model: Config of the model.
-        training: Numbers and strings of the file's training state.
-        dropped: Keys that have no counterpart here.
-        notes: What was assumed, one sentence each.
-    """
+    """A checkpoint of another project, converted to ours."""
 
     format: str
-    state_dict: dict[str, Tensor]
-    settings: ModelSettings
-    model: dict
-    training: dict = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    state_dict: dict[str, Tensor]  # under our names, for RGB images
+    settings: ModelSettings  # what the tensors do not show
+    model: dict  # config of the model
+    training: dict  # numbers and strings of the file's training state
+    dropped: list[str]  # keys that have no counterpart here
+    notes: list[str]  # what was assumed, one sentence each
 
     def checkpoint(self) -> dict:
         """Returns the content of a checkpoint of ours, whose ``meta`` says where it is from and which config it needs."""

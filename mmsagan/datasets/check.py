@@ -19,7 +19,7 @@ _MAX_LISTED = 100
 def check_dataset(
     dataset: ClassImageDataset, size: int | None = None, num_classes: int | None = None, workers: int = 1
 ) -> tuple[list[str], list[str]]:
-    """Reads every image of a data set.
+    """Reads every image of a data set; returns lines about its content, and lines about its problems.
 
     Args:
         dataset: A data set, built with ``allow_empty_classes``. Its pipeline is not used.
@@ -27,9 +27,6 @@ def check_dataset(
             of the usual size are.
         num_classes: Number of classes of the model. By default, it is not compared.
         workers: Number of processes that read files; 1 reads in this process.
-
-    Returns:
-        Lines about the content of the data set, and lines about its problems, which are empty if there are none.
     """
     dataset.full_init()
     classes = dataset.metainfo['classes']

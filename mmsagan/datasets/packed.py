@@ -97,7 +97,6 @@ class PackedImages(StoredDataset):
 
     Raises:
         ConfigError: The crop is not possible, or the pipeline decodes files or crops at random.
-        DataError: The folder is not finished, damaged, or something else.
     """
 
     def __init__(self, data_root: str, crop: str = 'center', **kwargs):
@@ -183,10 +182,6 @@ def pack_dataset(
         layout: One of :data:`LAYOUTS`.
         interpolation: One of :data:`INTERPOLATIONS`.
         workers: Number of processes; 1 works in this process. The result does not depend on it.
-
-    Raises:
-        ConfigError: The folder cannot be written, contains something else, or is among the images.
-        DataError: Too many images cannot be read, or a finished folder is damaged.
     """
     out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
     has_files, classes = 'img_path' in dataset.get_data_info(0), list(dataset.metainfo['classes'])

@@ -54,7 +54,7 @@ def sample_attention(
     queries: Tensor | Callable[[Tensor], Tensor],
     sample_model: str | None = None,
 ) -> AttentionMaps:
-    """Generates images and the attention maps of the layers that made them.
+    """Generates images and the attention maps of the layers that made them, and returns both on the CPU.
 
     The softmax of equation 1 is recomputed from the input of each layer, for the queries only: beyond sampling, this takes the
     memory of these inputs and of (N, Q, keys) weights. The model is left unchanged, also in the middle of training.
@@ -65,9 +65,6 @@ def sample_attention(
         label: Classes (N,), or class weights; None for an unconditional model.
         queries: Pixels (x, y), (N, Q, 2), or a function that returns them for images (N, 3, H, W), uint8.
         sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-
-    Returns:
-        Images, queries and maps, on the CPU.
 
     Raises:
         ConfigError: The generator has no attention layer, or a query lies outside the image.
@@ -114,19 +111,10 @@ def sample_attention(
 
 
 def pixel_maps(block: SelfAttentionBlock, features: Tensor, queries: Tensor, size: tuple[int, int]) -> Tensor:
-    """Computes an attention layer's maps in pixels.
+    """Computes a layer's maps in pixels (N, Q, H, W), each of sum 1, from its input (N, C, h, w) and pixels (x, y), (N, Q, 2).
 
     A query is the location whose features the pixel is made from. The weight of a key is spread evenly over its square of
     pixels (nearest-neighbour interpolation), which keeps each square's share of the attention.
-
-    Args:
-        block: The layer.
-        features: Its input (N, C, h, w).
-        queries: Pixels (x, y), (N, Q, 2).
-        size: H and W of the image, multiples of the grid of keys.
-
-    Returns:
-        (N, Q, H, W), each map of sum 1.
     """
     height, width = size
     x, y = queries.to(features.device).unbind(-1)

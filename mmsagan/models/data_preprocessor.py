@@ -51,14 +51,10 @@ class DataPreprocessor(BaseDataPreprocessor):
             )
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Prepares a batch.
+        """Prepares a batch; with ``training``, images are mirrored.
 
-        Args:
-            data: Dict of ``inputs``, RGB images (N, 3, H, W), uint8, and ``labels`` (N,), or of lists of N.
-            training: Whether to mirror images.
-
-        Returns:
-            Dict of ``inputs`` (N, 3, H, W), float in [-1, 1], and ``labels`` (N,), int64, on the device.
+        ``data`` is a dict of ``inputs``, RGB images (N, 3, H, W), uint8, and ``labels`` (N,), or of lists of N. Returns a dict
+        of ``inputs`` (N, 3, H, W), float in [-1, 1], and ``labels`` (N,), int64, on the device.
         """
         inputs, labels = data['inputs'], data['labels']
         if not isinstance(inputs, Tensor):

@@ -35,13 +35,9 @@ class GeneratorEMA:
 
     @torch.no_grad()
     def update(self, average: nn.Module, generator: nn.Module, iteration: int, num_updates: int) -> None:
-        """Moves the average towards the generator.
+        """Moves the average, a copy of the generator, towards it.
 
-        Args:
-            average: A copy of the generator.
-            generator: The trained generator.
-            iteration: Training iterations done, including this one.
-            num_updates: Updates of the generator done, including this one.
+        ``iteration`` and ``num_updates`` count the training iterations and the generator's updates, including this one.
         """
         if iteration <= self.start_iter or num_updates == 1:
             average.load_state_dict(generator.state_dict())

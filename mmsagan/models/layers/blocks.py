@@ -296,7 +296,7 @@ def insert_attention(
     after_nth_block: int | Sequence[int],
     **defaults,
 ) -> tuple[nn.ModuleList, set[int]]:
-    """Puts attention after the chosen blocks of a network.
+    """Returns a network's blocks with attention between them, and the indices of the attention blocks.
 
     Args:
         blocks: The blocks.
@@ -304,9 +304,6 @@ def insert_attention(
         attention_cfg: Config of the attention block; None for no attention.
         after_nth_block: Number or numbers, counted from 1, of the blocks that attention follows; 0 or less for none.
         **defaults: Arguments of the attention block that its config can override, besides ``in_channels``.
-
-    Returns:
-        The blocks with attention between them, and the indices of the attention blocks.
     """
     numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
     numbers = [number for number in numbers if number > 0] if attention_cfg else []
