@@ -3,10 +3,11 @@
 import logging
 import os
 import re
+import struct
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except MemoryError:
         raise  # not the file's fault
-    except Exception as error:  # decoders raise nearly anything; damaged Exif data, a struct.error
+    except Exception as error:  # decoders raise nearly anything
         raise UnreadableImageError(str(path), str(error) or type(error).__name__) from error
 
 
@@ -78,7 +79,10 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 def decode(image: Image.Image) -> tuple[np.ndarray, str]:
     """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''."""
-    pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    image.load()
+    with suppress(SyntaxError, struct.error):  # of damaged Exif data
+        image = ImageOps.exif_transpose(image)
+    pixels = np.asarray(to_rgb(image))
     causes = '12 bits in a 16-bit file, numbers of classes, or values from 0 to 1'
     is_odd = pixels.max() < 16
     return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {causes}?' if is_odd else ''
@@ -89,8 +93,10 @@ def size_of(path: str | Path) -> tuple[int, int]:
     with open_image(path) as image:
         # A PNG without Exif data would be read to its end in search of it.
         has_exif = 'exif' in image.info or image.format == 'TIFF'
-        is_turned = has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(image).size if is_turned else image.size
+        with suppress(SyntaxError, struct.error):
+            if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                return ImageOps.exif_transpose(image).size
+        return image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -327,6 +327,13 @@ def test_exif_rotation(tmp_path, suffix):
     assert loaded[:18].min() > 240 and loaded[22:].max() < 15
 
 
+@pytest.mark.parametrize('exif', [b'Exif\0\0garbage', b'Exif\0\0II*\0'])
+def test_damaged_exif_data_does_not_matter(tmp_path, exif):
+    for suffix in ('.png', '.jpg', '.webp'):
+        Image.new('RGB', (6, 4), (200, 200, 200)).save(tmp_path / f'a{suffix}', exif=exif)
+        assert abs(read_rgb(tmp_path / f'a{suffix}').astype(int) - 200).max() < 3 and size_of(tmp_path / f'a{suffix}') == (6, 4)
+
+
 @pytest.mark.parametrize('suffix', ['.gif', '.tif', '.jpg'])
 def test_of_several_frames_the_first(tmp_path, suffix):
     """Some cameras write two JPEGs into one file (MPO)."""
