@@ -20,9 +20,23 @@ from mmsagan.utils.download import URLS
 
 
 def main() -> None:
-    """Raises an MMSAGANError for a mistake that each process would report: ``TOOL PROCESSES [arguments of the tool]``."""
+    """Raises an MMSAGANError for a mistake that each process would report: ``TOOL PROCESSES [arguments of the tool]``.
+
+    The port at which the processes meet is checked if it is set, or if there are several nodes; else any free one is taken.
+    """
     script, processes, *arguments = sys.argv[1:]
-    check_machine(processes)
+    if not processes.isdecimal() or int(processes) < 1:
+        raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
+    check_gpus(int(processes))
+    is_one_node = os.environ.get('NNODES', '1') == '1'
+    port = os.environ.get('PORT') or ('' if is_one_node else '29500')
+    try:
+        if port and os.environ.get('NODE_RANK', '0') == '0':
+            socket.create_server(('', int(port))).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (getattr(error, 'strerror', None) or 'not the number of a port').partition(' (')[0]
+        remedy = 'leave it unset, and a free one is taken' if is_one_node else 'set another one, the same on all nodes'
+        raise ConfigError(f'PORT={port} cannot be used: {reason}; {remedy}') from error
     sys.argv = [script, *arguments]
     args = runpy.run_path(script)['parse_args']()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
@@ -49,22 +63,6 @@ def main() -> None:
                 dataset = DATASETS.build(dict(config, lazy_init=True))
                 if not Path(dataset.data_prefix.get('img_path') or dataset.data_root or '.').is_dir():
                     dataset.full_init()  # says what is missing; to search a folder that is there may take minutes
-
-
-def check_machine(processes: str) -> None:
-    """Checks the number of GPUs, and the port at which the processes meet; on one node without ``PORT``, any free one is."""
-    if not processes.isdecimal() or int(processes) < 1:
-        raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
-    check_gpus(int(processes))
-    is_one_node = os.environ.get('NNODES', '1') == '1'
-    port = os.environ.get('PORT') or ('' if is_one_node else '29500')
-    try:
-        if port and os.environ.get('NODE_RANK', '0') == '0':
-            socket.create_server(('', int(port))).close()
-    except (OSError, ValueError, OverflowError) as error:
-        reason = (getattr(error, 'strerror', None) or 'not the number of a port').partition(' (')[0]
-        remedy = 'leave it unset, and a free one is taken' if is_one_node else 'set another one, the same on all nodes'
-        raise ConfigError(f'PORT={port} cannot be used: {reason}; {remedy}') from error
 
 
 if __name__ == '__main__':

@@ -57,10 +57,8 @@ _WRAPPER_KEYS = {'optimizer', 'paramwise_cfg', 'constructor'}
 _VALUES: dict[type, Any] = {int: int, float: (int, float), bool: (bool, int), str: str, dict: dict, list: (list, tuple)}
 _VALUES[NoneType] = NoneType
 # Where there is no annotation, or one that is too narrow or, as in PyTorch's data loader, only a text.
-_ANNOTATIONS: dict[str, Any] = dict(
-    seed=int | None, resume=bool | str, loss_scale=float | str | dict, dataset=dict, sampler=dict
-)
-_ANNOTATIONS.update(batch_size=int | None, num_workers=int, prefetch_factor=int | None)
+_ANNOTATIONS: dict[str, Any] = dict(batch_size=int | None, num_workers=int, prefetch_factor=int | None, seed=int | None)
+_ANNOTATIONS.update(dataset=dict, sampler=dict, resume=bool | str, loss_scale=float | str | dict)
 _AT_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 
@@ -231,8 +229,8 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
         _check_components(cfg[key], key, cfg)
 
 
-def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict, set[str], bool]:
-    """Returns what a dict is built into, its parameters by name, other keys, and whether any keyword is accepted."""
+def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None, dict[str, inspect.Parameter], bool]:
+    """Returns what a dict is built into, its parameters by name, and whether any other keyword is accepted."""
     kind, extra = node.get('type'), set()
     if path in _UNTYPED:
         kind, extra = _UNTYPED[path], _LOADER_KEYS if path in LOADERS else set()
@@ -242,16 +240,16 @@ def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None
         for key in {'type', 'constructor'} & set(node):
             find_component(node[key], f'{path}.{key}')
         # Beside the networks' wrappers, it has defaults for all of them.
-        return None, _find_parameters(dict(type=kind or 'OptimWrapper'), '', cfg)[1], set(), True
+        return None, _find_parameters(dict(type=kind or 'OptimWrapper'), '', cfg)[1], True
     elif path.startswith('optim_wrapper.') and 'optimizer' in node:
         kind, extra = kind or cfg.optim_wrapper.get('type', 'OptimWrapper'), _WRAPPER_KEYS
     if kind is None:
-        return None, {}, set(), True
+        return None, {}, True
     component = find_component(kind, f'{path}.type')
     functions = [component]
     if inspect.isclass(component):
         functions = [vars(base)['__init__'] for base in component.__mro__[:-1] if '__init__' in vars(base)]
-    accepted: dict[str, inspect.Parameter] = {}
+    accepted = {key: inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in extra}
     takes_any = bool(functions)
     for parameters in (inspect.signature(function).parameters.values() for function in functions):
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != 'self']
@@ -259,7 +257,7 @@ def _find_parameters(node: Any, path: str, cfg: Config) -> tuple[Callable | None
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         if not takes_any:  # those of its base classes are not passed on
             break
-    return component, accepted, extra, takes_any
+    return component, accepted, takes_any
 
 
 def _check_components(node: Any, path: str, cfg: Config) -> None:
@@ -268,13 +266,12 @@ def _check_components(node: Any, path: str, cfg: Config) -> None:
         _check_components(value, f'{path}[{index}]', cfg)
     if not isinstance(node, dict):
         return
-    component, accepted, extra, takes_any = _find_parameters(node, path, cfg)
-    known = {*accepted, *extra}
-    for key in node.keys() - known - _ALWAYS_ALLOWED if component is not None else ():
+    component, accepted, takes_any = _find_parameters(node, path, cfg)
+    for key in node.keys() - accepted.keys() - _ALWAYS_ALLOWED if component is not None else ():
         # Where any keyword is accepted, only one that resembles a known one is an error.
-        close = difflib.get_close_matches(key, known | {'type'}, n=1, cutoff=0.85 if takes_any else 0.6)
+        close = difflib.get_close_matches(key, [*accepted, 'type'], n=1, cutoff=0.85 if takes_any else 0.6)
         if close or not takes_any:
-            remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(known))}'
+            remedy = f'did you mean {close[0]!r}?' if close else f'it takes {", ".join(sorted(accepted))}'
             raise ConfigError(f'{path}.{key}: {component.__name__} has no such argument; {remedy}')
     for key in node.keys() & accepted.keys():
         _check_value(node, key, accepted[key], f'{path}.{key}')
@@ -297,10 +294,10 @@ def _check_value(node: Any, key: str, parameter: inspect.Parameter, path: str) -
         types = (types & _VALUES.keys()) | {NoneType}
     if isinstance(value, float) and value.is_integer() and int in types and float not in types:  # 1e4
         value = node[key] = int(value)
-    if types <= _VALUES.keys() and value is not parameter.default:
-        if not isinstance(value, tuple(_VALUES[kind] for kind in types)):
-            expected = ' or '.join(sorted(kind.__name__ for kind in types)).replace('NoneType', 'None')
-            raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
+    is_checked = types and types <= _VALUES.keys() and value is not parameter.default
+    if is_checked and not isinstance(value, tuple(_VALUES[kind] for kind in types)):
+        expected = ' or '.join(sorted(kind.__name__ for kind in types)).replace('NoneType', 'None')
+        raise ConfigError(f'{path}={reprlib.repr(value)}: it must be {expected}')
     if key in _AT_LEAST_1 and isinstance(value, (int, float)) and value < 1:
         raise ConfigError(f'{path}={value}: it must be at least 1')
 
@@ -309,9 +306,8 @@ def _types(key: str, parameter: inspect.Parameter) -> set[Any]:
     """Returns the types that an annotation allows, without those of elements."""
     annotation = _ANNOTATIONS.get(key, parameter.annotation)
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
-    return {
-        {tuple: list, Sequence: list, Mapping: dict}.get(kind, kind) for kind in (get_origin(kind) or kind for kind in kinds)
-    }
+    kinds = [get_origin(kind) or kind for kind in kinds]
+    return {list if kind in (tuple, Sequence) else dict if kind is Mapping else kind for kind in kinds}
 
 
 def find_component(kind: str | Callable, path: str) -> Callable:

@@ -59,6 +59,8 @@ def test_mistakes_of_all_processes_are_one_message(check, name, arguments, named
 
 def test_what_is_right_is_not_reported(check):
     assert check('train', 2, CONFIG) == (None, '')
+    Path('data/cifar10').mkdir(parents=True)  # is not read, which may take minutes
+    assert check('train', 2, CIFAR) == (None, '')
     assert check('sample', 2, CONFIG, 'zoo', '--out', 'a.png') == (None, '')
 
 
