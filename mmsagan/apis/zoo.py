@@ -14,21 +14,13 @@ from mmsagan.utils.files import shipped_root
 
 @dataclass(frozen=True)
 class ZooModel:
-    """A published model.
+    """A published model."""
 
-    Args:
-        name: Name, e.g. ``sagan_32_woReLUinplace_cifar10_b64x1_best-FID``.
-        config: File of the config that it was trained with.
-        weights: URL of the checkpoint.
-        metrics: Published scores, e.g. ``{'IS': 9.3174, 'FID': 9.4252}``.
-        metadata: Data, batch size, iterations and other entries of the metafile.
-    """
-
-    name: str
-    config: Path
-    weights: str
-    metrics: Mapping[str, float]
-    metadata: Mapping[str, object]
+    name: str  # e.g. sagan_32_woReLUinplace_cifar10_b64x1_best-FID
+    config: Path  # file of the config that it was trained with
+    weights: str  # URL of the checkpoint
+    metrics: Mapping[str, float]  # published scores, e.g. {'IS': 9.3174, 'FID': 9.4252}
+    metadata: Mapping[str, object]  # data, batch size, iterations and other entries of the metafile
 
 
 @cache

@@ -116,11 +116,15 @@ class SummaryHook(Hook):
         work_dir = Path(runner.work_dir)
         try:
             curves = read_curves(work_dir if runner._resume else runner.log_dir)
-        except DataError:
+        except (DataError, OSError):  # none yet, or on a disk that is gone
             curves = {}
         for name in (CURVES, SUMMARY) if curves and with_curves else (SUMMARY,):  # the page links to the curves that are there
-            data = draw_curves(curves) if name == CURVES else self.page(runner, state, curves).encode(errors='backslashreplace')
             try:
+                data = (
+                    draw_curves(curves)
+                    if name == CURVES
+                    else self.page(runner, state, curves).encode(errors='backslashreplace')
+                )
                 write_atomically(work_dir / name, data)
             except OSError as error:
                 runner.logger.warning(f'{name} cannot be written, and the training goes on: {error}')

@@ -19,12 +19,11 @@ from mmsagan.registry import HOOKS
 
 # What becomes of a value that was changed before the training was resumed; the first pattern that is found decides.
 _EFFECTS = (
-    (r'\.(fused|foreach|capturable|data_root|num_workers|persistent_workers|pin_memory|prefetch_factor)$|_(path|pkl)$', ''),
-    (r'^model\.(fast|compile_cfg)', ''),
+    (r'^model\.(fast|compile_cfg)|\.(fused|foreach|capturable|data_root)$|_(path|pkl)$', ''),
     (r'^optim_wrapper\..*optimizer\.type$|^param_scheduler\.\d+\.type$', 'refused'),
     (r'^(optim_wrapper\..*optimizer|param_scheduler|randomness)\.|^auto_scale_lr', "the checkpoint's stays"),
     (r'^val_evaluator', 'used from the next evaluation on; what was best so far was measured the former way'),
-    (r'^(model|train_dataloader|optim_wrapper)', 'used from here on'),
+    (r'^(model|optim_wrapper|train_dataloader\.(dataset|sampler|batch_s|collate|drop_last))', 'used from here on'),
 )
 _IMAGES = 'training_images'  # in a checkpoint's meta: the number of images
 _SKIPPED = 'train/skipped_steps'  # in the message hub, and with it in every checkpoint

@@ -158,3 +158,14 @@ def test_a_training_that_fails_on_a_full_disk(run, monkeypatch):
         train_from_config(cfg)
     assert '**Failed** at iteration 3 of 4: made to fail. As of ' in page_of(cfg.work_dir)
     assert 'No space left on device' in log_of(cfg.work_dir)
+
+
+@pytest.mark.parametrize('broken', ['read_curves', 'best_checkpoints'])
+def test_a_page_that_cannot_be_made_ends_nothing(run, monkeypatch, broken):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hooks, broken, fail)
+    cfg = run(max_iters=1)
+    assert train_from_config(cfg).iter == 1
+    assert ('Input/output error' in log_of(cfg.work_dir)) == (broken == 'best_checkpoints')
