@@ -110,11 +110,11 @@ def from_openmmlab(content, path: str | Path = '', channel_order: str | None = N
     foreign, meta = split_checkpoint(content)
     # Mean and standard deviation are settings here, and the moving average follows the iterations.
     dropped = [key for key in foreign if key.startswith(('data_preprocessor.', 'generator_ema.steps'))]
+    foreign = {key: tensor for key, tensor in foreign.items() if key not in dropped}
     states = {name: get_network(foreign, name) for name in STUDIOGAN_NETWORKS}
-    states['generator_ema'].pop('steps', None)
-    for key in foreign:
-        if key.partition('.')[0] not in states and key not in dropped:
-            raise CheckpointError(f'the key {key[:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
+    unknown = [key for key in foreign if key.partition('.')[0] not in states]
+    if unknown:
+        raise CheckpointError(f'the key {unknown[0][:200]!r} is not of a network that can be converted (SAGAN or SNGAN)')
     if not states['generator']:
         states = dict(generator=states['generator_ema'], discriminator=states['discriminator'])
         notes.append('the file has only the moving average of the generator, which becomes the generator')

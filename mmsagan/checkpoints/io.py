@@ -185,17 +185,18 @@ def find_latest_checkpoint(
 
 
 def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
-    """Writes a checkpoint completely or not at all. Raises a ConfigError if the file cannot be written.
+    """Writes a checkpoint completely or not at all, in the format of the suffix, see :func:`serialize_checkpoint`.
 
-    Args:
-        checkpoint: Content of the file. A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
-        path: File to write. Its suffix decides the format.
+    Raises a ConfigError if the file cannot be written.
     """
     write_output(path, serialize_checkpoint(checkpoint, Path(path).suffix.removeprefix('.')))
 
 
 def serialize_checkpoint(checkpoint: Mapping, file_format: str) -> bytes:
-    """Returns the content of a checkpoint file: ``'safetensors'``, or in any other format what ``torch.save`` writes."""
+    """Returns the content of a checkpoint file: in any format but ``'safetensors'``, what ``torch.save`` writes.
+
+    A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
+    """
     if file_format == 'safetensors':
         # The format does not allow tensors to share memory.
         tensors = {

@@ -118,32 +118,28 @@ class PackedImages(StoredDataset):
         if self.crop == 'random' and recipe['job']['layout'] == 'square':
             raise ConfigError(f"{self.name}: crop='random' needs whole images; pack them with --layout short-side")
         try:
-            self._open(folder, recipe)
+            arrays = {}
+            for name, note in recipe['files'].items():
+                if (folder / name).stat().st_size != note['bytes']:
+                    raise ValueError(f'{name} does not have {note["bytes"]} bytes')
+                if name in (LABELS, SIZES):  # small enough to compare their checksums
+                    data = (folder / name).read_bytes()
+                    if hashlib.sha256(data).hexdigest() != note['sha256']:
+                        raise ValueError(f'{name} has another sha256 than the recipe says')
+                    arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
+            self.image_size, self.labels = recipe['job']['size'], arrays[LABELS]
+            self._sizes = arrays.get(SIZES, np.broadcast_to(np.int64(self.image_size), (len(self.labels), 2)))
+            self._shards = [MappedArray(folder / name) for name in sorted({*recipe['files']} - {LABELS, SIZES})]
+            # Where images and shards end, counted in bytes from the first image.
+            self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
+            self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
+            are_whole = self._shard_ends[-1] == self._ends[-1] and np.isin(self._shard_ends, np.append(self._ends, 0)).all()
+            if not are_whole or len(self._sizes) != len(self.labels) or (self._sizes.min(axis=1) != self.image_size).any():
+                raise ValueError('the sizes of the images, their number and the shards do not match')
             self.set_classes(list(recipe['classes']), self.labels)
         except Exception as error:  # numpy raises an EOFError for an empty file, for instance
             raise DataError(f'{folder} is damaged: {error}; pack the images again with {COMMAND}') from error
         return range(len(self.labels))
-
-    def _open(self, folder: Path, recipe: dict) -> None:
-        """Maps the shards and loads the other files, which are small enough to compare their checksums."""
-        arrays = {}
-        for name, note in recipe['files'].items():
-            if (folder / name).stat().st_size != note['bytes']:
-                raise ValueError(f'{name} does not have {note["bytes"]} bytes')
-            if name in (LABELS, SIZES):
-                data = (folder / name).read_bytes()
-                if hashlib.sha256(data).hexdigest() != note['sha256']:
-                    raise ValueError(f'{name} has another sha256 than the recipe says')
-                arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
-        self.image_size, self.labels = recipe['job']['size'], arrays[LABELS]
-        self._sizes = arrays.get(SIZES, np.broadcast_to(np.int64(self.image_size), (len(self.labels), 2)))
-        self._shards = [MappedArray(folder / name) for name in sorted({*recipe['files']} - {LABELS, SIZES})]
-        # Where images and shards end, counted in bytes from the first image.
-        self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
-        self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
-        are_whole = self._shard_ends[-1] == self._ends[-1] and np.isin(self._shard_ends, np.append(self._ends, 0)).all()
-        if not are_whole or len(self._sizes) != len(self.labels) or (self._sizes.min(axis=1) != self.image_size).any():
-            raise ValueError('the sizes of the images, their number and the shards do not match')
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         size, crop = self.image_size, _CROPS[self.crop]()
