@@ -110,35 +110,29 @@ def check_integrity(path: str | Path) -> str:
     if not is_zip and start[8:] != b'{':
         raise CheckpointError(f'{path} is no checkpoint: it is neither a file of torch.save nor of safetensors')
     try:
-        if is_zip:
-            _check_archive(path)
-        else:
+        if not is_zip:
             with safetensors.safe_open(path, framework='numpy'):
-                pass
+                return 'safetensors'
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            for record in records:
+                is_stored = record.compress_type == zipfile.ZIP_STORED and record.compress_size == record.file_size
+                if not is_stored or record.external_attr & _DIRECTORY_ATTRIBUTE:
+                    raise zipfile.BadZipFile(f'{record.filename} is compressed or a directory, which torch.save never writes')
+            # Other readers of zip archives begin there.
+            if not records or min(record.header_offset for record in records) != 0:
+                raise zipfile.BadZipFile('the first record is not at the start of the file')
+            # Overlapping records would let a small file claim any amount of memory.
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                raise zipfile.BadZipFile('the records claim more bytes than the file has')
+            # All checksums are 0 in a file written after torch.serialization.set_crc32_options(False).
+            damaged = archive.testzip() if any(record.CRC for record in records) else None
+            if damaged is not None:
+                raise zipfile.BadZipFile(f'{damaged} does not match its checksum')
+        return 'zip'
     except Exception as error:  # zipfile raises nearly anything: EOFError, NotImplementedError, struct.error, …
         reason = str(error) or type(error).__name__
         raise CheckpointError(f'checkpoint {path} is damaged, perhaps cut off, or no checkpoint: {reason}') from error
-    return 'zip' if is_zip else 'safetensors'
-
-
-def _check_archive(path: Path) -> None:
-    """Raises an error for an archive that is damaged, or that another reader of zip archives would read differently."""
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        for record in records:
-            if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
-                raise zipfile.BadZipFile(f'{record.filename} is compressed, which torch.save never does')
-            if record.external_attr & _DIRECTORY_ATTRIBUTE:
-                raise zipfile.BadZipFile(f'{record.filename} is marked as a directory')
-        if not records or min(record.header_offset for record in records) != 0:
-            raise zipfile.BadZipFile('the first record is not at the start of the file')
-        # Overlapping records would let a small file claim any amount of memory.
-        if sum(record.file_size for record in records) > path.stat().st_size:
-            raise zipfile.BadZipFile('the records claim more bytes than the file has')
-        # All checksums are 0 in a file written after torch.serialization.set_crc32_options(False).
-        damaged = archive.testzip() if any(record.CRC for record in records) else None
-        if damaged is not None:
-            raise zipfile.BadZipFile(f'{damaged} does not match its checksum')
 
 
 def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
