@@ -349,9 +349,9 @@ def check_output(out: Path, npz: bool) -> None:
         check_writable(out)
         return
     check_writable(out / NPZ_NAME)
-    others = [] if npz else sorted(out.glob('[!.]*'))
-    if others:
-        raise ConfigError(f'{out} is not empty ({others[0].name}): remove it or choose another folder')
+    other = None if npz else next(out.glob('[!.]*'), None)
+    if other:
+        raise ConfigError(f'{out} is not empty ({other.name}): remove it or choose another folder')
 
 
 def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:

@@ -161,12 +161,10 @@ class MultiOptimWrapperConstructor:
 
 def _keep_kernel_arguments(optimizer: torch.optim.Optimizer, state_dict: dict) -> dict:
     """Replaces the kernels that a checkpoint was written with by those that the config selects."""
-    groups = [
-        {**saved, **{key: own[key] for key in _KERNEL_ARGUMENTS if key in own}}
-        for saved, own in zip(state_dict['param_groups'], optimizer.param_groups)
-    ]
-    excess = state_dict['param_groups'][len(groups) :]  # PyTorch raises an error for these
-    return {**state_dict, 'param_groups': groups + excess}
+    groups = [dict(saved) for saved in state_dict['param_groups']]
+    for saved, own in zip(groups, optimizer.param_groups):  # PyTorch raises an error if there are not as many
+        saved.update({key: own[key] for key in _KERNEL_ARGUMENTS if key in own})
+    return {**state_dict, 'param_groups': groups}
 
 
 def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:
