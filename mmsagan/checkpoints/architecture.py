@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from math import isqrt
 
 import torch
@@ -50,30 +50,25 @@ class ModelSettings:
 
     @classmethod
     def from_meta(cls, meta: Mapping) -> 'ModelSettings | None':
-        """Reads the settings from a checkpoint's ``meta``: from ``behaviour`` if it was converted, else from its config.
+        """Reads the settings from the config in a checkpoint's ``meta``.
 
-        Returns None if there are none, if a value is invalid, or if the config has components other than the usual ones.
+        Returns None if there is none, if a value is invalid, or if it has components other than the usual ones.
         """
-        stated = meta.get('behaviour')
         try:
-            if not isinstance(stated, Mapping):
-                model = read_model_config(meta.get('cfg'))
-                networks = [model['generator'], model['discriminator']]
-                components = [network.get(key) or {} for network in networks for key in ('act_cfg', 'attention_cfg')]
-                is_usual = (
-                    networks[0].get('type') in ('SAGANGenerator', 'SNGANGenerator')
-                    and networks[1].get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
-                    and not any({'blocks_cfg', 'from_rgb_cfg'} & set(network) for network in networks)
-                    and all(cfg.get('type', 'ReLU') in ('ReLU', 'SelfAttentionBlock') for cfg in components)
-                    and all(cfg.get('pool', True) is True for cfg in components)
-                )
-                stated = asdict(cls.from_config(model)) if is_usual else {}
+            model = read_model_config(meta.get('cfg'))
+            settings, networks = cls.from_config(model), [model['generator'], model['discriminator']]
+            components = [network.get(key) or {} for network in networks for key in ('act_cfg', 'attention_cfg')]
+            is_usual = (
+                networks[0].get('type') in ('SAGANGenerator', 'SNGANGenerator')
+                and networks[1].get('type') in ('ProjDiscriminator', 'SAGANDiscriminator')
+                and not any({'blocks_cfg', 'from_rgb_cfg'} & set(network) for network in networks)
+                and all(cfg.get('type', 'ReLU') in ('ReLU', 'SelfAttentionBlock') for cfg in components)
+                and all(cfg.get('pool', True) is True for cfg in components)
+                and all(type(getattr(settings, each.name)) is type(each.default) for each in fields(cls))
+            )
         except (KeyError, TypeError, AttributeError):  # something other than a dict where there should be one
             return None
-        defaults = asdict(cls())
-        if set(stated) != set(defaults) or any(type(stated[key]) is not type(value) for key, value in defaults.items()):
-            return None
-        return cls(**stated) if stated['init'] in INIT_SCHEMES else None
+        return settings if is_usual and settings.init in INIT_SCHEMES else None
 
 
 def read_model_config(config) -> dict:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,6 @@ class Conversion:
         meta = dict(
             source=self.format,
             training=self.training,
-            behaviour=asdict(self.settings),
             cfg_options=get_cfg_options(self.model),
             cfg=f"default_scope = 'mmsagan'\nmodel = {self.model!r}\n",
             mmsagan_version=__version__,

@@ -40,7 +40,7 @@ def publish(
     if not with_discriminator:
         state = {key: tensor for key, tensor in state.items() if not key.startswith('discriminator.')}
         dropped.append('discriminator')
-    published = {key: meta[key] for key in ('iter', 'source', 'training', 'behaviour', 'cfg_options') if key in meta}
+    published = {key: meta[key] for key in ('iter', 'source', 'training', 'cfg_options') if key in meta}
     model = read_model_config(meta.get('cfg'))
     if model:
         published['cfg'] = f"default_scope = 'mmsagan'\nmodel = {model!r}\n"

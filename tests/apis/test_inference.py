@@ -87,11 +87,11 @@ def test_a_device_that_is_not_there(gan_config):
 def test_a_checkpoint_cannot_name_code(fixture_of, tmp_path):
     """MMEngine's registries import any name that is given as a type, so only numbers and flags of meta are used."""
     content = load_checkpoint_file(publish(fixture_of('studiogan_current_32').path, tmp_path / 'a.pth')[0])
-    content['meta']['cfg'] = 'raise SystemExit'
+    cfg = content['meta']['cfg']
     content['meta']['cfg_options']['model.generator.act_cfg'] = dict(type='os.system')
     torch.save(content, tmp_path / 'changed.pth')
     fixture_of('studiogan_current_32').check(init_model(None, tmp_path / 'changed.pth'))
-    content['meta']['behaviour']['init'] = 'os.system'
-    torch.save(content, tmp_path / 'changed.pth')
-    with pytest.raises(ConfigError, match='config'):
-        init_model(None, tmp_path / 'changed.pth')
+    for content['meta']['cfg'] in ('raise SystemExit', cfg.replace('studio', 'os.system'), cfg.replace('ReLU', 'os.system')):
+        torch.save(content, tmp_path / 'changed.pth')
+        with pytest.raises(ConfigError, match='config'):
+            init_model(None, tmp_path / 'changed.pth')

@@ -96,15 +96,18 @@ def test_a_generator_alone_gets_a_discriminator_of_its_size(gan_config):
     assert model.discriminator(model.sample(num_samples=1), torch.tensor([0])).shape == (1, 1)
 
 
-STATED = dict(inplace=True, norm_eps=1e-5, sn_eps=1e-8, init='BigGAN')
+def stated(**changes) -> dict:
+    """The metadata of a checkpoint whose config has these arguments of the generator."""
+    generator = dict(type='SAGANGenerator', **changes)
+    return dict(cfg=f"model = dict(generator={generator!r}, discriminator=dict(type='ProjDiscriminator'))")
 
 
 @pytest.mark.parametrize(
     'meta',
     [
         {},
-        dict(behaviour=dict(STATED, init='os.system')),
-        dict(behaviour=dict(STATED, norm_eps='1')),
+        stated(init_cfg=dict(type='os.system')),
+        stated(norm_eps='1'),
         dict(cfg='model = dict(generator=dict(type=exit()))'),
         dict(cfg="model = dict(generator=dict(type='Mine'), discriminator=dict(type='ProjDiscriminator'))"),
     ],
@@ -149,16 +152,16 @@ def test_a_generator_alone(gan_config):
 @pytest.mark.parametrize(
     'changes, expected',
     [
-        (dict(inplace=True), ['act_cfg.inplace=True']),
-        (dict(norm_eps=1e-5), ['norm_eps=1e-05']),
-        (dict(init='SAGAN'), ['init_cfg.type=SAGAN']),
+        (dict(discriminator=dict(act_cfg=INPLACE)), ['act_cfg.inplace=True']),
+        (dict(generator=dict(norm_eps=1e-5)), ['norm_eps=1e-05']),
+        (dict(generator=dict(init_cfg=dict(type='SAGAN'))), ['init_cfg.type=SAGAN']),
         ({}, []),
     ],
 )
 def test_differences_that_no_tensor_shows(gan_config, changes, expected):
     model = MODELS.build(gan_config())
-    settings = dict(inplace=False, norm_eps=1e-4, sn_eps=1e-12, init='studio') | changes
-    warnings = check_compatibility(model, dict(state_dict=model.state_dict(), meta=dict(behaviour=settings)))
+    meta = dict(cfg=f'model = {gan_config(**changes)!r}')
+    warnings = check_compatibility(model, dict(state_dict=model.state_dict(), meta=meta))
     assert len(warnings) == len(expected) and all(text in warning for text, warning in zip(expected, warnings))
 
 
