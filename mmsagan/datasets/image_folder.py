@@ -121,10 +121,11 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     queue = deque([root])
     while queue:
         current = queue.pop()
-        if os.path.realpath(current) in seen:
+        real = os.path.realpath(current)
+        if real in seen:
             left_out['links to folders that are searched anyway'].append(current)
             continue
-        seen.add(os.path.realpath(current))
+        seen.add(real)
         try:
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError:
