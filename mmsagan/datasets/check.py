@@ -37,27 +37,23 @@ def check_dataset(
         workers = 1  # images in this process are not sent to others
     counts, sizes, modes = Counter(dict.fromkeys(range(len(classes)), 0)), Counter(), Counter()
     sides: list[tuple[int, str]] = []
-    unreadable, odd, frames = [], [], []
+    found: dict[str, list[str]] = {}
     copies: dict[bytes, list[tuple[str, int]]] = {}
     with progress_bar('reading', len(dataset)) as advance, worker_map(workers) as parallel_map:
         results = (result for chunk in parallel_map(_inspect, chunks) for result in chunk)
-        for index, (error, shape, mode, digest, finding, num_frames) in enumerate(results):
+        for index, (shape, mode, digest, remarks) in enumerate(results):
             advance(1)
             entry = dataset.get_data_info(index)
             name, label = str(entry.get('img_path', index)), entry['gt_label']
             counts[label] += 1
-            if error:
-                unreadable.append(f'{name} ({error})')
-                continue
-            text = f'{shape[1]}x{shape[0]}'
-            sizes[text] += 1
-            sides.append((min(shape), f'{name} ({text})'))
-            modes[mode] += 1
-            copies.setdefault(digest, []).append((name, label))
-            if finding:
-                odd.append(f'{name} ({finding})')
-            if num_frames > 1:
-                frames.append(f'{name} ({num_frames})')
+            for title, remark in remarks.items():
+                found.setdefault(title, []).append(f'{name} ({remark})')
+            if shape:
+                text = f'{shape[1]}x{shape[0]}'
+                sizes[text] += 1
+                sides.append((min(shape), f'{name} ({text})'))
+                modes[mode] += 1
+                copies.setdefault(digest, []).append((name, label))
     per_class = list(counts.values()) or [0]
     usual = median([side for side, _ in sides] or [0])
     limit = usual / 2 if size is None else size
@@ -80,14 +76,12 @@ def check_dataset(
             duplicates[is_mixed].append(', '.join(f'{name} ({classes[label]})' for name, label in group))
     for title, items in {
         'classes without images': [str(classes[label]) for label, count in counts.items() if not count],
-        'images that cannot be read': unreadable,
+        **found,
         'images that occur more than once, in several classes': duplicates[True],
         'images that occur more than once, in one class': duplicates[False],
         f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': [
             text for side, text in sides if side < limit
         ],
-        'images whose values use a small part of their range': odd,
-        'images of several pages or frames, of which the first is used': frames,
         **{f'{reason}, left out': paths for reason, paths in dataset.left_out.items()},
     }.items():
         is_problem = not title.startswith('.') or title.split(',')[0] in OTHER_SUFFIXES  # other files may belong there
@@ -100,18 +94,21 @@ def check_dataset(
 
 
 def _inspect(sources: Sequence[str | np.ndarray]) -> list[tuple]:
-    """Reads images: returns error, (height, width), Pillow's mode, a hash of shape and pixels, oddities, number of frames."""
+    """Reads images: returns (height, width), Pillow's mode, a hash of shape and pixels, and remarks by their title."""
     results = []
     for source in sources:
+        mode, pixels, remarks = 'RGB', source, {}
         try:
-            mode, pixels, finding, num_frames = 'RGB', source, '', 1
             if isinstance(source, str):
                 with open_image(source) as image:
                     mode, (pixels, finding) = image.mode, decode(image)
-                    if image.format != 'MPO':  # a photo with a preview, or of two lenses
-                        num_frames = getattr(image, 'n_frames', 1)
+                    if finding:
+                        remarks['images whose values use a small part of their range'] = finding
+                    # An MPO file is a photo with a preview, or of two lenses.
+                    if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
+                        remarks['images of several pages or frames, of which the first is used'] = str(image.n_frames)
             digest = hashlib.blake2b(f'{pixels.shape} '.encode() + pixels.tobytes(), digest_size=16).digest()
-            results.append(('', pixels.shape[:2], mode, digest, finding, num_frames))
+            results.append((pixels.shape[:2], mode, digest, remarks))
         except UnreadableImageError as error:
-            results.append((error.reason, (0, 0), '', b'', '', 1))
+            results.append((None, '', b'', {'images that cannot be read': error.reason}))
     return results
