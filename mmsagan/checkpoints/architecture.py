@@ -185,7 +185,7 @@ def get_network(state: State, network: str) -> dict[str, Tensor]:
 
 def _infer_generator(state: State) -> dict:
     """Infers the generator's arguments and ``num_classes``. Raises a KeyError or ValueError if it is something else."""
-    blocks, attention = _find_blocks(state)
+    blocks, attention = _find_blocks(state, has_head=False)
     widths = [_get_shape(state, f'conv_blocks.{index}.conv_1')[1] for index in blocks]
     out_channels, base_channels = _get_shape(state, 'to_rgb.conv')[:2]
     features, noise_size = _get_shape(state, 'noise2feat')
@@ -204,13 +204,13 @@ def _infer_generator(state: State) -> dict:
         use_cbn=is_conditional,
         with_spectral_norm=is_normalized,
         with_embedding_spectral_norm=f'{embedding}.weight_orig' in state if is_conditional else is_normalized,
-        **_infer_attention(state, blocks, attention),
+        **attention,
     )
 
 
 def _infer_discriminator(state: State, default_downsample: list[bool] | None) -> dict:
     """Infers the discriminator's arguments. Raises a KeyError or ValueError if it is something else."""
-    blocks, attention = _find_blocks(state)
+    blocks, attention = _find_blocks(state, has_head=True)
     base_channels, input_channels = _get_shape(state, 'from_rgb.conv_1')[:2]
     widths, downsample = [], []
     for number, index in enumerate(blocks):
@@ -229,17 +229,8 @@ def _infer_discriminator(state: State, default_downsample: list[bool] | None) ->
         downsample_cfg=downsample,
         input_channels=input_channels,
         with_spectral_norm='decision.weight_orig' in state,
-        **_infer_attention(state, [-1, *blocks], attention),
+        **attention,
     )
-
-
-def _find_blocks(state: State) -> tuple[list[int], list[int]]:
-    """Returns the indices of residual blocks and of attention in ``conv_blocks``."""
-    indices = {int(match[1]) for match in (re.match(r'conv_blocks\.(\d+)\.', key) for key in state) if match}
-    attention = {index for index in indices if f'conv_blocks.{index}.gamma' in state}
-    if indices != set(range(len(indices))) or not indices - attention:
-        raise KeyError(f'conv_blocks.{next(index for index in range(len(indices) + 1) if index not in indices)}')
-    return sorted(indices - attention), sorted(attention)
 
 
 def _get_shape(state: State, layer: str) -> torch.Size:
@@ -247,10 +238,15 @@ def _get_shape(state: State, layer: str) -> torch.Size:
     return state[f'{layer}.weight_orig' if f'{layer}.weight_orig' in state else f'{layer}.weight'].shape
 
 
-def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> dict:
-    """Infers ``attention_cfg`` and ``attention_after_nth_block`` from the indices of blocks and attention."""
+def _find_blocks(state: State, has_head: bool) -> tuple[list[int], dict]:
+    """Returns the indices of the residual blocks in ``conv_blocks``, and the network's arguments for attention."""
+    indices = {int(match[1]) for match in (re.match(r'conv_blocks\.(\d+)\.', key) for key in state) if match}
+    attention = sorted(index for index in indices if f'conv_blocks.{index}.gamma' in state)
+    blocks = sorted(indices - set(attention))
+    if indices != set(range(len(indices))) or not blocks:
+        raise KeyError(f'conv_blocks.{next(index for index in range(len(indices) + 1) if index not in indices)}')
     if not attention:
-        return dict(attention_cfg=None, attention_after_nth_block=0)
+        return blocks, dict(attention_cfg=None, attention_after_nth_block=0)
     layer = f'conv_blocks.{attention[0]}'
     cfg: dict[str, str | int] = dict(type='SelfAttentionBlock')
     if any(key.startswith(f'{layer}.reduce.') for key in state):
@@ -263,8 +259,8 @@ def _infer_attention(state: State, blocks: list[int], attention: list[int]) -> d
             cfg['query_key_reduction'] = channels // query
         if channels != value * 2:
             cfg['value_reduction'] = channels // value
-    numbers = [sum(block < index for block in blocks) for index in attention]
-    return dict(attention_cfg=cfg, attention_after_nth_block=numbers[0] if len(numbers) == 1 else numbers)
+    numbers = [sum(block < index for block in blocks) + has_head for index in attention]
+    return blocks, dict(attention_cfg=cfg, attention_after_nth_block=numbers[0] if len(numbers) == 1 else numbers)
 
 
 def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
