@@ -201,16 +201,10 @@ class ConditionalGAN(BaseModel):
         return logs
 
     def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Updates D once, on real images and on as many fake ones of uniform classes.
+        """Updates D once, on real images (N, 3, S, S), float in [-1, 1], and on as many fake ones of uniform classes.
 
-        Args:
-            images: Real images (N, 3, S, S), float in [-1, 1].
-            label: Their classes (N,).
-            optim_wrapper: Optimizer wrapper of D.
-
-        Returns:
-            ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and with an auxiliary classifier
-            ``loss_disc_class``, the means ``logits_real`` and ``logits_fake``, and their difference ``logits_gap``.
+        Returns ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and with an auxiliary classifier
+        ``loss_disc_class``, the means ``logits_real`` and ``logits_fake``, and their difference ``logits_gap``.
         """
         num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
@@ -244,12 +238,7 @@ class ConditionalGAN(BaseModel):
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates G once, on ``batch_size`` fake images of uniform classes.
 
-        Args:
-            batch_size: Number of images.
-            optim_wrapper: Optimizer wrapper of G.
-
-        Returns:
-            ``loss_gen``, and with an auxiliary classifier its part ``loss_gen_class``.
+        Returns ``loss_gen``, and with an auxiliary classifier its part ``loss_gen_class``.
         """
         num_parts = optim_wrapper._accumulative_counts
         # D only passes the gradient on. It is unwrapped, since DDP would wait for the gradients of its weights.
