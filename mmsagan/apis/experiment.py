@@ -103,9 +103,7 @@ def _runner(cfg: Config) -> Iterator[Runner]:
                 if not any(isinstance(hook, needed) for hook in runner.hooks):
                     runner.register_hook(needed())
     except OSError as error:
-        raise ConfigError(
-            f'the work dir {cfg.work_dir} cannot be written: {error}; choose another one with --work-dir'
-        ) from error
+        raise ConfigError(f'{cfg.work_dir} cannot be written: {error}; choose another --work-dir') from error
     try:
         yield runner
     except BaseException as error:
@@ -138,10 +136,7 @@ def use_mixed_precision(cfg: Config) -> None:
 def enable_auto_scale_lr(cfg: Config) -> None:
     """Scales the learning rates with the batch size (``--auto-scale-lr``)."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise ConfigError(
-            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size, over all GPUs, that '
-            'its learning rates are meant for'
-        )
+        raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N): the batch size that the rates are for')
     cfg.auto_scale_lr.enable = True
 
 

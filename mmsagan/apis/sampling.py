@@ -140,10 +140,7 @@ def interpolate(
     has_two_classes = label is not None and len(label) == 2
     ends = inputs.noise(0, 1 if has_two_classes else 2) if noise is None else _as_noise(noise, model)
     if len(ends) > 2 or (len(ends) == 1 and not has_two_classes):
-        raise ConfigError(
-            f'cannot interpolate between {len(ends)} noise vectors and {0 if label is None else len(label)} classes; give two '
-            'noise vectors, two classes, or both'
-        )
+        raise ConfigError(f'cannot interpolate between {len(ends)} noise vectors; give two of them, two classes, or both')
     weights = torch.linspace(0, 1, num_steps, dtype=torch.float64)[:, None]
     if label is not None:
         # Class weights (K, num_classes), or the one class for all steps.
@@ -314,10 +311,7 @@ class SampleSet:
         **options: Any,
     ):
         if (classes is not None or num_per_class is not None) and (num_samples is not None or not model.num_classes):
-            raise ConfigError(
-                '--num-samples, which draws the classes and is the only choice for a model without classes, does not go with '
-                '--labels and --num-per-class'
-            )
+            raise ConfigError('--num-samples does not go with --labels and --num-per-class, which need a model with classes')
         self.model, self.batch_size, self.amp, self.options = model, batch_size, amp, options
         self.inputs = sample_inputs(model, seed)
         if num_samples is not None or not model.num_classes:

@@ -64,10 +64,7 @@ def plan_series(
         check_config(completed)
         last, interval = (cfg.train_cfg.get(key) for key in ('max_iters', 'val_interval'))
         if not last or not interval or last % interval or last != loaded[0].train_cfg.get('max_iters'):
-            raise ConfigError(
-                f'{path}: train_cfg.max_iters={last} must be the same in all configs, and a multiple of '
-                f'train_cfg.val_interval={interval}; --max-iters sets it'
-            )
+            raise ConfigError(f'{path}: train_cfg.max_iters={last} must be that of all, a multiple of val_interval={interval}')
     # The parts in which the names differ: 'feat16' and 'sn-D' of 'sagan_32_feat16_b64' and 'sagan_32_sn-D_b64'.
     fields = [name.split('_') for name in names]
     if len(names) > 1 and len(set(map(len, fields))) == 1:
@@ -82,9 +79,7 @@ def plan_series(
             begun = load_config(path)
             begun.train_cfg.max_iters = run.cfg.train_cfg.max_iters
             if begun.to_dict() != run.cfg.to_dict():
-                raise ConfigError(
-                    f'{variant}, seed {seed}: {path} has other settings; use the same ones, or another --work-dir'
-                )
+                raise ConfigError(f'{variant}, seed {seed}: {path} has other settings; use another --work-dir')
         runs.append(run)
     return runs
 

@@ -210,8 +210,7 @@ def check_config(cfg: Config, training: bool | None = True) -> None:
     is_evaluation_only = cfg.get('test_evaluator') and not has_optimizer and not has_length
     if training and is_evaluation_only:
         raise ConfigError(
-            'the config is for evaluation only (mmsagan test): it sets neither an optimizer nor a number of iterations; to '
-            'train, inherit a file in configs/_base_/schedules and set train_cfg.max_iters'
+            'the config is for evaluation only (mmsagan test); to train, set train_cfg.max_iters and an optimizer'
         )
     training = not is_evaluation_only if training is None else training
     for key, value in cfg.items():

@@ -70,10 +70,7 @@ class Demo:
         number = int(min(max(number or 1, 1), self.max_images))
         classes = classes or []
         if len(classes) * number > self.max_images:
-            raise ConfigError(
-                f'{len(classes)} classes with {number} images each are {len(classes) * number} images; the limit is '
-                f'{self.max_images}'
-            )
+            raise ConfigError(f'{len(classes) * number} images are too many: the limit is {self.max_images}')
         return classes, number, *read_seed_and_truncation(seed, truncation)
 
 

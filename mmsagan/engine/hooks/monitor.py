@@ -45,9 +45,7 @@ class ConsistencyHook(Hook):
         model, dataset = unwrap(runner.model), runner.train_dataloader.dataset
         classes, num_classes = getattr(dataset, 'metainfo', {}).get('classes'), getattr(model, 'num_classes', None)
         if num_classes and classes and num_classes != len(classes):
-            raise DataError(
-                f'the data set has {len(classes)} classes, the model {num_classes}; set model.num_classes={len(classes)}'
-            )
+            raise DataError(f'the data has {len(classes)} classes; set model.num_classes={len(classes)} (now {num_classes})')
         discriminator = unwrap(getattr(model, 'discriminator', None))
         size = getattr(discriminator, 'input_scale', None)
         if size is not None and len(dataset):
@@ -62,9 +60,7 @@ class ConsistencyHook(Hook):
                 )
         loop, train_loop = runner.val_loop, runner.train_loop
         if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < runner.iter:
-            runner.logger.warning(
-                f'nothing to train: train_cfg.max_iters={train_loop.max_iters}; the checkpoint is of iteration {runner.iter}'
-            )
+            runner.logger.warning(f'nothing to train: train_cfg.max_iters={train_loop.max_iters} at iteration {runner.iter}')
         if not isinstance(loop, GANValLoop):
             return
         if isinstance(train_loop, IterBasedTrainLoop):
@@ -80,10 +76,7 @@ class ConsistencyHook(Hook):
             results = loop.evaluator.result_names
             unknown = [key for key in getattr(hook, 'key_indicators', ()) if key not in results]
             if isinstance(hook, CheckpointHook) and hook.save_best and unknown:
-                raise ConfigError(
-                    f'default_hooks.checkpoint.save_best: no metric returns {unknown[0]!r}; the evaluation has '
-                    + ', '.join(results)
-                )
+                raise ConfigError(f'default_hooks.checkpoint.save_best: {unknown[0]!r} is not one of {", ".join(results)}')
         # Extracts the features of the real images, and raises the errors that an evaluation would.
         loop.evaluator.prepare(model.device, loop.batch_size, loop.real_images, model)
 
@@ -182,10 +175,7 @@ class DivergenceHook(Hook):
                 continue
             if not self._has_warned:
                 self._has_warned = True
-                runner.logger.warning(
-                    f'iteration {runner.iter + 1}: a step of the {name} is skipped, its loss or gradient is not finite; see '
-                    'skipped_steps in the log'
-                )
+                runner.logger.warning(f'iteration {runner.iter + 1}: a step of the {name} is skipped, since it is not finite')
             first = self._first.setdefault(name, runner.iter + 1)
             if self.max_skipped_in_a_row is not None and wrapper.skipped_in_a_row >= self.max_skipped_in_a_row:
                 good = 'missing: none was saved before'
