@@ -180,16 +180,8 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
                 inputs += [pickers[-1], controls.add_weights(demo, f'{side}: weights')]
                 pictures.append(controls.add_picture(f'compared-{side.lower()}', f'Samples of the {side.lower()} checkpoint'))
 
-    def compare(
-        classes: list[int],
-        number: float,
-        seed: int,
-        truncation: float,
-        left: str,
-        left_weights: str | None,
-        right: str,
-        right_weights: str | None,
-    ) -> list:
+    def compare(classes: list[int], number: float, seed: int, truncation: float, *sides: str | None) -> list:
+        left, left_weights, right, right_weights = sides
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
         models = [demo.checkpoints.model(name) for name in (left, right)]
         for attribute in ('noise_size', 'num_classes'):
