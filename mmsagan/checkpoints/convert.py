@@ -27,16 +27,11 @@ from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
 
 OPENMMLAB = 'MMGeneration or MMagic'
-STUDIOGAN = 'StudioGAN, since January 2022'
-LEGACY_STUDIOGAN = 'StudioGAN, before January 2022'
+STUDIOGAN = 'StudioGAN'
 # The names of the networks in StudioGAN's files.
 STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
 # The arguments of convert_checkpoint that go with a format.
-_OPTIONS = {
-    OPENMMLAB: ('channel_order', 'inplace'),
-    STUDIOGAN: ('discriminator', 'generator_ema'),
-    LEGACY_STUDIOGAN: ('discriminator', 'generator_ema'),
-}
+_OPTIONS = {OPENMMLAB: ('channel_order', 'inplace'), STUDIOGAN: ('discriminator', 'generator_ema')}
 
 
 @dataclass
@@ -70,9 +65,7 @@ def detect_format(state: Mapping[str, Tensor]) -> str | None:
     pattern = r'(generator|generator_ema|discriminator)\.(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
     if any(re.match(pattern, key) for key in state):
         return OPENMMLAB
-    if studiogan.find_network(state) is None:
-        return None
-    return LEGACY_STUDIOGAN if any('.embed0.' in key for key in state) else STUDIOGAN
+    return STUDIOGAN if studiogan.find_network(state) else None
 
 
 def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
@@ -85,7 +78,7 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
             raise CheckpointError(f"the file given as {name} is not StudioGAN's {STUDIOGAN_NETWORKS[name]} of a SAGAN or SNGAN")
     kept = discriminator.get('mmsagan') if discriminator is not None else None
     iteration = kept.get('iteration') if isinstance(kept, Mapping) else None
-    conversion = _convert(detect_format(states['generator']), states, contents, True, iteration)
+    conversion = _convert(STUDIOGAN, states, contents, True, iteration)
     # A discriminator for another image size may run on G's images all the same.
     scale = conversion.model['generator']['output_scale']
     downsample = conversion.model['discriminator']['downsample_cfg']
@@ -148,7 +141,7 @@ def guess_settings(state: Mapping[str, Tensor], inplace: bool) -> ModelSettings:
 
 
 def _convert(
-    file_format: str | None, states: Mapping[str, dict[str, Tensor]], contents: Mapping[str, Mapping], inplace: bool, iteration
+    file_format: str, states: Mapping[str, dict[str, Tensor]], contents: Mapping[str, Mapping], inplace: bool, iteration
 ) -> Conversion:
     """Converts the networks of a file, or of several, from the tensors of each and the contents of the files."""
     is_openmmlab = file_format == OPENMMLAB
@@ -171,7 +164,7 @@ def _convert(
     downsample_table = ProjDiscriminator.default_downsample.get if is_openmmlab else studiogan.get_downsample_cfg
     model = infer_architecture(state, settings, downsample_table)
     notes = [] if settings == ModelSettings(inplace) else [f'by the class embeddings, the settings are {settings}']
-    return Conversion(file_format or STUDIOGAN, state, settings, model, training, dropped, notes)
+    return Conversion(file_format, state, settings, model, training, dropped, notes)
 
 
 def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
