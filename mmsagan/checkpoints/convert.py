@@ -184,7 +184,7 @@ def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Co
             raise ConfigError(f'{path} is of {file_format}, which needs no {" and no ".join(refused)}')
         if file_format == OPENMMLAB:
             return content, from_openmmlab(content, path, **options)
-        for network in _OPTIONS[file_format]:
+        for network in _OPTIONS[STUDIOGAN]:
             sibling = path.with_name(path.name.replace('model=G-', f'model={STUDIOGAN_NETWORKS[network]}-', 1))
             if sibling != path and sibling.is_file():
                 options.setdefault(network, sibling)
