@@ -14,7 +14,7 @@ from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
 from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import attention_figure, attention_layout
+from mmsagan.visualization import attention_figure
 from mmsagan.visualization.figures import encode_png
 
 
@@ -58,9 +58,6 @@ def main() -> None:
         samples = SampleSet(model, labels, args.num_per_class, args.num_samples or 4, args.seed)
     else:
         samples = SampleSet(model, labels or range(min(4, model.num_classes)), args.num_per_class or 1, seed=args.seed)
-    size = model.generator.output_scale
-    num_queries = len(args.queries) if args.queries else args.num_queries
-    attention_layout(samples.num_samples, num_queries, size, size)  # before sampling: a figure may be too large
     options = dict(seed=args.seed, sample_model=args.sample_model, truncation=args.truncation)
     attention = attention_maps(model, args.queries or args.num_queries, samples.num_samples, samples.labels, **options)
     maps = attention.select(args.layer)

@@ -70,11 +70,7 @@ def score_images(
     count = len(images) if num_images is None else num_images
     if count > len(images):
         raise ConfigError(f'{count} images are asked for, but {images.name} has {len(images)}')
-    if real is None and set(metrics) - {'is'}:
-        raise ConfigError(f'{", ".join(metrics)}: needs real images to compare with; give --real, a folder or a file')
     is_file = str(real).endswith(('.pkl', '.npz'))
-    if is_file and set(metrics) - {'is', 'fid'}:
-        raise ConfigError(f'{", ".join(metrics)}: needs the real images; {real} has only their mean and covariance')
     if is_file and not str(real).startswith(URLS) and not Path(str(real)).is_file():
         raise ConfigError(f'--real {real} does not exist')
     options: dict[str, dict[str, Any]] = {'pr': dict(real_nums=-1), 'is': dict(splits=min(10, count))}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
@@ -86,17 +86,6 @@ def decode(image: Image.Image) -> tuple[np.ndarray, str]:
     causes = '12 bits in a 16-bit file, numbers of classes, or values from 0 to 1'
     is_odd = pixels.max() < 16
     return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {causes}?' if is_odd else ''
-
-
-def size_of(path: str | Path) -> tuple[int, int]:
-    """Returns width and height of an image file in its Exif orientation. Raises an UnreadableImageError."""
-    with open_image(path) as image:
-        # A PNG without Exif data would be read to its end in search of it.
-        has_exif = 'exif' in image.info or image.format == 'TIFF'
-        with suppress(SyntaxError, struct.error):
-            if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-                return ImageOps.exif_transpose(image).size
-        return image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

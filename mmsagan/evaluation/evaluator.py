@@ -2,7 +2,6 @@
 
 import copy
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, is_distributed
 from mmengine.evaluator import Evaluator as MMEngineEvaluator
-from mmengine.logging import print_log
 from torch import nn
 
 from mmsagan.errors import ConfigError
@@ -75,18 +73,11 @@ class Evaluator(MMEngineEvaluator):
                 f'{len(self.metrics)} metrics, {seed=}, {standing_steps=} and {standing_batch_size=}'
             )
         prefixes = [metric.prefix for metric in self.metrics]
-        statistics: dict[str, tuple] = {}
         for metric in self.metrics:
             if prefixes.count(metric.prefix) > 1:
                 raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
-            if not isinstance(metric, FrechetInceptionDistance):
-                continue
-            if metric.inception_pkl is None and inception_pkl is not None:
+            if isinstance(metric, FrechetInceptionDistance) and metric.inception_pkl is None and inception_pkl is not None:
                 metric.use_shared_pkl(inception_pkl)
-            kind = metric.real_nums, metric.source
-            if metric.inception_pkl is not None and statistics.setdefault(metric.inception_pkl, kind) != kind:
-                message = f'{metric.inception_pkl} is for other real statistics; use another inception_pkl'
-                raise ConfigError(f'{metric.prefix}: {message}')
         self.seed = seed
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size
@@ -142,8 +133,8 @@ class Evaluator(MMEngineEvaluator):
             if not metric.needs_real or metric.real is not None:
                 return
             if real_images is None:
-                remedy = "state the dataset of the evaluation's data loader, or inception_pkl"
-                raise ConfigError(f'{metric.prefix} needs real images: {remedy}')
+                remedy = "a folder as --real, the dataset of the evaluation's data loader or, for FID, a file of statistics"
+                raise ConfigError(f'{metric.prefix} needs real images: give {remedy}')
             counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
             if not metric.min_real <= counts[metric] <= len(real_images):
                 available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'
@@ -256,7 +247,7 @@ class Evaluator(MMEngineEvaluator):
             if key not in accumulators:
                 width = self._widths[metric.source, metric.output]
                 accumulators[key] = metric.new_accumulator(counts[metric], width, device)
-        num_images, started = max(counts.values()), time.perf_counter()
+        num_images = max(counts.values())
         local_images = sum(map(len, local_batches(num_images, batch_size)))
         batches = images.batches(num_images, batch_size, device)
         with progress_bar(images.name, local_images) as advance, deterministic_float32(), closing(batches):
@@ -271,7 +262,4 @@ class Evaluator(MMEngineEvaluator):
                 on_batch()
         for accumulator in accumulators.values():
             accumulator.finish()
-        seconds = time.perf_counter() - started
-        speed = f'{seconds:.1f} s ({num_images / seconds:.0f} images/s)'
-        print_log(f'{num_images} images of {images.name} in {speed}', logger='current')
         return {metric: accumulators[key] for metric, key in keys.items()}

@@ -6,7 +6,7 @@ Register a subclass of :class:`FeatureExtractor` and name it in a metric's confi
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
-from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
+from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid
 from mmsagan.registry import EXTRACTORS
 from mmsagan.utils.download import URLS, cached_file
 
@@ -50,23 +50,17 @@ class FeatureExtractor(nn.Module):
     resized_for_score = False
     num_features: int | None = None
 
-    @classmethod
-    def describe(cls, **config) -> tuple[str, str]:
-        """Name and suffix of the extractor with these arguments."""
-        return cls.name or cls.__name__, f'-{cls.__name__}' if cls.suffix is None else cls.suffix
-
 
 def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299) -> Tensor:
     """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8 by one of :data:`RESIZE_METHODS`, with antialiasing."""
     arrays = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    results = np.empty((len(arrays), size, size, 3), np.uint8)
 
-    def resize_one(index: int) -> None:
-        results[index] = np.asarray(Image.fromarray(arrays[index]).resize((size, size), Image.Resampling[method.upper()]))
+    def resize_one(array: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling[method.upper()]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
-        list(pool.map(resize_one, range(len(arrays))))
-    return torch.from_numpy(results).permute(0, 3, 1, 2).contiguous().to(images.device)
+        results = list(pool.map(resize_one, arrays))
+    return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,8 @@ class FeatureSource:
         if kind is None:
             known = ', '.join(EXTRACTORS.module_dict)
             raise ConfigError(f'extractor={config!r}: expected dict(type=...) with a registered type, which are {known}')
-        name, suffix = kind.describe(**{key: value for key, value in config.items() if key != 'type'})
-        return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
+        suffix = f'-{kind.__name__}' if kind.suffix is None else kind.suffix
+        return cls(kind, json.dumps(config, sort_keys=True), kind.name or kind.__name__, suffix)
 
     @property
     def num_features(self) -> int | None:
@@ -164,7 +158,6 @@ class PyTorchFIDInception(FeatureExtractor):
 
     Args:
         path: Path or URL of the weights. Defaults to the published URL.
-        resize: 'pytorch-fid' to resize to 299 pixels as that project and StudioGAN do, 'tensorflow' as the original network.
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
@@ -174,27 +167,15 @@ class PyTorchFIDInception(FeatureExtractor):
     url = 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth'
     sha256 = '6726825d'
 
-    @classmethod
-    def describe(cls, **config) -> tuple[str, str]:
-        if config.get('resize') == 'tensorflow':
-            return f"{cls.name} with TensorFlow's resize", f'{cls.suffix}-TF'
-        return cls.name, cls.suffix
-
-    def __init__(self, path: str | None = None, resize: str = 'pytorch-fid'):
+    def __init__(self, path: str | None = None):
         super().__init__()
-        methods: dict[str, Callable[[Tensor], Tensor]] = {'pytorch-fid': resize_pytorch_fid, 'tensorflow': resize_tensorflow}
-        if resize not in methods:
-            raise ConfigError(f'PyTorchFIDInception: resize must be one of {", ".join(methods)}, got {resize!r}')
-        self.resize = methods[resize]
         self.network = InceptionV3()
         _load_weights(self.network, _local_file(path) if path else _local_file(self.url, self.sha256))
         fold_batch_norms(self.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)
-        # TensorFlow's graph scales to [-1, 0.992], pytorch-fid to [-1, 1].
-        scaled = (resized - 128) / 128 if self.resize is resize_tensorflow else resized / 127.5 - 1
-        features, logits = self.network(scaled)
+        resized = resize_pytorch_fid(images.float()).contiguous(memory_format=torch.channels_last)
+        features, logits = self.network(resized / 127.5 - 1)
         return dict(features=features, probabilities=logits.softmax(1))
 
 

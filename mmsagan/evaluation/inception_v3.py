@@ -1,4 +1,4 @@
-"""The Inception network that FID and the Inception Score are defined by, and the two ways to resize images for it."""
+"""The Inception network that FID and the Inception Score are defined by, as ported by pytorch-fid."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -141,21 +141,3 @@ def fold_batch_norms(network: InceptionV3) -> InceptionV3:
 
 # As pytorch-fid resizes images (N, C, H, W): without antialiasing.
 resize_pytorch_fid = partial(F.interpolate, size=(299, 299), mode='bilinear', align_corners=False)
-
-
-def resize_tensorflow(images: Tensor) -> Tensor:
-    """Resizes float32 images (N, C, H, W) as TensorFlow 1's ``resize_bilinear(align_corners=False)``, as the original FID does.
-
-    Output pixel i reads the input at i * input size / 299, without a half-pixel offset: an enlarged image shifts to the
-    top left by almost half an input pixel, and its last pixels repeat the edge. There is no antialiasing.
-    """
-    # Width before height and single precision throughout, as in TensorFlow's kernel.
-    for dim in (3, 2):
-        length = images.shape[dim]
-        position = torch.arange(299, dtype=torch.float32, device=images.device) * (length / 299)
-        low = position.long()
-        fraction = position - low
-        first = images.index_select(dim, low)
-        second = images.index_select(dim, (low + 1).clamp(max=length - 1))
-        images = first + (second - first) * (fraction if dim == 3 else fraction[:, None])
-    return images

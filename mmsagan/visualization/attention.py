@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
-from mmsagan.visualization.figures import check_size, pixel_figure, printable, to_array
+from mmsagan.visualization.figures import pixel_figure, printable, to_array
 
 # Most colour-blind people can tell them apart, and they are visible on dark and on bright images.
 QUERY_COLOURS = ('#e6194b', '#00b3ff', '#ffd400', '#3cd070', '#ff8c1a', '#d65cff', '#ffffff', '#008080')
@@ -38,7 +38,11 @@ def attention_figure(
         The figure (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
-    size, step, canvas = attention_layout(len(rows), queries.shape[1], *images.shape[2:])
+    height, width = images.shape[2:]
+    # In pixels, horizontally and vertically: of an image, from one to the next, and of the figure.
+    size = np.array([width, height]) * -(-_MIN_HEIGHT // height)
+    step = size + [_GAP, _NOTE]
+    canvas = [_NAME, _TITLE] + step * [1 + queries.shape[1], len(rows)]
     figure = pixel_figure(*canvas)
     outline = [withStroke(linewidth=4, foreground='black')]
     arrow = dict(arrowstyle='->', linewidth=2, shrinkA=0, shrinkB=0, mutation_scale=14, path_effects=outline)
@@ -66,24 +70,18 @@ def attention_figure(
             peak = attention.max()
             axes = add_axes(row, 1 + query, f'query {1 + query}', overlay(image, (attention / peak).numpy()))
             axes.set_xlabel(f'peak {peak * attention.numel():.1f}× even', fontsize=8, labelpad=2, color='#555555')
-            for end in attended_regions(attention).tolist():
+            # The highest three local peaks that lie apart; none where attention is uniform.
+            blurred = _blur(attention.double(), max(height, width) // 16)
+            window = 2 * (max(height, width) // 12) + 1
+            is_peak = blurred == F.max_pool2d(blurred[None], window, stride=1, padding=window // 2)[0]
+            points = _spread_out_peaks(blurred * is_peak, 3, radius=min(height, width) / 6)
+            heights = attention[points[:, 1], points[:, 0]]
+            for end in points[(heights >= 0.6 * heights[0]) & (heights > 1.05 * attention.mean())].tolist():
                 if np.hypot(end[0] - x, end[1] - y) >= len(image) / 10:  # not if the query attends to itself
                     axes.annotate('', end, (x, y), arrowprops=dict(arrow, color=colour), annotation_clip=False)
             for each in (sample, axes):
                 each.scatter(x, y, color=colour, **dot)
     return to_array(figure)
-
-
-def attention_layout(rows: int, num_queries: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Width and height in pixels of an image, of the step to the next one, and of a figure with so many rows and queries.
-
-    Raises a ConfigError if the figure is too large to draw.
-    """
-    size = np.array([width, height]) * -(-_MIN_HEIGHT // height)
-    step = size + [_GAP, _NOTE]
-    canvas = [_NAME, _TITLE] + step * [1 + num_queries, rows]
-    check_size(*canvas)
-    return size, step, canvas
 
 
 def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
@@ -117,16 +115,6 @@ def salient_queries(images: Tensor, count: int) -> Tensor:
         saliency = _blur((across + along).sum(0), max(height, width) // 16)
         chosen.append(_spread_out_peaks(saliency, count, radius=min(height, width) / 5))
     return torch.stack(chosen)
-
-
-def attended_regions(attention: Tensor, max_regions: int = 3, min_share: float = 0.6) -> Tensor:
-    """Finds the highest local peaks of a map (H, W) that lie apart: pixels (x, y), (R, 2), none where attention is uniform."""
-    blurred = _blur(attention.double(), max(attention.shape) // 16)
-    window = 2 * (max(attention.shape) // 12) + 1
-    is_peak = blurred == F.max_pool2d(blurred[None], window, stride=1, padding=window // 2)[0]
-    points = _spread_out_peaks(blurred * is_peak, max_regions, radius=min(attention.shape) / 6)
-    heights = attention[points[:, 1], points[:, 0]]
-    return points[(heights >= min_share * heights[0]) & (heights > 1.05 * attention.mean())]
 
 
 def _spread_out_peaks(score: Tensor, count: int, radius: float) -> Tensor:

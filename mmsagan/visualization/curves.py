@@ -89,7 +89,7 @@ def curves_figure(
     all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
     runs = list(dict.fromkeys(run for curves in panels.values() for run in curves))
     for axes, (name, curves) in zip(all_axes, panels.items()):
-        lines, count = [], smooth.get(name, 1)
+        count = smooth.get(name, 1)
         for run, (steps, values) in curves.items():
             colour, marker = f'C{runs.index(run) % 10}', 'o' if len(steps) <= 40 and count <= 1 else None
             if values.ndim == 2:
@@ -100,7 +100,7 @@ def curves_figure(
                 window = np.ones(min(count, len(values)))
                 # At the ends, there are fewer values to average.
                 values = np.convolve(values, window, 'same') / np.convolve(np.ones(len(values)), window, 'same')
-            lines += axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, linewidth=1.6)
+            axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, linewidth=1.6, label=printable(run))
         axes.set_title(name, parse_math=False)
         axes.set_xlabel('iterations')
         axes.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -110,11 +110,8 @@ def curves_figure(
             axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
-        # The texts are set afterwards, because Matplotlib omits labels that begin with an underscore.
-        legend = axes.legend(lines, [''] * len(lines), fontsize=9)
-        for text, run in zip(legend.get_texts(), curves):
+        for text in axes.legend(fontsize=9).get_texts():
             text.set_parse_math(False)
-            text.set_text(printable(run))
     for axes in all_axes[len(panels) :]:
         axes.remove()
     return figure

@@ -21,12 +21,6 @@ _MIN_CELL_HEIGHT = 64  # pixels of an image in a class grid
 _MARGIN = 12
 
 
-def check_size(width: int, height: int) -> None:
-    """Raises a ConfigError if a picture of this size in pixels is too large to draw."""
-    if max(width, height) > _MAX_SIDE or int(width) * int(height) > _MAX_PIXELS:
-        raise ConfigError(f'a picture of {width} x {height} pixels is too large; draw fewer samples or classes')
-
-
 def printable(text: str) -> str:
     """Escapes what fonts and JSON cannot take: parts of file names that are not UTF-8."""
     return text.encode(errors='backslashreplace').decode()
@@ -34,7 +28,8 @@ def printable(text: str) -> str:
 
 def pixel_figure(width: int, height: int) -> Figure:
     """Returns an empty figure of a size in pixels; raises a ConfigError if it is too large."""
-    check_size(width, height)
+    if max(width, height) > _MAX_SIDE or int(width) * int(height) > _MAX_PIXELS:
+        raise ConfigError(f'a picture of {width} x {height} pixels is too large; draw fewer samples or classes')
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor='white')
     FigureCanvasAgg(figure)
     return figure

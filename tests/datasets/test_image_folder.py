@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import DataLoader
 
 from mmsagan.datasets import ImageFolder, ImageNet, LoadImageFromFile, UnreadableImageError, image_folder
-from mmsagan.datasets.image_folder import find_images, open_image, read_rgb, size_of
+from mmsagan.datasets.image_folder import find_images, open_image, read_rgb
 from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import FlatImageFolder
@@ -323,7 +323,7 @@ def test_exif_rotation(tmp_path, suffix):
     exif[0x0112] = 6
     image.save(tmp_path / f'image{suffix}', quality=100, exif=exif)
     loaded = load(tmp_path / f'image{suffix}')
-    assert loaded.shape == (40, 20, 3) and size_of(tmp_path / f'image{suffix}') == (20, 40)
+    assert loaded.shape == (40, 20, 3)
     assert loaded[:18].min() > 240 and loaded[22:].max() < 15
 
 
@@ -331,7 +331,7 @@ def test_exif_rotation(tmp_path, suffix):
 def test_damaged_exif_data_does_not_matter(tmp_path, exif):
     for suffix in ('.png', '.jpg', '.webp'):
         Image.new('RGB', (6, 4), (200, 200, 200)).save(tmp_path / f'a{suffix}', exif=exif)
-        assert abs(read_rgb(tmp_path / f'a{suffix}').astype(int) - 200).max() < 3 and size_of(tmp_path / f'a{suffix}') == (6, 4)
+        assert abs(read_rgb(tmp_path / f'a{suffix}').astype(int) - 200).max() < 3
 
 
 @pytest.mark.parametrize('suffix', ['.gif', '.tif', '.jpg'])
@@ -343,17 +343,16 @@ def test_of_several_frames_the_first(tmp_path, suffix):
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
     with open_image(path) as image:
         assert image.n_frames == 2
-    assert abs(read_rgb(path).astype(int) - (255, 0, 0)).max() < 15 and size_of(path) == (16, 8)
+    assert abs(read_rgb(path).astype(int) - (255, 0, 0)).max() < 15
 
 
 def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch):
     path = tmp_path / 'bomb.bmp'
     path.write_bytes(struct.pack('<2sIHHIIiiHHIIiiII', b'BM', 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0))
     for _ in range(2):
-        for read in (read_rgb, size_of):
-            with pytest.raises(UnreadableImageError) as info:
-                read(path)
-            assert info.value.path == str(path)
+        with pytest.raises(UnreadableImageError) as info:
+            read_rgb(path)
+        assert info.value.path == str(path)
         monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
 
 

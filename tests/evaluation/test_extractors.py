@@ -10,7 +10,7 @@ from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DownloadError
 from mmsagan.evaluation import DigitsExtractor, InceptionScore, PyTorchFIDInception, RealImages, StyleGANInception
 from mmsagan.evaluation.extractors import FeatureSource, resize_pillow
-from mmsagan.evaluation.inception_v3 import InceptionV3, resize_tensorflow
+from mmsagan.evaluation.inception_v3 import InceptionV3
 
 IMAGES = torch.randint(256, (3, 3, 32, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -81,14 +81,10 @@ def pytorch_weights(tmp_path_factory) -> tuple[str, InceptionV3]:
     return str(path), network
 
 
-@pytest.mark.parametrize('resize', ['pytorch-fid', 'tensorflow'])
-def test_pytorch_fid(pytorch_weights, resize):
+def test_pytorch_fid(pytorch_weights):
     path, network = pytorch_weights
-    extractor = PyTorchFIDInception(path, resize=resize).eval()
-    if resize == 'tensorflow':
-        scaled = (resize_tensorflow(IMAGES.float()) - 128) / 128
-    else:
-        scaled = 2 * F.interpolate(IMAGES.float() / 255, size=(299, 299), mode='bilinear', align_corners=False) - 1
+    extractor = PyTorchFIDInception(path).eval()
+    scaled = 2 * F.interpolate(IMAGES.float() / 255, size=(299, 299), mode='bilinear', align_corners=False) - 1
     features, logits = network(scaled[:1])
     results = extractor(IMAGES[:1])
     torch.testing.assert_close(results['features'], features, rtol=1e-3, atol=1e-4)
@@ -106,8 +102,6 @@ def test_only_the_batch_counts_may_be_missing_in_weights(tmp_path):
     torch.save(weights, path)
     with pytest.raises(CheckpointError, match='some.pth.*trunk.1.running_mean'):
         DigitsExtractor(str(path))
-    with pytest.raises(ConfigError, match='resize'):
-        PyTorchFIDInception(resize='pillow')
 
 
 def test_the_digits_extractor_is_small_and_knows_digits():
@@ -125,9 +119,9 @@ def test_the_digits_extractor_is_small_and_knows_digits():
 
 def test_names_tell_extractors_apart():
     alike = [FeatureSource.from_config(None, style) for style in ('PyTorch', 'pytorch')]
-    other = FeatureSource.from_config(dict(type='PyTorchFIDInception', resize='tensorflow'))
+    other = FeatureSource.from_config(dict(type='DigitsExtractor'))
     assert len({*alike, other}) == 2, 'equal ones run once'
-    assert (alike[0].suffix, other.suffix) == ('-PyTorch', '-PyTorch-TF') and alike[0].name != other.name
+    assert (alike[0].suffix, other.suffix) == ('-PyTorch', '-digits') and alike[0].name != other.name
 
 
 def test_unknown_extractors():

@@ -72,7 +72,7 @@ def test_what_a_key_means():
 @pytest.fixture
 def panels():
     return {
-        'FID/fid': {'_$\\frac$': (STEPS, 100 / STEPS), 'TTUR': (STEPS[:9], 50 / STEPS[:9])},
+        'FID/fid': {'$\\frac$': (STEPS, 100 / STEPS), 'TTUR': (STEPS[:9], 50 / STEPS[:9])},
         'loss': {'TTUR': (STEPS, np.sin(STEPS))},
     }
 
@@ -82,7 +82,7 @@ def test_one_panel_per_quantity_and_one_curve_per_run(panels):
     assert to_bytes(figure, 'svg').startswith(b'<?xml') and to_array(figure).shape == (390, 1040, 3)
     assert [axes.get_title() for axes in figure.axes] == ['FID/fid', 'loss']
     first, second = figure.axes
-    assert [text.get_text() for text in first.get_legend().get_texts()] == ['_$\\frac$', 'TTUR']
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ['$\\frac$', 'TTUR']
     np.testing.assert_array_equal(first.lines[1].get_xydata(), np.transpose(panels['FID/fid']['TTUR']))
     raw, smooth = second.lines
     assert smooth.get_color() == first.lines[1].get_color() != first.lines[0].get_color(), 'a run keeps its colour'

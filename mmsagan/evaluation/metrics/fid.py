@@ -1,6 +1,5 @@
 """Fréchet Inception distance (Heusel et al. 2017), of all images and within classes."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +34,6 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
         4.0
     """
     mean1, cov1, mean2, cov2 = (as_float64(values).cpu() for values in (mean1, cov1, mean2, cov2))
-    size = mean1.shape[0] if mean1.ndim == 1 else -1
-    if not (mean1.shape == mean2.shape == (size,) and cov1.shape == cov2.shape == (size, size)):
-        shapes = ', '.join(str(tuple(values.shape)) for values in (mean1, cov1, mean2, cov2))
-        raise DataError(f'means and covariances do not match; their shapes are {shapes}')
     if not all(values.isfinite().all() for values in (mean1, cov1, mean2, cov2)):
         raise DataError('a mean or a covariance contains NaN or Inf')
     factor, failed = torch.linalg.cholesky_ex(cov1)
@@ -173,8 +168,8 @@ class IntraFID(FeatureMetric):
     """FID within each class: the mean over classes, ``intra_fid``, and ``per_class``, a dict by class name.
 
     Each class needs more samples than there are features. Real classes may have fewer images (ImageNet's have at most 1 300),
-    as in the paper: their covariances are then singular, and a warning is logged. Each process keeps the features of its
-    images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the paper.
+    as in the paper: their covariances are then singular, and values compare only with those from as many images. Each process
+    keeps the features of its images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the paper.
 
     Args:
         fake_nums: Number of samples of all classes together.
@@ -192,9 +187,8 @@ class IntraFID(FeatureMetric):
             raise ConfigError(f'{self.prefix}: needs a model with classes')
         smallest, label = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes).min(0)
         if smallest <= width:
-            needed = self.fake_nums * (width + 1) // max(int(smallest), 1) + 1
             text = f'of fake_nums={self.fake_nums} samples, class {label} gets {smallest}, too few for the covariance'
-            raise ConfigError(f'{self.prefix}: {text} of {width} features; take about {needed}')
+            raise ConfigError(f'{self.prefix}: {text} of {width} features')
         if real_images is not None:
             self.classes, count = getattr(real_images.dataset, 'metainfo', {}).get('classes') or (), inputs.num_classes
             if len(self.classes) != count:
@@ -204,17 +198,11 @@ class IntraFID(FeatureMetric):
         return FeatureBank(width, gather=False)
 
     def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:
-        width = accumulator.features.shape[1]
         counts = torch.bincount(accumulator.label, minlength=len(self.classes))
         all_reduce(counts)
         if counts.min() < 2:
             name = self.classes[int(counts.argmin())]
             raise DataError(f'{self.prefix}: class {name!r} has {int(counts.min())} real images in {images.name}')
-        num_small = int((counts <= width).sum())
-        if num_small:
-            message = f'{num_small} of {len(counts)} classes have no more real images than features ({width}), so their'
-            message += ' covariances are singular; compare only with values from as many images'
-            print_log(f'{self.prefix}: {message}', logger='current', level=logging.WARNING)
         self.real = accumulator
 
     def compute(self, fake: FeatureBank) -> dict:

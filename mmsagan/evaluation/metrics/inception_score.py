@@ -102,8 +102,6 @@ class InceptionScore(FeatureMetric):
             raise ConfigError(f'{self.prefix}: resize_method must be one of {known}, by Pillow; got {resize_method!r}')
         if resize or (resize is None and self.source.kind.resized_for_score):
             self.source = replace(self.source, resize=resize_method)
-        if not 1 <= splits <= self.fake_nums:
-            raise ConfigError(f'{self.prefix}: splits={splits} must be between 1 and fake_nums={fake_nums}')
         self.splits = splits
         self.accumulator_key = (SplitSums, splits)
 
