@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 
-from mmsagan.apis.experiment import enable_auto_scale_lr, train_from_config, training_summary, use_mixed_precision
+from mmsagan.apis.experiment import train_from_config, training_summary, use_mixed_precision
 from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
 from mmsagan.engine.config import load_config
+from mmsagan.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,7 +65,9 @@ def main() -> None:
     if args.no_validate:
         cfg.val_evaluator = None
     if args.auto_scale_lr:
-        enable_auto_scale_lr(cfg)
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N): the batch size of the rates')
+        cfg.auto_scale_lr.enable = True
     runner = train_from_config(cfg)
     if is_main_process():
         print(training_summary(runner))

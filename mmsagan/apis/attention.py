@@ -35,7 +35,8 @@ def attention_maps(
     """Generates images, and the attention map of every attention layer of the generator for chosen pixels of each image.
 
     The maps are the softmax of the paper's equation 1, however the layers compute their output, also for the official form of
-    attention with max-pooled keys. Only the rows of the queries are computed.
+    attention with max-pooled keys. Only the rows of the queries are computed. The errors are those of :func:`sample`, and a
+    ConfigError if the generator has no attention layer.
 
     Args:
         model: Model returned by :func:`~mmsagan.apis.init_model`.
@@ -50,10 +51,6 @@ def attention_maps(
     Returns:
         ``images`` (N, 3, H, W) uint8 RGB, ``queries`` (N, Q, 2), and ``maps``, a dict from the layer's name to maps
         (N, Q, H, W) float32, each of which sums to 1 over the pixels.
-
-    Raises:
-        ConfigError: An argument is out of range or does not match the model, or the generator has no attention layer.
-        DataError: The model generates NaN or Inf.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')

@@ -42,9 +42,6 @@ def train_from_config(cfg: Config) -> Runner:
     Args:
         cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified.
 
-    Returns:
-        The runner, after the last iteration.
-
     Raises:
         TrainingInterrupted: SIGTERM or Ctrl-C was received; the state is saved.
     """
@@ -63,8 +60,6 @@ def train_from_config(cfg: Config) -> Runner:
     rank = os.environ.get('SLURM_PROCID' if cfg.get('launcher') == 'slurm' else 'RANK', '0')
     is_first = cfg.get('launcher', 'none') == 'none' or rank == '0'  # the runner has not joined the processes yet
     with lock_folder(cfg.work_dir) if is_first else nullcontext(), _runner(cfg) as runner:
-        if runner.distributed and not is_cuda_available():
-            runner.logger.warning('no GPUs, so no SyncBN: each process normalizes with its own batch statistics')
         # Built here, so that what they do not accept is reported as an error in the config.
         with config_errors():
             _ = runner.train_loop, runner.val_loop
@@ -133,13 +128,6 @@ def use_mixed_precision(cfg: Config) -> None:
     print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
 
 
-def enable_auto_scale_lr(cfg: Config) -> None:
-    """Scales the learning rates with the batch size (``--auto-scale-lr``)."""
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N): the batch size that the rates are for')
-    cfg.auto_scale_lr.enable = True
-
-
 # ------------------------------------------------------------------------------------------------------------- results
 
 
@@ -152,7 +140,6 @@ def training_summary(runner: Runner) -> str:
     pointer = work_dir / LAST_CHECKPOINT
     if pointer.is_file():
         lines.append(f'  checkpoint: {os.fsdecode(pointer.read_bytes()).strip()}')
-    lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
     lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
     lines += [f'  best:       {path}' for path in best_checkpoints(runner)]
     results = getattr(runner.val_loop, 'results', None)
@@ -182,10 +169,8 @@ def build_training_dataset(
 ) -> tuple[ClassImageDataset, Config]:
     """Builds a training data set without its transforms; returns it, and its config, which is empty for a folder.
 
-    Args:
-        source: A config, by file or name; or a folder with one folder of images per class.
-        cfg_options: Dotted config keys and their new values.
-        **options: Arguments that override those of the data set.
+    ``source`` is the file or name of a config, or a folder with one folder of images per class. ``options`` override
+    arguments of the data set.
     """
     register_all_modules()
     if Path(source).is_dir():

@@ -41,9 +41,6 @@ def init_model(
     Returns:
         The model in evaluation mode, with its config as ``model.cfg``. Its images are RGB, whatever the checkpoint's were.
 
-    Raises:
-        MMSAGANError: The config or the checkpoint is missing or invalid, or they do not fit together.
-
     Example:
         >>> model = init_model('sagan_32_woReLUinplace_cifar10_b64x1', 'zoo')  # doctest: +SKIP
         >>> images = sample(model, 16)  # doctest: +SKIP

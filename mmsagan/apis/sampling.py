@@ -219,8 +219,8 @@ def truncate(noise: Tensor, truncation: float) -> Tensor:
 def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     """Spherical linear interpolation along the shorter arc, at constant speed.
 
-    Unlike linear interpolation it preserves the length of vectors of equal length, which noise vectors nearly have. Between
-    opposite vectors the path passes through a vector perpendicular to both. Source: Shoemake 1985; White 2016 for noise.
+    Unlike linear interpolation it preserves the length of vectors of equal length, which noise vectors nearly have. Opposite
+    vectors have no shorter arc and are interpolated linearly. Source: Shoemake 1985; White 2016 for noise.
 
     ``start`` and ``end`` are floating-point vectors (D,), and ``weight`` (K, 1) weights of ``end`` in [0, 1], of the same
     dtype. Returns vectors (K, D).
@@ -228,13 +228,8 @@ def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     first, second = F.normalize(start, dim=0), F.normalize(end, dim=0)
     # Unlike the arc cosine of the product, exact for nearly parallel and nearly opposite vectors.
     angle = 2 * torch.atan2((first - second).norm(), (first + second).norm())
-    if angle < 1e-6:
+    if not 1e-6 < angle < math.pi - 1e-6:
         return torch.lerp(start, end, weight)
-    if angle > math.pi - 1e-6:
-        axis = torch.zeros_like(first)
-        axis[first.abs().argmin()] = 1
-        middle = F.normalize(axis - (axis @ first) * first, dim=0) * (start.norm() + end.norm()) / 2
-        return torch.where(weight < 0.5, slerp(start, middle, 2 * weight), slerp(middle, end, 2 * weight - 1))
     return (torch.sin((1 - weight) * angle) * start + torch.sin(weight * angle) * end) / torch.sin(angle)
 
 
@@ -287,16 +282,9 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
 class SampleSet:
     """Numbered samples that are distributed among the processes; sample ``i`` depends on ``i`` and the seed alone.
 
-    Args:
-        model: Model returned by :func:`~mmsagan.apis.init_model`.
-        classes: Classes, whose samples follow one another; defaults to all classes.
-        num_per_class: Samples per class; defaults to 8.
-        num_samples: Total number of samples, 64 by default, of classes drawn uniformly: the samples that an evaluation scores.
-            An unconditional model takes only this argument.
-        seed: Seed of the noise and the classes that are drawn.
-        batch_size: Number of images per forward pass.
-        amp: Whether to compute in bfloat16.
-        **options: ``sample_model`` and ``truncation`` of :func:`sample`.
+    They are ``num_per_class`` (8) samples of each of the ``classes`` (all), or ``num_samples`` (64) samples of classes drawn
+    uniformly, which are those that an evaluation scores and the only choice for an unconditional model. ``amp`` computes in
+    bfloat16; ``options`` are ``sample_model`` and ``truncation`` of :func:`sample`.
     """
 
     def __init__(

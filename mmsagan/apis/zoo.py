@@ -1,7 +1,6 @@
 """The model zoo: configs and published models by name, as listed in model-index.yml and the metafiles that it imports."""
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,26 +18,18 @@ class ZooModel:
     name: str  # e.g. sagan_32_woReLUinplace_cifar10_b64x1_best-FID
     config: Path  # file of the config that it was trained with
     weights: str  # URL of the checkpoint
-    metrics: Mapping[str, float]  # published scores, e.g. {'IS': 9.3174, 'FID': 9.4252}
-    metadata: Mapping[str, object]  # data, batch size, iterations and other entries of the metafile
 
 
 @cache
 def list_models() -> tuple[ZooModel, ...]:
-    """Lists all published models. Of the models of a config, the one with the best FID comes first.
-
-    Example:
-        >>> [model.name for model in list_models() if model.metrics['FID'] < 10]
-        ['sagan_32_woReLUinplace_cifar10_b64x1_best-FID']
-    """
+    """Lists all published models. Of the models of a config, the one with the best FID comes first."""
     root, models = shipped_root(), []
     path = root / 'model-index.yml'
     try:
         for metafile in yaml.safe_load(path.read_text(encoding='utf-8'))['Import']:
             path = root / metafile
             for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
-                metrics = {name: value for result in entry['Results'] for name, value in result['Metrics'].items()}
-                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights'], metrics, entry['Metadata']))
+                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights']))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f'{path} cannot be read ({error}): install mmsagan again') from error
     return tuple(models)
@@ -50,8 +41,8 @@ def resolve_model(name: str | Path) -> ZooModel:
     A ConfigError suggests similar names.
 
     Example:
-        >>> resolve_model('sagan_128_woReLUinplace_imagenet1k_b64x4').metadata['Checkpoint Iteration']
-        950000
+        >>> resolve_model('sagan_32_woReLUinplace_cifar10_b64x1').name
+        'sagan_32_woReLUinplace_cifar10_b64x1_best-FID'
     """
     models, wanted = list_models(), Path(name).name.removesuffix('.py')
     # A model's own name comes first, since it may also be the name of a config.

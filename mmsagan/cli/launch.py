@@ -28,15 +28,12 @@ def main() -> None:
     if not processes.isdecimal() or int(processes) < 1:
         raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
     check_gpus(int(processes))
-    is_one_node = os.environ.get('NNODES', '1') == '1'
-    port = os.environ.get('PORT') or ('' if is_one_node else '29500')
+    port = os.environ.get('PORT') or ('' if os.environ.get('NNODES', '1') == '1' else '29500')
     try:
         if port and os.environ.get('NODE_RANK', '0') == '0':
             socket.create_server(('', int(port))).close()
     except (OSError, ValueError, OverflowError) as error:
-        reason = (getattr(error, 'strerror', None) or 'not the number of a port').partition(' (')[0]
-        remedy = 'leave it unset, and a free one is taken' if is_one_node else 'set another one, the same on all nodes'
-        raise ConfigError(f'PORT={port} cannot be used: {reason}; {remedy}') from error
+        raise ConfigError(f'PORT={port} cannot be used ({error}); set another one, the same on all nodes') from error
     sys.argv = [script, *arguments]
     args = runpy.run_path(script)['parse_args']()
     cfg = load_config(resolve_config(args.config), args.cfg_options)
@@ -51,12 +48,9 @@ def main() -> None:
     complete_evaluation(cfg, 'test')
     check_config(cfg, is_training)
     with config_errors():
-        needs_images = is_training
-        for metric in [] if is_training else build_evaluator(cfg.test_evaluator).metrics:
-            statistics = getattr(metric, 'inception_pkl', None) or ''
-            is_there = statistics.startswith(URLS) or Path(statistics).expanduser().is_file()
-            needs_images = needs_images or (metric.needs_real and not is_there)
-        if needs_images:
+        needed = [] if is_training else [metric for metric in build_evaluator(cfg.test_evaluator).metrics if metric.needs_real]
+        statistics = [getattr(metric, 'inception_pkl', None) or '' for metric in needed]
+        if is_training or not all(name.startswith(URLS) or Path(name).expanduser().is_file() for name in statistics):
             config = complete_loader(cfg, 'train' if is_training else 'test').get('dataset') or {}
             kind = find_component(config.get('type', object), 'dataset.type')
             if isinstance(kind, type) and issubclass(kind, ClassImageDataset):

@@ -5,7 +5,6 @@ import platform
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmsagan import __version__
 from mmsagan.cli.environment import settle_environment
@@ -92,21 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}')
         sys.exit(0)
     if name not in COMMANDS:
-        # The scripts' own names are understood, too.
-        names = {**{Path(script).stem: name for name, (script, _) in COMMANDS.items()}, **dict(zip(COMMANDS, COMMANDS))}
-        close = difflib.get_close_matches(Path(name).stem, [*names, '--help', '--version'], n=1)
-        hint = f'did you mean {names.get(close[0], close[0])}?' if close else 'mmsagan --help lists the commands'
+        close = difflib.get_close_matches(name, [*COMMANDS, '--help', '--version'], n=1)
+        hint = f'did you mean {close[0]}?' if close else 'mmsagan --help lists the commands'
         print(f'error: there is no command {name!r}; {hint}', file=sys.stderr)
         sys.exit(ConfigError.exit_code)
-    script = shipped_root() / 'tools' / COMMANDS[name][0]
-    if not script.is_file():
-        print(f'error: {script} does not exist: the installation is incomplete; reinstall mmsagan', file=sys.stderr)
-        sys.exit(ConfigError.exit_code)
     sys.argv = [f'mmsagan {name}', *rest]
-    try:
-        tool = runpy.run_path(str(script), run_name='mmsagan_tool')
-        from mmsagan.cli.tool import run_tool
-    except KeyboardInterrupt:  # while PyTorch is imported, which takes seconds
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
+    tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
+    from mmsagan.cli.tool import run_tool
+
     run_tool(tool['main'])

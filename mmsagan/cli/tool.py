@@ -2,9 +2,7 @@
 
 import argparse
 import atexit
-import difflib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -39,21 +37,13 @@ class CfgOptions(argparse.Action):
         setattr(namespace, self.dest, options)
 
 
-class ToolParser(argparse.ArgumentParser):
-    """A parser that suggests the closest option for a misspelt one."""
-
-    def error(self, message: str) -> NoReturn:
-        misspelt = re.match(r'unrecognized arguments: (--[^\s=]+)', message)
-        close = difflib.get_close_matches(misspelt[1], self._option_string_actions, n=1) if misspelt else []
-        super().error(f'{message}; did you mean {close[0]}?' if close else message)
-
-
 def tool_parser(description: str | None, *examples: str) -> argparse.ArgumentParser:
     """Creates the parser of a tool, without its arguments. Its help ends with the examples, which are argument lists."""
     # The front door sets the name to 'mmsagan train', for example.
     program = sys.argv[0] if sys.argv[0].startswith('mmsagan ') else f'python {sys.argv[0]}'
     epilog = '\n  %(prog)s '.join(['examples:', *examples]) if examples else None
-    return ToolParser(program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(program, description=description, epilog=epilog, formatter_class=style)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -99,10 +89,9 @@ def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
-    """Adds ``--launcher``, which the named scripts set, and the rank that older versions of torchrun pass."""
+    """Adds ``--launcher``, which the named scripts set."""
     help = f'what started the processes of a distributed run: torchrun (pytorch) or srun (slurm); see {scripts}'
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help=help)
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:

@@ -14,7 +14,6 @@ from mmsagan.errors import DownloadError
 from mmsagan.utils.files import where_supported
 
 URLS = ('https://', 'http://')  # how a URL in a config or on a command line starts
-MAX_BYTES = 1 << 32
 # Host and path become folders of the cache. Plain http is for servers on this machine.
 _URL = re.compile(
     r'(?:https://|http://(?=localhost[:/]|127\.0\.0\.1[:/]))([\w.-]+(?::\d+)?)((?:/[^/\\?#\s]+)+)(?:[?#].*)?', re.A
@@ -31,9 +30,6 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
         sha256: The file's sha256, or its first digits; None skips the check.
         folder: Folder of the cache, in which a file is ``<host>/<path of the URL>``. Defaults to ``mmsagan`` in torch's hub
             folder, which the environment variable ``TORCH_HOME`` moves.
-
-    Raises:
-        DownloadError: The URL is refused, the download fails, or the file has another sha256.
     """
     import pooch  # takes a while, and most processes download nothing
 
@@ -41,8 +37,6 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
         target = urljoin(response.url, response.headers.get('location', ''))
         if not target.startswith('https://') and urlsplit(target)[:2] != urlsplit(response.url)[:2]:
             raise DownloadError(f'{response.url} redirects to {target}; only redirects to https are followed')
-        if int(response.headers.get('content-length', 0)) > MAX_BYTES:
-            raise DownloadError(f'{response.url}: has more than {MAX_BYTES} bytes')
 
     matched = _URL.fullmatch(url)
     parts = [matched[1].lower(), *matched[2].split('/')[1:]] if matched else ['..']
@@ -58,8 +52,8 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
                 bar = SimpleNamespace(total=0, reset=lambda: progress.reset(task), close=lambda: None)
                 bar.update = lambda size: progress.update(task, advance=size, total=bar.total or None)
                 downloader = pooch.HTTPDownloader(bar, chunk_size=1 << 18, hooks=dict(response=check))
-                cache = pooch.create(path.parent, '', registry={path.name: None}, urls={path.name: url})
-                cache.fetch(path.name, downloader=downloader)  # into a temporary file, which it renames
+                # Into a temporary file, which it renames.
+                pooch.retrieve(url, None, path.name, path.parent, downloader=downloader)
             where_supported(path.chmod, 0o644)  # temporary files are for their owner's eyes only
         found = pooch.file_hash(str(path))
     except (OSError, ValueError) as error:

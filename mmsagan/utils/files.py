@@ -127,12 +127,9 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
     if suffixes and path.suffix.lower() not in suffixes:
         raise ConfigError(f'{path} must end with {" or ".join(suffixes)}')
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir():
-        raise ConfigError(f'{path} cannot be written: it is a folder')
-    if not folder.is_dir():
-        raise ConfigError(f'{path} cannot be written: {folder} is a file')
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f'{path} cannot be written: the folder {folder} is read-only')
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = 'it is a folder' if path.is_dir() else f'{folder} is a file or a read-only folder'
+        raise ConfigError(f'{path} cannot be written: {reason}')
 
 
 # ----------------------------------------------------------------------------------------------------------- package files

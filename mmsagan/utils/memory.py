@@ -16,15 +16,10 @@ def keep_freed_memory() -> bool:
     """Keeps the memory that this process frees, for what it allocates next.
 
     The process then occupies its peak. The tools call this if there is no GPU, unless ``MMSAGAN_KEEP_MEMORY=0`` is set.
-
-    Returns:
-        Whether it has an effect: only with glibc and its own malloc, not on macOS, Windows or musl.
+    Returns False where there is no glibc: on macOS, Windows and musl.
     """
     try:
-        library, process = ctypes.CDLL('libc.so.6'), ctypes.CDLL(None)
-    except (OSError, TypeError):
+        library = ctypes.CDLL('libc.so.6')
+        return bool(library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, NEVER))
+    except (OSError, AttributeError):
         return False
-    own, used = (ctypes.cast(source.malloc, ctypes.c_void_p).value for source in (library, process))
-    if own != used or not hasattr(library, 'malloc_trim'):  # which musl does not have
-        return False
-    return bool(library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, NEVER))

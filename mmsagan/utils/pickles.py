@@ -96,9 +96,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 def load_array_pickle(data: bytes, encoding: str = 'latin1'):
     """Unpickles plain Python values and numpy arrays of numbers and text; an ``UnpicklingError`` for anything else.
 
-    Args:
-        data: Content of the pickle.
-        encoding: Encoding of strings from Python 2.
+    ``encoding`` is that of strings from Python 2.
     """
     try:
         return _ArrayUnpickler(io.BytesIO(data), encoding=encoding).load()

@@ -18,11 +18,7 @@ T = TypeVar('T')
 
 
 def from_main_process(make: Callable[[], T]) -> T:
-    """Calls ``make`` on rank 0, and returns its result on all ranks.
-
-    Raises:
-        MMSAGANError: ``make`` has raised it; on all ranks, because the others would wait forever.
-    """
+    """Calls ``make`` on rank 0, and returns its result, or raises its MMSAGANError, on all ranks."""
     box: list = [None, None]
     if is_main_process():
         try:
@@ -35,22 +31,11 @@ def from_main_process(make: Callable[[], T]) -> T:
     return box[0]
 
 
-def available_cores() -> int:
-    """Returns the number of cores that this process may use, which can be less than the machine has."""
-    if hasattr(os, 'sched_getaffinity'):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @contextmanager
 def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     """A ``map`` that calls functions of modules in a pool of processes, and returns the results in order.
 
-    Args:
-        workers: Number of processes; with 1, it is the builtin ``map``.
-
-    Raises:
-        DataError: A process has died, or memory has run out.
+    With one worker, it is the builtin ``map``. Raises a DataError if a process dies or memory runs out.
 
     Example:
         >>> with worker_map(1) as map:

@@ -16,15 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[Callable[[int], None]]:
     """Shows a bar while the block runs, with MMEngine's log lines above it.
 
-    Only the first process shows one, on a terminal that is not one of a CI service (environment variable ``CI``).
-
-    Args:
-        description: What is being done.
-        total: Number of steps.
-        completed: Number of steps done before.
-
-    Yields:
-        A function that advances the bar by a number of steps.
+    Only the first process shows one, on a terminal that is not one of a CI service (environment variable ``CI``). Yields a
+    function that advances the bar by a number of steps; ``completed`` of the ``total`` steps were done before.
     """
     console = rich.get_console()
     # FORCE_COLOR makes rich take any file for a terminal.

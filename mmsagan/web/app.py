@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from mmsagan.errors import ConfigError
 from mmsagan.web.checkpoints import Checkpoints
 
-# System fonts, light and dark.
+# System fonts: others would come from the internet.
 _FONT, _MONO = ['Segoe UI', 'Roboto', 'Helvetica Neue', 'Arial', 'sans-serif'], ['Menlo', 'Consolas', 'monospace']
 _CSS = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
@@ -19,14 +19,12 @@ _CSS = """
   display: inline-block; margin: 0 .35rem .35rem 0; padding: .15rem .6rem; border-radius: 999px; font-size: .82rem;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
 }
-#header span:first-of-type, #header span:nth-of-type(2) { font-family: var(--font-mono); }
 .caption, .caption p { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
 .picture .image-container { background: transparent; }
 #samples img { cursor: crosshair; }
 /* Errors appear in the upper right corner; the pictures stay. */
 .picture .wrap:has(.error), #frame .wrap:has(.error) { display: none; }
 .seed button { align-self: center; }
-.gradio-container button.lg, .gradio-container button.md { font-weight: 500; }
 .frame {
   width: min(100%, 416px); aspect-ratio: 1; margin: 0 auto; border-radius: 6px; image-rendering: pixelated;
   background-size: 100% calc(100% * var(--frames)); background-repeat: no-repeat;
@@ -41,8 +39,7 @@ def open_port(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = str(getattr(error, 'strerror', None) or error).partition(' (')[0]
-        raise ConfigError(f'cannot listen on {host}, port {port}: {reason}; choose others with --host and --port') from error
+        raise ConfigError(f'cannot listen on {host}, port {port}: {error}; choose others with --host and --port') from error
 
 
 def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path: str):

@@ -8,7 +8,7 @@ import torch
 
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.zoo import resolve_model
-from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, list_checkpoints
+from mmsagan.checkpoints.io import find_latest_checkpoint, list_checkpoints
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.visualization.figures import printable
@@ -17,15 +17,12 @@ from mmsagan.visualization.figures import printable
 def resolve_checkpoint(config: str, checkpoint: str) -> str:
     """Returns the file or URL of a checkpoint of a config.
 
-    It is given as a file, a URL or ``'zoo'``; a work dir, or the file ``last_checkpoint`` in one, stands for its latest
-    undamaged checkpoint.
+    It is given as a file, a URL or ``'zoo'``; a work dir stands for its latest undamaged checkpoint.
     """
     if checkpoint == 'zoo':
         return resolve_model(config).weights
     path = Path(checkpoint).expanduser()
-    if path.name == LAST_CHECKPOINT:
-        path = path.parent
-    elif not path.is_dir():
+    if not path.is_dir():
         return str(path.absolute()) if path.is_file() else checkpoint
     latest, _ = find_latest_checkpoint(path.absolute())
     if latest is None:
@@ -38,15 +35,8 @@ class Checkpoints:
 
     These are the given checkpoints, and the ``iter_*.pth`` and ``best_*.pth`` next to the first of them, including those that
     training writes later. A name is looked up among them and is never used as a path. The given ones are loaded at once, so
-    that those that cannot be loaded are an error.
-
-    Args:
-        config: File of the config, or its name in the model zoo.
-        checkpoint: First checkpoint, in the form that :func:`resolve_checkpoint` accepts.
-        device: Device of the models.
-        cfg_options: Dotted config keys and their new values.
-        others: Further checkpoints.
-        others_config: Config of the further checkpoints; defaults to ``config`` with ``cfg_options``.
+    that those that cannot be loaded are an error. Each is in the form that :func:`resolve_checkpoint` accepts. The config of
+    ``others`` defaults to that of the first one, with its ``cfg_options``.
     """
 
     def __init__(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import gradio as gr
 import numpy as np
-import torch
 from gradio.media import get_file
 from mmengine.config import Config
 
@@ -178,11 +177,8 @@ def show_errors(handler: Callable, lock: threading.Lock) -> Callable:
             with lock:
                 return handler(*args, **kwargs)
         except MMSAGANError as error:
-            text = str(error)
-        except torch.OutOfMemoryError:
-            text = 'out of memory: request fewer images'
-        # Escaped, since Gradio shows HTML and the text may quote the request.
-        raise gr.Error(html.escape(text[:300], quote=False), duration=_MESSAGE_SECONDS, print_exception=False)
+            text = html.escape(str(error)[:300], quote=False)  # Gradio shows HTML, and the text may quote the request
+            raise gr.Error(text, duration=_MESSAGE_SECONDS, print_exception=False) from error
 
     return call
 
@@ -200,6 +196,4 @@ def class_choices(cfg: Config, num_classes: int) -> list[tuple[str, int]]:
         english = json.loads(Path(get_file('imagenet_labels.json')).read_text(encoding='utf-8'))  # of Gradio's own demos
         folders = ['' if name.isdecimal() else f', {name}' for name in names]
         names = [f'{name} ({label}{folder})' for label, (name, folder) in enumerate(zip(english, folders))]
-    if len(set(names)) < len(names):
-        names = [f'{name} ({label})' for label, name in enumerate(names)]
     return [(name, label) for label, name in enumerate(names)]

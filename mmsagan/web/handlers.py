@@ -52,10 +52,7 @@ class GridLayout:
 def make_layout(count: int, size: int, per_class: int | None = None) -> GridLayout:
     """Lays out ``count`` images: each class on rows of its own, or in a nearly square grid if ``per_class`` is None or 1."""
     if per_class is None or per_class == 1:
-        side = math.isqrt(count - 1) + 1
-        # The fewest empty cells, then the squarest grid.
-        columns = min(range(side, 2 * side + 1), key=lambda columns: (-count % columns, columns))
-        per_class = count
+        columns, per_class = math.isqrt(count - 1) + 1, count
     else:
         columns = math.ceil(per_class / math.ceil(per_class / _MAX_COLUMNS))
     cells = np.full((count // per_class, math.ceil(per_class / columns) * columns), -1)

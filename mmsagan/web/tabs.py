@@ -172,8 +172,6 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
             inputs = controls.add_samples(demo)
             button = gr.Button('Compare', variant='primary')
             download = gr.DownloadButton('Download PNG')
-            if len(names) == 1:
-                gr.Markdown('There is only one checkpoint so far. Reload the page when there are more.', elem_classes='caption')
         for side, name in (('Left', names[0]), ('Right', names[:2][-1])):
             with gr.Column(scale=4, min_width=300):
                 pickers.append(controls.add_choice(names, name, side))
@@ -184,10 +182,8 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
         left, left_weights, right, right_weights = sides
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
         models = [demo.checkpoints.model(name) for name in (left, right)]
-        for attribute in ('noise_size', 'num_classes'):
-            values = [getattr(model, attribute) for model in models]
-            if values[0] != values[1]:
-                raise ConfigError(f'cannot compare models of different {attribute}: {values[0]} and {values[1]}')
+        if models[0].num_classes != models[1].num_classes:
+            raise ConfigError(f'cannot compare models of {models[0].num_classes} and of {models[1].num_classes} num_classes')
         drawn, values = [], []
         for model, weights in zip(models, (left_weights, right_weights)):
             # Not 'ema': a checkpoint may lack the moving average that the first one has.

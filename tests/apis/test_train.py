@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmsagan.apis.experiment import enable_auto_scale_lr, train_from_config, training_summary, use_mixed_precision
+from mmsagan.apis.experiment import train_from_config, training_summary, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.registry import HOOKS
@@ -39,15 +39,12 @@ def test_options_of_the_command_line(tiny_run):
     clipping = dict(type='value', clip_value=1.0)
     cfg.merge_from_dict({'optim_wrapper.clip_grad': dict(clipping), 'optim_wrapper.generator.type': 'OptimWrapper'})
     use_mixed_precision(cfg)
-    enable_auto_scale_lr(cfg)
+    cfg.auto_scale_lr.enable = True
     assert 'type' not in cfg.optim_wrapper.generator and cfg.optim_wrapper.clip_grad == clipping
     runner = train_from_config(cfg)
     assert {type(wrapper).__name__ for wrapper in runner.optim_wrapper.values()} == {'BFloat16OptimWrapper'}
     assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
     assert runner.optim_wrapper['generator'].optimizer.param_groups[0]['lr'] == pytest.approx(2e-4 / 16)
-    cfg.pop('auto_scale_lr')
-    with pytest.raises(ConfigError, match='base_batch_size'):
-        enable_auto_scale_lr(cfg)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_sampling_and_attention(visit, model, tmp_path):
     eventually(page, shows, page, 'samples', sample(model, 16, seed=0), 4)
     panel = open_tab(page, 'Sample')
     number, truncation = set_slider(panel, 'Images', 10_000), set_slider(panel, 'Truncation', 0)
-    eventually(page, shows, page, 'samples', sample(model, 50, seed=0, truncation=0.1), 10)
+    eventually(page, shows, page, 'samples', sample(model, 50, seed=0, truncation=0.1), 8)
     assert (number.input_value(), truncation.input_value()) == ('50', '0.1'), 'the nearest values'
     set_slider(panel, 'Truncation', 3)
 
@@ -253,12 +253,12 @@ def test_comparing_checkpoints(visit, model, experiment):
     set_slider(panel, 'Images', 5)
     enter(panel, 'Seed', 9)
     label = sample_inputs(model, 9).labels(0, 5)
-    eventually(page, shows, page, 'compared-left', sample(model, labels=label, seed=9), 5)
-    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9), 5)
+    eventually(page, shows, page, 'compared-left', sample(model, labels=label, seed=9), 3)
+    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9), 3)
     pick(panel, 'Left', 'iter_10')
     panel.get_by_text('raw weights').last.click()
-    eventually(page, shows, page, 'compared-left', sample(other, labels=label, seed=9), 5)
-    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 5)
+    eventually(page, shows, page, 'compared-left', sample(other, labels=label, seed=9), 3)
+    eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 3)
 
 
 def test_visitors_get_their_own_results(visit, new_page, model):
@@ -268,7 +268,7 @@ def test_visitors_get_their_own_results(visit, new_page, model):
         set_slider(open_tab(page, 'Sample'), 'Images', 8)
         enter(open_tab(page, 'Sample'), 'Seed', seed)
     for seed, page in enumerate(pages, 20):
-        eventually(page, shows, page, 'samples', sample(model, 8, seed=seed), 4)
+        eventually(page, shows, page, 'samples', sample(model, 8, seed=seed), 3)
     for index, page in enumerate(pages, 3):
         click_pixel(page, index, 9, 9, columns=4, rows=2)
     for index, page in enumerate(pages, 3):

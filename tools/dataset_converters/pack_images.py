@@ -12,7 +12,6 @@ from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import ImageFolder
 from mmsagan.datasets.packed import INTERPOLATIONS, LAYOUTS, RECIPE, pack_dataset
-from mmsagan.utils.processes import available_cores
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--workers',
         type=at_least(1),
-        default=available_cores(),
+        default=os.cpu_count(),
         metavar='N',
         help='processes (default: one per core)',
     )

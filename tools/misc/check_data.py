@@ -8,12 +8,12 @@ The exit code is 0 without problems, 1 with problems, and 2 if the data set cann
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
 from mmsagan.datasets.check import check_dataset
-from mmsagan.utils.processes import available_cores
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--workers',
         type=at_least(1),
-        default=available_cores(),
+        default=os.cpu_count(),
         metavar='N',
         help='processes (default: one per core)',
     )
