@@ -140,6 +140,7 @@ def training_summary(runner: Runner) -> str:
     pointer = work_dir / LAST_CHECKPOINT
     if pointer.is_file():
         lines.append(f'  checkpoint: {os.fsdecode(pointer.read_bytes()).strip()}')
+    lines += [f'  samples:    {path}' for path in sorted((work_dir / 'samples').glob(f'*_{runner.iter}.png'))]
     lines.append(f'  log:        {Path(runner.log_dir) / (runner.timestamp + ".log")}')
     lines += [f'  best:       {path}' for path in best_checkpoints(runner)]
     results = getattr(runner.val_loop, 'results', None)

@@ -270,7 +270,7 @@ def test_visitors_get_their_own_results(visit, new_page, model):
     for seed, page in enumerate(pages, 20):
         eventually(page, shows, page, 'samples', sample(model, 8, seed=seed), 3)
     for index, page in enumerate(pages, 3):
-        click_pixel(page, index, 9, 9, columns=4, rows=2)
+        click_pixel(page, index, 9, 9, columns=3, rows=3)
     for index, page in enumerate(pages, 3):
         _, grid = sample_grid(model, [], 8, 17 + index)
         eventually(page, shows_attention, page, attention_panels(model, grid, index, 9, 9))
