@@ -23,19 +23,12 @@ DownsampleTable = Callable[[int], list[bool] | None]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Settings of a model that its tensors do not show.
+    """Settings of a model that its tensors do not show."""
 
-    Args:
-        inplace: Whether activations work in place, see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
-        norm_eps: Epsilon of the batch norms.
-        sn_eps: Epsilon of the spectral norms, which matters in training only.
-        init: Name of the init scheme, which also decides whether 1 is added to the scales of conditional norms.
-    """
-
-    inplace: bool = False
+    inplace: bool = False  # whether activations work in place, see DiscriminatorBlock
     norm_eps: float = 1e-4
-    sn_eps: float = 1e-12
-    init: str = 'studio'
+    sn_eps: float = 1e-12  # matters in training only
+    init: str = 'studio'  # the scheme also decides whether 1 is added to the scales of conditional norms
 
     @classmethod
     def from_config(cls, model: Mapping) -> 'ModelSettings':

@@ -21,7 +21,7 @@ from mmsagan.checkpoints.architecture import (
     infer_architecture,
 )
 from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file, split_checkpoint
-from mmsagan.errors import CheckpointError, ConfigError, DownloadError
+from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ProjDiscriminator
 from mmsagan.utils.download import cached_file
 from mmsagan.utils.files import check_writable
@@ -80,23 +80,18 @@ def from_studiogan(generator, discriminator=None, generator_ema=None) -> Convers
     iteration = kept.get('iteration') if isinstance(kept, Mapping) else None
     conversion = _convert(STUDIOGAN, states, contents, True, iteration)
     # A discriminator for another image size may run on G's images all the same.
-    scale = conversion.model['generator']['output_scale']
-    downsample = conversion.model['discriminator']['downsample_cfg']
+    downsample = studiogan.get_downsample_cfg(conversion.model['generator']['output_scale'])
     if discriminator is None:
         conversion.notes.append("without StudioGAN's D file, the result has no discriminator")
-    elif studiogan.get_downsample_cfg(scale) not in (None, downsample):
-        raise CheckpointError(f"the discriminator is not one for the generator's images of {scale} pixels")
+    elif downsample not in (None, conversion.model['discriminator']['downsample_cfg']):
+        raise CheckpointError("the discriminator is not one for the generator's images")
     return conversion
 
 
 def from_openmmlab(content, path: str | Path = '', channel_order: str | None = None, inplace: bool | None = None) -> Conversion:
     """Converts the loaded content of an MMGeneration or MMagic file; raises a CheckpointError if it is of something else.
 
-    Args:
-        content: Content of the file.
-        path: The file, whose name may contain ``convert-studio-rgb`` or, as may its folder's, ``wReLUinplace``.
-        channel_order: Channel order of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the name says.
-        inplace: Whether activations work in place. Defaults to what the name says.
+    The name in ``path`` may contain ``convert-studio-rgb`` or, as may its folder's, ``wReLUinplace``.
     """
     path, notes = Path(path), []
     foreign, meta = split_checkpoint(content)
@@ -146,8 +141,12 @@ def _convert(
     """Converts the networks of a file, or of several, from the tensors of each and the contents of the files."""
     is_openmmlab = file_format == OPENMMLAB
     state, dropped, training = {}, [], {}
+    tables = openmmlab if is_openmmlab else studiogan
     for name, tensors in states.items():
-        translated = (openmmlab if is_openmmlab else studiogan).get_table(name, tensors).translate(tensors, 'ours')
+        table = tables.DISCRIMINATOR if name == 'discriminator' else tables.GENERATOR
+        if is_openmmlab and name != 'discriminator' and not any('.weight_embedding.' in key for key in tensors):
+            table = openmmlab.UNCONDITIONAL_GENERATOR
+        translated = table.translate(tensors, 'ours')
         state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
     for name, content in contents.items():
         for key, value in content.items() if 'state_dict' in content else ():
@@ -208,12 +207,9 @@ def convert_checkpoint(
         out: File to write.
         discriminator: StudioGAN's file of the discriminator. Defaults to the one beside the generator's, if there is one.
         generator_ema: StudioGAN's file of the averaged generator, with the same default.
-        channel_order: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
-        inplace: Of MMGeneration and MMagic, see :func:`from_openmmlab`.
-
-    Raises:
-        CheckpointError: A file cannot be read, or is of something else.
-        ConfigError: An argument does not apply to the file's format, or ``out`` cannot be written.
+        channel_order: Of MMGeneration and MMagic: that of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the
+            name of the file says.
+        inplace: Of MMGeneration and MMagic: whether activations work in place. Defaults to what the name of the file says.
     """
     check_writable(out)
     options = dict(discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace)
@@ -283,16 +279,10 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     ``sagan_20210730_125449-d50568a4.pth``, they are compared.
     """
     path = Path(filename).expanduser()
-    if filename.startswith(('http://', 'https://')):
+    if '://' in filename:  # MMEngine's loaders would execute pickled code
         # Digits alone are a date.
         found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
-        folder = Path(torch.hub.get_dir(), 'checkpoints')
-        try:
-            path = Path(cached_file(filename, found and found[1], folder=folder))
-        except DownloadError as error:
-            raise CheckpointError(str(error)) from error
-    elif '://' in filename:  # MMEngine's loaders would execute pickled code
-        raise CheckpointError(f'{filename}: give a file or an https:// URL')
+        path = Path(cached_file(filename, found and found[1], folder=Path(torch.hub.get_dir(), 'checkpoints')))
     content, conversion = read_checkpoint(path, map_location)
     if conversion is not None:
         notes = [*conversion.notes, *(f'{key} is dropped' for key in conversion.dropped)] or ['nothing is left out']

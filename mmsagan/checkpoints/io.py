@@ -24,19 +24,12 @@ from mmsagan.utils.pickles import ARRAY_GLOBALS
 
 LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file that names the newest checkpoint
 
-# PyTorch's reader treats a record with this attribute as a directory, and returns uninitialized memory for it.
-_DIRECTORY_ATTRIBUTE = 0x10
-
 
 def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     """Reads a checkpoint that holds tensors, plain values, numpy arrays and MMEngine's log buffers.
 
-    Args:
-        path: A file of ``torch.save``, or a ``.safetensors`` file, which gives a dict with ``state_dict`` and ``meta``.
-        map_location: Device of the tensors, as in ``torch.load``.
-
-    Raises:
-        CheckpointError: The file is missing, damaged (see :func:`check_integrity`), not a checkpoint, or contains code.
+    A ``.safetensors`` file gives a dict with ``state_dict`` and ``meta``. Raises a CheckpointError if the file is missing,
+    damaged (see :func:`check_integrity`), not a checkpoint, or contains code.
     """
     path = Path(path).expanduser()
     file_format = check_integrity(path)
@@ -99,25 +92,21 @@ def check_integrity(path: str | Path) -> str:
     path = Path(path).expanduser()
     try:
         with path.open('rb') as file:
-            start = file.read(9)
+            start = file.read(4)
     except OSError as error:
         raise CheckpointError(f'checkpoint {path} cannot be read: {error.strerror or error}') from error
-    if not start:
-        raise CheckpointError(f'checkpoint {path} is empty: the write or the download did not finish')
     if start.startswith(pickle.PROTO):
         return 'pickle'
-    is_zip = start.startswith(b'PK\x03\x04')
-    if not is_zip and start[8:] != b'{':
-        raise CheckpointError(f'{path} is no checkpoint: it is neither a file of torch.save nor of safetensors')
     try:
-        if not is_zip:
+        if not start.startswith(b'PK\x03\x04'):
             with safetensors.safe_open(path, framework='numpy'):
                 return 'safetensors'
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             for record in records:
                 is_stored = record.compress_type == zipfile.ZIP_STORED and record.compress_size == record.file_size
-                if not is_stored or record.external_attr & _DIRECTORY_ATTRIBUTE:
+                # PyTorch's reader returns uninitialized memory for a directory.
+                if not is_stored or record.external_attr & 0x10:
                     raise zipfile.BadZipFile(f'{record.filename} is compressed or a directory, which torch.save never writes')
             # Other readers of zip archives begin there.
             if not records or min(record.header_offset for record in records) != 0:
@@ -138,11 +127,8 @@ def check_integrity(path: str | Path) -> str:
 def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
     """Lists iteration and file of the checkpoints in a folder, ascending.
 
-    Args:
-        folder: Folder of a run's checkpoints.
-        template: File name, with ``{}`` in place of the iteration.
-        pointer: MMEngine's file ``last_checkpoint``. If given, later iterations than the one that it names are left out, since
-            they belong to an earlier, longer run in the same folder.
+    Later iterations than the one named in ``pointer``, MMEngine's file ``last_checkpoint``, are left out, since they belong to
+    an earlier, longer run in the same folder.
     """
     before, _, after = template.partition('{}')
     name = re.compile(f'{re.escape(before)}(\\d+){re.escape(after)}')

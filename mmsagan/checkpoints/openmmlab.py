@@ -1,6 +1,6 @@
 """MMGeneration's and MMagic's checkpoints: one file, names much like ours, and mostly BGR images."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -37,13 +37,6 @@ DISCRIMINATOR = KeyTable(
 
 # The layers that see an image: which dimension of their weight is the image's channels, and the number of weights per channel.
 _IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.shortcut': (1, 1)}
-
-
-def get_table(network: str, keys: Iterable[str]) -> KeyTable:
-    """Returns the table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
-    if network == 'discriminator':
-        return DISCRIMINATOR
-    return GENERATOR if any('.weight_embedding.' in key for key in keys) else UNCONDITIONAL_GENERATOR
 
 
 def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,37 +20,22 @@ _PLACEHOLDERS = {
 }
 
 
-class Change(NamedTuple):
-    """Conversion of a tensor's shape to ours and back, exact to the bit."""
-
-    ours: Callable[[Tensor], Tensor]
-    foreign: Callable[[Tensor], Tensor]
-
-
-# A linear layer on a one-hot vector is the transpose of an embedding.
-TRANSPOSED = Change(lambda tensor: tensor.t().contiguous(), lambda tensor: tensor.t().contiguous())
-# A scalar that the other project stores as a vector of length 1.
-SCALAR = Change(lambda tensor: tensor.reshape(()), lambda tensor: tensor.reshape(1))
-
-
 class Rule(NamedTuple):
-    """A line of a table: the other project's name and ours, with placeholders such as ``{block}``, and the tensor's change."""
+    """A line of a table: the other project's name and ours, with placeholders such as ``{block}``.
+
+    ``change`` converts the tensor, in either direction.
+    """
 
     foreign: str
     ours: str
-    change: Change | None = None
+    change: Callable[[Tensor], Tensor] | None = None
 
 
 class KeyTable(NamedTuple):
-    """Translates the state dict of a network from another project's names to ours, and back.
+    """Translates the state dict of a network from another project's names to ours, and back."""
 
-    Args:
-        rules: The lines. The first one that matches is used.
-        block_offset: Difference between the other project's ``{block}`` and ours.
-    """
-
-    rules: Sequence[Rule]
-    block_offset: int = 0
+    rules: Sequence[Rule]  # the first one that matches is used
+    block_offset: int = 0  # difference between the other project's ``{block}`` and ours
 
     def translate(self, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
         """Translates the other project's names to ours (``target='ours'``), or back (``'foreign'``).
@@ -74,7 +59,7 @@ class KeyTable(NamedTuple):
                     values['block'] = int(values['block']) + offset
                 if match and values.get('block') != -1:
                     try:
-                        translated[template.format(**values)] = getattr(change, target)(tensor) if change else tensor
+                        translated[template.format(**values)] = change(tensor) if change else tensor
                     except RuntimeError as error:
                         raise CheckpointError(f'{key!r} has the impossible shape {tuple(tensor.shape)}') from error
                     break

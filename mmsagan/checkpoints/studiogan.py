@@ -8,7 +8,7 @@ activations work in place.
 import re
 from collections.abc import Iterable, Mapping
 
-from mmsagan.checkpoints.rules import SCALAR, TRANSPOSED, KeyTable, Rule
+from mmsagan.checkpoints.rules import KeyTable, Rule
 from mmsagan.errors import CheckpointError
 
 _BLOCK, _OUR_BLOCK = 'blocks.{block}.0', 'conv_blocks.{block}'
@@ -21,7 +21,7 @@ _BLOCKS = (
         Rule(f'{_BLOCK}.{foreign}.{{layer}}', f'{_OUR_BLOCK}.{ours}.{{layer}}')
         for foreign, ours in {**_CONVOLUTIONS, **_PROJECTIONS}.items()
     ),
-    Rule(f'{_BLOCK}.sigma', f'{_OUR_BLOCK}.gamma', SCALAR),
+    Rule(f'{_BLOCK}.sigma', f'{_OUR_BLOCK}.gamma', lambda tensor: tensor.reshape(() if tensor.ndim else 1)),
 )
 _GENERATOR = (
     Rule('linear0.{layer}', 'noise2feat.{layer}'),
@@ -31,13 +31,14 @@ _GENERATOR = (
     Rule('bn4.{norm}', 'to_rgb.bn.{norm}'),
     Rule('conv2d5.{layer}', 'to_rgb.conv.{layer}'),
 )
-# (C, classes) there and (classes, C) here, so u and v are exchanged, too.
+# A linear layer on a one-hot vector is the transpose of an embedding: (C, classes) there and (classes, C) here, so u and v are
+# exchanged, too.
 _LINEAR_LAYERS = tuple(
     Rule(f'{_NORM}.{foreign}.{there}', f'{_OUR_NORM}.{ours}.{here}', change)
     for foreign, ours in (('gain', 'weight_embedding'), ('bias', 'bias_embedding'))
     for there, here, change in (
-        ('weight', 'weight', TRANSPOSED),
-        ('weight_orig', 'weight_orig', TRANSPOSED),
+        ('weight', 'weight', lambda tensor: tensor.t().contiguous()),
+        ('weight_orig', 'weight_orig', lambda tensor: tensor.t().contiguous()),
         ('weight_u', 'weight_v', None),
         ('weight_v', 'weight_u', None),
     )
@@ -46,8 +47,8 @@ _EMBEDDINGS = (
     Rule(f'{_NORM}.embed0.{{layer}}', f'{_OUR_NORM}.weight_embedding.{{layer}}'),
     Rule(f'{_NORM}.embed1.{{layer}}', f'{_OUR_NORM}.bias_embedding.{{layer}}'),
 )
-GENERATOR = KeyTable((*_GENERATOR, *_LINEAR_LAYERS))
-LEGACY_GENERATOR = KeyTable((*_GENERATOR, *_EMBEDDINGS))
+# Written as linear layers, which come first.
+GENERATOR = KeyTable((*_GENERATOR, *_LINEAR_LAYERS, *_EMBEDDINGS))
 DISCRIMINATOR = KeyTable(
     (
         *(Rule(f'blocks.0.0.{foreign}.{{layer}}', f'from_rgb.{ours}.{{layer}}') for foreign, ours in _CONVOLUTIONS.items()),
@@ -63,13 +64,6 @@ def find_network(keys: Iterable[str]) -> str | None:
     """Returns whether keys look like those of a ``'generator'`` or a ``'discriminator'``; None for neither."""
     first = next((match[1] for match in (re.match(r'linear([01])\.weight', key) for key in keys) if match), None)
     return {'0': 'generator', '1': 'discriminator'}.get(first) if first else None
-
-
-def get_table(network: str, keys: Iterable[str]) -> KeyTable:
-    """Returns the table for the keys of the network ``'generator'``, ``'generator_ema'`` or ``'discriminator'``."""
-    if network == 'discriminator':
-        return DISCRIMINATOR
-    return LEGACY_GENERATOR if any('.embed0.' in key for key in keys) else GENERATOR
 
 
 # By image size: input channels of G's blocks and output channels of D's later ones, as multiples of g_conv_dim and d_conv_dim.

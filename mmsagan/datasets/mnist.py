@@ -84,10 +84,10 @@ class ArrayDataset(StoredDataset):
     def load_data_list(self) -> range:
         """Loads the arrays and returns the numbers of the images."""
         images, labels, classes = self.load_arrays()
-        if images.dtype != np.uint8 or not (images.ndim == 3 or images.shape[3:] == (3,)):
-            raise DataError(f'{self.name}: images must be (N, H, W) or (N, H, W, 3) uint8, got {images.shape} {images.dtype}')
-        if len(images) != len(labels):
-            raise DataError(f'{self.name}: {len(images)} images but {len(labels)} labels')
+        if images.dtype != np.uint8 or images.shape[3:] not in ((), (3,)) or len(images) != len(labels):
+            raise DataError(
+                f'{self.name}: expected uint8 images and as many labels, got {images.shape} and {len(labels)} labels'
+            )
         self.set_classes(classes, labels)
         # Channels first, as in batches, which are then copied in one go.
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
@@ -166,11 +166,7 @@ class FashionMNIST(ArrayDataset):
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Reads a file of unsigned bytes in the MNIST family's IDX format, gzipped or not.
-
-    Raises:
-        DataError: The file is damaged, not IDX, of another type, or larger than :data:`MAX_IDX`.
-    """
+    """Reads a file of at most :data:`MAX_IDX` unsigned bytes in the MNIST family's IDX format, gzipped or not."""
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:

@@ -31,7 +31,7 @@ from mmcv.transforms import Resize
 from mmsagan import __version__
 from mmsagan.datasets.image_folder import ClassImageDataset, UnreadableImageError, read_rgb
 from mmsagan.datasets.mnist import StoredDataset
-from mmsagan.datasets.transforms import CenterCropLongEdge, LoadImageFromFile, RandomCropLongEdge
+from mmsagan.datasets.transforms import CenterCropLongEdge, RandomCropLongEdge
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.files import remove_unfinished, where_supported, write_atomically
@@ -94,9 +94,6 @@ class PackedImages(StoredDataset):
             With a ``RandomFlip`` in the pipeline, a whole batch draws all crops before the flips.
         **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`. ``ann_file`` and ``data_prefix`` are ignored,
             so that a config of ``ImageNet`` only needs another ``type``, ``data_root`` and ``pipeline``.
-
-    Raises:
-        ConfigError: The crop is not possible, or the pipeline decodes files or crops at random.
     """
 
     def __init__(self, data_root: str, crop: str = 'center', **kwargs):
@@ -104,12 +101,6 @@ class PackedImages(StoredDataset):
             raise ConfigError(f"PackedImages: crop must be 'random' or 'center', got {crop!r}")
         self.crop = crop
         super().__init__(data_root=data_root, **dict(kwargs, serialize_data=False))
-        for transform in self.pipeline.transforms:
-            if isinstance(transform, (LoadImageFromFile, RandomCropLongEdge)):
-                raise ConfigError(
-                    f'PackedImages: remove {type(transform).__name__} from the pipeline; the images are decoded, cropped and '
-                    "resized already. For random crops set crop='random'"
-                )
 
     def load_data_list(self) -> range:
         """Opens the files, compares them with the recipe, and returns the numbers of the images."""
@@ -180,21 +171,18 @@ def pack_dataset(
         workers: Number of processes; 1 works in this process. The result does not depend on it.
     """
     out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
-    has_files, classes = 'img_path' in dataset.get_data_info(0), list(dataset.metainfo['classes'])
-    if has_files and not dataset.ann_file and out.resolve().is_relative_to(root.resolve()):
+    classes = list(dataset.metainfo['classes'])
+    if 'img_path' not in dataset.get_data_info(0):
+        raise ConfigError(f'{dataset.name} has its images in memory: only image files are packed')
+    if not dataset.ann_file and out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f'{out} is inside {root}, where it would be taken for a class; choose another --out')
-    # An image is known by its path below the folder, or by the hash of its pixels if it is not a file.
     names, labels, digest = [], [], hashlib.sha256(json.dumps(classes).encode())
     for entry in map(dataset.get_data_info, range(len(dataset))):
-        if has_files:
-            name = entry['img_path'].removeprefix(f'{root}{os.sep}').replace(os.sep, '/')
-        else:
-            name = hashlib.sha256(np.ascontiguousarray(entry['img'])).hexdigest()
-        names.append(name)
+        names.append(entry['img_path'].removeprefix(f'{root}{os.sep}').replace(os.sep, '/'))
         labels.append(entry['gt_label'])
-        digest.update(f'{name} {labels[-1]}\n'.encode(errors='surrogateescape'))
+        digest.update(f'{names[-1]} {labels[-1]}\n'.encode(errors='surrogateescape'))
     job = dict(
-        source=root.resolve().name if has_files else dataset.name,
+        source=root.resolve().name,
         source_images=len(dataset),
         source_sha256=digest.hexdigest(),
         layout=layout,
@@ -221,7 +209,7 @@ def pack_dataset(
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / LOCK, timeout=0):
             write_atomically(out / JOB, json.dumps(job).encode())
-            notes = _write_shards(dataset, out, job, workers if has_files else 1)
+            notes = _write_shards(dataset, out, job, workers)
             kept = [index for index, note in enumerate(notes) if isinstance(note, list)]
             dataset.set_classes(classes, [labels[index] for index in kept])
             arrays = {LABELS: [labels[index] for index in kept]}
@@ -255,9 +243,7 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
     starts = range(0, len(dataset), step)
     shards = {out / f'images_{start // step:03d}.npy': range(len(dataset))[start : start + step] for start in starts}
     missing = [path for path in shards if not path.with_suffix('.json').is_file()]
-    sources = (
-        [entry.get('img_path') or entry['img'] for entry in map(dataset.get_data_info, shards[path])] for path in missing
-    )
+    sources = ([dataset.get_data_info(index)['img_path'] for index in shards[path]] for path in missing)
     all_notes = []
     with progress_bar('packing', len(dataset)) as advance, worker_map(min(workers, len(missing) or 1)) as parallel_map:
         results = parallel_map(_write_shard, missing, repeat(job), sources)
@@ -265,14 +251,13 @@ def _write_shards(dataset: ClassImageDataset, out: Path, job: dict, workers: int
             notes = next(results) if path in missing else json.loads(path.with_suffix('.json').read_bytes())
             for index, note in zip(indices, notes):
                 if isinstance(note, str):
-                    name = dataset.get_data_info(index).get('img_path', str(index))
-                    dataset.report_unreadable(UnreadableImageError(name, note))
+                    dataset.report_unreadable(UnreadableImageError(dataset.get_data_info(index)['img_path'], note))
             all_notes += notes
             advance(len(indices))
     return all_notes
 
 
-def _write_shard(path: Path, job: dict, sources: Sequence[str | np.ndarray]) -> list:
+def _write_shard(path: Path, job: dict, sources: Sequence[str]) -> list:
     """Writes a shard, and then notes about its images, which mark it as finished: height and width, or what is wrong."""
     size, is_square = job['size'], job['layout'] == 'square'
     scale = (size, size) if is_square else (np.inf, size)
@@ -286,7 +271,7 @@ def _write_shard(path: Path, job: dict, sources: Sequence[str | np.ndarray]) -> 
         start = file.tell()
         for source in sources:
             try:
-                image = read_rgb(source) if isinstance(source, str) else source
+                image = read_rgb(source)
             except UnreadableImageError as error:
                 notes.append(error.reason)
                 continue

@@ -75,9 +75,6 @@ class BatchStream(BatchSampler):
 
     Attributes:
         start: Number of the batch that the next iteration begins with, counted from 0.
-
-    Raises:
-        DataError: The sampler yields no batch at all.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False, seed: int = 0):
@@ -114,10 +111,6 @@ class SeededDataset(Dataset):
 
     So the number of data loader processes does not change the images, and a resumed training gets those that it would have
     got. Other attributes are those of the wrapped data set.
-
-    Args:
-        dataset: The data set or its config.
-        num_workers: Number of data loader processes.
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0):

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -31,11 +30,8 @@ _SHORTAGE_TEXT = re.compile(rf'</torch_\d|Too many open files|ancdata|{_PIN_MEMO
 
 
 @FUNCTIONS.register_module()
-def init_loader_process(worker_id: int, quiet: bool = False) -> None:
-    """Leaves signals that are sent to all processes at once to the main process: all but a second SIGTERM.
-
-    With ``quiet``, all workers but the first suppress warnings.
-    """
+def init_loader_process(worker_id: int) -> None:
+    """Leaves signals that are sent to all processes at once to the main process: all but a second SIGTERM."""
 
     def end(error: Exception, batch: Any) -> None:
         is_shortage = _SHORTAGE_TEXT.search(str(error))
@@ -48,8 +44,6 @@ def init_loader_process(worker_id: int, quiet: bool = False) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
     # If a batch cannot be handed over, Python drops it, and the main process would wait for ever.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
-    if quiet and worker_id:
-        warnings.simplefilter('ignore')
 
 
 @atexit.register
@@ -106,10 +100,7 @@ def next_batch(iterator: Any, timeout: float, key: str) -> Any:
 def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
     """Returns an error that says what has happened to a data loader's processes; None if it is about something else.
 
-    Args:
-        iterator: Iterator of a loader of a :class:`~mmsagan.datasets.samplers.SeededDataset`; None if it could not be made.
-        error: What it has raised.
-        key: Config key or name of the number of processes.
+    ``iterator`` is None if it could not be made; ``key`` is the config key or name of the number of processes.
     """
     workers = getattr(iterator, '_workers', ())
     if isinstance(error, (EOFError, ConnectionError)):  # of a process that has died while it sent a batch, and may be dying

@@ -26,9 +26,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
     config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
     if config.get('num_workers', 0) > 0:
         config.setdefault('timeout', TIMEOUT)
-    if 'worker_init_fn' not in config:
-        quiet = config.pop('disable_subprocess_warning', False)
-        config['worker_init_fn'] = dict(type='mmsagan.init_loader_process', quiet=quiet)
+    config.setdefault('worker_init_fn', dict(type='mmsagan.init_loader_process'))
     return config
 
 

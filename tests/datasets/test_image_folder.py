@@ -134,18 +134,11 @@ def test_splits_are_not_classes(tmp_path):
     assert len(ImageFolder(data_root=str(tmp_path)).metainfo['classes']) == 3
 
 
-def test_classes_with_numbers_for_names(tmp_path, monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr(image_folder, 'print_log', lambda message, logger, level: said.append(message))
-
-    def build(names):
-        for name in names:
-            (tmp_path / name).mkdir(exist_ok=True)
-            Image.new('RGB', (8, 8)).save(tmp_path / name / 'a.png')
-        return ImageFolder(data_root=str(tmp_path)).metainfo['classes']
-
-    assert build(map(str, range(10))) == tuple('0123456789') and not said
-    assert build(['10', '11'])[2] == '10' and "label 2 is '10'" in said[0]
+def test_classes_with_numbers_for_names(tmp_path):
+    for name in map(str, range(12)):
+        (tmp_path / name).mkdir()
+        Image.new('RGB', (8, 8)).save(tmp_path / name / 'a.png')
+    assert ImageFolder(data_root=str(tmp_path)).metainfo['classes'][:4] == ('0', '1', '10', '11')
 
 
 @pytest.mark.parametrize('with_list', [True, False])

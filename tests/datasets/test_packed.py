@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from mmsagan.datasets import CIFAR10, ImageFolder, PackedImages, packed
+from mmsagan.datasets import ImageFolder, PackedImages, packed
 from mmsagan.datasets.packed import INTERPOLATIONS, load_recipe, pack_dataset
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError, DataError
@@ -211,14 +211,20 @@ def test_a_full_disk_and_lack_of_memory(tmp_path, source, whole, monkeypatch, ca
 
 
 @pytest.mark.parametrize('interpolation', INTERPOLATIONS)
-def test_a_data_set_in_memory_by_every_interpolation(tmp_path, cifar_root, cifar_arrays, interpolation):
-    pack_dataset(CIFAR10(data_root=str(cifar_root)), tmp_path / 'out', 24, interpolation=interpolation, workers=2)
+def test_every_interpolation(tmp_path, cifar_arrays, interpolation):
+    for index, (array, label) in enumerate(zip(*cifar_arrays)):
+        path = tmp_path / 'source' / str(label) / f'{index}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+    source = ImageFolder(data_root=str(tmp_path / 'source'))
+    pack_dataset(source, tmp_path / 'out', 24, interpolation=interpolation, workers=2)
     dataset = PackedImages(data_root=str(tmp_path / 'out'), pipeline=PACK)
     resample = getattr(Image.Resampling, interpolation.upper())
     for index in (0, 57, 99):
-        expected = Image.fromarray(cifar_arrays[0][index]).resize((24, 24), resample)
+        with Image.open(source[index]['img_path']) as image:
+            expected = image.resize((24, 24), resample)
         assert np.array_equal(dataset[index]['inputs'].permute(1, 2, 0), np.asarray(expected))
-    assert np.array_equal(np.load(tmp_path / 'out' / 'labels.npy'), cifar_arrays[1])
+    assert np.array_equal(np.load(tmp_path / 'out' / 'labels.npy'), np.sort(cifar_arrays[1]))
 
 
 def test_strips_are_skipped_where_they_would_be_too_long(tmp_path):
@@ -342,8 +348,6 @@ def test_settings(folders):
     for layout, options in (
         ('square', dict(crop='random')),
         ('square', dict(crop='left')),
-        ('square', dict(pipeline=[dict(type='LoadImageFromFile'), *PACK])),
-        ('short-side', dict(pipeline=[dict(type='RandomCropLongEdge'), *PACK])),
     ):
-        with pytest.raises(ConfigError, match='crop|LoadImageFromFile'):
+        with pytest.raises(ConfigError, match='crop'):
             PackedImages(data_root=str(folders / layout), **options)
