@@ -200,19 +200,12 @@ def config_errors() -> Iterator[None]:
 def check_config(cfg: Config, training: bool | None = True) -> None:
     """Checks all type names and arguments in a config before anything is built. Raises a ConfigError that names the key.
 
-    Args:
-        cfg: The config.
-        training: Whether it has to describe a training; an evaluation otherwise. None: whichever it has the optimizers for.
+    With ``training`` it has to describe a training, else an evaluation; with None, whichever it has the optimizers for.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     has_optimizer = 'optimizer' in wrapper or any(isinstance(part, dict) and 'optimizer' in part for part in wrapper.values())
     has_length = {'type', 'max_iters', 'max_epochs'} & set(cfg.get('train_cfg') or {})
-    is_evaluation_only = cfg.get('test_evaluator') and not has_optimizer and not has_length
-    if training and is_evaluation_only:
-        raise ConfigError(
-            'the config is for evaluation only (mmsagan test); to train, set train_cfg.max_iters and an optimizer'
-        )
-    training = not is_evaluation_only if training is None else training
+    training = bool(has_optimizer or has_length or not cfg.get('test_evaluator')) if training is None else training
     for key, value in cfg.items():
         # Any other key is a variable of the config.
         resembles = difflib.get_close_matches(key, _TOP_LEVEL_KEYS, n=1, cutoff=0.8)

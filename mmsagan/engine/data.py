@@ -31,10 +31,9 @@ def seeded_loader(config: dict, seed: int) -> dict:
 
 
 class TrainingBatches:
-    """Endless iterator over the batches of a data loader, which starts its workers when the first batch is requested.
+    """Endless iterator over the batches of a data loader built from a :func:`seeded_loader` config.
 
-    Args:
-        loader: Data loader built from a :func:`seeded_loader` config.
+    Its workers start when the first batch is requested.
     """
 
     def __init__(self, loader: DataLoader):
@@ -73,8 +72,7 @@ class TrainingBatches:
     def load_state_dict(self, state: dict) -> str | None:
         """Continues behind the images that a training with any batch size and any number of processes has seen.
 
-        Returns:
-            Why the next batches differ from those of an uninterrupted training; None if they do not.
+        Returns why the next batches differ from those of an uninterrupted training; None if they do not.
         """
         seed, sampler_seed, batch_size, samples = (state.get(key) for key in ('seed', 'sampler_seed', 'batch_size', 'samples'))
         numbers = [seed, batch_size, samples, *([] if sampler_seed is None else [sampler_seed])]

@@ -23,9 +23,7 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
     With GPUs, MMEngine's runner joins the group over NCCL. Without them it would fail, because it always sets a CUDA device; so
     the group is initialized here, over gloo, and DDP is told to stay on the CPU.
 
-    Args:
-        cfg: The experiment; ``model_wrapper_cfg`` and ``env_cfg.dist_cfg.timeout`` (seconds, defaults to 1800) are modified.
-        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``, which must have started this process.
+    ``launcher`` is ``'pytorch'`` (torchrun) or ``'slurm'``. ``model_wrapper_cfg`` and ``env_cfg.dist_cfg`` are modified.
     """
     if launcher not in _REQUIRED:
         raise ConfigError(f'launcher {launcher!r} is not supported; choose pytorch or slurm')

@@ -38,10 +38,7 @@ class GANTrainLoop(IterBasedTrainLoop):
     With this one, on the same machine and with the same number of processes, a resumed training sees the same images and
     computes the same weights, bit for bit, as one that was not interrupted.
 
-    Args:
-        runner: The runner.
-        dataloader: Config of the training's data loader.
-        **kwargs: Arguments of ``IterBasedTrainLoop``: ``max_iters``, ``val_begin``, ``val_interval``, ``dynamic_intervals``.
+    Takes the arguments of ``IterBasedTrainLoop``: ``max_iters``, ``val_begin``, ``val_interval``, ``dynamic_intervals``.
     """
 
     def __init__(self, runner: Runner, dataloader: dict, **kwargs):
@@ -56,11 +53,7 @@ class GANTrainLoop(IterBasedTrainLoop):
     def run(self) -> nn.Module:
         """Trains up to ``max_iters``, and returns the model.
 
-        If the next batch or an evaluation fails, for example because the data are gone, the state is saved first.
-
-        Raises:
-            TrainingInterrupted: A signal was received; the state is saved.
-            DataError: The data loader has failed.
+        The state is saved first if a signal ends the training, or if the next batch or an evaluation fails.
         """
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
@@ -105,7 +98,7 @@ class GANTrainLoop(IterBasedTrainLoop):
             # Several processes stop together; if one of them waits for ever, the launcher ends them all.
             with self.signals.interrupting(get_world_size() == 1):
                 return next(self.dataloader_iterator)
-        except WaitInterrupted:
+        except Interrupted:
             self.batches.num_batches = position
             self._save_and_stop()
         except Exception as error:
@@ -118,7 +111,7 @@ class GANTrainLoop(IterBasedTrainLoop):
             loop.should_stop = lambda: self.signals.received is not None
         try:
             loop.run()
-        except EvaluationInterrupted:
+        except Interrupted:
             self.runner.logger.info('the evaluation is interrupted; a resumed training repeats it')
             self._save_and_stop()
         except Exception as error:
@@ -184,8 +177,8 @@ class GANTrainLoop(IterBasedTrainLoop):
         return bool(state)
 
 
-class WaitInterrupted(BaseException):
-    """A signal has ended a wait for a batch; not an ``Exception``, which what reads images may take for a damaged one."""
+class Interrupted(BaseException):
+    """A signal has ended a wait or an evaluation; no ``Exception``, which what reads images may take for a damaged one."""
 
 
 class StopSignals:
@@ -235,30 +228,24 @@ class StopSignals:
             for stream in (1, 2) if os.path.sameopenfile(1, 2) else (2,):
                 os.dup2(null, stream)
         if self._interrupts:
-            raise WaitInterrupted
+            raise Interrupted
 
     @contextmanager
     def interrupting(self, interrupts: bool) -> Iterator[None]:
-        """Context in which a signal, also an earlier one, raises :class:`WaitInterrupted`, unless ``interrupts`` is False."""
+        """Context in which a signal, also an earlier one, raises :class:`Interrupted`, unless ``interrupts`` is False."""
         self._interrupts = interrupts
         try:
             if interrupts and self.received:
-                raise WaitInterrupted
+                raise Interrupted
             yield
         finally:
             self._interrupts = False
 
     def received_by_any_process(self) -> bool:
         """Whether any process has received a signal; a collective call."""
-        if get_world_size() == 1:
-            return self.received is not None
         flag = torch.tensor(float(self.received is not None))
         all_reduce(flag, 'max')
         return bool(flag)
-
-
-class EvaluationInterrupted(Exception):
-    """An evaluation was stopped by :attr:`GANValLoop.should_stop`."""
 
 
 @LOOPS.register_module()
@@ -266,14 +253,13 @@ class GANValLoop(BaseLoop):
     """Evaluates the runner's model with an :class:`~mmsagan.evaluation.Evaluator`.
 
     Args:
-        runner: The runner.
         dataloader: Config with the ``batch_size`` of sampling and extraction, and ``num_workers`` and ``dataset`` of the real
             images, which is not built unless a metric needs it.
         evaluator: The evaluator, its config, or the configs of its metrics.
 
     Attributes:
         results: Results of the most recent evaluation by name.
-        should_stop: Called after each batch; if it returns True, :class:`EvaluationInterrupted` is raised.
+        should_stop: Called after each batch; if it returns True, :class:`Interrupted` is raised.
     """
 
     mode = 'val'
@@ -300,7 +286,7 @@ class GANValLoop(BaseLoop):
             nonlocal batch_idx
             call_hook(f'after_{mode}_iter', batch_idx=batch_idx, data_batch=None, outputs=None)
             if self.should_stop():
-                raise EvaluationInterrupted
+                raise Interrupted
             batch_idx += 1
             call_hook(f'before_{mode}_iter', batch_idx=batch_idx, data_batch=None)
 

@@ -14,21 +14,3 @@ from mmsagan.models.losses import (
     NonSaturatingGANLoss,
     WassersteinGANLoss,
 )
-
-__all__ = [
-    'ACDiscriminator',
-    'AuxiliaryClassificationLoss',
-    'ConditionalGAN',
-    'DataPreprocessor',
-    'GANLoss',
-    'GeneratorEMA',
-    'HingeGANLoss',
-    'LeastSquaresGANLoss',
-    'NonSaturatingGANLoss',
-    'ProjDiscriminator',
-    'ResidualAttentionSubstitute',
-    'SAGANGenerator',
-    'SelfAttentionBlock',
-    'WassersteinGANLoss',
-    'to_uint8',
-]

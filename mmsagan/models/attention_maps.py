@@ -28,11 +28,7 @@ class AttentionMaps:
     maps: dict[str, Tensor]
 
     def select(self, layer: str) -> dict[str, Tensor]:
-        """Returns the maps of the ``'last'`` layer, of ``'all'`` layers, or of the layer of that name.
-
-        Raises:
-            ConfigError: There is no such layer.
-        """
+        """Returns the maps of the ``'last'`` layer, of ``'all'`` layers, or of the layer of that name."""
         if layer == 'all':
             return self.maps
         name = list(self.maps)[-1] if layer == 'last' else layer
@@ -65,10 +61,6 @@ def sample_attention(
         label: Classes (N,), or class weights; None for an unconditional model.
         queries: Pixels (x, y), (N, Q, 2), or a function that returns them for images (N, 3, H, W), uint8.
         sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-
-    Raises:
-        ConfigError: The generator has no attention layer, or a query lies outside the image.
-        DataError: The images contain NaN or Inf.
     """
     network = model.get_generator(sample_model)
     layers = attention_layers(network)

@@ -24,9 +24,6 @@ class DataPreprocessor(BaseDataPreprocessor):
         rgb_to_bgr: Same as ``output_channel_order='BGR'``, in MMagic before its release 1.0.
         flip_prob: Probability of mirroring an image left to right in training, on the device; replaces a ``RandomFlip`` in the
             data set's pipeline.
-
-    Raises:
-        ConfigError: The channel order is unknown, or ``flip_prob`` is no probability.
     """
 
     def __init__(

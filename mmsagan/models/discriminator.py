@@ -32,9 +32,6 @@ class ResNetDiscriminator(BaseModule):
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
-
-    Raises:
-        ConfigError: The arguments do not describe a network.
     """
 
     fast = True

@@ -18,9 +18,6 @@ class GeneratorEMA:
         start_iter: Iteration up to which the average equals the generator.
         buffers: ``'average'`` averages the running statistics of batch norms like the weights, so that both are of the same
             iterations; ``'copy'`` takes the generator's, as MMGeneration did in the published BigGAN schedule.
-
-    Raises:
-        ConfigError: The momentum or ``buffers`` is out of range.
     """
 
     def __init__(self, momentum: float = 0.999, interval: int = 1, start_iter: int = 0, buffers: str = 'average'):

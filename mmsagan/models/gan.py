@@ -43,9 +43,6 @@ class ConditionalGAN(BaseModel):
             are unaffected.
         compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
 
-    Raises:
-        ConfigError: The parts disagree on the number of classes, the image size, the noise size or the auxiliary classifier.
-
     Example:
         >>> gan = ConditionalGAN(
         ...     generator=dict(type='SAGANGenerator', output_scale=32, base_channels=16),
@@ -84,7 +81,16 @@ class ConditionalGAN(BaseModel):
         self.noise_size = noise_size or self.generator.noise_size
         self.gan_loss = MODELS.build(gan_loss)
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
-        self._check_networks()
+        sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
+        if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
+            raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
+        if getattr(self.discriminator, 'has_aux_classifier', False) != (self.auxiliary_loss is not None):
+            raise ConfigError(
+                'model.auxiliary_loss belongs to a discriminator with an auxiliary classifier, such as ACDiscriminator, and '
+                f'to no other; got {self.auxiliary_loss} with {type(self.discriminator).__name__}'
+            )
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
         self.fast = fast
@@ -103,19 +109,6 @@ class ConditionalGAN(BaseModel):
         self.register_load_state_dict_post_hook(lambda model, _: setattr(model, '_iteration', None))
         self._inference_copies: dict[nn.Module, nn.Module] | None = None
         self._inference_amp = False
-
-    def _check_networks(self) -> None:
-        """Raises a ConfigError if the networks do not fit together."""
-        sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
-        if None not in sizes and sizes[0] != sizes[1]:
-            raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
-        if self.noise_size != getattr(self.generator, 'noise_size', self.noise_size):
-            raise ConfigError(f'model.noise_size={self.noise_size} but model.generator.noise_size={self.generator.noise_size}')
-        if getattr(self.discriminator, 'has_aux_classifier', False) != (self.auxiliary_loss is not None):
-            raise ConfigError(
-                'model.auxiliary_loss belongs to a discriminator with an auxiliary classifier, such as ACDiscriminator, and '
-                f'to no other; got {self.auxiliary_loss} with {type(self.discriminator).__name__}'
-            )
 
     def memory_format(self, network: nn.Module) -> torch.memory_format:
         """Returns the memory format of a network's weights and images: channels-last if it has fast layers and uses them."""
@@ -316,9 +309,6 @@ class ConditionalGAN(BaseModel):
 
         Returns:
             Images (N, 3, S, S), float in [-1, 1].
-
-        Raises:
-            ConfigError: There is no such network, or :meth:`check_label` raises it.
         """
         if noise is None:
             noise = self.draw_noise(num_samples if label is None else len(label))

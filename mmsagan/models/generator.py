@@ -41,9 +41,6 @@ class SAGANGenerator(BaseModule):
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
         rgb_to_bgr: Ignored; accepted for MMagic's configs. See :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
 
-    Raises:
-        ConfigError: The arguments do not describe a network.
-
     Example:
         >>> generator = SAGANGenerator(32, num_classes=10, base_channels=16)
         >>> generator(torch.randn(2, 128), label=torch.tensor([3, 5])).shape

@@ -22,7 +22,7 @@ from mmsagan.apis import train_from_config
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets.workers import init_loader_process
 from mmsagan.engine.data import TrainingBatches
-from mmsagan.engine.loops import StopSignals, WaitInterrupted
+from mmsagan.engine.loops import Interrupted, StopSignals
 from mmsagan.errors import CheckpointError, ConfigError, DataError, StorageError, TrainingInterrupted
 from mmsagan.registry import HOOKS, TRANSFORMS
 
@@ -311,12 +311,12 @@ def test_an_ignored_signal(handlers, monkeypatch, number, torchrun, noted):
 
 def test_a_signal_ends_a_wait_even_if_it_came_before(handlers):
     with StopSignals() as signals:
-        with pytest.raises(WaitInterrupted), signals.interrupting(True):
+        with pytest.raises(Interrupted), signals.interrupting(True):
             signal.raise_signal(signal.SIGTERM)
             pytest.fail('goes on')
         with signals.interrupting(False):
             pass
-        with pytest.raises(WaitInterrupted), signals.interrupting(True):
+        with pytest.raises(Interrupted), signals.interrupting(True):
             pytest.fail('goes on')
 
 

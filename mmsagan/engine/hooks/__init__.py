@@ -9,15 +9,3 @@ from mmsagan.engine.hooks.visualization import (
     SampleVisualizer,
     VisualizationHook,
 )
-
-__all__ = [
-    'AttentionVisualizationHook',
-    'CheckpointHook',
-    'ConsistencyHook',
-    'DivergenceHook',
-    'LocalVisBackend',
-    'LogProcessor',
-    'SampleVisualizer',
-    'SummaryHook',
-    'VisualizationHook',
-]

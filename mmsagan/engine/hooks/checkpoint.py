@@ -38,10 +38,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     * If one cannot be written, for example on a full disk, the training continues and tries again at the next interval.
     * No file outside the run's own folder is written or removed, whatever paths a resumed checkpoint contains.
 
-    Args:
-        *args: See ``mmengine.hooks.CheckpointHook``.
-        max_failures: Number of checkpoints in a row that cannot be written, after which the training ends with a StorageError.
-        **kwargs: See ``mmengine.hooks.CheckpointHook``.
+    After ``max_failures`` checkpoints in a row that cannot be written, the training ends with a StorageError.
     """
 
     def __init__(self, *args, max_failures: int = 3, **kwargs):

@@ -71,9 +71,6 @@ class SummaryHook(Hook):
     The page has the scores, the best checkpoints, the newest pictures, what the config changes of its bases, and the machine.
     It is written after the first iteration, every ``interval`` iterations, after evaluations and at the end; the curves only
     after evaluations and at the end.
-
-    Args:
-        interval: Iterations between two updates.
     """
 
     priority = 'LOWEST'

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import ceil, sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,24 +60,22 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 class VisualizationHook(Hook):
     """Draws grids of samples, every ``interval`` iterations and after the last one.
 
-    By default, a grid has one column per class and one noise vector per row. The entries of ``vis_kwargs_list`` have MMagic's
-    keys:
+    A grid has one column per class, or ten without classes, and one noise vector per row. The entries of ``vis_kwargs_list``
+    have MMagic's keys:
 
     * ``name``: Name of the picture.
     * ``type``: ``'GAN'`` or ``'Noise'``, which are the same.
     * ``sample_model``: ``'orig'``, ``'ema'``, or ``'ema/orig'`` for a picture of each. Defaults to the moving average if there
       is one.
     * ``target_keys``: Pictures to draw: ``'ema.fake_img'``, ``'orig.fake_img'``, a list, or ``'fake_img'`` for all.
-    * ``n_samples``, ``n_row``, ``fixed_input``: Override the arguments of the hook.
+    * ``fixed_input``: Overrides the argument of the hook.
 
     Args:
         interval: Iterations between two grids.
         fixed_input: Whether every picture of a grid is made from the same noise.
         vis_kwargs_list: A grid, or a list of them.
-        num_rows: Rows of a grid of classes.
+        num_rows: Rows of a grid.
         classes: Classes to draw. Defaults to the first ten.
-        n_samples: Number of samples of random classes. Defaults to a grid of classes.
-        n_row: Samples per row. Defaults to a square; without ``n_samples`` there are 64 samples, as in MMagic.
     """
 
     max_classes = 10
@@ -90,14 +87,11 @@ class VisualizationHook(Hook):
         vis_kwargs_list: dict | Sequence[dict] = dict(type='GAN', name='fake_img'),
         num_rows: int = 10,
         classes: Sequence[int] | None = None,
-        n_samples: int | None = None,
-        n_row: int | None = None,
     ):
         self.interval = interval
         self.num_rows = num_rows
         self.classes = classes
-        defaults = dict(name='fake_img', type='GAN', sample_model=None, target_keys='fake_img')
-        defaults.update(n_samples=n_samples, n_row=n_row, fixed_input=fixed_input)
+        defaults = dict(name='fake_img', type='GAN', sample_model=None, target_keys='fake_img', fixed_input=fixed_input)
         entries = [vis_kwargs_list] if isinstance(vis_kwargs_list, dict) else vis_kwargs_list
         self.grids = [SimpleNamespace(**{**defaults, **entry}) for entry in entries]
         for unknown in set().union(*entries) - set(defaults):
@@ -139,21 +133,17 @@ class VisualizationHook(Hook):
         classes = self.get_classes(model)
         for grid in self.grids:
             source = torch.Generator().manual_seed(2022) if grid.fixed_input else self.noise_source
-            if grid.n_samples is None and grid.n_row is None and classes:
-                columns = len(classes)
-                noise = torch.randn(self.num_rows, model.noise_size, generator=source).repeat_interleave(columns, 0)
-                label = torch.tensor(classes).repeat(self.num_rows)
+            if classes:
+                noise = torch.randn(self.num_rows, model.noise_size, generator=source).repeat_interleave(len(classes), 0)
+                labels = torch.tensor(classes).repeat(self.num_rows).split(64)
             else:
-                count = grid.n_samples or (10 * self.num_rows if grid.n_row is None else 64)
-                columns = 10 if grid.n_samples is None and grid.n_row is None else min(grid.n_row or ceil(sqrt(count)), count)
-                noise = torch.randn(count, model.noise_size, generator=source)
-                among = torch.tensor(list(self.classes or range(model.num_classes)))
-                label = among[torch.randint(len(among), (count,), generator=source)] if len(among) else None
-            labels = [None] * len(noise) if label is None else label.split(64)
+                noise = torch.randn(10 * self.num_rows, model.noise_size, generator=source)
+                labels = [None] * len(noise)
             for network in self._networks(grid, model):
                 name = f'{grid.name}_{network}' if '/' in (grid.sample_model or '') else grid.name
                 samples = [model.sample(n, y, sample_model=network) for n, y in zip(noise.split(64), labels)]
-                runner.visualizer.add_image(name, image_grid(to_uint8(torch.cat(samples)), columns), step=runner.iter + 1)
+                picture = image_grid(to_uint8(torch.cat(samples)), len(classes) or 10)
+                runner.visualizer.add_image(name, picture, step=runner.iter + 1)
 
 
 @HOOKS.register_module()

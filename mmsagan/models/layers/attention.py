@@ -47,9 +47,6 @@ class SelfAttentionBlock(BaseModule):
         query_key_reduction: Ratio of C to the channels of queries and keys.
         value_reduction: Ratio of C to the channels of the values.
         pool: Whether keys and values are max-pooled 2x2.
-
-    Raises:
-        ConfigError: C is not a multiple of the reductions.
     """
 
     fast = True
@@ -130,9 +127,6 @@ class ResidualAttentionSubstitute(BaseModule):
     y = x + gamma * conv1x1(ReLU(conv3x3(ReLU(x)))), with a learned scalar gamma that starts at 0, and no biases. The paper
     gives the block's size only; its form follows the discriminator's blocks. The 3x3 convolution has C/8 output channels, or
     in general (C/query_key_reduction + C/value_reduction) / 5. Takes the arguments of :class:`SelfAttentionBlock`.
-
-    Raises:
-        ConfigError: There is no such attention block, or no residual block of its size.
     """
 
     def __init__(

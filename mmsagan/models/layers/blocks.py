@@ -61,12 +61,8 @@ class ClassEmbedding(nn.Embedding):
 class ConditionalBatchNorm2d(nn.Module):
     """Batch norm with a scale and a shift per class: (N, C, H, W), labels (N,) -> (N, C, H, W).
 
-    Args:
-        norm: Normalization without affine parameters.
-        weight_embedding: Scale per class (num_classes, C), less ``weight_offset``.
-        bias_embedding: Shift per class (num_classes, C).
-        weight_offset: 1 where the embedding is the scale's deviation from 1 (init schemes ``studio`` and ``BigGAN``), 0 where
-            it is the scale itself (``SAGAN`` and ``SNGAN``).
+    ``weight_offset`` is 1 where the embedding is the scale's deviation from 1 (init schemes ``studio`` and ``BigGAN``), 0 where
+    it is the scale itself (``SAGAN`` and ``SNGAN``).
     """
 
     def __init__(
@@ -88,17 +84,8 @@ class ConditionalBatchNorm2d(nn.Module):
 class LayerFactory:
     """A network's settings of normalization and activation; every block of the network gets it as ``layers``.
 
-    Args:
-        with_spectral_norm: Whether convolutions and linear layers are spectrally normalized.
-        with_embedding_spectral_norm: Whether class embeddings are.
-        sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
-        num_classes: Rows of the class embeddings; 0 makes every norm unconditional.
-        norm_eps: Epsilon of the batch norms.
-        sync_bn: Whether batch norms span all processes of distributed training on GPUs. ``torch.nn.SyncBatchNorm`` has no CPU
-            kernel, so on CPUs each process uses the statistics of its own batch.
-        cbn_weight_offset: See :class:`ConditionalBatchNorm2d`.
-        act_cfg: Config of the activation. ``inplace=True`` only selects the shortcut of :class:`DiscriminatorBlock`; no layer
-            works in place.
+    The fields are the networks' arguments. ``num_classes=0`` makes every norm unconditional. ``act_cfg=dict(inplace=True)``
+    only selects the shortcut of :class:`DiscriminatorBlock`; no layer works in place.
     """
 
     with_spectral_norm: bool = True
@@ -118,6 +105,7 @@ class LayerFactory:
 
     def batch_norm(self, num_channels: int, conditional: bool = False) -> nn.Module:
         """Builds a batch norm, or with ``conditional=True`` a :class:`ConditionalBatchNorm2d`."""
+        # SyncBatchNorm has no CPU kernel: there, each process uses the statistics of its own batch.
         synchronized = self.sync_bn and is_distributed() and is_cuda_available()
         norm = (nn.SyncBatchNorm if synchronized else nn.BatchNorm2d)(num_channels, eps=self.norm_eps, affine=not conditional)
         if not conditional:
@@ -186,13 +174,7 @@ box_filter = _BoxFilter.apply
 
 @MODELS.register_module()
 class GeneratorBlock(BaseModule):
-    """(cBN-ReLU-upsample-conv3x3-cBN-ReLU-conv3x3) + (upsample-conv1x1): (N, in, H, W) -> (N, out, 2H, 2W).
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        layers: The network's :class:`LayerFactory`.
-    """
+    """(cBN-ReLU-upsample-conv3x3-cBN-ReLU-conv3x3) + (upsample-conv1x1): (N, in, H, W) -> (N, out, 2H, 2W)."""
 
     fast = True
 
@@ -223,7 +205,7 @@ class DiscriminatorBlock(BaseModule):
     In the reference code, an in-place first ReLU changes x before the shortcut reads it. This block makes that explicit instead
     of relying on aliasing: with ``act_cfg=dict(inplace=True)`` the shortcut reads ReLU(x), otherwise x.
 
-    Takes the arguments of :class:`GeneratorBlock`. With ``downsample=False`` there is no pooling, and a convolution in the
+    With ``downsample=False`` there is no pooling, and a convolution in the
     shortcut only if the channels change.
     """
 
@@ -298,12 +280,8 @@ def insert_attention(
 ) -> tuple[nn.ModuleList, set[int]]:
     """Returns a network's blocks with attention between them, and the indices of the attention blocks.
 
-    Args:
-        blocks: The blocks.
-        widths: Channels of each block's output.
-        attention_cfg: Config of the attention block; None for no attention.
-        after_nth_block: Number or numbers, counted from 1, of the blocks that attention follows; 0 or less for none.
-        **defaults: Arguments of the attention block that its config can override, besides ``in_channels``.
+    It follows the blocks numbered ``after_nth_block``, counted from 1; 0 or less for none. ``widths`` are the channels of each
+    block's output, ``defaults`` arguments of the attention block that its config can override.
     """
     numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
     numbers = [number for number in numbers if number > 0] if attention_cfg else []

@@ -39,11 +39,7 @@ INIT_SCHEMES = {
 
 
 def get_init_scheme(init_cfg: dict) -> InitScheme:
-    """Returns the scheme that ``init_cfg=dict(type=NAME)`` names.
-
-    Raises:
-        ConfigError: There is no such scheme, or the config has other keys.
-    """
+    """Returns the scheme that ``init_cfg=dict(type=NAME)`` names."""
     check_configs(init_cfg=init_cfg)
     name = init_cfg.get('type')
     if set(init_cfg) - {'type'}:
@@ -57,10 +53,7 @@ def get_init_scheme(init_cfg: dict) -> InitScheme:
 def initialize(network: nn.Module, scheme: InitScheme, image_layer: nn.Module | None = None) -> None:
     """Fills a network's weights, then runs the power iterations of its spectral norms until sigma fits.
 
-    Args:
-        network: Generator or discriminator.
-        scheme: One of :data:`INIT_SCHEMES`.
-        image_layer: The convolution that makes the image; its gain is 1.
+    ``image_layer`` is the convolution that makes the image; its gain is 1.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):

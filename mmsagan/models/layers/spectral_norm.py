@@ -104,10 +104,7 @@ def _drop_graph(module: nn.Module, inputs, output) -> None:
 def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> Layer:
     """Applies spectral normalization to a convolution, linear layer or embedding, in place, and returns it.
 
-    Args:
-        module: Layer whose ``weight`` has the output channels (or classes) first.
-        eps: See :class:`SpectralNorm`.
-        enabled: Whether to normalize; if False, the layer is returned unchanged.
+    Its ``weight`` has the output channels, or classes, first. With ``enabled=False`` the layer is returned unchanged.
 
     Example:
         >>> layer = spectral_norm(nn.Conv2d(3, 8, 3))
@@ -139,10 +136,9 @@ def run_power_iterations(network: nn.Module, iterations: int = 15) -> None:
     To be called after initialization: the random u and v of a new layer can underestimate sigma by an order of magnitude.
     """
     for module in network.modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, SpectralNorm):
-                for _ in range(iterations):
-                    hook.power_iteration(module)
+        hook = spectral_norm_hook(module)
+        for _ in range(iterations if hook else 0):
+            hook.power_iteration(module)
 
 
 @torch.no_grad()

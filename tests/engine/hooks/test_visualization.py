@@ -63,25 +63,6 @@ def test_interval_last_iteration_and_fixed_input():
     assert np.array_equal(images['same', 3], images['same', 7]) and not np.array_equal(images['new', 3], images['new', 6])
 
 
-def test_n_samples_and_n_row():
-    runner = FakeRunner(ConstantModel())
-    grids = [dict(name='seven', n_samples=7), dict(name='wide', n_samples=7, n_row=20), dict(name='mmagic', n_row=16)]
-    hook = VisualizationHook(vis_kwargs_list=[*grids, dict(name='classes')], num_rows=2)
-    hook.draw(runner)
-    runner.iter = 5
-    hook.draw(runner)
-    images = runner.images
-    # Cells are 4 pixels wide with 2 between them: 3 x 3 for 7 samples, 1 x 7, 4 x 16 for 64, 2 x 3 classes.
-    shapes = {name: images[name, 1].shape[:2] for name in ('seven', 'wide', 'mmagic', 'classes')}
-    assert shapes == dict(seven=(20, 20), wide=(8, 44), mmagic=(26, 98), classes=(14, 20))
-    assert all(np.array_equal(images[name, 1], images[name, 6]) for name in shapes)
-    wide = images['wide', 1][3, 3::6, 0]
-    classes = np.round((wide.astype(float) - 127.5) / 127.5 * 10).astype(int)
-    assert set(classes) <= {0, 1, 2} and len(set(classes)) > 1
-    seven = np.concatenate([images['seven', 1][3 + 6 * row, 3::6, 0] for row in range(3)])[:7]
-    assert np.array_equal(seven, wide), 'the same samples, laid out otherwise'
-
-
 @pytest.mark.parametrize(
     'grid, names',
     [
