@@ -138,10 +138,51 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
         init_cfg=dict(type=settings.init),
     )
     try:
-        g = dict(_infer_generator(generator), norm_eps=settings.norm_eps, **shared)
-        num_classes, scale = g.pop('num_classes'), g['output_scale']
+        blocks, attention = _find_blocks(generator, has_head=False)
+        widths = [_get_shape(generator, f'conv_blocks.{index}.conv_1')[1] for index in blocks]
+        out_channels, base_channels = _get_shape(generator, 'to_rgb.conv')[:2]
+        features, noise_size = _get_shape(generator, 'noise2feat')
+        input_scale = isqrt(features // widths[0])
+        embedding = f'conv_blocks.{blocks[0]}.norm_1.weight_embedding'
+        is_conditional = any(key.startswith(f'{embedding}.') for key in generator)
+        is_normalized = 'noise2feat.weight_orig' in generator
+        num_classes, scale = _get_shape(generator, embedding)[0] if is_conditional else 0, input_scale * 2 ** len(blocks)
+        g = dict(
+            output_scale=scale,
+            noise_size=noise_size,
+            input_scale=input_scale,
+            base_channels=base_channels,
+            channels_cfg=[width // base_channels for width in widths],
+            out_channels=out_channels,
+            use_cbn=is_conditional,
+            with_spectral_norm=is_normalized,
+            with_embedding_spectral_norm=f'{embedding}.weight_orig' in generator if is_conditional else is_normalized,
+            **attention,
+            norm_eps=settings.norm_eps,
+            **shared,
+        )
         if discriminator:
-            d = _infer_discriminator(discriminator, downsample_table(scale))
+            blocks, attention = _find_blocks(discriminator, has_head=True)
+            base_channels, input_channels = _get_shape(discriminator, 'from_rgb.conv_1')[:2]
+            widths, downsample, default = [], [], downsample_table(scale)
+            for number, index in enumerate(blocks):
+                out_channels, in_channels = _get_shape(discriminator, f'conv_blocks.{index}.conv_1')[:2]
+                widths.append(out_channels)
+                # There is a shortcut convolution if the block halves the size, or if the channels change.
+                if in_channels == out_channels:
+                    downsample.append(any(key.startswith(f'conv_blocks.{index}.shortcut.') for key in discriminator))
+                elif default is not None and len(default) == len(blocks):
+                    downsample.append(default[number])
+                else:  # nothing shows it; most discriminators do so
+                    downsample.append(number < len(blocks) - 1)
+            d = dict(
+                base_channels=base_channels,
+                channels_cfg=[width // base_channels for width in widths],
+                downsample_cfg=downsample,
+                input_channels=input_channels,
+                with_spectral_norm='decision.weight_orig' in discriminator,
+                **attention,
+            )
         else:  # the published one, or one that halves the size down to 4 pixels
             halvings = range(1, scale.bit_length() - 3)
             d = dict(
@@ -174,56 +215,6 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
 def get_network(state: State, network: str) -> dict[str, Tensor]:
     """Returns the tensors of one network, without its name as a prefix."""
     return {key.removeprefix(f'{network}.'): tensor for key, tensor in state.items() if key.startswith(f'{network}.')}
-
-
-def _infer_generator(state: State) -> dict:
-    """Infers the generator's arguments and ``num_classes``. Raises a KeyError or ValueError if it is something else."""
-    blocks, attention = _find_blocks(state, has_head=False)
-    widths = [_get_shape(state, f'conv_blocks.{index}.conv_1')[1] for index in blocks]
-    out_channels, base_channels = _get_shape(state, 'to_rgb.conv')[:2]
-    features, noise_size = _get_shape(state, 'noise2feat')
-    input_scale = isqrt(features // widths[0])
-    embedding = f'conv_blocks.{blocks[0]}.norm_1.weight_embedding'
-    is_conditional = any(key.startswith(f'{embedding}.') for key in state)
-    is_normalized = 'noise2feat.weight_orig' in state
-    return dict(
-        num_classes=_get_shape(state, embedding)[0] if is_conditional else 0,
-        output_scale=input_scale * 2 ** len(blocks),
-        noise_size=noise_size,
-        input_scale=input_scale,
-        base_channels=base_channels,
-        channels_cfg=[width // base_channels for width in widths],
-        out_channels=out_channels,
-        use_cbn=is_conditional,
-        with_spectral_norm=is_normalized,
-        with_embedding_spectral_norm=f'{embedding}.weight_orig' in state if is_conditional else is_normalized,
-        **attention,
-    )
-
-
-def _infer_discriminator(state: State, default_downsample: list[bool] | None) -> dict:
-    """Infers the discriminator's arguments. Raises a KeyError or ValueError if it is something else."""
-    blocks, attention = _find_blocks(state, has_head=True)
-    base_channels, input_channels = _get_shape(state, 'from_rgb.conv_1')[:2]
-    widths, downsample = [], []
-    for number, index in enumerate(blocks):
-        out_channels, in_channels = _get_shape(state, f'conv_blocks.{index}.conv_1')[:2]
-        widths.append(out_channels)
-        # There is a shortcut convolution if the block halves the size, or if the channels change.
-        if in_channels == out_channels:
-            downsample.append(any(key.startswith(f'conv_blocks.{index}.shortcut.') for key in state))
-        elif default_downsample is not None and len(default_downsample) == len(blocks):
-            downsample.append(default_downsample[number])
-        else:  # nothing shows it; most discriminators do so
-            downsample.append(number < len(blocks) - 1)
-    return dict(
-        base_channels=base_channels,
-        channels_cfg=[width // base_channels for width in widths],
-        downsample_cfg=downsample,
-        input_channels=input_channels,
-        with_spectral_norm='decision.weight_orig' in state,
-        **attention,
-    )
 
 
 def _get_shape(state: State, layer: str) -> torch.Size:

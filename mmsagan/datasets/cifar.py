@@ -5,7 +5,6 @@ import hashlib
 import io
 import pickle
 import tarfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,28 @@ class CIFAR10(ArrayDataset):
 
     def load_arrays(self):
         names = ['test_batch'] if self.test_mode else [f'data_batch_{i}' for i in range(1, 6)]
-        files = self._read_files([*names, CHECKSUM_FILE])
+        wanted = {f'{self.folder}/{name}': name for name in [*names, CHECKSUM_FILE]}
+        root = Path(self.data_prefix.get('img_path') or self.data_root)
+        archive = root / self.archive
+        if all((root / self.folder / name).is_file() for name in names):
+            files = {name: (root / part).read_bytes() for part, name in wanted.items() if (root / part).is_file()}
+        elif not archive.is_file():
+            raise DataError(
+                f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
+                '(https://www.cs.toronto.edu/~kriz/cifar.html)'
+            )
+        else:
+            try:
+                with gzip.open(archive) as file:
+                    content = file.read(MAX_ARCHIVE)  # more is not CIFAR-10
+                with tarfile.open(fileobj=io.BytesIO(content)) as unpacked:
+                    # The size of a sparse file is whatever its header claims.
+                    members = [part for part in unpacked if part.isfile() and not part.issparse() and part.name in wanted]
+                    files = {wanted[part.name]: unpacked.extractfile(part).read() for part in members}  # type: ignore[union-attr]
+            except MemoryError:
+                raise
+            except Exception as error:  # tarfile raises various errors for damaged headers
+                raise DataError(f'{archive} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error
         sums = self.official_md5
         if CHECKSUM_FILE in files:
             lines = [line.split() for line in files[CHECKSUM_FILE].decode(errors='replace').splitlines() if line.strip()]
@@ -66,27 +86,3 @@ class CIFAR10(ArrayDataset):
             except (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(f'{self.name}: {name} is no batch of CIFAR-10: {error}') from error
         return np.concatenate(images), labels, self.classes
-
-    def _read_files(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        """Reads the files with these names, as far as they exist, from the folder or the archive."""
-        root = Path(self.data_prefix.get('img_path') or self.data_root)
-        folder, archive = root / self.folder, root / self.archive
-        if all((folder / name).is_file() for name in names if name != CHECKSUM_FILE):
-            return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-        if not archive.is_file():
-            raise DataError(
-                f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
-                '(https://www.cs.toronto.edu/~kriz/cifar.html)'
-            )
-        try:
-            with gzip.open(archive) as file:
-                content = file.read(MAX_ARCHIVE)  # more is not CIFAR-10
-            with tarfile.open(fileobj=io.BytesIO(content)) as unpacked:
-                # The size of a sparse file is whatever its header claims.
-                members = [member for member in unpacked if member.isfile() and not member.issparse()]
-                wanted = {f'{self.folder}/{name}': name for name in names}
-                return {wanted[part.name]: unpacked.extractfile(part).read() for part in members if part.name in wanted}
-        except MemoryError:
-            raise
-        except Exception as error:  # tarfile raises various errors for damaged headers
-            raise DataError(f'{archive} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error

@@ -77,24 +77,22 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
 
 def decode(image: Image.Image) -> tuple[np.ndarray, str]:
-    """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''."""
+    """Returns the pixels of an opened image as :func:`read_rgb` does, and what is odd about their values, usually ''.
+
+    Transparency is composed on white, 16-bit grey is scaled to 8 bits.
+    """
     image.load()
     with suppress(SyntaxError, struct.error):  # of damaged Exif data
         image = ImageOps.exif_transpose(image)
-    pixels = np.asarray(to_rgb(image))
-    causes = '12 bits in a 16-bit file, numbers of classes, or values from 0 to 1'
-    is_odd = pixels.max() < 16
-    return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {causes}?' if is_odd else ''
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts a Pillow image of any mode to RGB: transparency is composed on white, 16-bit grey is scaled to 8 bits."""
     if image.mode.startswith('I;16') or image.mode == 'I':
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')
-        return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-    return image.convert('RGB')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    pixels = np.asarray(image.convert('RGB'))
+    causes = '12 bits in a 16-bit file, numbers of classes, or values from 0 to 1'
+    is_odd = pixels.max() < 16
+    return pixels, f'its values use a small part of their range, up to {pixels.max()} of 255: {causes}?' if is_odd else ''
 
 
 def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
@@ -263,7 +261,21 @@ class ImageFolder(ClassImageDataset):
             classes, images = self._read_list()
             entries = [dict(img_path=str(root / path), gt_label=label) for path, label in images]
         else:
-            found = self._find_classes(root)
+            (paths, names, left_out), start = find_images(root), len(os.path.join(root, ''))
+            found: dict[str, list[str]] = {name: [] for name in names}
+            for path in paths:
+                name, _, image = path[start:].partition(os.sep)
+                (found[name] if image else left_out['images beside the class folders']).append(path)
+            self.set_left_out(left_out)
+            splits = [name for name, images in found.items() if images]
+            if {name.lower() for name in splits} <= {*SPLITS} and any(path.count(os.sep, start) > 1 for path in paths):
+                raise DataError(
+                    f'{root} has the folders {", ".join(splits)} with class folders in them, which are one level too deep; '
+                    f'set data_prefix={splits[0]!r} in a config, or give {os.path.join(root, splits[0])} on the command line'
+                )
+            for path in left_out['links to folders that are searched anyway']:
+                if os.path.dirname(path) == str(root):
+                    raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
             classes = list(found)
             entries = [dict(img_path=path, gt_label=label) for label, name in enumerate(found) for path in found[name]]
         if not entries:
@@ -271,25 +283,6 @@ class ImageFolder(ClassImageDataset):
             raise DataError(f'{self.name}: no images in the class folders of {root} ({hint})')
         self.set_classes(classes, [entry['gt_label'] for entry in entries])
         return entries
-
-    def _find_classes(self, root: Path) -> dict[str, list[str]]:
-        """Returns the images of each class folder, and refuses folders that are no classes, or two of one class."""
-        (paths, names, left_out), start = find_images(root), len(os.path.join(root, ''))
-        classes: dict[str, list[str]] = {name: [] for name in names}
-        for path in paths:
-            name, _, image = path[start:].partition(os.sep)
-            (classes[name] if image else left_out['images beside the class folders']).append(path)
-        self.set_left_out(left_out)
-        splits = [name for name, images in classes.items() if images]
-        if {name.lower() for name in splits} <= {*SPLITS} and any(path.count(os.sep, start) > 1 for path in paths):
-            raise DataError(
-                f'{root} has the folders {", ".join(splits)} with class folders in them, which are one level too deep; choose '
-                f'one, by data_prefix={splits[0]!r} in a config, or {os.path.join(root, splits[0])} on the command line'
-            )
-        for path in left_out['links to folders that are searched anyway']:
-            if os.path.dirname(path) == str(root):
-                raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
-        return classes
 
     def _read_list(self) -> tuple[list[str], list[tuple[str, int]]]:
         """Reads ``ann_file``: names of the classes, path and label of each image. A class is named after its first folder."""

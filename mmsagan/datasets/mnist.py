@@ -95,9 +95,8 @@ class ArrayDataset(StoredDataset):
             height, width = images.shape[2:]
             if max(height, width) > self.image_size:
                 raise DataError(f'{self.name}: images of {height}x{width} pixels do not fit into image_size={self.image_size}')
-            top, left = (self.image_size - height) // 2, (self.image_size - width) // 2
-            bottom, right = self.image_size - height - top, self.image_size - width - left
-            images = np.pad(images, [(0, 0), (0, 0), (top, bottom), (left, right)])
+            rooms = 0, 0, self.image_size - height, self.image_size - width
+            images = np.pad(images, [(room // 2, room - room // 2) for room in rooms])
         self.images = np.ascontiguousarray(images)
         self.labels = np.array(labels, dtype=np.int64)
         return range(len(images))

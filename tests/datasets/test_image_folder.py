@@ -351,7 +351,7 @@ def test_a_few_bytes_that_claim_billions_of_pixels(tmp_path, monkeypatch):
 
 def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
     Image.new('RGB', (8, 4)).save(tmp_path / 'image.png')
-    monkeypatch.setattr(image_folder, 'to_rgb', Mock(side_effect=MemoryError))
+    monkeypatch.setattr(image_folder.ImageOps, 'exif_transpose', Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         load(tmp_path / 'image.png')
 
