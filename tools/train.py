@@ -65,7 +65,7 @@ def main() -> None:
     if args.no_validate:
         cfg.val_evaluator = None
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N): the batch size of the rates')
         cfg.auto_scale_lr.enable = True
     runner = train_from_config(cfg)

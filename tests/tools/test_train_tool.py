@@ -57,6 +57,7 @@ def test_train_then_resume(tmp_path, cifar_root):
         (['configs/sagan/nothing.py'], 'nothing.py'),
         ([CONFIG, '--launcher', 'pytorch'], 'dist_train.sh'),
         ([CONFIG, '--resume', 'gone.pth'], 'gone.pth'),
+        (['configs/sagan/sagan_32_cvt_studioGAN.py', '--auto-scale-lr'], 'base_batch_size'),
     ],
 )
 def test_wrong_input_of_a_training(tmp_path, cifar_root, arguments, key):
