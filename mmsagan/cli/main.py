@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f'error: there is no command {name!r}; {hint}', file=sys.stderr)
         sys.exit(ConfigError.exit_code)
     sys.argv = [f'mmsagan {name}', *rest]
-    tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
-    from mmsagan.cli.tool import run_tool
-
+    try:
+        tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
+        from mmsagan.cli.tool import run_tool
+    except KeyboardInterrupt:  # while PyTorch is imported, which takes seconds
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
     run_tool(tool['main'])

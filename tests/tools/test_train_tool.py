@@ -169,7 +169,7 @@ def test_evaluate_images(tmp_path, folders, run_here):
 @pytest.mark.parametrize(
     'tool, arguments, message',
     [
-        ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS], '30x30'),
+        ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS, '--metrics', 'kid'], '30x30'),
         ('evaluate_images.py', ['{fake}', '--real', '{large}', *DIGITS], '--size'),
         ('evaluate_images.py', ['{fake}', '--real', '{real}'], '2049'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
