@@ -88,5 +88,5 @@ class TrainingBatches:
         return f'it had batches of {batch_size} images, and now they are of {self.stream.batch_size}'
 
     def explain(self, error: Exception) -> DataError | None:
-        """Returns what an error of the loader's processes means, see :func:`~mmsagan.datasets.workers.loader_error`."""
+        """Returns what an error of the loader's processes means, see ``loader_error``."""
         return loader_error(self._iterator, error, 'train_dataloader.num_workers')

@@ -98,7 +98,7 @@ class Statistics:
     """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
     Unreadable images are counted, too. ``content`` tells this set from others, see
-    :attr:`~mmsagan.evaluation.RealImages.fingerprint`; ``whole`` says whether these are all of its images; ``automatic`` that
+    ``RealImages.fingerprint``; ``whole`` says whether these are all of its images; ``automatic`` that
     an evaluation has written them and may replace them.
     """
 
