@@ -206,7 +206,9 @@ class ConditionalGAN(BaseModel):
             for real, real_label in zip(images.chunk(num_parts), label.chunk(num_parts)):
                 with optim_wrapper.optim_context(self.discriminator):
                     with torch.no_grad():
-                        fake, fake_label = self._generate(unwrap(self.generator), len(real))
+                        fake_label = self.draw_label(len(real))
+                        fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
+                        fake = fake.contiguous(memory_format=self.memory_format(self.discriminator))
                     if self.uses_joint_discriminator_pass:
                         both_labels = None if fake_label is None else torch.cat([real_label, fake_label])
                         logits, classes = _discriminate(self.discriminator, torch.cat([real, fake]), both_labels)
@@ -240,7 +242,9 @@ class ConditionalGAN(BaseModel):
         with self._restore_buffers_if_skipped(optim_wrapper), _without_weight_gradients(discriminator):
             for _ in range(num_parts):
                 with optim_wrapper.optim_context(self.generator):
-                    fake, label = self._generate(self.generator, batch_size // num_parts)
+                    label = self.draw_label(batch_size // num_parts)
+                    fake = self.generator(self.draw_noise(batch_size // num_parts), label=label)
+                    fake = fake.contiguous(memory_format=self.memory_format(discriminator))
                     logits, classes = _discriminate(discriminator, fake, label)
                     loss, losses = self.gan_loss.generator_loss(logits), {}
                     if self.auxiliary_loss is not None:
@@ -249,11 +253,6 @@ class ConditionalGAN(BaseModel):
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
         return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
-
-    def _generate(self, generator: nn.Module, num_samples: int) -> tuple[Tensor, Tensor | None]:
-        label = self.draw_label(num_samples)
-        images = generator(self.draw_noise(num_samples), label=label)
-        return images.contiguous(memory_format=self.memory_format(self.discriminator)), label
 
     @contextmanager
     def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:

@@ -153,15 +153,15 @@ class DivergenceHook(Hook):
 
     def __init__(self, max_skipped_in_a_row: int | None = 20):
         self.max_skipped_in_a_row = max_skipped_in_a_row
-        self._total = self._before = 0
+        self._total: int | None = None
+        self._before = 0
         self._first: dict[str, int] = {}  # by network: iteration of the first step skipped in a row
         self._has_warned = False
 
-    def before_train(self, runner: Runner) -> None:
-        scalars = runner.message_hub.log_scalars
-        self._total = self._before = int(scalars[_SKIPPED].current()) if _SKIPPED in scalars else 0
-
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self._total is None:  # of the runs before this one
+            scalars = runner.message_hub.log_scalars
+            self._total = self._before = int(scalars[_SKIPPED].current()) if _SKIPPED in scalars else 0
         wrappers = runner.optim_wrapper
         wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else dict(model=wrappers)
         wrappers = {name: wrapper for name, wrapper in wrappers.items() if hasattr(wrapper, 'skipped_in_a_row')}
