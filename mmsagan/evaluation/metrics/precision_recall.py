@@ -35,8 +35,9 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     # Radii of equal points are not quite 0, as are their distances.
     real_radius, fake_radius = (_squared_radii(features, k) + 1e-6 for features in (real, fake))
     in_real, covered, recalled = [], *(torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    real_squares = real.square().sum(1)
     for rows, radius in zip(fake.split(_ROWS), fake_radius.split(_ROWS)):
-        distances = _squared_distances(rows, real)
+        distances = _squared_distances(rows, real, real_squares)
         inside = distances <= real_radius
         in_real.append(inside.sum(1))
         covered |= inside.any(0)
@@ -50,16 +51,17 @@ def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, floa
     )
 
 
-def _squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
-    product = torch.addmm(columns.square().sum(1), rows, columns.T, alpha=-2)
+def _squared_distances(rows: Tensor, columns: Tensor, column_squares: Tensor) -> Tensor:
+    product = torch.addmm(column_squares, rows, columns.T, alpha=-2)
     return product.add_(rows.square().sum(1, keepdim=True))
 
 
 def _squared_radii(features: Tensor, k: int) -> Tensor:
     """Squared distance of each sample to its k-th nearest neighbour, (N,)."""
     features = features - features.mean(0)
+    squares = features.square().sum(1)
     # k + 1, since the nearest is the sample itself
-    nearest = [_squared_distances(rows, features).topk(k + 1, 1, largest=False) for rows in features.split(_ROWS)]
+    nearest = [_squared_distances(rows, features, squares).topk(k + 1, 1, largest=False) for rows in features.split(_ROWS)]
     return torch.cat([values[:, -1] for values, _ in nearest])
 
 
