@@ -243,6 +243,8 @@ class StopSignals:
 
     def received_by_any_process(self) -> bool:
         """Whether any process has received a signal; a collective call."""
+        if get_world_size() == 1:
+            return self.received is not None
         flag = torch.tensor(float(self.received is not None))
         all_reduce(flag, 'max')
         return bool(flag)
