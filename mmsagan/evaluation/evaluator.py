@@ -161,7 +161,7 @@ class Evaluator(MMEngineEvaluator):
             if known.get(metric) is None:
                 check(metric, self._widths[source, metric.output])
         if real_images is not None:
-            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device, lambda: None).items():
+            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device, is_real=True).items():
                 metric.take_real(accumulator, real_images)
         if self.held_out is not None:
             metrics = [metric for metric in self.metrics if not metric.collective]
@@ -231,7 +231,13 @@ class Evaluator(MMEngineEvaluator):
 
     @torch.no_grad()
     def _accumulate(
-        self, counts: dict[FeatureMetric, int], images: ImageSource, batch_size: int, device: torch.device, on_batch: Callback
+        self,
+        counts: dict[FeatureMetric, int],
+        images: ImageSource,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callback = lambda: None,
+        is_real: bool = False,
     ) -> dict[FeatureMetric, Any]:
         """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
 
@@ -246,7 +252,7 @@ class Evaluator(MMEngineEvaluator):
             outputs[metric.source].add(metric.output)
             if key not in accumulators:
                 width = self._widths[metric.source, metric.output]
-                accumulators[key] = metric.new_accumulator(counts[metric], width, device)
+                accumulators[key] = metric.new_accumulator(counts[metric], width, device, is_real)
         num_images = max(counts.values())
         local_images = sum(map(len, local_batches(num_images, batch_size)))
         batches = images.batches(num_images, batch_size, device)

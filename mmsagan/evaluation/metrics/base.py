@@ -89,8 +89,8 @@ class FeatureMetric(ABC):
         ``width`` is the length of a feature or probability vector; ``inputs`` is None for images that no model has made.
         """
 
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Any:
-        """Creates an accumulator of samples or real images; by default one that keeps their features."""
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> Any:
+        """Creates an accumulator of samples, or of real images; by default one that keeps their features."""
         return FeatureBank(width, device)
 
     def take_real(self, accumulator: Any, images: RealImages) -> None:

@@ -144,7 +144,7 @@ class FrechetInceptionDistance(FeatureMetric):
                 f'{width + 1}, or measure KID, which has no such limit'
             )
 
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> Moments:
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> Moments:
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
@@ -194,7 +194,7 @@ class IntraFID(FeatureMetric):
             if len(self.classes) != count:
                 raise DataError(f'{self.prefix}: the model has {count} classes, {real_images.name} has {len(self.classes)}')
 
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> FeatureBank:
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> FeatureBank:
         return FeatureBank(width, gather=False)
 
     def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:

@@ -105,7 +105,7 @@ class InceptionScore(FeatureMetric):
         self.splits = splits
         self.accumulator_key = (SplitSums, splits)
 
-    def new_accumulator(self, num_samples: int, width: int, device: torch.device) -> SplitSums:
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> SplitSums:
         return SplitSums(num_samples, width, self.splits, device)
 
     def compute(self, fake: SplitSums) -> dict[str, float]:
