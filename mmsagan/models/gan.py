@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.layers.blocks import check_configs, check_counts, set_fast
-from mmsagan.models.layers.spectral_norm import fold_spectral_norm
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm, run_power_iterations
 from mmsagan.registry import MODELS
 
 Network = TypeVar('Network', bound=nn.Module)
@@ -39,8 +39,9 @@ class ConditionalGAN(BaseModel):
         noise_size: Length of a noise vector; None takes the generator's.
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
         fast: Whether to compute the same functions faster: with the networks' fast layers, channels-last, and in one pass of D
-            over real and fake images, with one power iteration. False is the reference. Networks without an attribute ``fast``
-            are unaffected.
+            over real and fake images. False is the reference, as in the published runs: D sees the fake images, then the real
+            ones, with a power iteration of its spectral norms each. The joint pass comes after two iterations, so that sigma
+            is that of the second for both. Networks without an attribute ``fast`` are unaffected.
         compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
 
     Example:
@@ -152,7 +153,7 @@ class ConditionalGAN(BaseModel):
         """Runs one iteration: an update of D and, in every ``discriminator_steps``-th one, the updates of G.
 
         With ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is split into k parts, whose mean
-        gradient is applied once. Batch norms see one part at a time, and spectral norms run a power iteration per part.
+        gradient is applied once. Batch norms see one part at a time, and spectral norms run their power iterations per part.
 
         An update that its optimizer wrapper skips, because the loss or a gradient is not finite, leaves the networks and the
         moving average unchanged; the iteration counts.
@@ -201,22 +202,25 @@ class ConditionalGAN(BaseModel):
         """
         num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
+        joint_pass = self.uses_joint_discriminator_pass
         logs = []
         with self._restore_buffers_if_skipped(optim_wrapper):
             for real, real_label in zip(images.chunk(num_parts), label.chunk(num_parts)):
+                if joint_pass:  # the first of its two power iterations, outside autocast
+                    run_power_iterations(unwrap(self.discriminator), 1)
                 with optim_wrapper.optim_context(self.discriminator):
                     with torch.no_grad():
                         fake_label = self.draw_label(len(real))
                         fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
                         fake = fake.contiguous(memory_format=self.memory_format(self.discriminator))
-                    if self.uses_joint_discriminator_pass:
+                    if joint_pass:
                         both_labels = None if fake_label is None else torch.cat([real_label, fake_label])
                         logits, classes = _discriminate(self.discriminator, torch.cat([real, fake]), both_labels)
                         real_logits, fake_logits = logits.split(len(real))
                         real_classes, fake_classes = (None, None) if classes is None else classes.split(len(real))
                     else:
-                        real_logits, real_classes = _discriminate(self.discriminator, real, real_label)
                         fake_logits, fake_classes = _discriminate(self.discriminator, fake, fake_label)
+                        real_logits, real_classes = _discriminate(self.discriminator, real, real_label)
 
                     loss_real, loss_fake = self.gan_loss.discriminator_loss(real_logits, fake_logits)
                     losses = dict(loss_disc_real=loss_real, loss_disc_fake=loss_fake)

@@ -111,7 +111,9 @@ class SelfAttentionBlock(BaseModule):
         if queries is not None:
             query = query.gather(2, queries[:, None].expand(-1, query.shape[1], -1))
         key = self.max_pool(self.phi(x)).flatten(2)
-        return torch.softmax((query.transpose(1, 2) @ key).float(), dim=-1)
+        # Logits are large, and their rounding errors become relative errors of the weights.
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.softmax(query.float().transpose(1, 2) @ key.float(), dim=-1)
 
     def key_grid(self, x: Tensor) -> tuple[int, int]:
         """Returns height and width of the grid of keys for features x."""

@@ -127,6 +127,18 @@ def test_chosen_rows_are_those_of_the_whole(pool, grid):
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_large_logits_are_not_rounded_under_autocast():
+    block = SelfAttentionBlock(64, with_spectral_norm=False).requires_grad_(False)
+    x = torch.randn(4, 64, 8, 8)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        block.theta.weight *= 34 / (block.theta(x).flatten(2).transpose(1, 2) @ block.max_pool(block.phi(x)).flatten(2)).std()
+        query, key = block.theta(x), block.max_pool(block.phi(x))
+        weights = block.attention(x)
+    logits = query.double().flatten(2).transpose(1, 2) @ key.double().flatten(2)
+    assert query.dtype == torch.bfloat16 and 30 < logits.std() < 38
+    torch.testing.assert_close(weights.double(), logits.softmax(-1), rtol=1e-3, atol=1e-30)
+
+
 def test_channels_must_divide():
     with pytest.raises(ConfigError, match='in_channels'):
         SelfAttentionBlock(12)
