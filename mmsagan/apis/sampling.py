@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from multiprocessing.pool import ThreadPool
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mmsagan.datasets.image_folder import IMAGE_SUFFIXES
 from mmsagan.engine.config import LOADERS
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import SampleInputs
-from mmsagan.evaluation.images import deterministic_float32, local_batches
+from mmsagan.evaluation.images import deterministic_float32, local_batches, truncate
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
@@ -195,25 +195,6 @@ def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
         seed = int(torch.randint(2**63 - 1, ()))
     _check_integers(0, seed=seed)
     return SampleInputs(model.noise_size, model.num_classes, (seed, 0))
-
-
-def truncate(noise: Tensor, truncation: float) -> Tensor:
-    """Maps standard normal noise to the normal distribution truncated to ``[-truncation, truncation]``.
-
-    Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
-    BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
-    versions resemble each other.
-    """
-    if not isinstance(truncation, Real) or not truncation > 0:
-        raise ConfigError(f'truncation must be greater than 0, got {truncation}')
-    # In the lower half, where probabilities are small numbers and not differences from 1: exact for large limits, too.
-    magnitude = noise.double().abs()
-    below = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64))
-    probability = below + (1 - 2 * below) * torch.special.ndtr(-magnitude)
-    truncated = -torch.special.ndtri(probability)
-    # Truncation never enlarges a component; beyond 38 standard deviations, probabilities are 0 and their quantiles infinite.
-    truncated = truncated.minimum(magnitude).clamp(0, truncation)
-    return truncated.copysign(noise.double()).to(noise.dtype)
 
 
 def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""One pass for any number of metrics: each sample is generated once and goes through each extractor once per resize."""
+"""One pass for any number of metrics: each sample is generated once, and goes once through each extractor that wants it."""
 
 import copy
 import json
-from collections import defaultdict
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -23,6 +23,7 @@ from mmsagan.evaluation.images import (
     apply_standing_statistics,
     deterministic_float32,
     local_batches,
+    use_batch_statistics,
 )
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance
@@ -33,7 +34,7 @@ from mmsagan.registry import EVALUATOR, EXTRACTORS, METRICS
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
-HELD_OUT = 'held_out/'
+HELD_OUT, SEEDS_STD = 'held_out/', 'seeds_std/'
 Callback = Callable[[], None]
 
 
@@ -47,6 +48,12 @@ class Evaluator(MMEngineEvaluator):
     Args:
         metrics: Configs of metrics, see :class:`~mmsagan.evaluation.FeatureMetric`.
         seed: Seed of noise, labels and the choice of real images.
+        num_seeds: Number of sets of samples, of consecutive seeds. Of several, results are means, and their standard deviations
+            are called ``seeds_std/<prefix>/<result>``.
+        truncation: Largest magnitude of a noise component, see :func:`~mmsagan.evaluation.images.truncate`; None for no
+            limit. Of several in a list, results are called ``truncation_<value>/<prefix>/<result>``.
+        batch_statistics: Whether the generator's batch norms use the statistics of each batch of samples, as StudioGAN does for
+            CIFAR-10; results then depend on the batch size.
         standing_steps: Number of batches from which the generator's batch-norm statistics are recomputed before sampling; 0
             keeps the trained ones.
         standing_batch_size: Size of these batches.
@@ -60,6 +67,9 @@ class Evaluator(MMEngineEvaluator):
         self,
         metrics: dict | Sequence[dict],
         seed: int = 0,
+        num_seeds: int = 1,
+        truncation: float | Sequence[float | None] | None = None,
+        batch_statistics: bool = False,
         standing_steps: int = 0,
         standing_batch_size: int = 64,
         inception_pkl: str | None = None,
@@ -67,18 +77,37 @@ class Evaluator(MMEngineEvaluator):
     ):
         metrics = [metrics] if isinstance(metrics, dict) else metrics
         super().__init__([METRICS.build(metric) if isinstance(metric, dict) else metric for metric in metrics])
-        if not self.metrics or seed < 0 or standing_steps < 0 or standing_batch_size < 1:
-            raise ConfigError(
-                'evaluator: needs metrics, seed and standing_steps of at least 0 and standing_batch_size of at least 1, got '
-                f'{len(self.metrics)} metrics, {seed=}, {standing_steps=} and {standing_batch_size=}'
-            )
+        for name, value, least in (
+            ('metrics', len(self.metrics), 1),
+            ('seed', seed, 0),
+            ('num_seeds', num_seeds, 1),
+            ('standing_steps', standing_steps, 0),
+            ('standing_batch_size', standing_batch_size, 1),
+        ):
+            if value < least:
+                raise ConfigError(f'evaluator: {name} must be at least {least}, got {value}')
+        if batch_statistics and standing_steps:
+            raise ConfigError('evaluator: set batch_statistics or standing_steps, not both')
         prefixes = [metric.prefix for metric in self.metrics]
         for metric in self.metrics:
             if prefixes.count(metric.prefix) > 1:
                 raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
-            if isinstance(metric, FrechetInceptionDistance) and metric.inception_pkl is None and inception_pkl is not None:
+            shares_pkl = (
+                isinstance(metric, FrechetInceptionDistance) and metric.inception_pkl is None and metric.dataset is None
+            )
+            if shares_pkl and inception_pkl is not None:
                 metric.use_shared_pkl(inception_pkl)
         self.seed = seed
+        self.num_seeds = num_seeds
+        # By prefix of the results' names.
+        self.truncations: dict[str, float | None] = {}
+        if isinstance(truncation, Sequence):
+            self.truncations.update({f'truncation_{value}/': value for value in truncation})
+        else:
+            self.truncations[''] = truncation
+        if any(value is not None and not value > 0 for value in self.truncations.values()):
+            raise ConfigError(f'evaluator: truncation must be greater than 0, got {truncation}')
+        self.batch_statistics = batch_statistics
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size
         self.held_out = None if held_out is None else RealImages(held_out, seed=seed)
@@ -89,13 +118,19 @@ class Evaluator(MMEngineEvaluator):
 
     @property
     def result_names(self) -> list[str]:
-        """Names of all results of a generator."""
-        return [f'{metric.prefix}/{name}' for metric in self.metrics for name in metric.results]
+        """Names of all results of a generator, without standard deviations over seeds."""
+        return [
+            f'{truncation}{metric.prefix}/{name}'
+            for truncation in self.truncations
+            for metric in self.metrics
+            for name in metric.results
+        ]
 
     @property
     def best_rules(self) -> dict[str, str]:
         """The results by which best checkpoints are kept, IS and FID, and whether 'greater' or 'less' is better."""
-        return {f'{metric.prefix}/{name}': rule for metric in self.metrics for name, rule in metric.best.items()}
+        first = next(iter(self.truncations))
+        return {f'{first}{metric.prefix}/{name}': rule for metric in self.metrics for name, rule in metric.best.items()}
 
     def prepare(
         self,
@@ -115,7 +150,21 @@ class Evaluator(MMEngineEvaluator):
         size = image_size or (scale and (scale, scale))
         probe = torch.zeros(2, 3, *(size or (32, 32)), dtype=torch.uint8, device=device)
         inputs = SampleInputs(model.noise_size, model.num_classes, (self.seed, 0)) if model else None
+        # The real images of each metric that extracts them, and how many of them.
+        sources: dict[FeatureMetric, RealImages] = {}
         counts: dict[FeatureMetric, int] = {}
+
+        own: list[tuple[dict, RealImages]] = []
+
+        def find_images(dataset: dict | None) -> RealImages | None:
+            """The real images of a metric: its own, which take what they do not state from the data loader's, or those."""
+            found = next((images for config, images in own if config == dataset), real_images)
+            if dataset is None or found is not real_images:
+                return found
+            shared = real_images.config if real_images else {}
+            stated = shared if dataset.get('type', shared.get('type')) == shared.get('type') else {}
+            own.append((dataset, RealImages({**stated, **dataset}, real_images.num_workers if real_images else 0, self.seed)))
+            return own[-1][1]
 
         def check_size(images: RealImages) -> None:
             if size and images.image_size != size:
@@ -129,17 +178,18 @@ class Evaluator(MMEngineEvaluator):
             if model is not None:
                 model.get_generator(metric.sample_model)
             metric.image_size = size
-            metric.check(width, inputs, real_images)
+            images = find_images(metric.dataset)
+            metric.check(width, inputs, images)
             if not metric.needs_real or metric.real is not None:
                 return
-            if real_images is None:
+            if images is None:
                 remedy = "a folder as --real, the dataset of the evaluation's data loader or, for FID, a file of statistics"
                 raise ConfigError(f'{metric.prefix} needs real images: give {remedy}')
-            counts[metric] = len(real_images) if metric.real_nums < 0 else metric.real_nums
-            if not metric.min_real <= counts[metric] <= len(real_images):
-                available = f'{real_images.name} has {len(real_images)} images, and it needs at least {metric.min_real}'
+            sources[metric], counts[metric] = images, len(images) if metric.real_nums < 0 else metric.real_nums
+            if not metric.min_real <= counts[metric] <= len(images):
+                available = f'{images.name} has {len(images)} images, and it needs at least {metric.min_real}'
                 raise ConfigError(f'{metric.prefix}: real_nums={metric.real_nums}, but {available}')
-            check_size(real_images)
+            check_size(images)
 
         # Before any extractor is built, which may mean that it is downloaded.
         known = {metric: metric.source.num_features for metric in self.metrics if metric.output == 'features'}
@@ -160,9 +210,10 @@ class Evaluator(MMEngineEvaluator):
                 self._widths[source, metric.output] = values[metric.output].shape[1]
             if known.get(metric) is None:
                 check(metric, self._widths[source, metric.output])
-        if real_images is not None:
-            for metric, accumulator in self._accumulate(counts, real_images, batch_size, device, is_real=True).items():
-                metric.take_real(accumulator, real_images)
+        for images in dict.fromkeys(sources.values()):
+            wanted = {metric: count for metric, count in counts.items() if sources[metric] is images}
+            for metric, accumulator in self._accumulate(wanted, images, batch_size, device, is_real=True).items():
+                metric.take_real(accumulator, images)
         if self.held_out is not None:
             metrics = [metric for metric in self.metrics if not metric.collective]
             results = self.score(self.held_out, batch_size, device, metrics)
@@ -178,36 +229,59 @@ class Evaluator(MMEngineEvaluator):
         ``on_batch`` is called after each batch of samples.
         """
         self.prepare(model.device, batch_size, real_images, model)
-        inputs, standing_inputs = (
-            SampleInputs(model.noise_size, model.num_classes, (self.seed, stream)) for stream in range(2)
-        )
-        groups: dict[nn.Module, list[FeatureMetric]] = defaultdict(list)
-        for metric in self.metrics:
-            groups[model.get_generator(metric.sample_model)].append(metric)
+        results: dict[str, Any] = {}
+        deviations: dict[str, float] = {}
+        for prefix, truncation in self.truncations.items():
+            seeds = range(self.seed, self.seed + self.num_seeds)
+            scores = [self._score_samples(model, seed, truncation, batch_size, on_batch) for seed in seeds]
+            for name in (f'{metric.prefix}/{result}' for metric in self.metrics for result in metric.results):
+                values = [score[name] for score in scores]
+                if isinstance(values[0], dict):
+                    results[prefix + name] = {key: statistics.fmean(value[key] for value in values) for key in values[0]}
+                else:
+                    results[prefix + name] = statistics.fmean(values)
+                    deviations[SEEDS_STD + prefix + name] = statistics.stdev(values) if len(values) > 1 else 0.0
+        return {**results, **(deviations if self.num_seeds > 1 else {}), **self._held_out_results}
+
+    def _score_samples(
+        self, model: ConditionalGAN, seed: int, truncation: float | None, batch_size: int, on_batch: Callback
+    ) -> dict:
         results = {}
-        for network, metrics in groups.items():
+        for network, metrics in self._sample_sets(model):
             # Batch statistics may differ between processes: those of the first are evaluated, as they are what is saved.
             generator = copy.deepcopy(network).eval()
             if is_distributed():
                 for value in generator.state_dict().values():
                     broadcast(value)
+            sizes = model.noise_size, model.num_classes
             if self.standing_steps:
-                steps = self.standing_steps, self.standing_batch_size
+                standing_inputs = SampleInputs(*sizes, (seed, 1), truncation)
                 with deterministic_float32():
+                    steps = self.standing_steps, self.standing_batch_size
                     generator = apply_standing_statistics(generator, standing_inputs, *steps)
+            if self.batch_statistics:
+                generator = use_batch_statistics(generator)
             name = f'samples ({"ema" if network is model.generator_ema else "orig"})'
+            inputs = SampleInputs(*sizes, (seed, 0), truncation, metrics[0].class_counts)
             num_samples = max(metric.fake_nums for metric in metrics)
             images = GeneratedImages(fold_spectral_norm(generator), inputs, num_samples, name)
             results.update(self.score(images, batch_size, model.device, metrics, on_batch))
-        return {**{name: results[name] for name in self.result_names}, **self._held_out_results}
+        return results
+
+    def _sample_sets(self, model: ConditionalGAN) -> list[tuple[nn.Module, list[FeatureMetric]]]:
+        """Returns the metrics that can share their samples, which are of one network with one choice of classes."""
+        sets: dict[tuple, tuple[nn.Module, list[FeatureMetric]]] = {}
+        for metric in self.metrics:
+            network, counts = model.get_generator(metric.sample_model), metric.class_counts
+            key = network, None if counts is None else tuple(counts.tolist())
+            sets.setdefault(key, (network, []))[1].append(metric)
+        return list(sets.values())
 
     def num_batches(self, model: ConditionalGAN, batch_size: int) -> int:
         """Number of batches of samples that this process generates in an evaluation."""
-        counts: dict[nn.Module, int] = defaultdict(int)
-        for metric in self.metrics:
-            network = model.get_generator(metric.sample_model)
-            counts[network] = max(counts[network], metric.fake_nums)
-        return sum(len(local_batches(count, batch_size)) for count in counts.values())
+        sizes = [max(metric.fake_nums for metric in metrics) for _, metrics in self._sample_sets(model)]
+        batches = sum(len(local_batches(size, batch_size)) for size in sizes)
+        return batches * self.num_seeds * len(self.truncations)
 
     def score(
         self,
@@ -247,9 +321,7 @@ class Evaluator(MMEngineEvaluator):
             return {}
         keys = {metric: (metric.source, metric.output, count, metric.accumulator_key) for metric, count in counts.items()}
         accumulators: dict[tuple, Any] = {}
-        outputs: dict[FeatureSource, set[str]] = defaultdict(set)
         for metric, key in keys.items():
-            outputs[metric.source].add(metric.output)
             if key not in accumulators:
                 width = self._widths[metric.source, metric.output]
                 accumulators[key] = metric.new_accumulator(counts[metric], width, device, is_real)
@@ -258,12 +330,16 @@ class Evaluator(MMEngineEvaluator):
         batches = images.batches(num_images, batch_size, device)
         with progress_bar(images.name, local_images) as advance, deterministic_float32(), closing(batches):
             for batch in batches:
-                for source, wanted in outputs.items():
-                    values = source.extract(self._extractors[source.config], batch.images, wanted)
-                    for (used_source, output, count, _), accumulator in accumulators.items():
-                        if used_source == source:
-                            used = int((batch.index < count).sum())  # the numbers of a batch ascend
-                            accumulator.update(values[output][:used], batch.index[:used], batch.label[:used])
+                for source in {source: None for source, *_ in accumulators}:
+                    # The numbers of a batch ascend. A source gets only the images that its metrics want.
+                    used = {key: int((batch.index < key[2]).sum()) for key in accumulators if key[0] == source}
+                    used = {key: number for key, number in used.items() if number}
+                    if used:
+                        pixels = batch.images if source.quantize or batch.unrounded is None else batch.unrounded
+                        outputs = {output for _, output, *_ in used}
+                        values = source.extract(self._extractors[source.config], pixels[: max(used.values())], outputs)
+                    for key, number in used.items():
+                        accumulators[key].update(values[key[1]][:number], batch.index[:number], batch.label[:number])
                 advance(len(batch.index))
                 on_batch()
         for accumulator in accumulators.values():

@@ -65,9 +65,9 @@ def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299) -> T
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """An extractor, given by its class and its config as JSON, and the method by which Pillow resizes images for it, if any.
+    """An extractor, given by its class and its config as JSON, and how images are prepared for it. Equal ones run once.
 
-    Equal ones run once.
+    Pillow resizes them by the method ``resize``, if any; ``quantize`` says whether they are rounded to uint8.
     """
 
     kind: type[FeatureExtractor]
@@ -75,6 +75,7 @@ class FeatureSource:
     name: str
     suffix: str
     resize: str | None = None
+    quantize: bool = True
 
     @classmethod
     def from_config(cls, config: dict | None, style: str = '', path: str | None = None) -> 'FeatureSource':

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFro
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images
 from mmsagan.datasets.samplers import SeededDataset
 from mmsagan.datasets.workers import init_loader_process, read_batches
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.models import to_uint8
 from mmsagan.registry import DATASETS
 from mmsagan.utils.random_states import fork_rng
@@ -39,11 +40,12 @@ _MAX_COMPARED = 1000  # images by which sets are told apart
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images (N, 3, H, W) uint8, their numbers (N,) and their classes (N,)."""
+    """Images (N, 3, H, W) uint8, their numbers (N,) and classes (N,); of samples also the float images before rounding."""
 
     images: Tensor
     index: Tensor
     label: Tensor
+    unrounded: Tensor | None = None
 
 
 def local_batches(num_images: int, batch_size: int) -> list[range]:
@@ -60,23 +62,37 @@ class SampleInputs:
         noise_size: Length of a noise vector.
         num_classes: Number of classes, from which labels are drawn uniformly; 0 for no labels.
         seed: Seed, or several numbers that make it up.
+        truncation: See :func:`truncate`; None for none.
+        class_counts: Number of samples of each class (num_classes,), in place of random labels: those of class 0 come first.
     """
 
-    def __init__(self, noise_size: int, num_classes: int = 0, seed: int | tuple[int, ...] = 0):
+    def __init__(
+        self,
+        noise_size: int,
+        num_classes: int = 0,
+        seed: int | tuple[int, ...] = 0,
+        truncation: float | None = None,
+        class_counts: Tensor | None = None,
+    ):
         self.noise_size = noise_size
         self.num_classes = num_classes
         self.seed = seed if isinstance(seed, tuple) else (seed,)
+        self.truncation = truncation
+        self.class_counts = class_counts
 
     def draw(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Noise and labels of the samples ``start`` to ``stop - 1``, as below; None in place of labels without classes."""
         return self.noise(start, stop), self.labels(start, stop) if self.num_classes else None
 
     def noise(self, start: int, stop: int) -> Tensor:
-        """Standard normal noise (stop - start, noise_size), float32."""
-        return self._draw(start, stop, 0, lambda state: state.standard_normal((_BLOCK_SIZE, self.noise_size))).float()
+        """Standard normal noise (stop - start, noise_size), float32, truncated if asked for."""
+        noise = self._draw(start, stop, 0, lambda state: state.standard_normal((_BLOCK_SIZE, self.noise_size))).float()
+        return noise if self.truncation is None else truncate(noise, self.truncation)
 
     def labels(self, start: int, stop: int) -> Tensor:
         """Labels (stop - start,), int64."""
+        if self.class_counts is not None:
+            return torch.searchsorted(self.class_counts.cumsum(0), torch.arange(start, stop), right=True)
         return self._draw(start, stop, 1, lambda state: state.randint(self.num_classes, size=_BLOCK_SIZE)).long()
 
     def _draw(self, start: int, stop: int, stream: int, draw_block: Callable[[RandomState], np.ndarray]) -> Tensor:
@@ -85,6 +101,25 @@ class SampleInputs:
         # RandomState's stream is frozen: it is the same in all versions of numpy.
         blocks = [draw_block(RandomState(MT19937(SeedSequence((*self.seed, stream, number))))) for number in numbers]
         return torch.from_numpy(np.concatenate(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE])
+
+
+def truncate(noise: Tensor, truncation: float) -> Tensor:
+    """Maps standard normal noise to the normal distribution truncated to ``[-truncation, truncation]``.
+
+    Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
+    BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
+    versions resemble each other.
+    """
+    if not isinstance(truncation, Real) or not truncation > 0:
+        raise ConfigError(f'truncation must be greater than 0, got {truncation}')
+    # In the lower half, where probabilities are small numbers and not differences from 1: exact for large limits, too.
+    magnitude = noise.double().abs()
+    below = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64))
+    probability = below + (1 - 2 * below) * torch.special.ndtr(-magnitude)
+    truncated = -torch.special.ndtri(probability)
+    # Truncation never enlarges a component; beyond 38 standard deviations, probabilities are 0 and their quantiles infinite.
+    truncated = truncated.minimum(magnitude).clamp(0, truncation)
+    return truncated.copysign(noise.double()).to(noise.dtype)
 
 
 @contextmanager
@@ -102,6 +137,16 @@ def deterministic_float32() -> Iterator[None]:
         matmul.allow_tf32 = allowed
 
 
+def use_batch_statistics(generator: nn.Module, momentum: float | None = 0.0) -> nn.Module:
+    """Sets evaluation mode, but for the batch norms: they use each batch's own statistics. The generator is changed."""
+    generator = revert_sync_batchnorm(generator).eval()
+    for module in generator.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+            module.train()
+    return generator
+
+
 @torch.no_grad()
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
@@ -109,12 +154,10 @@ def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps:
     The generator is changed, and returned in evaluation mode. The inputs should be other ones than those of the evaluated
     samples. Each process computes all batches, so that the result does not depend on the number of processes.
     """
-    generator = revert_sync_batchnorm(generator).eval()
+    generator = use_batch_statistics(generator, momentum=None)  # the plain mean over all batches
     for module in generator.modules():
         if isinstance(module, _BatchNorm):
             module.reset_running_stats()
-            module.momentum = None  # the plain mean over all batches
-            module.train()
     device = next(generator.parameters()).device
     for step in range(steps):
         noise, label = inputs.draw(step * batch_size, (step + 1) * batch_size)
@@ -146,7 +189,8 @@ class GeneratedImages:
                 raise DataError(f'the {self.name} contain NaN or Inf: the generator has diverged')
             if label is None:
                 label = torch.zeros(len(noise), dtype=torch.long)
-            yield ImageBatch(to_uint8(images), torch.arange(numbers.start, numbers.stop), label)
+            index, unrounded = torch.arange(numbers.start, numbers.stop), (images.float() + 1) * 127.5
+            yield ImageBatch(to_uint8(images), index, label, unrounded)
 
 
 class RealImages:
@@ -165,6 +209,11 @@ class RealImages:
         self._given = dataset
         self.num_workers = num_workers
         self.seed = seed
+
+    @property
+    def config(self) -> dict:
+        """Config of the data set; empty if it was given as an object."""
+        return self._given if isinstance(self._given, dict) else {}
 
     @functools.cached_property
     def dataset(self) -> Dataset:

@@ -61,7 +61,8 @@ def test_noise_and_labels_follow_from_the_seed(model):
 def test_the_samples_are_those_of_an_evaluation(model, monkeypatch):
     evaluator = Evaluator(dict(type='InceptionScore', fake_nums=6, splits=1, inception_style='digits'), seed=2)
     scored = []
-    monkeypatch.setattr(evaluator, 'score', lambda images, *_: scored.append(images) or dict.fromkeys(evaluator.result_names))
+    results = dict.fromkeys(evaluator.result_names, 0.0)
+    monkeypatch.setattr(evaluator, 'score', lambda images, *_: scored.append(images) or results)
     evaluator.evaluate_model(model, None, 6)
     batch = next(scored[0].batches(6, 6, torch.device('cpu')))
     assert differ(sample(model, 6, seed=2), batch.images) < 1e-3

@@ -63,6 +63,17 @@ def test_fid_to_itself_symmetry_and_tensors_of_any_type():
     assert frechet_distance(torch.zeros(2), eye, np.ones(2), 4 * eye.half()) == pytest.approx(2 + 2 * (2 - 1) ** 2)
 
 
+@pytest.mark.parametrize('sizes', [(20, 25), (200, 25), (25, 200)])
+def test_frechet_distance_of_singular_covariances(sizes):
+    """With S1 = A A' and S2 = B B', the trace of (S1 S2)^(1/2) is the sum of the singular values of A' B."""
+    sets = [np.random.RandomState(n).randn(n, 120) * np.geomspace(1e-3, 1e3, 120) for n in sizes]
+    factors = [(x - x.mean(0)).T / np.sqrt(len(x) - 1) for x in sets]
+    cross = np.linalg.svd(factors[0].T @ factors[1], compute_uv=False).sum()
+    expected = ((sets[0].mean(0) - sets[1].mean(0)) ** 2).sum() + sum((f**2).sum() for f in factors) - 2 * cross
+    moments = [value for x in sets for value in (x.mean(0), np.cov(x, rowvar=False))]
+    assert frechet_distance(*moments) == pytest.approx(expected, rel=1e-8)
+
+
 class SetOfImages:
     name, seed = 'a set', 0
     fingerprint = dict(images=200, image_size=[32, 32], transforms=['Resize(32)'], names='a1', contents='b2')
@@ -74,7 +85,7 @@ class SetOfImages:
 @pytest.mark.parametrize(
     'content, options, message',
     [
-        (dict(size=10), {}, 'size=10'),
+        (dict(size=1), {}, 'size=1'),
         (dict(mean=np.zeros(32), cov=np.eye(32)), {}, '32 features'),
         (dict(extractor='another'), {}, "'another'.*'digits'"),
         (dict(whole=False), {}, 'real_nums=-1'),

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ class FeatureMetric(ABC):
         inception_path: Path of the extractor's file. Defaults to a cached download.
         extractor: Config of an extractor; replaces the two above.
         sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
+        quantize: Whether samples are rounded to uint8, as in files, before features are extracted. StudioGAN's published scores
+            are of samples that were not.
+        dataset: Config of the real images, if they are not those of the evaluation's data loader; what it does not state is as
+            there, so that ``dict(test_mode=True)`` means the test images.
         prefix: Prefix of the results' names. Defaults to the metric's short name and the extractor, such as ``FID-digits``.
         need_cond_input, fake_key, real_key, collect_device: Arguments of MMagic, which are ignored.
 
@@ -39,6 +44,7 @@ class FeatureMetric(ABC):
         min_real: Smallest number of real images.
         best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
         collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
+        class_counts: Number of samples that it wants of each class (num_classes,); None for random classes.
         image_size: Height and width of the images that are scored, which the evaluator sets; None if they are not known.
     """
 
@@ -50,6 +56,7 @@ class FeatureMetric(ABC):
     min_real = 1
     best: Mapping[str, str] = {}
     collective = False
+    class_counts: Tensor | None = None
     image_size: tuple[int, int] | None = None
 
     def __init__(
@@ -60,13 +67,16 @@ class FeatureMetric(ABC):
         inception_path: str | None = None,
         extractor: dict | None = None,
         sample_model: str | None = None,
+        quantize: bool = True,
+        dataset: dict | None = None,
         prefix: str | None = None,
         need_cond_input: bool = False,
         fake_key: str | None = None,
         real_key: str | None = None,
         collect_device: str = 'cpu',
     ):
-        self.source = FeatureSource.from_config(extractor, inception_style, inception_path)
+        source = FeatureSource.from_config(extractor, inception_style, inception_path)
+        self.source = replace(source, quantize=quantize)
         suffix = self.source.suffix
         self.prefix = self.short_name + suffix if prefix is None else prefix
         # Nobody should mistake another extractor's score for Inception's.
@@ -81,6 +91,7 @@ class FeatureMetric(ABC):
         self.fake_nums = int(fake_nums)
         self.real_nums = int(real_nums)
         self.sample_model = sample_model
+        self.dataset = dataset
         self.real: Any = None
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:  # noqa: B027

@@ -1,5 +1,6 @@
 """Fréchet Inception distance (Heusel et al. 2017), of all images and within classes."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from mmsagan.utils.progress import progress_bar
 def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     """Squared Fréchet distance of two normal distributions: ``|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
-    With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so no square root of a matrix is needed.
-    Covariances may be singular.
+    With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so no square root of a matrix is needed. Of a
+    singular covariance, as of fewer images than features, L has as many columns as its rank.
 
     Args:
         mean1, cov1: Mean (D,) and covariance (D, D) of the first distribution, arrays or tensors.
@@ -36,14 +37,27 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     mean1, cov1, mean2, cov2 = (as_float64(values).cpu() for values in (mean1, cov1, mean2, cov2))
     if not all(values.isfinite().all() for values in (mean1, cov1, mean2, cov2)):
         raise DataError('a mean or a covariance contains NaN or Inf')
-    factor, failed = torch.linalg.cholesky_ex(cov1)
-    if failed:  # singular
+    factor, is_singular = torch.linalg.cholesky_ex(cov1)
+    if not is_singular and torch.linalg.cholesky_ex(cov2).info:
+        cov1, cov2, is_singular = cov2, cov1, True
+    if is_singular:
         values, vectors = torch.linalg.eigh(cov1)
-        factor = vectors * values.clamp(min=0).sqrt()
+        # Square roots would turn the rounding errors of the other eigenvalues, which are 0, into a sum that is not.
+        is_positive = values > values.max() * len(values) * torch.finfo(values.dtype).eps
+        factor = vectors[:, is_positive] * values[is_positive].sqrt()
     eigenvalues = torch.linalg.eigvalsh(factor.T @ cov2 @ factor)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross
     return float(distance.clamp(min=0)) + 0.0  # rounding makes that of equal ones negative, and the sum -0.0 positive
+
+
+def check_rank(name: str, count: int, width: int) -> None:
+    """Warns that a covariance of ``width`` features is singular if there are too few images; fewer than 2 are a ConfigError."""
+    if count < 2:
+        raise ConfigError(f'{name}={count}, but a covariance needs at least 2')
+    if count <= width:
+        message = f'{name}={count} makes the covariance of {width} features singular: compare only with scores from as many'
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 @METRICS.register_module()
@@ -55,7 +69,7 @@ class FrechetInceptionDistance(FeatureMetric):
     is made anew if it is of other images, features or transforms than the evaluation's; any other file is then an error.
 
     Args:
-        fake_nums: Number of samples; more than there are features.
+        fake_nums: Number of samples; of fewer than there are features, FID depends on their number even more than otherwise.
         real_nums: Number of real images; -1 for all.
         inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
@@ -85,12 +99,12 @@ class FrechetInceptionDistance(FeatureMetric):
                 print_log(f'{self.prefix}: {other}', logger='current')
 
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
-        self._check_count(self.fake_nums, width, 'fake_nums')
+        check_rank(f'{self.prefix}: fake_nums', self.fake_nums, width)
         # The first process decides whether there are statistics: on another node the file may be missing.
         self.real = from_main_process(lambda: self._load(width, real_images))
         if self.real is None and real_images is not None:
             count = len(real_images) if self.real_nums < 0 else self.real_nums
-            self._check_count(count, width, 'the number of real images')
+            check_rank(f'{self.prefix}: the number of real images', count, width)
 
     def _load(self, width: int, real_images: RealImages | None) -> Statistics | None:
         """Reads the statistics if there are any, and checks that they are those that are asked for."""
@@ -122,7 +136,7 @@ class FrechetInceptionDistance(FeatureMetric):
             remedy = f'{resize}use another file (inception_pkl or --real)'
             raise ConfigError(f'{self.prefix}: {path} is of {difference}; {remedy}')
         if found.size:
-            self._check_count(found.size, width, f'{path}: size')
+            check_rank(f'{path}: size', found.size, width)
         note = '' if found.content and is_known else '; whether they are of the images of the data set cannot be told'
         name = f'{found.size or "unknown"} images of {found.name}'
         print_log(f'{self.prefix}: statistics of {name} read from {self.inception_pkl}{note}', logger='current')
@@ -137,19 +151,11 @@ class FrechetInceptionDistance(FeatureMetric):
             known.update(selection='first' if images.seed is None else 'random', seed=images.seed)
         return known
 
-    def _check_count(self, count: int, width: int, name: str) -> None:
-        if count <= width:
-            raise ConfigError(
-                f'{self.prefix}: {name}={count} is too few for the covariance of {width} features; take at least '
-                f'{width + 1}, or measure KID, which has no such limit'
-            )
-
     def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> Moments:
         return Moments(width, device)
 
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
         mean, cov = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy()
-        self._check_count(accumulator.size, len(mean), 'the number of readable images')
         count = len(images) if self.real_nums < 0 else self.real_nums
         self.real = Statistics(mean, cov, count, self.source.name, images.name, whole=count == len(images))
         if self.inception_pkl is not None and is_main_process():
@@ -159,7 +165,6 @@ class FrechetInceptionDistance(FeatureMetric):
 
     def compute(self, fake: Moments) -> dict[str, float]:
         assert self.real is not None
-        self._check_count(fake.size, len(fake.mean), 'the number of readable images')
         return dict(fid=frechet_distance(fake.mean, fake.cov, self.real.mean, self.real.cov))
 
 
@@ -167,12 +172,14 @@ class FrechetInceptionDistance(FeatureMetric):
 class IntraFID(FeatureMetric):
     """FID within each class: the mean over classes, ``intra_fid``, and ``per_class``, a dict by class name.
 
-    Each class needs more samples than there are features. Real classes may have fewer images (ImageNet's have at most 1 300),
-    as in the paper: their covariances are then singular, and values compare only with those from as many images. Each process
-    keeps the features of its images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the paper.
+    Of classes with fewer images than features, covariances are singular, and values compare only with those from as many
+    images. The paper's are from 50 000 samples in all; others take 5 000 a class, or as many as there are real images. Each
+    process keeps the features of its images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the
+    paper.
 
     Args:
-        fake_nums: Number of samples of all classes together.
+        fake_nums: Number of samples of all classes together, of which each has a random class.
+        fakes_per_class: Number of samples of each class in place of ``fake_nums``; 'real' for that of its real images.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -182,17 +189,29 @@ class IntraFID(FeatureMetric):
     accumulator_key = (FeatureBank, 'local')
     classes: Sequence[str] = ()
 
+    def __init__(self, fake_nums: int = 50000, fakes_per_class: int | str | None = None, **kwargs):
+        super().__init__(fake_nums, **kwargs)
+        is_number = isinstance(fakes_per_class, int) and fakes_per_class >= 2
+        if not is_number and fakes_per_class not in (None, 'real'):
+            raise ConfigError(f"{self.prefix}: fakes_per_class must be at least 2 or 'real', got {fakes_per_class!r}")
+        self.fakes_per_class = fakes_per_class
+
     def check(self, width: int, inputs: SampleInputs | None, real_images: RealImages | None) -> None:
-        if inputs is None or not inputs.num_classes:
+        if inputs is not None and not inputs.num_classes:
             raise ConfigError(f'{self.prefix}: needs a model with classes')
-        smallest, label = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes).min(0)
-        if smallest <= width:
-            text = f'of fake_nums={self.fake_nums} samples, class {label} gets {smallest}, too few for the covariance'
-            raise ConfigError(f'{self.prefix}: {text} of {width} features')
         if real_images is not None:
-            self.classes, count = getattr(real_images.dataset, 'metainfo', {}).get('classes') or (), inputs.num_classes
-            if len(self.classes) != count:
-                raise DataError(f'{self.prefix}: the model has {count} classes, {real_images.name} has {len(self.classes)}')
+            self.classes = getattr(real_images.dataset, 'metainfo', {}).get('classes') or ()
+            if not self.classes or (inputs is not None and len(self.classes) != inputs.num_classes):
+                count = f'the model has {inputs.num_classes} classes, ' if inputs else ''
+                raise DataError(f'{self.prefix}: {count}{real_images.name} has {len(self.classes)}')
+        if inputs is None or self.fakes_per_class == 'real':
+            return
+        if isinstance(self.fakes_per_class, int):
+            counts = self.class_counts = torch.full((inputs.num_classes,), self.fakes_per_class)
+            self.fake_nums = int(counts.sum())
+        else:
+            counts = torch.bincount(inputs.labels(0, self.fake_nums), minlength=inputs.num_classes)
+        check_rank(f'{self.prefix}: the smallest number of samples of a class', int(counts.min()), width)
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> FeatureBank:
         return FeatureBank(width, gather=False)
@@ -203,6 +222,8 @@ class IntraFID(FeatureMetric):
         if counts.min() < 2:
             name = self.classes[int(counts.argmin())]
             raise DataError(f'{self.prefix}: class {name!r} has {int(counts.min())} real images in {images.name}')
+        if self.fakes_per_class == 'real':
+            self.class_counts, self.fake_nums = counts, int(counts.sum())
         self.real = accumulator
 
     def compute(self, fake: FeatureBank) -> dict:
