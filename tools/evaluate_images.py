@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Scores images from any source: a folder of them against a folder of real ones, or against statistics."""
+"""Scores images from any source against real ones, or against their statistics.
+
+Images are read from a folder and its subfolders, from a .zip, .tar or .tar.gz file, or from an .npz file with images arr_0
+(N, H, W, 3) and, optionally, labels arr_1 (N,). Class folders, or the labels, are the classes of intra-fid.
+"""
 
 import argparse
 import json
@@ -7,7 +11,7 @@ import json
 from mmsagan.apis.experiment import results_table
 from mmsagan.apis.statistics import METRIC_NAMES, score_images
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
-from mmsagan.evaluation import FlatImageFolder, RealImages
+from mmsagan.evaluation import RealImages, open_images
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable, write_output
 
@@ -16,11 +20,12 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
         'samples --real data/cifar10_test_images',
+        'samples.npz --real cifar10_test_images.zip --metrics fid kid',
         'samples --real work_dirs/inception_pkl/cifar10.pkl --metrics fid --num-samples 50000',
     )
-    parser.add_argument('images', help='folder of images; its subfolders are searched, too')
+    parser.add_argument('images', help='images to score: folder, .zip, .tar, .tar.gz or .npz')
     parser.add_argument(
-        '--real', metavar='SOURCE', help='folder of real images, or a .pkl or .npz file of their statistics (FID only)'
+        '--real', metavar='SOURCE', help='real images, as above, or a .pkl or .npz file of their statistics (FID only)'
     )
     parser.add_argument('--metrics', nargs='+', choices=METRIC_NAMES, default=['fid', 'is'], help='default: fid is')
     parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='number of images to score; default: all')
@@ -43,7 +48,7 @@ def main() -> None:
     args = parse_args()
     if args.out:
         check_writable(args.out)
-    images = RealImages(FlatImageFolder(args.images, args.size), args.num_workers)
+    images = RealImages(open_images(args.images, args.size), args.num_workers)
     metrics = list(dict.fromkeys(args.metrics))
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     results = score_images(

@@ -1,19 +1,22 @@
 """Statistics and scores of images from any source, without a runner."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from mmengine.device import get_device
 
-from mmsagan.errors import ConfigError
-from mmsagan.evaluation import Evaluator, FlatImageFolder, RealImages
+from mmsagan.errors import ConfigError, DataError
+from mmsagan.evaluation import Evaluator, RealImages, open_images
 from mmsagan.evaluation.moments import Statistics, load_statistics
 from mmsagan.utils.download import URLS
 
-METRIC_NAMES = ('fid', 'is', 'kid', 'pr')  # on the command line; in configs, upper case
+# Types of the metrics by their names on the command line.
+METRIC_NAMES = {'fid': 'FID', 'is': 'IS', 'kid': 'KID', 'pr': 'PR', 'intra-fid': 'IntraFID'}
 
 
 def image_statistics(
@@ -60,7 +63,8 @@ def score_images(
     Args:
         images: The images.
         metrics: Of :data:`METRIC_NAMES`.
-        real: Folder of real images, or file of their statistics, which only FID can use; IS needs none.
+        real: What :func:`~mmsagan.evaluation.open_images` reads, or a file of statistics, which only FID can use; ADM's files
+            have both. IS needs none.
         num_images: Number of images to score; None for all.
         batch_size: Number of images at a time.
         size: Size in pixels to which real images are resized; None keeps their size.
@@ -74,11 +78,22 @@ def score_images(
     if is_file and not str(real).startswith(URLS) and not Path(str(real)).is_file():
         raise ConfigError(f'--real {real} does not exist')
     options: dict[str, dict[str, Any]] = {'pr': dict(real_nums=-1), 'is': dict(splits=min(10, count))}
-    if is_file:
+    arrays: list[str] = []
+    with suppress(OSError, BadZipFile):  # a damaged file is reported when it is read
+        arrays = ZipFile(str(real)).namelist() if is_file else []
+    if is_file and ('mu.npy' in arrays or 'arr_0.npy' not in arrays):
         options['fid'] = dict(inception_pkl=str(real))
+    real_images = None
+    if real is not None and (not is_file or 'arr_0.npy' in arrays):
+        real_images = RealImages(open_images(str(real), size), num_workers)
+        ours, theirs = (getattr(each.dataset, 'metainfo', {}).get('classes') or () for each in (images, real_images))
+        # Folders that mmsagan sample writes are called by the numbers of the classes.
+        is_same = ours == theirs or {name.lstrip('0') or '0' for name in ours} == {*map(str, range(len(theirs)))}
+        if 'intra-fid' in metrics and not (is_same and len(theirs) > 1):
+            found = f'{images.name} has {ours!r:.200}, {real_images.name} {theirs!r:.200}'
+            raise DataError(f'intra-fid: both sides need the same classes, as names of folders; {found}')
     common = dict(inception or {}, fake_nums=count)
-    evaluator = Evaluator([dict(common, type=name.upper(), **options.get(name, {})) for name in metrics])
-    real_images = None if real is None or is_file else RealImages(FlatImageFolder(real, size), num_workers)
+    evaluator = Evaluator([dict(common, type=METRIC_NAMES[name], **options.get(name, {})) for name in metrics])
     device = _find_device()
     evaluator.prepare(device, batch_size, real_images, image_size=images.image_size)
     return evaluator.score(images, batch_size, device)

@@ -34,7 +34,7 @@ GROUPS = {
         'check-data': ('misc/check_data.py', 'read every image of a data set and report what is wrong'),
         'pack': ('dataset_converters/pack_images.py', 'decode and resize a data set once, for fast training'),
         'statistics': ('utils/inception_stat.py', 'extract the statistics of real images for FID'),
-        'evaluate': ('evaluate_images.py', 'score a folder of images from any source'),
+        'evaluate': ('evaluate_images.py', 'score images from any source: a folder, zip, tar or npz file'),
     },
     'configs and speed': {
         'print-config': ('misc/print_config.py', 'print a config with all that it inherits, and check it'),

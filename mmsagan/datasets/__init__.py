@@ -2,7 +2,7 @@
 
 from mmsagan.datasets.cifar import CIFAR10
 from mmsagan.datasets.image_folder import ClassImageDataset, ImageFolder, ImageNet, UnreadableImageError
-from mmsagan.datasets.mnist import ArrayDataset, EmbeddedMNIST, FashionMNIST, StoredDataset
+from mmsagan.datasets.mnist import ArrayDataset, EmbeddedMNIST, FashionMNIST, NpzImages, StoredDataset
 from mmsagan.datasets.packed import PackedImages
 from mmsagan.datasets.transforms import (
     CenterCropLongEdge,
@@ -23,6 +23,7 @@ __all__ = [
     'ImageFolder',
     'ImageNet',
     'LoadImageFromFile',
+    'NpzImages',
     'PackInputs',
     'PackedImages',
     'RandomCropLongEdge',

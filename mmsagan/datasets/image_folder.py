@@ -1,5 +1,6 @@
 """Class-labelled images: the base class of all data sets, folders of image files, and decoding."""
 
+import io
 import os
 import re
 import struct
@@ -14,6 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from PIL import Image, ImageOps, PngImagePlugin
 
+from mmsagan.datasets.archives import find_archive, open_archive, read_member
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
@@ -52,7 +54,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     and more than :data:`MAX_PIXELS` pixels, are errors.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        content = read_member(str(path))
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise ValueError(f'{image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded')
             # In PNG and PPM files, Pillow's 32-bit integers are 16-bit values.
@@ -96,7 +99,7 @@ def decode(image: Image.Image) -> tuple[np.ndarray, str]:
 
 
 def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
-    """Finds the images below a folder, which are recognized by :data:`IMAGE_SUFFIXES`.
+    """Finds the images below a folder or in an archive, which are recognized by :data:`IMAGE_SUFFIXES`.
 
     Hidden files and folders, and :data:`SYSTEM_NAMES`, are ignored. Links are followed, except to folders that are searched
     anyway or contain this one. Returns the sorted paths of the images; the names of the folders directly below; and the files
@@ -104,7 +107,13 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     """
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
     seen = set(map(str, Path(root).resolve().parents))
-    queue = deque([root])
+    archive = find_archive(root)
+    for name in open_archive(archive, os.path.getmtime(archive)) if archive else ():
+        suffix = os.path.splitext(name)[1].lower()
+        if not any(part.startswith('.') or part in SYSTEM_NAMES for part in name.split(os.sep)):
+            found = paths if suffix in IMAGE_SUFFIXES else left_out[suffix or 'files without a suffix']
+            found.append(os.path.join(root, name))
+    queue = deque([] if archive else [root])
     while queue:
         current = queue.pop()
         real = os.path.realpath(current)

