@@ -10,7 +10,9 @@ import pytest
 from launching import ROOT, run_tool
 from PIL import Image
 
-from mmsagan.evaluation import load_statistics
+from mmsagan.apis.statistics import score_images
+from mmsagan.errors import DataError
+from mmsagan.evaluation import RealImages, load_statistics, open_images
 
 CONFIG = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
 
@@ -178,16 +180,40 @@ def test_evaluate_images(tmp_path, folders, run_here):
     assert statistics.size == 70 and statistics.extractor == 'digits' and not statistics.whole
 
 
+def test_intra_fid_of_class_folders(tmp_path, folders):
+    """Is the mean of the FIDs of the class folders alone; samples may be in folders, or have labels, by number."""
+    sides = {side: [np.asarray(Image.open(path)) for path in sorted((folders / side).iterdir())] for side in ('fake', 'real')}
+    for side, arrays in sides.items():
+        for number, pixels in enumerate(arrays):
+            for name in {f'{number % 3:02d}', 'abc'[number % 3]}:
+                path = tmp_path / f'{side}_{"numbers" if name.isdecimal() else "names"}' / name / f'{number}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    np.savez(tmp_path / 'fake.npz', np.stack(sides['fake']), np.arange(90) % 3)
+
+    def score(images, real, metric):
+        sources = RealImages(open_images(tmp_path / images)), [metric], tmp_path / real
+        return score_images(*sources, inception=dict(inception_style='digits'))
+
+    alone = {name: score(f'fake_names/{name}', f'real_names/{name}', 'fid')['FID-digits/fid'] for name in 'abc'}
+    for fake in ('fake_names', 'fake_numbers', 'fake.npz'):
+        results = score(fake, 'real_names', 'intra-fid')
+        assert results['IntraFID-digits/per_class'] == pytest.approx(alone, rel=1e-6)
+        assert results['IntraFID-digits/intra_fid'] == pytest.approx(np.mean([*alone.values()]), rel=1e-6)
+    (tmp_path / 'fake_names' / 'a').rename(tmp_path / 'fake_names' / 'd')
+    with pytest.raises(DataError, match="'d'.*'a'"):
+        score('fake_names', 'real_names', 'intra-fid')
+
+
 @pytest.mark.parametrize(
     'tool, arguments, message',
     [
         ('evaluate_images.py', ['{fake}', '--real', '{mixed}', *DIGITS, '--metrics', 'kid'], '30x30'),
         ('evaluate_images.py', ['{fake}', '--real', '{large}', *DIGITS], '--size'),
-        ('evaluate_images.py', ['{fake}', '--real', '{real}'], '2049'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--num-samples', '91'], '90'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
         ('evaluate_images.py', ['{fake}', '--real', '{real}', '--metrics', 'intra-fid', *DIGITS], 'classes'),
         ('evaluate_images.py', ['{gone}', '--real', '{real}'], '.zip'),
-        (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '-1'], '2049'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
         ('test.py', [CONFIG, '{gone}.pth', '--work-dir', '{gone}'], 'gone.pth'),
     ],
