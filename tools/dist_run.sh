@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts one of the tools in several processes; dist_train.sh, dist_test.sh and dist_sample.sh are the ways in.
+# Starts one of the tools in several processes; dist_train.sh, dist_test.sh, dist_sample.sh and dist_evaluate.sh are the ways in.
 #
 #   tools/dist_run.sh TOOL "NAMES OF ITS FIRST ARGUMENTS" [these arguments] PROCESSES [further arguments]
 #
@@ -14,7 +14,7 @@ shift 2
 COUNT=$(wc -w <<< "$NAMES")
 
 if [ $# -le "$COUNT" ]; then
-    SCRIPT="$(dirname "$0")/dist_${TOOL%.py}.sh"
+    SCRIPT="$(dirname "$0")/dist_${TOOL%%[_.]*}.sh"
     echo "usage: [NNODES=N NODE_RANK=R MASTER_ADDR=HOST PORT=P] $SCRIPT $NAMES GPUS [arguments of tools/$TOOL]" >&2
     exit 2
 fi

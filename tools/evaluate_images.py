@@ -8,9 +8,13 @@ Images are read from a folder and its subfolders, from a .zip, .tar or .tar.gz f
 import argparse
 import json
 
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
 from mmsagan.apis.experiment import results_table
 from mmsagan.apis.statistics import METRIC_NAMES, score_images
-from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import INCEPTION_STYLE, add_launcher, at_least, run_tool, tool_parser
+from mmsagan.engine.distributed import join_processes
 from mmsagan.evaluation import RealImages, open_images
 from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable, write_output
@@ -41,6 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
     )
     parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
+    add_launcher(parser, 'tools/dist_evaluate.sh')
     return parser.parse_args()
 
 
@@ -48,15 +53,18 @@ def main() -> None:
     args = parse_args()
     if args.out:
         check_writable(args.out)
+    join_processes(args.launcher, Config())
     images = RealImages(open_images(args.images, args.size), args.num_workers)
     metrics = list(dict.fromkeys(args.metrics))
     inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     results = score_images(
         images, metrics, args.real, args.num_samples, args.batch_size, args.size, args.num_workers, inception
     )
-    print(results_table(results))
-    if args.out:
-        write_output(args.out, json.dumps(results, indent=2).encode())
+    if is_main_process():
+        print(results_table(results))
+        if args.out:
+            write_output(args.out, json.dumps(results, indent=2).encode())
+            print(f'written to {args.out}')
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from mmsagan.datasets import ClassImageDataset
 from mmsagan.engine.config import check_config, complete_evaluation, complete_loader, config_errors, find_component, load_config
 from mmsagan.engine.distributed import check_gpus
 from mmsagan.engine.loops import build_evaluator
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.download import URLS
 
@@ -36,6 +36,11 @@ def main() -> None:
         raise ConfigError(f'PORT={port} cannot be used ({error}); set another one, the same on all nodes') from error
     sys.argv = [script, *arguments]
     args = runpy.run_path(script)['parse_args']()
+    if not hasattr(args, 'config'):  # of evaluate_images.py; to read archives may take minutes
+        for source in filter(None, (args.images, args.real)):
+            if not source.startswith(URLS) and not Path(source).exists():
+                raise DataError(f'{source} does not exist')
+        return
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     is_training = hasattr(args, 'resume')
     for checkpoint in (args.resume, cfg.get('load_from')) if is_training else (args.checkpoint,):

@@ -50,6 +50,7 @@ def check(monkeypatch, capsys, tmp_path):
         ('test', [CIFAR, 'zoo', '--cfg-options', 'test_evaluator.inception_pkl=no.pkl'], 'data/cifar10'),
         ('sample', [CONFIG, 'no.pth', '--out', 'a.png'], 'no.pth'),
         ('sample', [CONFIG, 'zoo', '--out', 'a.jpg'], 'a.jpg'),
+        ('evaluate_images', ['.', '--real', 'no.zip'], 'no.zip'),
     ],
 )
 def test_mistakes_of_all_processes_are_one_message(check, name, arguments, named):
@@ -62,6 +63,7 @@ def test_what_is_right_is_not_reported(check):
     Path('data/cifar10').mkdir(parents=True)  # is not read, which may take minutes
     assert check('train', 2, CIFAR) == (None, '')
     assert check('sample', 2, CONFIG, 'zoo', '--out', 'a.png') == (None, '')
+    assert check('evaluate_images', 2, '.', '--real', 'https://no.npz') == (None, '')
 
 
 def test_the_port(check):

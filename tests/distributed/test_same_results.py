@@ -1,13 +1,17 @@
 """Evaluating and sampling on several processes: the numbers and the files must be those of one."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from launching import ROOT, run_tools
+from PIL import Image
 from test_training import CONFIG
 
+from mmsagan.apis.statistics import METRIC_NAMES
 from mmsagan.engine.config import load_config
 from mmsagan.registry import MODELS
 
@@ -84,3 +88,25 @@ def test_the_same_samples_on_two_processes(experiment, tmp_path):
         run('sample.py', *experiment, *arguments, '--out', tmp_path / str(processes), processes=processes)
     one, two = ({path.name: path.read_bytes() for path in Path(tmp_path, name).rglob('*.png')} for name in '12')
     assert len(one) == 33 == len(set(one.values())) and one == two
+
+
+def test_images_from_anywhere_on_two_processes(tmp_path):
+    """Of 151 and 149 images, in an archive and in class folders, one of which cannot be read."""
+    sources = [tmp_path / side for side in ('fake', 'real')]
+    for seed, folder in enumerate(sources):
+        random = np.random.RandomState(seed)
+        for number in range(151 - 2 * seed):
+            path = folder / 'abc'[number % 3] / f'{number}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.randint(256, size=(8, 8, 3)).astype(np.uint8)).save(path)
+    (sources[1] / 'a' / '0.png').write_bytes(b'')
+    archive = shutil.make_archive(tmp_path / 'fake', 'zip', sources[0])
+    results = []
+    for processes, batch_size in ((1, 64), (2, 17)):
+        out = tmp_path / f'{processes}.json'
+        metrics = ['--metrics', *METRIC_NAMES, '--inception-style', 'digits', '--batch-size', batch_size]
+        run('evaluate_images.py', archive, '--real', sources[1], *metrics, '--out', out, processes=processes)
+        results.append(json.loads(out.read_text()))
+    one, two = results
+    assert two.keys() == one.keys() and len(one) >= 11
+    assert all(two[name] == pytest.approx(one[name], rel=1e-6) for name in one)

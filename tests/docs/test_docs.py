@@ -38,8 +38,9 @@ def tool_commands(page: Path) -> list[list[str]]:
         if script == 'python' and words[0].startswith('tools/'):
             commands.append(words)
         elif match := re.fullmatch(r'tools/dist_(\w+)\.sh', script):
-            positional = 1 if match[1] == 'train' else 2
-            commands.append([f'tools/{match[1]}.py', *words[:positional], *words[positional + 1 :]])
+            positional = 1 if match[1] in ('train', 'evaluate') else 2
+            tool = importlib.import_module('mmsagan.cli.main').COMMANDS[match[1]][0]
+            commands.append([f'tools/{tool}', *words[:positional], *words[positional + 1 :]])
         elif script == 'mmsagan' and words[0].islower() and not words[0].startswith('-') and '--help' not in words:
             commands.append([f'tools/{importlib.import_module("mmsagan.cli.main").COMMANDS[words[0]][0]}', *words[1:]])
     return commands
