@@ -9,9 +9,12 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.experiment import evaluate_from_config, results_table
 from mmsagan.apis.zoo import resolve_config, resolve_model
-from mmsagan.cli.tool import add_cfg_options, add_launcher, add_model, run_tool, tool_parser
+from mmsagan.cli.tool import add_cfg_options, add_launcher, add_model, at_least, run_tool, tool_parser
 from mmsagan.engine.config import load_config
+from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
+from mmsagan.visualization.curves import tradeoff_figure
+from mmsagan.visualization.figures import to_bytes
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +25,17 @@ def parse_args() -> argparse.Namespace:
     )
     add_model(parser)
     parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
+    parser.add_argument(
+        '--seeds', type=at_least(1), metavar='N', help='score N sets of samples, and give mean and standard deviation'
+    )
+    parser.add_argument(
+        '--truncation',
+        type=float,
+        nargs='+',
+        metavar='X',
+        help='largest magnitude of a noise component; several are scored one after another',
+    )
+    parser.add_argument('--figure', metavar='FILE', help='draw FID over IS at several truncations into this .png file')
     parser.add_argument('--work-dir', metavar='DIR', help='where the log goes; default: work_dirs/<config name>/evaluation')
     add_cfg_options(parser, 'change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000')
     add_launcher(parser, 'tools/dist_test.sh')
@@ -30,19 +44,28 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out:
-        check_writable(args.out)
+    for file, suffixes in ((args.out, ()), (args.figure, ('.png',))):
+        if file:
+            check_writable(file, suffixes)
+    if args.figure and len(args.truncation or ()) < 2:
+        raise ConfigError('--figure needs several values of --truncation')
+    options = dict(num_seeds=args.seeds) if args.seeds else {}
+    if args.truncation:
+        options['truncation'] = args.truncation if len(args.truncation) > 1 else args.truncation[0]
     config = resolve_config(args.config)
     checkpoint = resolve_model(args.config).weights if args.checkpoint == 'zoo' else args.checkpoint
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / config.stem / 'evaluation')
-    results = evaluate_from_config(cfg, checkpoint)
+    results = evaluate_from_config(cfg, checkpoint, **options)
     if is_main_process():
         print(results_table(results))
         if args.out:
             write_output(args.out, json.dumps(results, indent=2).encode())
             print(f'written to {args.out}')
+        if args.figure:
+            write_output(args.figure, to_bytes(tradeoff_figure(results), 'png'))
+            print(f'written to {args.figure}')
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ from mmsagan.engine.loops import GANTrainLoop, build_evaluator
 from mmsagan.engine.optim import has_fast_bfloat16
 from mmsagan.engine.runner import GANRunner
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.evaluator import HELD_OUT
+from mmsagan.evaluation.evaluator import HELD_OUT, SEEDS_STD
 from mmsagan.registry import DATASETS
 from mmsagan.utils import register_all_modules
 from mmsagan.utils.files import lock_folder
@@ -69,15 +69,18 @@ def train_from_config(cfg: Config) -> Runner:
     return runner
 
 
-def evaluate_from_config(cfg: Config, checkpoint: str) -> dict:
+def evaluate_from_config(cfg: Config, checkpoint: str, **options: Any) -> dict:
     """Evaluates a checkpoint with the config's ``test_evaluator``; returns the results by name.
 
     Args:
         cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified. What only training needs may be missing.
         checkpoint: File or URL.
+        **options: Arguments of the evaluator that replace the config's.
     """
     complete_evaluation(cfg, 'val')
-    complete_evaluation(cfg, 'test')
+    if complete_evaluation(cfg, 'test') and options:
+        is_whole = isinstance(cfg.test_evaluator, dict) and 'metrics' in cfg.test_evaluator
+        cfg.test_evaluator = dict(cfg.test_evaluator if is_whole else dict(metrics=cfg.test_evaluator), **options)
     check_config(cfg, training=False)
     cfg.resume, cfg.load_from = False, checkpoint
     with _runner(cfg) as runner:
@@ -150,8 +153,9 @@ def training_summary(runner: Runner) -> str:
 def results_table(results: dict) -> str:
     """Formats an evaluator's results: with those of held-out real images beside them, and the 20 largest of those by class."""
     numbers = {name: f'{value:.4f}' for name, value in results.items() if isinstance(value, (int, float))}
-    names = [name for name in numbers if not name.startswith(HELD_OUT)]
-    rows = [(name, numbers[name], numbers.get(HELD_OUT + name, '')) for name in names]
+    names = [name for name in numbers if not name.startswith((HELD_OUT, SEEDS_STD))]
+    numbers.update({name: f'{numbers[name]} ± {numbers[SEEDS_STD + name]}' for name in names if SEEDS_STD + name in numbers})
+    rows = [(name, numbers[name], numbers.get(HELD_OUT + '/'.join(name.split('/')[-2:]), '')) for name in names]
     if any(held_out for _, _, held_out in rows):
         rows.insert(0, ('', 'samples', 'held-out real'))
     width = max(map(len, names), default=0)

@@ -14,7 +14,7 @@ from mmsagan.visualization.figures import pixel_figure, printable
 
 # Iterations and values.
 Curve = tuple[np.ndarray, np.ndarray]
-HELD_OUT = 'held_out/'
+HELD_OUT, TRUNCATION = 'held_out/', 'truncation_'
 _LOG = 'vis_data/scalars.json'
 _WIDTH, _HEIGHT = 520, 390  # pixels of a panel
 
@@ -68,6 +68,38 @@ def find_names(key: str, names: Sequence[str]) -> list[str]:
 def is_result(name: str) -> bool:
     """Whether a logged name is a result of an evaluation: ``<metric>/<result>``."""
     return '/' in name
+
+
+def tradeoff_figure(results: Mapping[str, float]) -> Figure:
+    """Draws FID over IS at several truncations, as in BigGAN's figure 17.
+
+    Args:
+        results: An evaluator's with a list of truncations, ``truncation_<value>/<metric>/<result>``. Without IS or FID, it
+            raises a ConfigError.
+    """
+    points: dict[str, dict[str, float]] = {}
+    for name, value in results.items():
+        truncation, _, result = name.partition('/')
+        if truncation.startswith(TRUNCATION):
+            points.setdefault(truncation.removeprefix(TRUNCATION), {})[result] = value
+    names = list(next(iter(points.values()), {}))
+    distances, scores = ([name for name in names if name.endswith(ending)] for ending in ('/fid', '/is'))
+    if not distances or not scores:
+        raise ConfigError(f'a figure of the trade-off needs several truncations, and IS and FID; there are {list(results)}')
+    figure = pixel_figure(_WIDTH, _HEIGHT)
+    figure.set_layout_engine('constrained')
+    axes = figure.subplots()
+    for name in distances:
+        axes.plot(*([each[key] for each in points.values()] for key in (scores[0], name)), marker='o', label=printable(name))
+        for truncation, each in points.items():
+            place = each[scores[0]], each[name]
+            axes.annotate(truncation, place, xytext=(5, 5), textcoords='offset points', fontsize=9)
+    axes.set_xlabel(scores[0], parse_math=False)
+    axes.set_title('by truncation of the noise')
+    axes.margins(0.1)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+    return figure
 
 
 def curves_figure(

@@ -20,7 +20,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_every_model_resolves_by_its_name(elsewhere):
     models = list_models()
-    assert len(models) == len({model.name for model in models}) == 10
+    assert len(models) == len({model.name for model in models}) == 12
     for model in models:
         assert resolve_model(model.name) == model and resolve_config(model.name) == model.config
     for config in {model.config for model in models}:

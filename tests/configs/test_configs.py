@@ -10,8 +10,7 @@ from mmsagan.engine.config import check_config, complete_evaluation, load_config
 
 CONFIGS = Path(__file__).parent.parent.parent / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
-EVALUATED_ONLY = ('sagan_32_cvt_studioGAN', 'sagan_128_cvt_studioGAN')
-TRAINED = [path for path in LEAVES if path.stem not in EVALUATED_ONLY]
+TRAINED = [path for path in LEAVES if 'cvt_studioGAN' not in path.stem]
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)

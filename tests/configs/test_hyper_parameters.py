@@ -99,8 +99,8 @@ RUNS = {
 }  # fmt: skip
 # StudioGAN's weights, which are evaluated only.
 CONVERTED = {
-    'sagan/sagan_32_cvt_studioGAN': replace(CIFAR, inplace=True),
-    'sagan/sagan_128_cvt_studioGAN': replace(IMAGENET, inplace=True),
+    **dict.fromkeys(['sagan/sagan_32_cvt_studioGAN', 'sagan/sagan_32_cvt_studioGAN_10k'], replace(CIFAR, inplace=True)),
+    **dict.fromkeys(['sagan/sagan_128_cvt_studioGAN', 'sagan/sagan_128_cvt_studioGAN_val50k'], replace(IMAGENET, inplace=True)),
 }
 NETWORKS = {**RUNS, **CONVERTED}
 # Trainable parameters, as the facts have them (section 2): SAGAN with attention at 16 and at 64 pixels.
@@ -243,4 +243,4 @@ def test_table_2_has_intra_fid_at_the_end_only():
         cfg = load(name)
         kinds = [[metric.type for metric in evaluator.metrics] for evaluator in (cfg.val_evaluator, cfg.test_evaluator)]
         assert kinds[0] == ['InceptionScore', 'FrechetInceptionDistance'] and kinds[1] == [*kinds[0], 'IntraFID']
-        assert all(metric.fake_nums == 50_000 for metric in cfg.test_evaluator.metrics[:2])
+        assert all(metric.fake_nums == 50_000 for metric in cfg.test_evaluator.metrics)

@@ -9,7 +9,9 @@ import yaml
 from torch import nn
 
 from mmsagan.engine.config import check_config, complete_evaluation, load_config
+from mmsagan.engine.loops import build_evaluator
 from mmsagan.errors import ConfigError
+from mmsagan.evaluation import PyTorchFIDInception
 from mmsagan.models import SelfAttentionBlock
 from mmsagan.models.layers.spectral_norm import spectral_norm_hook
 from mmsagan.registry import MODELS
@@ -38,15 +40,30 @@ def test_a_published_model_belongs_to_its_config(entry):
     assert re.fullmatch(r'https://download\.openmmlab\.com/mmgen/sagan/[\w-]+-[0-9a-f]{8}\.pth', entry['Weights'])
 
 
-@pytest.mark.parametrize('name', ['sagan_32_cvt_studioGAN', 'sagan_128_cvt_studioGAN'])
-def test_converted_weights_are_evaluated_by_both_pipelines(name):
+@pytest.mark.parametrize(
+    'name, size, count, real',
+    [
+        ('sagan_32_cvt_studioGAN_10k', 32, 10_000, dict(type='CIFAR10', test_mode=True)),
+        ('sagan_128_cvt_studioGAN_val50k', 128, 50_000, dict(type='ImageNet', ann_file='meta/val.txt', data_prefix='val')),
+    ],
+)
+def test_converted_weights_are_evaluated_by_studiogans_protocol_too(name, size, count, real):
     cfg = load_config(ROOT / f'configs/sagan/{name}.py')
     with pytest.raises(ConfigError, match='max_iters'):
         check_config(cfg)
     assert complete_evaluation(cfg, 'test')
     check_config(cfg, training=None)
-    pipelines = [load_config(ROOT / f'configs/_base_/metrics/{base}_50k.py') for base in ('our', 'studiogan')]
-    assert cfg.test_evaluator.metrics == [metric for pipeline in pipelines for metric in pipeline.test_evaluator.metrics]
+    score, fid = build_evaluator(cfg.test_evaluator).metrics
+    assert score.fake_nums == fid.fake_nums == count and score.splits == 1
+    assert all(metric.source.kind is PyTorchFIDInception and not metric.source.quantize for metric in (score, fid))
+    assert cfg.test_evaluator.get('batch_statistics', False) == (size == 32) and cfg.test_dataloader.batch_size == 64
+    stated = dict(cfg.test_dataloader.dataset, **fid.dataset)
+    assert stated.items() >= real.items() and fid.real_nums == -1
+    ours = load_config(ROOT / f'configs/sagan/sagan_{size}_cvt_studioGAN.py')
+    assert (
+        ours.model == cfg.model
+        and ours.test_evaluator.metrics == load_config(ROOT / 'configs/_base_/metrics/our_50k.py').test_evaluator.metrics
+    )
 
 
 @pytest.mark.parametrize('variant', SERIES)

@@ -115,6 +115,8 @@ def test_evaluating_a_checkpoint(evaluated_run, tmp_path):
     plain = evaluate_from_config(evaluated_run(), checkpoint)
     averaged = evaluated_run(**{'model.ema_config': dict(momentum=0.9)})
     assert evaluate_from_config(averaged, checkpoint) == plain
+    several = evaluate_from_config(evaluated_run(), checkpoint, truncation=[0.5, 50.0], num_seeds=2)
+    assert {'truncation_0.5/FID-digits/fid', 'seeds_std/truncation_50.0/FID-digits/fid'} <= several.keys()
     cfg = evaluated_run()
     cfg.test_dataloader = cfg.train_dataloader
     for key in 'train_dataloader train_cfg optim_wrapper val_evaluator val_cfg val_dataloader auto_scale_lr'.split():

@@ -8,7 +8,7 @@ import pytest
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.visualization import curves_figure
-from mmsagan.visualization.curves import find_names, read_curves
+from mmsagan.visualization.curves import find_names, read_curves, tradeoff_figure
 from mmsagan.visualization.figures import to_array, to_bytes
 
 STEPS = np.arange(1, 61) * 1000.0
@@ -101,3 +101,14 @@ def test_seeds_are_a_mean_and_a_range_on_a_logarithmic_axis():
     to_array(figure)
     shown = [tick.label1.get_text() for tick in fid.yaxis.get_major_ticks()]
     assert fid.get_yscale() == 'log' and '0.1' in shown and loss.get_yscale() == 'linear'
+
+
+def test_the_trade_off_of_truncations():
+    scores = {'0.5': (120.0, 9.0), '1.0': (100.0, 8.0)}
+    results = {f'truncation_{t}/{name}': v for t, pair in scores.items() for name, v in zip(('IS/is', 'FID/fid'), pair)}
+    axes = tradeoff_figure(dict(results, other=1.0)).axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), list(scores.values()))
+    assert [text.get_text() for text in axes.texts] == list(scores)
+    for incomplete in ({}, {'truncation_0.5/IS/is': 3.0}):
+        with pytest.raises(ConfigError, match='truncations'):
+            tradeoff_figure(incomplete)
