@@ -26,6 +26,7 @@ ALIASES = {
     'FID': 'FrechetInceptionDistance',
     'IS': 'InceptionScore',
     'KID': 'KernelInceptionDistance',
+    'sFID': 'SpatialFID',
     'PR': 'PrecisionRecall',
     'PrecisionAndRecall': 'PrecisionRecall',
     # MMagic before its release 1.0

@@ -7,10 +7,11 @@ from mmsagan.evaluation.extractors import (
     FeatureExtractor,
     PyTorchFIDInception,
     StyleGANInception,
+    VGG16Extractor,
 )
 from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, frechet_distance
+from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, SpatialFID, frechet_distance
 from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
 from mmsagan.evaluation.metrics.kid import KernelInceptionDistance, kernel_distance
 from mmsagan.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
@@ -33,8 +34,10 @@ __all__ = [
     'PyTorchFIDInception',
     'RealImages',
     'SampleInputs',
+    'SpatialFID',
     'Statistics',
     'StyleGANInception',
+    'VGG16Extractor',
     'frechet_distance',
     'inception_score',
     'kernel_distance',

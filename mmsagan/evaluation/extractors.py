@@ -1,14 +1,16 @@
-"""Feature extractors: images (N, 3, H, W) uint8 -> features (N, D) and class probabilities (N, K).
+"""Feature extractors: images (N, 3, H, W) in [0, 255], uint8 or float -> features (N, D) and class probabilities (N, K).
 
 Register a subclass of :class:`FeatureExtractor` and name it in a metric's config, ``extractor=dict(type='MyExtractor')``.
 """
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,17 @@ from torch import Tensor, nn
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
-from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid
+from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
 from mmsagan.registry import EXTRACTORS
 from mmsagan.utils.download import URLS, cached_file
 
-# Values of MMagic's argument ``inception_style``.
+# Short names: values of MMagic's argument ``inception_style``, and ours.
 INCEPTION_STYLES = dict(
-    stylegan='StyleGANInception', pytorch='PyTorchFIDInception', digits='DigitsExtractor', fashion='FashionExtractor'
+    stylegan='StyleGANInception',
+    pytorch='PyTorchFIDInception',
+    digits='DigitsExtractor',
+    fashion='FashionExtractor',
+    vgg16='VGG16Extractor',
 )
 RESIZE_METHODS = ('bicubic', 'bilinear', 'nearest', 'lanczos', 'box')
 
@@ -33,12 +39,15 @@ RESIZE_METHODS = ('bicubic', 'bilinear', 'nearest', 'lanczos', 'box')
 class FeatureExtractor(nn.Module):
     """Base class of the extractors.
 
-    Subclasses define ``forward(images, outputs=('features',))``, which takes images (N, 3, H, W) uint8 and returns a dict of at
-    least the ``outputs``: 'features' (N, D) or 'probabilities' (N, K).
+    Subclasses define ``forward(images, outputs=('features',))``, which takes images (N, 3, H, W) in [0, 255], uint8 or, from an
+    evaluation that does not round, float32, and returns a dict of at least the ``outputs``.
 
     Attributes:
         name: Name in files of statistics; defaults to that of the class.
         suffix: What it adds to metrics' names, such as ``FID``; defaults to the name of the class.
+        output_names: What it can return: 'features' (N, D), 'probabilities' (N, K), or other arrays that a metric names.
+        resize_modes: Values of its argument ``resize``, if it has one; the first is the default.
+        fid_name: Name of the Fréchet distance of its features: ``FID``, or ``FD`` for networks that are nothing like Inception.
         is_inception: Whether scores may carry the metric's name alone.
         resized_for_score: Whether its published Inception scores are of images that were resized before.
         num_features: D, so that the number of images can be checked before a file is downloaded; None if it is not known.
@@ -46,21 +55,49 @@ class FeatureExtractor(nn.Module):
 
     name = ''
     suffix: str | None = None
+    output_names: Sequence[str] = ('features', 'probabilities')
+    resize_modes: Sequence[str] = ()
+    fid_name = 'FID'
     is_inception = False
     resized_for_score = False
     num_features: int | None = None
 
 
-def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299) -> Tensor:
-    """Resizes images (N, 3, H, W) uint8 to (N, 3, size, size) uint8 by one of :data:`RESIZE_METHODS`, with antialiasing."""
-    arrays = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+def as_uint8(images: Tensor) -> Tensor:
+    """Rounds images in [0, 255] to uint8."""
+    return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
+
+
+@functools.cache
+def _pillow_threads() -> ThreadPoolExecutor:
+    """The threads in which Pillow, which releases the GIL, resizes: one for each core of this process's share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return ThreadPoolExecutor(max(1, cores // int(os.environ.get('LOCAL_WORLD_SIZE', 1))), 'pillow')
+
+
+def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299, rounds: bool = True) -> Tensor:
+    """Resizes images (N, 3, H, W) in [0, 255] by one of :data:`RESIZE_METHODS`, with antialiasing.
+
+    Returns images (N, 3, size, size) uint8; without ``rounds``, float32, which may leave [0, 255] a little.
+    """
+    arrays = as_uint8(images).permute(0, 2, 3, 1) if rounds else images.float().flatten(0, 1)
 
     def resize_one(array: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling[method.upper()]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
-        results = list(pool.map(resize_one, arrays))
-    return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).contiguous().to(images.device)
+    resized = torch.from_numpy(np.stack([*_pillow_threads().map(resize_one, arrays.contiguous().cpu().numpy())]))
+    resized = resized.permute(0, 3, 1, 2).contiguous() if rounds else resized.unflatten(0, images.shape[:2])
+    return resized.to(images.device)
+
+
+# How images in [0, 255] become 299 pixels large in the code that a mode is from, and which value the network sees as 0.
+_RESIZES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = dict(
+    legacy=(resize_pytorch_fid, 127.5),
+    tensorflow=(resize_tensorflow, 128),
+    clean=(lambda images: resize_pillow(images, rounds=False).clamp(0, 255), 128),
+    friendly=(partial(resize_pillow, method='bilinear', rounds=False), 127.5),
+)
+RESIZE_MODES = tuple(_RESIZES)
 
 
 @dataclass(frozen=True)
@@ -78,18 +115,35 @@ class FeatureSource:
     quantize: bool = True
 
     @classmethod
-    def from_config(cls, config: dict | None, style: str = '', path: str | None = None) -> 'FeatureSource':
-        """The source of an extractor's config; without one, of MMagic's ``inception_style`` and ``inception_path``."""
+    def from_config(
+        cls, config: dict | None, style: str = '', path: str | None = None, resize: str | None = None
+    ) -> 'FeatureSource':
+        """The source of an extractor's config; without one, of MMagic's ``inception_style`` and ``inception_path``.
+
+        The style is a short name, in any case, or a registered type. ``resize`` replaces the config's.
+        """
         if config is None:
-            if str(style).lower() not in INCEPTION_STYLES:
-                raise ConfigError(f'inception_style must be one of {", ".join(INCEPTION_STYLES)} (in any case), got {style!r}')
-            config = dict(type=INCEPTION_STYLES[style.lower()], **(dict(path=path) if path else {}))
+            kind_name = INCEPTION_STYLES.get(str(style).lower(), style)
+            if kind_name not in EXTRACTORS.module_dict:
+                known = ', '.join([*INCEPTION_STYLES, 'or a registered type'])
+                raise ConfigError(f'inception_style must be one of {known}, got {style!r}')
+            config = dict(type=kind_name, **(dict(path=path) if path else {}))
         kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
         if kind is None:
             known = ', '.join(EXTRACTORS.module_dict)
             raise ConfigError(f'extractor={config!r}: expected dict(type=...) with a registered type, which are {known}')
-        suffix = f'-{kind.__name__}' if kind.suffix is None else kind.suffix
-        return cls(kind, json.dumps(config, sort_keys=True), kind.name or kind.__name__, suffix)
+        name, suffix = kind.name or kind.__name__, f'-{kind.__name__}' if kind.suffix is None else kind.suffix
+        config, resize = dict(config), resize or (config.get('resize') if kind.resize_modes else None)
+        if resize:
+            if resize not in kind.resize_modes:
+                known = ', '.join(kind.resize_modes) or 'none: it has its own way'
+                raise ConfigError(f'resize_mode={resize!r} of {kind.__name__}: expected one of {known}')
+            config['resize'] = resize
+            if resize == kind.resize_modes[0]:
+                del config['resize']  # equal to one that does not name it
+            else:
+                name, suffix = f'{name} {resize}', f'{suffix}-{resize}'
+        return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
 
     @property
     def num_features(self) -> int | None:
@@ -109,7 +163,7 @@ class FeatureSource:
         return config
 
     def extract(self, extractor: FeatureExtractor, images: Tensor, outputs: set[str]) -> dict[str, Tensor]:
-        """Computes an extractor's outputs for images (N, 3, H, W) uint8, and refuses missing ones, NaN and Inf."""
+        """Computes an extractor's outputs for images (N, 3, H, W), and refuses missing ones, NaN and Inf."""
         values = extractor(images if self.resize is None else resize_pillow(images, self.resize), outputs)
         for output in outputs:
             if output not in values or values[output].shape[:1] != images.shape[:1] or values[output].ndim != 2:
@@ -119,15 +173,37 @@ class FeatureSource:
         return values
 
 
-@EXTRACTORS.register_module()
-class StyleGANInception(FeatureExtractor):
-    """Tero Karras' TorchScript of the original Inception (2015), which resizes inside. 2 048 features, 1 008 classes.
+class TorchScriptExtractor(FeatureExtractor):
+    """A TorchScript file of StyleGAN's metrics, which resizes images itself.
 
     Loading TorchScript runs it: a downloaded file must have the sha256 of the published one; a local file is trusted.
 
     Args:
         path: Path of the file, or another URL of the published one. Defaults to the published URL.
     """
+
+    url: str
+    sha256: str
+
+    def __init__(self, path: str | None = None):
+        super().__init__()
+        file = _local_file(path or self.url, self.sha256)
+        try:
+            self.network = torch.jit.load(str(file), map_location='cpu').eval()
+            with torch.no_grad():
+                self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), self.output_names)
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f'{file}: not the TorchScript file of {self.name} ({reason})') from error
+
+    def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
+        arguments = dict(features='return_features', probabilities='no_output_bias')
+        return {output: self.network(as_uint8(images), **{arguments[output]: True}) for output in outputs}
+
+
+@EXTRACTORS.register_module()
+class StyleGANInception(TorchScriptExtractor):
+    """Tero Karras' TorchScript of the original Inception (2015). 2 048 features, 1 008 classes."""
 
     name = 'inception-2015-12-05 (StyleGAN)'
     suffix = ''
@@ -137,47 +213,51 @@ class StyleGANInception(FeatureExtractor):
     url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
     sha256 = 'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4'
 
-    def __init__(self, path: str | None = None):
-        super().__init__()
-        file = _local_file(path or self.url, self.sha256)
-        try:
-            self.network = torch.jit.load(str(file), map_location='cpu').eval()
-            with torch.no_grad():
-                self(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ('features', 'probabilities'))
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise DataError(f"{file}: not the TorchScript file of Tero Karras' Inception ({reason})") from error
 
-    def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        arguments = dict(features='return_features', probabilities='no_output_bias')
-        return {output: self.network(images, **{arguments[output]: True}) for output in outputs}
+@EXTRACTORS.register_module()
+class VGG16Extractor(TorchScriptExtractor):
+    """Tero Karras' VGG16, by which StyleGAN, MMGeneration and MMagic measure precision and recall. 4 096 features."""
+
+    name = 'vgg16 (StyleGAN)'
+    suffix = '-vgg16'
+    output_names = ('features',)
+    fid_name = 'FD'
+    num_features = 4096
+    url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt'
+    sha256 = 'b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3'
 
 
 @EXTRACTORS.register_module()
 class PyTorchFIDInception(FeatureExtractor):
-    """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes.
+    """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes, 2 023 spatial features.
 
     Args:
         path: Path or URL of the weights. Defaults to the published URL.
+        resize: How images become 299 pixels large, as features compare only if they were resized alike: 'legacy' (pytorch-fid:
+            bilinear, without antialiasing), 'tensorflow' (the original FID and ADM: also bilinear, but pixels are shifted),
+            'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or 'friendly' (StudioGAN: the same, bilinear).
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
     suffix = '-PyTorch'
+    output_names = ('features', 'probabilities', 'spatial')
+    resize_modes = RESIZE_MODES
     is_inception = True
     num_features = 2048
     url = 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth'
     sha256 = '6726825d'
 
-    def __init__(self, path: str | None = None):
+    def __init__(self, path: str | None = None, resize: str = 'legacy'):
         super().__init__()
         self.network = InceptionV3()
+        self.resize, self.center = _RESIZES[resize]
         _load_weights(self.network, _local_file(path) if path else _local_file(self.url, self.sha256))
         fold_batch_norms(self.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
-        resized = resize_pytorch_fid(images.float()).contiguous(memory_format=torch.channels_last)
-        features, logits = self.network(resized / 127.5 - 1)
-        return dict(features=features, probabilities=logits.softmax(1))
+        resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)
+        features, logits, spatial = self.network(resized / self.center - 1)
+        return dict(features=features, probabilities=logits.softmax(1), spatial=spatial)
 
 
 class SmallClassifier(FeatureExtractor):

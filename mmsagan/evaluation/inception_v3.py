@@ -116,15 +116,21 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(2048, 1008)
         self.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, 299, 299) in [-1, 1] -> features (N, 2048), averages of the last feature map, and logits (N, 1008)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, 3, 299, 299) in [-1, 1] -> features (N, 2048), logits (N, 1008) and spatial features (N, 2023).
+
+        Features are averages of the last feature map. Spatial ones are seven channels of a map of 17x17, rows first and
+        channels last, as in guided-diffusion's evaluator: of ``mixed_6/conv`` in TensorFlow's graph.
+        """
         x = self.pool(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images))))
         x = self.pool(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         for name, block in self.named_children():
             if name.startswith('Mixed'):
                 x = block(x)
+            if name == 'Mixed_6d':  # its first channels are those of its branch1x1
+                spatial = x[:, :7].permute(0, 2, 3, 1).flatten(1)
         features = x.mean((2, 3))
-        return features, self.fc(features)
+        return features, self.fc(features), spatial
 
 
 def fold_batch_norms(network: InceptionV3) -> InceptionV3:
@@ -141,3 +147,21 @@ def fold_batch_norms(network: InceptionV3) -> InceptionV3:
 
 # As pytorch-fid resizes images (N, C, H, W): without antialiasing.
 resize_pytorch_fid = partial(F.interpolate, size=(299, 299), mode='bilinear', align_corners=False)
+
+
+def resize_tensorflow(images: Tensor) -> Tensor:
+    """Resizes float32 images (N, C, H, W) as TensorFlow 1's ``resize_bilinear(align_corners=False)``, as the original FID does.
+
+    Output pixel i reads the input at i * input size / 299, without a half-pixel offset: an enlarged image shifts to the
+    top left by almost half an input pixel, and its last pixels repeat the edge. There is no antialiasing.
+    """
+    # Width before height and single precision throughout, as in TensorFlow's kernel.
+    for dim in (3, 2):
+        length = images.shape[dim]
+        position = torch.arange(299, dtype=torch.float32, device=images.device) * (length / 299)
+        low = position.long()
+        fraction = position - low
+        first = images.index_select(dim, low)
+        second = images.index_select(dim, (low + 1).clamp(max=length - 1))
+        images = first + (second - first) * (fraction if dim == 3 else fraction[:, None])
+    return images

@@ -24,9 +24,12 @@ class FeatureMetric(ABC):
     Args:
         fake_nums: Number of samples.
         real_nums: Number of real images, drawn at random; -1 for all.
-        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), 'digits' or 'fashion'.
+        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), or another short name
+            or registered type of an extractor. Defaults to ``default_style``.
         inception_path: Path of the extractor's file. Defaults to a cached download.
         extractor: Config of an extractor; replaces the two above.
+        resize_mode: The extractor's ``resize``, if it has modes: 'legacy', 'tensorflow', 'clean' or 'friendly', see
+            :class:`~mmsagan.evaluation.PyTorchFIDInception`.
         sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
         quantize: Whether samples are rounded to uint8, as in files, before features are extracted. StudioGAN's published scores
             are of samples that were not.
@@ -38,7 +41,8 @@ class FeatureMetric(ABC):
     Attributes:
         short_name: Name of the metric.
         results: Names of its results; ``<prefix>/<result>`` in an evaluation.
-        output: 'features' or 'probabilities'.
+        output: The extractor's output that it uses: 'features', 'probabilities' or 'spatial'.
+        default_style, default_resize: The extractor and mode of the published scores, which have the metric's name alone.
         accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
         needs_real: Whether it compares with real images, which are extracted unless ``real`` is set.
         min_real: Smallest number of real images.
@@ -51,6 +55,8 @@ class FeatureMetric(ABC):
     short_name: str
     results: Sequence[str]
     output = 'features'
+    default_style = 'StyleGAN'
+    default_resize: str | None = None
     accumulator_key: tuple = (FeatureBank,)
     needs_real = True
     min_real = 1
@@ -63,9 +69,10 @@ class FeatureMetric(ABC):
         self,
         fake_nums: int = 50000,
         real_nums: int = -1,
-        inception_style: str = 'StyleGAN',
+        inception_style: str | None = None,
         inception_path: str | None = None,
         extractor: dict | None = None,
+        resize_mode: str | None = None,
         sample_model: str | None = None,
         quantize: bool = True,
         dataset: dict | None = None,
@@ -75,12 +82,17 @@ class FeatureMetric(ABC):
         real_key: str | None = None,
         collect_device: str = 'cpu',
     ):
-        source = FeatureSource.from_config(extractor, inception_style, inception_path)
-        self.source = replace(source, quantize=quantize)
-        suffix = self.source.suffix
-        self.prefix = self.short_name + suffix if prefix is None else prefix
-        # Nobody should mistake another extractor's score for Inception's.
-        if not self.source.kind.is_inception and suffix.strip('-').lower() not in self.prefix.lower():
+        standard = FeatureSource.from_config(None, self.default_style, resize=self.default_resize)
+        resize = resize_mode or (self.default_resize if extractor is None else None)
+        source = FeatureSource.from_config(extractor, inception_style or self.default_style, inception_path, resize)
+        self.source, kind = replace(source, quantize=quantize), source.kind
+        if self.output not in kind.output_names:
+            raise ConfigError(f'{self.short_name}: the extractor {source.name!r} gives no {self.output}')
+        suffix = '' if source.suffix == standard.suffix else source.suffix or '-inception'
+        self.prefix = self.short_name.replace('FID', kind.fid_name) + suffix if prefix is None else prefix
+        # Nobody should mistake another extractor's score for the standard one, or one of other features.
+        is_inception = kind.is_inception and standard.kind.is_inception and source.suffix == kind.suffix
+        if not is_inception and suffix.strip('-').lower() not in self.prefix.lower():
             self.prefix += suffix
         for name, value in (('fake_nums', fake_nums), ('real_nums', real_nums)):
             is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # MMagic writes 5e4

@@ -69,7 +69,8 @@ def _squared_radii(features: Tensor, k: int) -> Tensor:
 class PrecisionRecall(FeatureMetric):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 
-    Keeps all features: 8 KiB per sample and real image with Inception.
+    Of VGG16's features, as in StyleGAN, MMGeneration and MMagic; of another extractor's, it is named ``PR-inception``, for
+    example. Keeps all features: 16 KiB per sample and real image.
 
     Args:
         fake_nums: Number of samples.
@@ -79,6 +80,7 @@ class PrecisionRecall(FeatureMetric):
     """
 
     short_name = 'PR'
+    default_style = 'vgg16'
     results = ('precision', 'recall', 'density', 'coverage')
 
     def __init__(self, fake_nums: int = 50000, real_nums: int = 50000, k: int = 3, **kwargs):
