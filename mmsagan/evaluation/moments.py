@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, all_reduce
+from mmengine.dist import all_reduce, gather_object
 from torch import Tensor
 
 from mmsagan.errors import DataError
@@ -62,35 +62,42 @@ class Moments:
 
 
 class FeatureBank:
-    """Keeps the features of all samples, float32 on the CPU: 4 D bytes per sample.
+    """Keeps the features of samples, float32 on the CPU: 4 D bytes per sample.
 
-    After :meth:`finish`, it has ``features`` (N, D) and classes ``label`` (N,): those of all processes, in the order of the
-    samples' numbers, or without ``gather`` those of this process. Metrics compare features on ``device``.
+    After :meth:`finish`, the main process has the ``features`` (N, D), numbers ``index`` (N,) and classes ``label`` (N,) of
+    all processes in the order of the numbers; without ``gather``, each process has its own. Metrics compare features on
+    ``device``. ``keep`` says of each sample by its number whether it is kept; by default, all are.
     """
 
     features: Tensor
+    index: Tensor
     label: Tensor
 
-    def __init__(self, num_features: int, device: torch.device | str = 'cpu', gather: bool = True):
+    def __init__(self, num_features: int, device: torch.device | str = 'cpu', gather: bool = True, keep: Tensor | None = None):
         self.device = device
         self.gather = gather
+        self.keep = keep
         # The empty first batch is for a process that gets no other.
         empty = torch.empty(0, dtype=torch.long)
         self._batches = [(torch.empty(0, num_features), empty, empty)]
 
     def update(self, values: Tensor, index: Tensor, label: Tensor) -> None:
         """Adds features (N, D), numbers (N,) and classes (N,)."""
-        self._batches.append((values.float().cpu(), index.cpu(), label.cpu()))
+        batch = values.float().cpu(), index.cpu(), label.cpu()
+        self._batches.append(batch if self.keep is None else tuple(column[self.keep[batch[1]]] for column in batch))
 
     def finish(self) -> None:
-        """Concatenates the batches of this process, or of all."""
-        columns = [torch.cat(column) for column in zip(*self._batches)]
+        """Concatenates the batches of this process, or of all in the main process."""
+        columns: list[Tensor] = [torch.cat(column) for column in zip(*self._batches)]
         self._batches = []
         if self.gather:
-            columns = [torch.cat(column) for column in zip(*all_gather_object(columns))]
+            gathered = gather_object(columns)
+            if gathered is None:  # not the main process
+                return
+            columns = [torch.cat(column) for column in zip(*gathered)]
             order = columns[1].argsort()
             columns = [column[order] for column in columns]
-        self.features, _, self.label = columns
+        self.features, self.index, self.label = columns
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from scipy.spatial.distance import cdist
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import (
     FrechetInceptionDistance,
+    KernelInceptionDistance,
     Statistics,
     frechet_distance,
     inception_score,
@@ -16,7 +18,11 @@ from mmsagan.evaluation import (
     save_statistics,
 )
 from mmsagan.evaluation.metrics.inception_score import SplitSums
+from mmsagan.evaluation.metrics.kid import _ROWS as _SUBSET_ROWS
+from mmsagan.evaluation.metrics.kid import draw_subsets
 from mmsagan.evaluation.metrics.precision_recall import _ROWS
+
+CPU = torch.device('cpu')
 
 
 def fid_by_scipy(mean1, cov1, mean2, cov2) -> float:
@@ -138,76 +144,113 @@ def test_inception_score_of_any_order_and_any_batches():
     assert float(sums.scores.mean()) == pytest.approx(score_by_definition(probs.numpy(), 4)[0], rel=1e-9)
 
 
-def kid_pair_by_pair(x: np.ndarray, y: np.ndarray) -> float:
+def kid_by_definition(x: np.ndarray, y: np.ndarray) -> float:
     """The unbiased estimate of the squared discrepancy."""
-
-    def kernel(a, b):
-        return (a @ b / len(a) + 1) ** 3
-
-    same = [np.mean([kernel(a, b) for a, b in itertools.permutations(side, 2)]) for side in (x, y)]
-    return sum(same) - 2 * np.mean([kernel(a, b) for a, b in itertools.product(x, y)])
+    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    same = [kernel[~np.eye(len(kernel), dtype=bool)].mean() for kernel in (xx, yy)]
+    return sum(same) - 2 * xy.mean()
 
 
 def random_features(samples: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.RandomState(seed).randn(samples, 6) + shift
 
 
-@pytest.mark.parametrize('sizes', [(12, 12), (8, 15), (2, 2)])
+@pytest.mark.parametrize('sizes', [(12, 12), (8, 15), (2, 2), (_SUBSET_ROWS + 1, 2 * _SUBSET_ROWS)])
 def test_kid_of_whole_sets(sizes):
     x, y = random_features(sizes[0], 0), random_features(sizes[1], 1, 0.5)
     mean, std = kernel_distance(x, y)
-    assert mean == pytest.approx(kid_pair_by_pair(x, y), rel=1e-9) and std == 0
+    assert mean == pytest.approx(kid_by_definition(x, y), rel=1e-9) and std == 0
 
 
 def test_kid_of_subsets_is_unbiased_and_repeatable():
     x, y = random_features(40, 2), random_features(40, 3, 0.5)
     mean, std = kernel_distance(x, y, num_subsets=4000, subset_size=10)
-    assert mean == pytest.approx(kid_pair_by_pair(x, y), abs=4 * std / np.sqrt(4000))
+    assert mean == pytest.approx(kid_by_definition(x, y), abs=4 * std / np.sqrt(4000))
     assert kernel_distance(x, y, 5, 10, seed=1) == kernel_distance(x, y, 5, 10, seed=1) != kernel_distance(x, y, 5, 10, seed=2)
 
 
+def test_kid_in_float32_is_exact():
+    """Sparse and positive features, as Inception's, and a distance that is a thousandth of the kernels."""
+    x, y = (np.maximum(np.random.RandomState(seed).randn(700, 512) + 0.5, 0).astype(np.float32) for seed in range(2))
+    y[:, 0] += 1
+    expected = kid_by_definition(x.astype(np.float64), y.astype(np.float64))
+    assert kernel_distance(x, y)[0] == pytest.approx(expected, rel=1e-6) and expected < 0.03
+
+
+@pytest.fixture
+def kid_metric():
+    return KernelInceptionDistance(60, num_subsets=7, subset_size=10, inception_style='digits')
+
+
+def fill(metric, features: np.ndarray, is_real: bool, missing=()):
+    """An accumulator of the features but for those of missing images, in batches that are not in order."""
+    bank = metric.new_accumulator(len(features), features.shape[1], CPU, is_real)
+    for index in reversed(torch.arange(len(features)).split(7)):
+        index = index[~torch.isin(index, torch.tensor(missing, dtype=torch.long))]
+        bank.update(torch.from_numpy(features)[index], index, index)
+    bank.finish()
+    return bank
+
+
+def test_kid_of_a_metric_is_that_of_the_function(kid_metric):
+    real = random_features(200, 4).astype(np.float32)
+    bank = fill(kid_metric, real, is_real=True)
+    kid_metric.take_real(bank, None)
+    assert len(bank.features) == len(np.unique(bank.subsets)) <= 70, 'only the subsets are kept'
+    for seed, size in ((5, 60), (6, 60), (7, 9)):  # the real images' part is computed once; nine samples are one subset
+        fake = random_features(size, seed, 0.5).astype(np.float32)
+        result = kid_metric.compute(fill(kid_metric, fake, is_real=False))
+        assert tuple(result.values()) == pytest.approx(kernel_distance(real, fake, 7, 10), rel=1e-5)
+
+
+def test_kid_without_unreadable_images(kid_metric):
+    real, fake = random_features(50, 8), random_features(60, 9, 0.5)
+    missing = [3, 11, 12, 40]
+    kid_metric.take_real(fill(kid_metric, real, True, missing), None)
+    result = kid_metric.compute(fill(kid_metric, fake, False, missing))
+    rows = [
+        [np.setdiff1d(subset, missing) for subset in draw_subsets(size, 7, 10, 0, is_real).numpy()]
+        for size, is_real in ((50, True), (60, False))
+    ]
+    distances = [kid_by_definition(real[x], fake[y]) for x, y in zip(*rows)]
+    assert result == pytest.approx(dict(kid=np.mean(distances), kid_std=np.std(distances)), rel=1e-4)
+    assert any(len(x) < 10 for x in rows[0])
+
+
 def shares_by_definition(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Sample by sample."""
-
-    def radius(point, own):
-        return sorted(np.linalg.norm(own - point, axis=1))[k]
-
-    real_balls = [(centre, radius(centre, real)) for centre in real]
-    fake_balls = [(centre, radius(centre, fake)) for centre in fake]
-
-    def balls_around(point, balls):
-        return sum(np.linalg.norm(point - centre) <= size for centre, size in balls)
-
+    """With all distances at once, and one k."""
+    real_radius, fake_radius = (np.sort(cdist(own, own))[:, k] for own in (real, fake))
+    distances = cdist(fake, real)
+    inside = distances <= real_radius
     return dict(
-        precision=np.mean([balls_around(point, real_balls) > 0 for point in fake]),
-        recall=np.mean([balls_around(point, fake_balls) > 0 for point in real]),
-        density=np.mean([balls_around(point, real_balls) for point in fake]) / k,
-        coverage=np.mean([any(np.linalg.norm(point - centre) <= size for point in fake) for centre, size in real_balls]),
+        precision=inside.any(1).mean(),
+        recall=(distances <= fake_radius[:, None]).any(0).mean(),
+        density=inside.sum() / k / len(fake),
+        coverage=inside.any(0).mean(),
     )
 
 
-@pytest.mark.parametrize('k', [1, 3, 5])
+@pytest.mark.parametrize('k, density_k', [(3, 5), (5, 3), (1, 1)])
 @pytest.mark.parametrize('shift', [0.0, 1.0, 100.0])
-def test_precision_and_recall_by_their_definitions(k, shift):
+def test_precision_and_recall_by_their_definitions(k, density_k, shift):
     random = np.random.RandomState(0)
     real, fake = random.randn(40, 4), random.randn(30, 4) * 0.7 + shift
-    assert precision_recall(real, fake, k) == pytest.approx(shares_by_definition(real, fake, k), rel=1e-12)
+    expected, dense = (shares_by_definition(real, fake, neighbour) for neighbour in (k, density_k))
+    expected.update(density=dense['density'], coverage=dense['coverage'])
+    assert precision_recall(real, fake, k, density_k) == pytest.approx(expected, rel=1e-12)
 
 
 def test_more_samples_than_are_compared_at_a_time():
     random = np.random.RandomState(1)
-    real, fake = random.randn(_ROWS + 30, 2), random.randn(_ROWS + 10, 2)
-    whole = precision_recall(real, fake)
-    radius = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, 3]
-    inside = np.linalg.norm(fake[:, None] - real, axis=2) <= radius
-    assert whole['precision'] == inside.any(1).mean() and whole['coverage'] == inside.any(0).mean()
+    real, fake = random.randn(_ROWS + 30, 16), random.randn(_ROWS + 10, 16)
+    assert precision_recall(real, fake, 3, 3) == pytest.approx(shares_by_definition(real, fake, 3), abs=1e-4)
 
 
 def test_many_equal_samples():
     """A collapsed generator: eight copies each of five images, whose distances are 0 but for rounding."""
     real = np.repeat(np.random.RandomState(4).rand(5, 300) * 10, 8, axis=0)
     shares = precision_recall(real, real)
-    assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 3, coverage=1))
+    assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 5, coverage=1))
 
 
 EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
@@ -223,7 +266,8 @@ EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
         (kernel_distance, (FEATURES, FEATURES[:, :2]), DataError),
         (kernel_distance, (FEATURES[:1], FEATURES), ConfigError),
         (precision_recall, (FEATURES, FEATURES * np.inf), DataError),
-        (precision_recall, (FEATURES, FEATURES, 5), ConfigError),
+        (precision_recall, (FEATURES, FEATURES, 5, 3), ConfigError),
+        (precision_recall, (FEATURES, FEATURES, 3, 0), ConfigError),
     ],
 )
 def test_wrong_input(function, arguments, error):

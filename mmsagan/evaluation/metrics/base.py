@@ -131,8 +131,9 @@ def as_float64(values) -> Tensor:
 
 
 def as_features(*sets) -> list[Tensor]:
-    """Float64 tensors of sets of features (N, D); different lengths D, NaN and Inf are a DataError."""
-    tensors = [as_float64(values) for values in sets]
+    """Tensors of sets of features (N, D): float32 if all sets are, else float64. NaN, Inf or different D are a DataError."""
+    is_single = all(str(getattr(values, 'dtype', None)).endswith('float32') for values in sets)
+    tensors = [torch.as_tensor(values) if is_single else as_float64(values) for values in sets]
     if any(values.ndim != 2 for values in tensors) or len({values.shape[-1] for values in tensors}) > 1:
         shapes = ' and '.join(str(tuple(values.shape)) for values in tensors)
         raise DataError(f'expected features (N, D) of the same length D, got shapes {shapes}')

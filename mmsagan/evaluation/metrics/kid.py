@@ -1,12 +1,19 @@
 """Kernel Inception distance (Binkowski et al. 2018)."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from numpy.random import RandomState
+from torch import Tensor
 
 from mmsagan.errors import ConfigError
+from mmsagan.evaluation.images import RealImages, deterministic_float32
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
 from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
+
+_ROWS = 200  # of a subset, which are compared with others at a time
 
 
 def kernel_distance(
@@ -15,6 +22,7 @@ def kernel_distance(
     """Squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased, over random subsets.
 
     A subset is at most as large as its set. If both subsets are whole sets, a single one is used, and the result is exact.
+    Products have the features' precision, float32 or float64; sums are float64.
 
     Args:
         real_features: (N, D), array or tensor.
@@ -27,29 +35,69 @@ def kernel_distance(
         Mean and standard deviation over the subsets.
     """
     sets = as_features(real_features, fake_features)
-    smallest = min(subset_size, *map(len, sets))
-    if smallest < 2 or num_subsets < 1:
-        raise ConfigError(f'kernel distance: needs at least 2 samples a subset and 1 subset, got {smallest} and {num_subsets}')
-    if subset_size >= max(map(len, sets)):
-        num_subsets = 1
-    random = RandomState(seed)
-    distances = torch.empty(num_subsets, dtype=torch.float64)
-    for number in range(num_subsets):
-        x, y = (
-            features[torch.from_numpy(random.choice(len(features), min(subset_size, len(features)), replace=False))]
-            for features in sets
-        )
-        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-        within = [(kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1)) for kernel in (xx, yy)]
-        distances[number] = within[0] + within[1] - 2 * xy.mean()
-    return float(distances.mean()), float(distances.std(correction=0))
+    rows = [draw_subsets(len(features), num_subsets, subset_size, seed, side == 0) for side, features in enumerate(sets)]
+    return _over_subsets(*sets, *rows, [])
+
+
+def draw_subsets(num_samples: int, num_subsets: int, subset_size: int, seed: int, is_real: bool) -> Tensor:
+    """Numbers of the samples of each subset, (num_subsets, subset_size), or (1, num_samples) if it is the whole set."""
+    if min(subset_size, num_samples) < 2 or num_subsets < 1:
+        raise ConfigError(f'KID: {num_subsets=} must be at least 1, and {subset_size=} and {num_samples=} at least 2')
+    if subset_size >= num_samples:
+        return torch.arange(num_samples)[None]
+    random = RandomState([seed, is_real])  # so that the real images' subsets do not depend on the samples'
+    return torch.from_numpy(np.stack([random.choice(num_samples, subset_size, replace=False) for _ in range(num_subsets)]))
+
+
+@deterministic_float32()
+def _over_subsets(
+    real: Tensor, fake: Tensor, real_rows: Sequence[Tensor], fake_rows: Sequence[Tensor], real_terms: list, device=None
+) -> tuple[float, float]:
+    """Mean and standard deviation over pairs of subsets; ``real_terms``, those of real images alone, are added if missing."""
+    distances = []
+    for number in range(max(len(real_rows), len(fake_rows))):
+        x = real[real_rows[number % len(real_rows)]].to(device)
+        y = fake[fake_rows[number % len(fake_rows)]].to(device)
+        if number == len(real_terms):
+            real_terms.append(_mean_within(x))
+        between = sum(_kernel(rows, y).sum(dtype=torch.float64) for rows in x.split(5 * _ROWS)) / (len(x) * len(y))
+        distances.append(float(real_terms[number] + _mean_within(y) - 2 * between))
+    return float(np.mean(distances)), float(np.std(distances))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return torch.addmm(x.new_ones(1), x, y.T, alpha=1 / x.shape[1]).pow_(3)
+
+
+def _mean_within(x: Tensor) -> Tensor:
+    """Mean kernel of two different samples. Of two blocks of rows, only the first is compared with the second."""
+    total = 0
+    for first in range(0, len(x), _ROWS):
+        kernel = _kernel(x[first : first + _ROWS], x[first:])
+        block = kernel[:, : len(kernel)]
+        total += 2 * kernel.sum(dtype=torch.float64) - block.sum(dtype=torch.float64) - block.double().trace()
+    return total / (len(x) * (len(x) - 1))
+
+
+class SubsetBank(FeatureBank):
+    """Keeps the features of subsets alone; ``subsets`` are the numbers of their samples."""
+
+    def __init__(self, subsets: Tensor, num_samples: int, num_features: int, device: torch.device):
+        super().__init__(num_features, device, keep=torch.bincount(subsets.flatten(), minlength=num_samples) > 0)
+        self.subsets = subsets
+
+    def rows(self) -> list[Tensor]:
+        """Rows of ``features`` of each subset; unreadable images have none."""
+        places = torch.full((int(self.subsets.max()) + 1,), -1)
+        places[self.index] = torch.arange(len(self.index))
+        return [rows[rows >= 0] for rows in places[self.subsets]]
 
 
 @METRICS.register_module()
 class KernelInceptionDistance(FeatureMetric):
     """KID of the samples to the real images: ``kid`` and its standard deviation over subsets, ``kid_std``; lower is better.
 
-    Keeps all features: 8 KiB per sample and real image with Inception.
+    Keeps the features of all samples and real images that are in a subset: 8 KiB each with Inception.
 
     Args:
         fake_nums: Number of samples.
@@ -66,9 +114,16 @@ class KernelInceptionDistance(FeatureMetric):
         super().__init__(fake_nums, **kwargs)
         if subset_size < 2 or num_subsets < 1 or fake_nums < 2:
             raise ConfigError(f'{self.prefix}: fake_nums and subset_size must be at least 2, num_subsets at least 1')
-        self.num_subsets = num_subsets
-        self.subset_size = subset_size
+        self.drawing = (num_subsets, subset_size, 0)
+        self.accumulator_key = (SubsetBank, *self.drawing)
 
-    def compute(self, fake: FeatureBank) -> dict[str, float]:
-        real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
-        return dict(zip(self.results, kernel_distance(real, generated, self.num_subsets, self.subset_size)))
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> SubsetBank:
+        return SubsetBank(draw_subsets(num_samples, *self.drawing, is_real), num_samples, width, device)
+
+    def take_real(self, accumulator: SubsetBank, images: RealImages) -> None:
+        self.real, self._real_terms = accumulator, []
+
+    def compute(self, fake: SubsetBank) -> dict[str, float]:
+        sets = as_features(self.real.features, fake.features)
+        values = _over_subsets(*sets, self.real.rows(), fake.rows(), self._real_terms, fake.device)
+        return dict(zip(self.results, values))

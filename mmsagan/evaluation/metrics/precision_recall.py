@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmsagan.errors import ConfigError
+from mmsagan.evaluation.images import deterministic_float32
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_features
 from mmsagan.evaluation.moments import FeatureBank
 from mmsagan.registry import METRICS
@@ -11,42 +12,48 @@ from mmsagan.registry import METRICS
 _ROWS = 1024  # samples whose distances are computed at a time
 
 
-def precision_recall(real_features, fake_features, k: int = 3) -> dict[str, float]:
+@deterministic_float32()
+def precision_recall(real_features, fake_features, k: int = 3, density_k: int = 5) -> dict[str, float]:
     """Precision, recall, density and coverage.
 
-    Each sample is the centre of a ball that reaches to its ``k``-th nearest neighbour in its own set.
+    Each sample is the centre of a ball that reaches to its ``k``-th nearest neighbour in its own set, for density and
+    coverage to the ``density_k``-th.
 
     Args:
         real_features: (N, D), array or tensor.
         fake_features: (M, D).
-        k: Which neighbour.
+        k: Which neighbour, 3 in the paper of precision and recall.
+        density_k: Which neighbour for density and coverage, 5 in theirs.
 
     Returns:
         ``precision``: share of fakes in a real ball. ``recall``: share of real images in a fake ball. ``density``: mean number
-        of real balls that contain a fake, divided by k. ``coverage``: share of real balls that contain a fake.
+        of real balls that contain a fake, divided by density_k. ``coverage``: share of real balls that contain a fake.
     """
     real, fake = as_features(real_features, fake_features)
-    if not 1 <= k < min(len(real), len(fake)):
-        raise ConfigError(f'precision and recall: k={k} must be at least 1 and below the {min(len(real), len(fake))} samples')
+    size = min(len(real), len(fake))
+    if not (1 <= k < size and 1 <= density_k < size):
+        raise ConfigError(f'precision and recall: {k=} and {density_k=} must be at least 1 and below the {size} samples')
     # Centred and scaled, so that squared distances are exact to about 1e-6 in float32, in which matrix products are fast.
     real, fake = real - real.mean(0), fake - real.mean(0)
     largest = max(real.norm(dim=1).max(), fake.norm(dim=1).max()).clamp(min=1e-30)
     real, fake = ((features / largest).float() for features in (real, fake))
-    # Radii of equal points are not quite 0, as are their distances.
-    real_radius, fake_radius = (_squared_radii(features, k) + 1e-6 for features in (real, fake))
-    in_real, covered, recalled = [], *(torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    # Radii of equal points are not quite 0, as are their distances. A sample is its own nearest neighbour.
+    radii = nearest_neighbours(real, real, max(k, density_k) + 1)[0] + 1e-6
+    fake_radius = nearest_neighbours(fake, fake, k + 1)[0][:, k:] + 1e-6
+    precise, counts = [], []
+    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool, device=real.device)
     real_squares = real.square().sum(1)
     for rows, radius in zip(fake.split(_ROWS), fake_radius.split(_ROWS)):
         distances = _squared_distances(rows, real, real_squares)
-        inside = distances <= real_radius
-        in_real.append(inside.sum(1))
+        precise.append((distances <= radii[:, k]).any(1))
+        recalled |= (distances <= radius).any(0)
+        inside = distances <= radii[:, density_k]
+        counts.append(inside.sum(1))
         covered |= inside.any(0)
-        recalled |= (distances <= radius[:, None]).any(0)
-    counts = torch.cat(in_real).double()
     return dict(
-        precision=float((counts > 0).double().mean()),
+        precision=float(torch.cat(precise).double().mean()),
         recall=float(recalled.double().mean()),
-        density=float(counts.mean() / k),
+        density=float(torch.cat(counts).double().mean() / density_k),
         coverage=float(covered.double().mean()),
     )
 
@@ -56,13 +63,14 @@ def _squared_distances(rows: Tensor, columns: Tensor, column_squares: Tensor) ->
     return product.add_(rows.square().sum(1, keepdim=True))
 
 
-def _squared_radii(features: Tensor, k: int) -> Tensor:
-    """Squared distance of each sample to its k-th nearest neighbour, (N,)."""
-    features = features - features.mean(0)
-    squares = features.square().sum(1)
-    # k + 1, since the nearest is the sample itself
-    nearest = [_squared_distances(rows, features, squares).topk(k + 1, 1, largest=False) for rows in features.split(_ROWS)]
-    return torch.cat([values[:, -1] for values, _ in nearest])
+def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Squared distances (N, k) of queries (N, D) to their nearest points (M, D), in ascending order, and the points' rows."""
+    centre = points.mean(0)
+    points = points - centre
+    squares = points.square().sum(1)
+    blocks = (_squared_distances(rows - centre, points, squares) for rows in queries.split(_ROWS))
+    distances, rows = zip(*(block.topk(k, 1, largest=False) for block in blocks))
+    return torch.cat(distances), torch.cat(rows)
 
 
 @METRICS.register_module()
@@ -76,6 +84,7 @@ class PrecisionRecall(FeatureMetric):
         fake_nums: Number of samples.
         real_nums: Number of real images, drawn at random; -1 for all. The paper takes as many as samples.
         k: Which neighbour a ball reaches to.
+        density_k: Which for density and coverage.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 
@@ -83,13 +92,13 @@ class PrecisionRecall(FeatureMetric):
     default_style = 'vgg16'
     results = ('precision', 'recall', 'density', 'coverage')
 
-    def __init__(self, fake_nums: int = 50000, real_nums: int = 50000, k: int = 3, **kwargs):
+    def __init__(self, fake_nums: int = 50000, real_nums: int = 50000, k: int = 3, density_k: int = 5, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
-        if not 1 <= k < fake_nums:
-            raise ConfigError(f'{self.prefix}: k={k} must be at least 1 and below fake_nums={fake_nums}')
-        self.k = k
-        self.min_real = k + 1
+        if not (1 <= k < fake_nums and 1 <= density_k < fake_nums):
+            raise ConfigError(f'{self.prefix}: {k=} and {density_k=} must be at least 1 and below fake_nums={fake_nums}')
+        self.neighbours = k, density_k
+        self.min_real = max(k, density_k) + 1
 
     def compute(self, fake: FeatureBank) -> dict[str, float]:
         real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
-        return precision_recall(real, generated, self.k)
+        return precision_recall(real, generated, *self.neighbours)
