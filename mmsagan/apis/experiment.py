@@ -115,9 +115,6 @@ def _runner(cfg: Config) -> Iterator[Runner]:
             runner._train_loop.batches.stop_workers()
 
 
-# ------------------------------------------------------------------------------------------- options of the command line
-
-
 def use_mixed_precision(cfg: Config) -> None:
     """Turns on mixed precision (``--amp``): bfloat16, or float16 with loss scaling on GPUs without it."""
     if not cfg.get('optim_wrapper'):
@@ -129,9 +126,6 @@ def use_mixed_precision(cfg: Config) -> None:
             wrapper.pop('dtype', None)
     cfg.optim_wrapper.type = 'AmpOptimWrapper' if float16 else 'BFloat16OptimWrapper'
     print_log(f'mixed precision: {"float16" if float16 else "bfloat16"}', logger='current')
-
-
-# ------------------------------------------------------------------------------------------------------------- results
 
 
 def training_summary(runner: Runner) -> str:

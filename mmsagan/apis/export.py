@@ -52,11 +52,7 @@ class ExportedGenerator:
 
 
 def export_generator(
-    model: ConditionalGAN,
-    path: str | Path,
-    format: str = 'onnx',
-    sample_model: str | None = None,
-    opset: int | None = None,
+    model: ConditionalGAN, path: str | Path, format: str = 'onnx', sample_model: str | None = None, opset: int | None = None
 ) -> ExportedGenerator:
     """Writes the generator to one file, in evaluation mode, with plain weights for spectral norms and a free batch size.
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -28,7 +27,7 @@ from mmsagan.evaluation.images import deterministic_float32, local_batches, trun
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
-from mmsagan.utils.files import check_writable, where_supported, write_atomically
+from mmsagan.utils.files import check_writable, open_atomically, write_atomically
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 from mmsagan.visualization import image_grid
@@ -354,7 +353,7 @@ def _write_file(samples: SampleSet, path: Path) -> None:
     size = samples.model.generator.output_scale
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(from_main_process(lambda: tempfile.mkdtemp(prefix='.samples.', dir=path.parent)))
-    array, finished = scratch / 'images.npy', scratch / path.name
+    array = scratch / 'images.npy'
     try:
         if is_main_process():
             np.lib.format.open_memmap(array, 'w+', np.uint8, (samples.num_samples, size, size, 3))
@@ -370,11 +369,8 @@ def _write_file(samples: SampleSet, path: Path) -> None:
         if is_main_process():
             content = np.load(array, mmap_mode='c')  # copy on write: torch.from_numpy requires a writable array
             if path.suffix == '.npz':
-                with open(finished, 'wb') as file:
+                with open_atomically(path) as file:
                     np.savez(file, content, *([] if samples.labels is None else [samples.labels.numpy()]))
-                    file.flush()
-                    where_supported(os.fsync, file.fileno())
-                os.replace(finished, path)
             else:
                 write_atomically(path, encode_png(image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)))
     finally:

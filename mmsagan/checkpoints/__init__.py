@@ -3,12 +3,3 @@
 from mmsagan.checkpoints.architecture import check_compatibility
 from mmsagan.checkpoints.convert import register_checkpoint_loaders
 from mmsagan.checkpoints.io import check_integrity, find_latest_checkpoint, load_checkpoint_file, save_checkpoint_file
-
-__all__ = [
-    'check_compatibility',
-    'check_integrity',
-    'find_latest_checkpoint',
-    'load_checkpoint_file',
-    'register_checkpoint_loaders',
-    'save_checkpoint_file',
-]

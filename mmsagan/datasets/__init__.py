@@ -12,23 +12,3 @@ from mmsagan.datasets.transforms import (
     ReadyBatch,
     collate_batch,
 )
-
-__all__ = [
-    'ArrayDataset',
-    'CIFAR10',
-    'CenterCropLongEdge',
-    'ClassImageDataset',
-    'EmbeddedMNIST',
-    'FashionMNIST',
-    'ImageFolder',
-    'ImageNet',
-    'LoadImageFromFile',
-    'NpzImages',
-    'PackInputs',
-    'PackedImages',
-    'RandomCropLongEdge',
-    'ReadyBatch',
-    'StoredDataset',
-    'UnreadableImageError',
-    'collate_batch',
-]

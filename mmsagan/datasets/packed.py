@@ -34,7 +34,7 @@ from mmsagan.datasets.mnist import StoredDataset
 from mmsagan.datasets.transforms import CenterCropLongEdge, RandomCropLongEdge
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import DATASETS
-from mmsagan.utils.files import remove_unfinished, where_supported, write_atomically
+from mmsagan.utils.files import open_atomically, remove_unfinished, write_atomically
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
@@ -65,9 +65,6 @@ def load_recipe(folder: Path) -> dict:
         raise DataError(f'{folder} is not a packed data set of {COMMAND} ({error.strerror}: {RECIPE}); {hint}') from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last one: deeply nested lists
         raise DataError(f'{path} is damaged or of another version ({error}); pack the images again with {COMMAND}') from error
-
-
-# ------------------------------------------------------------------------------------------------------------------- reading
 
 
 class MappedArray:
@@ -149,9 +146,6 @@ class PackedImages(StoredDataset):
         return images
 
 
-# ------------------------------------------------------------------------------------------------------------------- writing
-
-
 def pack_dataset(
     dataset: ClassImageDataset,
     out: str | Path,
@@ -208,6 +202,7 @@ def pack_dataset(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / LOCK, timeout=0):
+            remove_unfinished(out)
             write_atomically(out / JOB, json.dumps(job).encode())
             notes = _write_shards(dataset, out, job, workers)
             kept = [index for index, note in enumerate(notes) if isinstance(note, list)]
@@ -231,7 +226,6 @@ def pack_dataset(
             write_atomically(out / RECIPE, (json.dumps(recipe, indent=1) + '\n').encode())
             for path in [out / JOB, out / LOCK, *out.glob('images_*.json')]:
                 path.unlink(missing_ok=True)
-            remove_unfinished(out)
             return recipe
     except OSError as error:  # a lock that another process holds is one, too
         raise ConfigError(f'{out} cannot be written: {error.strerror or error}; then run the same command again') from error
@@ -263,8 +257,7 @@ def _write_shard(path: Path, job: dict, sources: Sequence[str]) -> list:
     scale = (size, size) if is_square else (np.inf, size)
     resize = Resize(scale, keep_ratio=not is_square, interpolation=job['interpolation'], backend='pillow')
     notes: list = []
-    unfinished = path.with_suffix('.unfinished')
-    with unfinished.open('wb') as file:
+    with open_atomically(path) as file:
         # numpy leaves room in the header for the number of images, which is known in the end.
         header = dict(descr='|u1', fortran_order=False, shape=(0, 3, size, size) if is_square else (0,))
         np.lib.format.write_array_header_1_0(file, header)
@@ -287,9 +280,6 @@ def _write_shard(path: Path, job: dict, sources: Sequence[str]) -> list:
         file.seek(0)
         shape = (length // (3 * size**2), 3, size, size) if is_square else (length,)
         np.lib.format.write_array_header_1_0(file, dict(header, shape=shape))
-        file.flush()
-        where_supported(os.fsync, file.fileno())
-    os.replace(unfinished, path)
     write_atomically(path.with_suffix('.json'), json.dumps(notes).encode())
     return notes
 

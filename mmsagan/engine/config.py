@@ -43,11 +43,7 @@ _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
 ]
 # Dicts without a ``type``, and the callables that take their keys as arguments.
-_UNTYPED = {
-    'model.ema_config': GeneratorEMA,
-    'randomness': Runner.set_randomness,
-    **{key: DataLoader for key in LOADERS},
-}
+_UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **dict.fromkeys(LOADERS, DataLoader)}
 # Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
 _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}

@@ -140,8 +140,6 @@ class GANTrainLoop(IterBasedTrainLoop):
             raise StorageError(f'{stopped}, which cannot be saved (see above); the last good checkpoint is {hook.last_ckpt}')
         raise TrainingInterrupted(f'{stopped}, saved to {saved}; continue with --resume')
 
-    # ---------------------------------------------------------------------------------------------------------- resuming
-
     def state_dict(self) -> dict:
         """Returns what exact resuming needs besides weights and optimizers; a collective call."""
         return dict(random_states=all_gather_object(get_rng_states()), data=self.batches.state_dict())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mmengine.logging import print_log
 
@@ -44,8 +45,9 @@ def where_supported(function: Callable, *arguments) -> None:
 _UNFINISHED = '.unfinished'
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes or replaces a file, completely or not at all, and creates its folder.
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[IO[bytes]]:
+    """Opens a file that is written or replaced completely or not at all, and creates its folder.
 
     The file then survives a power cut, where the file system has ``fsync``.
     """
@@ -54,7 +56,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED)
     try:
         with open(descriptor, 'wb') as file:
-            file.write(data)
+            yield file
             file.flush()
             where_supported(os.fsync, file.fileno())
         where_supported(os.chmod, unfinished, 0o666 & ~_UMASK)
@@ -69,6 +71,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Writes a file by :func:`open_atomically`."""
+    with open_atomically(path) as file:
+        file.write(data)
 
 
 def remove_unfinished(folder: str | Path) -> list[Path]:
@@ -131,8 +139,6 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
         reason = 'it is a folder' if path.is_dir() else f'{folder} is a file or a read-only folder'
         raise ConfigError(f'{path} cannot be written: {reason}')
 
-
-# ----------------------------------------------------------------------------------------------------------- package files
 
 PACKAGE = Path(__file__).parent.parent
 

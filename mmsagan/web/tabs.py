@@ -15,15 +15,7 @@ from mmsagan.visualization.figures import encode_png, printable
 from mmsagan.web import controls
 from mmsagan.web.checkpoints import Checkpoints
 from mmsagan.web.controls import SECONDS_KEPT, Demo, connect, read_seed_and_truncation
-from mmsagan.web.handlers import (
-    NUM_STEPS,
-    Grid,
-    attention_panels,
-    interpolation_frames,
-    make_layout,
-    sample_grid,
-    side_by_side,
-)
+from mmsagan.web.handlers import NUM_STEPS, Grid, attention_panels, interpolation_frames, make_layout, sample_grid, side_by_side
 
 # The page holds all frames, so that they follow the slider without asking the server.
 _SHOW_STEP = "(step) => { document.documentElement.style.setProperty('--step', step); }"

@@ -3,9 +3,4 @@
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
 from mmsagan.engine.hooks.logging import LogProcessor, SummaryHook
 from mmsagan.engine.hooks.monitor import ConsistencyHook, DivergenceHook
-from mmsagan.engine.hooks.visualization import (
-    AttentionVisualizationHook,
-    LocalVisBackend,
-    SampleVisualizer,
-    VisualizationHook,
-)
+from mmsagan.engine.hooks.visualization import AttentionVisualizationHook, LocalVisBackend, SampleVisualizer, VisualizationHook
