@@ -15,7 +15,7 @@ from mmsagan.checkpoints.architecture import ModelSettings, get_downsample_table
 from mmsagan.checkpoints.io import split_checkpoint
 from mmsagan.engine.config import config_errors, load_config, merge_options
 from mmsagan.engine.distributed import find_device
-from mmsagan.errors import CheckpointError, ConfigError
+from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
 from mmsagan.utils import register_all_modules
@@ -51,22 +51,21 @@ def init_model(
             raise ConfigError("checkpoint='zoo' needs the name or the file of a config")
         checkpoint = resolve_model(config).weights
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu') if checkpoint is not None else None
-    options = dict(cfg_options or {})
-    if isinstance(config, (str, Path)):
-        cfg = load_config(resolve_config(config), options)
-    elif config is not None:
-        cfg = config.copy()
-        merge_options(cfg, options)
-    elif loaded is None:
-        raise ConfigError('give a config, or a checkpoint to infer the architecture from')
-    else:
+    if config is None:
+        if loaded is None:
+            raise ConfigError('give a config, or a checkpoint to infer the architecture from')
         state, meta = split_checkpoint(loaded)
         settings = ModelSettings.from_meta(meta)  # only numbers, flags and the init scheme's name
         if settings is None:
             raise ConfigError('the checkpoint does not say all that its config does; give the config it was trained with')
         inferred = infer_architecture(state, settings, get_downsample_table(meta))
-        cfg = Config(dict(default_scope='mmsagan', model=inferred))
+        config = Config(dict(default_scope='mmsagan', model=inferred))
+    options = dict(cfg_options or {})
+    if isinstance(config, Config):
+        cfg = config.copy()
         merge_options(cfg, options)
+    else:
+        cfg = load_config(resolve_config(config), options)
     if not isinstance(cfg.get('model'), Mapping):
         raise ConfigError('the config has no model')
     with config_errors():
@@ -74,11 +73,7 @@ def init_model(
     if loaded is None:
         model.init_weights()
     else:
-        try:
-            warnings = check_compatibility(model, loaded)
-        except CheckpointError as error:
-            raise CheckpointError(f'{checkpoint}: {error}') from error
-        for warning in warnings:
+        for warning in check_compatibility(model, loaded, str(checkpoint)):
             print_log(f'{checkpoint}: {warning}', 'current', logging.WARNING)
         model.load_state_dict(split_checkpoint(loaded)[0], strict=False)
     model.cfg = cfg

@@ -132,11 +132,8 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
     if not generator:
         raise CheckpointError('the file has no generator')
     discriminator = get_network(state, 'discriminator')
-    shared = dict(
-        sn_eps=settings.sn_eps,
-        act_cfg=dict(type='ReLU', inplace=settings.inplace),
-        init_cfg=dict(type=settings.init),
-    )
+    activation = dict(type='ReLU', inplace=settings.inplace)
+    shared = dict(sn_eps=settings.sn_eps, act_cfg=activation, init_cfg=dict(type=settings.init))
     try:
         blocks, attention = _find_blocks(generator, has_head=False)
         widths = [_get_shape(generator, f'conv_blocks.{index}.conv_1')[1] for index in blocks]
@@ -247,11 +244,11 @@ def _find_blocks(state: State, has_head: bool) -> tuple[list[int], dict]:
     return blocks, dict(attention_cfg=cfg, attention_after_nth_block=numbers[0] if len(numbers) == 1 else numbers)
 
 
-def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
+def check_compatibility(model: nn.Module, checkpoint: Mapping, name: str = 'the checkpoint') -> list[str]:
     """Compares a checkpoint with a model, and adds a moving average to it if only the model has one; returns warnings.
 
-    The moving average, the iteration count and the discriminator may be missing; they start anew. Raises a CheckpointError that
-    names the first tensor that differs if the checkpoint is of another architecture.
+    The moving average, the iteration count and the discriminator may be missing; they start anew. If the checkpoint, which is
+    called ``name``, is of another architecture, a CheckpointError names the first tensor that differs.
     """
     own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     own_parts, loaded_parts = ({key.partition('.')[0] for key in state} for state in (own, loaded))
@@ -263,9 +260,7 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping) -> list[str]:
             {key: tensor for key, tensor in loaded.items() if key.partition('.')[0] not in ignored},
         )
     except CheckpointError as error:
-        raise CheckpointError(
-            f'the checkpoint is of another architecture: {error}; use the config that it was trained with'
-        ) from error
+        raise CheckpointError(f'{name} is of another architecture: {error}; use the config that it was trained with') from error
     if 'iteration' in own:
         loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
     warnings = []

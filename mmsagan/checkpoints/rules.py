@@ -46,9 +46,7 @@ class KeyTable(NamedTuple):
         rules = []
         for foreign, ours, change in self.rules:
             source, template = (foreign, ours) if target == 'ours' else (ours, foreign)
-            pattern = re.escape(source)
-            for placeholder, choices in _PLACEHOLDERS.items():
-                pattern = pattern.replace(rf'\{{{placeholder}\}}', f'(?P<{placeholder}>{choices})')
+            pattern = re.sub(r'\\{(\w+)\\}', lambda name: f'(?P<{name[1]}>{_PLACEHOLDERS[name[1]]})', re.escape(source))
             rules.append((re.compile(pattern), template, change))
         translated: dict[str, Tensor] = {}
         for key, tensor in state.items():

@@ -69,16 +69,14 @@ def check_dataset(
     problems: list[str] = []
     if num_classes not in (None, len(classes)):
         problems.append(f'the model has {num_classes} classes, the data set {len(classes)}')
-    duplicates: dict[bool, list[str]] = {True: [], False: []}
     for group in copies.values():
         if len(group) > 1:
-            is_mixed = len({label for _, label in group}) > 1
-            duplicates[is_mixed].append(', '.join(f'{name} ({classes[label]})' for name, label in group))
+            place = 'in several classes' if len({label for _, label in group}) > 1 else 'in one class'
+            files = ', '.join(f'{name} ({classes[label]})' for name, label in group)
+            found.setdefault(f'images that occur more than once, {place}', []).append(files)
     for title, items in {
         'classes without images': [str(classes[label]) for label, count in counts.items() if not count],
         **found,
-        'images that occur more than once, in several classes': duplicates[True],
-        'images that occur more than once, in one class': duplicates[False],
         f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': [
             text for side, text in sides if side < limit
         ],

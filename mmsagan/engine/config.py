@@ -151,9 +151,8 @@ def _read_option(path: str, text: str, base: Any, is_string: bool) -> Any:
 def complete_loader(cfg: Config, mode: str) -> dict:
     """Returns the data loader config of ``'train'``, ``'val'`` or ``'test'``.
 
-    A ``dataset`` without a ``type`` inherits from the training's data set. With ``train_dataloader=None``, as in configs for
-    evaluation only, it inherits from the config's own variable ``dataset`` instead, which all files in
-    ``configs/_base_/datasets`` set.
+    A ``dataset`` without a ``type`` inherits from the training's data set, or with ``train_dataloader=None``, as in configs for
+    evaluation only, from the config's variable ``dataset``, which all files in ``configs/_base_/datasets`` set.
     """
     loader = dict(dict(batch_size=64), **(cfg.get(f'{mode}_dataloader') or {}))
     if isinstance(loader.get('dataset', {}), dict) and 'type' not in loader.get('dataset', {}):
@@ -168,8 +167,7 @@ def complete_loader(cfg: Config, mode: str) -> dict:
 def complete_evaluation(cfg: Config, mode: str) -> bool:
     """Makes data loader, loop and evaluator of ``'val'`` or ``'test'`` complete or None, as MMEngine's runner requires.
 
-    The config is modified. The test's loader and evaluator default to those of the validation. Returns whether there is an
-    evaluator.
+    The test's loader and evaluator default to those of the validation. Returns whether there is an evaluator.
     """
     if mode == 'test':
         for part in ('dataloader', 'evaluator'):
@@ -185,12 +183,12 @@ def complete_evaluation(cfg: Config, mode: str) -> bool:
 
 
 @contextmanager
-def config_errors() -> Iterator[None]:
-    """Turns errors about wrong arguments, raised while components are built, into a ConfigError."""
+def config_errors(what: str = 'the experiment cannot be built') -> Iterator[None]:
+    """Turns errors about wrong arguments, raised while components are built, into a ConfigError that says ``what`` is wrong."""
     try:
         yield
     except (TypeError, ValueError, LookupError, AssertionError) as error:
-        raise ConfigError(f'the experiment cannot be built: {type(error).__name__}: {error}') from error
+        raise ConfigError(f'{what}: {type(error).__name__}: {error}') from error
 
 
 def check_config(cfg: Config, training: bool | None = True) -> None:

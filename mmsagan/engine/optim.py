@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -27,16 +28,11 @@ class SkipNonFinite:
 
     A skipped step leaves the weights and the optimizer's state unchanged. With gradient accumulation, one such part is enough.
     In distributed training, all processes skip if one of them has to. The check synchronizes with the device once a step.
-
-    Attributes:
-        last_step_skipped: Whether the most recent step was skipped.
-        skipped: Number of steps skipped since the wrapper was built.
-        skipped_in_a_row: Number of steps skipped since the last one that was taken.
     """
 
     last_step_skipped = False
-    skipped = 0
-    skipped_in_a_row = 0
+    skipped = 0  # steps since the wrapper was built
+    skipped_in_a_row = 0  # steps since the last one that was taken
     _loss: Tensor | None = None  # sum over the accumulated parts, which is finite only if all of them are
 
     def backward(self, loss: Tensor, **kwargs) -> None:
@@ -88,11 +84,8 @@ class AmpOptimWrapper(SkipNonFinite, optim.AmpOptimWrapper):
 class BFloat16OptimWrapper(OptimWrapper):
     """Trains under bfloat16 autocast, on CPUs and GPUs; weights, optimizer state and losses stay in float32.
 
-    bfloat16 has the range of float32, so no loss scaling is needed. For float16 on GPUs use :class:`AmpOptimWrapper`.
-
-    Args:
-        dtype: ``'bfloat16'`` or ``'auto'``, which selects float32 on CPUs without bfloat16 instructions.
-        **kwargs: Arguments of ``mmengine.optim.OptimWrapper``.
+    bfloat16 has the range of float32, so no loss scaling is needed. For float16 on GPUs use :class:`AmpOptimWrapper`. The
+    ``dtype`` ``'auto'`` selects float32 on CPUs without bfloat16 instructions.
     """
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs):
@@ -127,9 +120,9 @@ class MultiOptimWrapperConstructor:
     Adam, AdamW and SGD use PyTorch's fused kernels unless the config sets ``fused`` or ``foreach``.
 
     Args:
-        optim_wrapper_cfg: Wrapper config of each child, for example
-            ``dict(generator=dict(optimizer=dict(type='Adam', lr=1e-4)), discriminator=dict(...))``. The keys ``type``,
-            ``dtype``, ``loss_scale``, ``accumulative_counts`` and ``clip_grad`` at the top level are defaults of all children.
+        optim_wrapper_cfg: Wrapper config of each child, as in ``dict(generator=dict(optimizer=dict(type='Adam', lr=1e-4)))``.
+            The keys ``type``, ``dtype``, ``loss_scale``, ``accumulative_counts`` and ``clip_grad`` at the top level are
+            defaults of all children.
         paramwise_cfg: MMEngine's argument, which is ignored; set it in the config of a child.
     """
 
@@ -150,10 +143,8 @@ class MultiOptimWrapperConstructor:
             can_be_fused = isinstance(optimizer, Mapping) and optimizer.get('type') in ('Adam', 'AdamW', 'SGD')
             if can_be_fused and get_device() in ('cpu', 'cuda') and not {'fused', 'foreach', 'differentiable'} & set(optimizer):
                 cfg['optimizer'] = dict(optimizer, fused=True)
-            try:
+            with config_errors(f'optim_wrapper.{name}.optimizer={optimizer}'):
                 wrappers[name] = build_optim_wrapper(network, cfg)
-            except (TypeError, ValueError, LookupError) as error:
-                raise ConfigError(f'optim_wrapper.{name}.optimizer={optimizer}: {error}') from error
             wrappers[name].optimizer.register_load_state_dict_pre_hook(_keep_kernel_arguments)
             wrappers[name].optimizer.register_load_state_dict_post_hook(_match_memory_format)
         return OptimWrapperDict(**wrappers)

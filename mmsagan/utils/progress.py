@@ -23,15 +23,9 @@ def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[C
     # FORCE_COLOR makes rich take any file for a terminal.
     is_terminal = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
     is_shown = is_main_process() and is_terminal and os.environ.get('CI', 'false') in ('', '0', 'false')
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
-    bar = Progress(
-        TextColumn(f'[bold]{description}'),
-        *columns,
-        console=console,
-        disable=not is_shown,
-        transient=True,
-        refresh_per_second=2,
-    )
+    times = (TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+    columns = (TextColumn(f'[bold]{description}'), BarColumn(), MofNCompleteColumn(), *times)
+    bar = Progress(*columns, console=console, disable=not is_shown, transient=True, refresh_per_second=2)
     task = bar.add_task('', total=total, completed=completed)
     with bar, ExitStack() as restore:
         if not bar.disable:  # rich moves above the bar only what goes through the stdout that it has replaced

@@ -117,17 +117,13 @@ class SummaryHook(Hook):
             curves = {}
         for name in (CURVES, SUMMARY) if curves and with_curves else (SUMMARY,):  # the page links to the curves that are there
             try:
-                data = (
-                    draw_curves(curves)
-                    if name == CURVES
-                    else self.page(runner, state, curves).encode(errors='backslashreplace')
-                )
+                data = draw_curves(curves) if name == CURVES else self.page(runner, state, curves)
                 write_atomically(work_dir / name, data)
             except OSError as error:
                 runner.logger.warning(f'{name} cannot be written, and the training goes on: {error}')
 
-    def page(self, runner, state: str, curves: Mapping[str, Curve]) -> str:
-        """The page in Markdown."""
+    def page(self, runner, state: str, curves: Mapping[str, Curve]) -> bytes:
+        """The page in Markdown, encoded."""
         work_dir = Path(runner.work_dir)
         name = Path(runner.cfg.filename).stem if runner.cfg.filename else work_dir.resolve().name
         parts = [f'# {name}', f'{state}. As of {time.strftime("%Y-%m-%d %H:%M:%S")}.']
@@ -165,7 +161,7 @@ class SummaryHook(Hook):
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
         versions = f'Python {platform.python_version()}, PyTorch {torch.__version__}, MMSAGAN {__version__}'
         parts += ['## Machine', f'{device}; {get_world_size()} processes; {versions}; seed {runner.seed}.']
-        return '\n\n'.join(parts) + '\n'
+        return ('\n\n'.join(parts) + '\n').encode(errors='backslashreplace')
 
 
 def best_checkpoints(runner) -> dict[Path, float]:

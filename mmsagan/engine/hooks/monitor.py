@@ -90,11 +90,7 @@ class ConsistencyHook(Hook):
             )
         if runner._resume:
             self._compare(runner, checkpoint.get('meta') or {}, file)
-        try:
-            warnings = check_compatibility(unwrap(runner.model), checkpoint)
-        except CheckpointError as error:
-            raise CheckpointError(f'{file}: {error}') from error
-        for warning in warnings:
+        for warning in check_compatibility(unwrap(runner.model), checkpoint, file):
             runner.logger.warning(warning)
         state = checkpoint.get('state_dict', checkpoint)
         if not runner._resume and 'iteration' in state:
@@ -144,11 +140,8 @@ class DivergenceHook(Hook):
     """Counts the optimizer steps that were skipped because of NaN or Inf, and ends a training that takes no others.
 
     The log and the checkpoints have their number as ``skipped_steps``, over all runs of a training. Single ones do no harm, see
-    :class:`~mmsagan.engine.optim.SkipNonFinite`.
-
-    Args:
-        max_skipped_in_a_row: Number of skipped steps of one network in a row that end the training with a DivergenceError; None
-            for no limit.
+    :class:`~mmsagan.engine.optim.SkipNonFinite`; ``max_skipped_in_a_row`` of one network, without a limit if it is None, end
+    the training with a DivergenceError.
     """
 
     def __init__(self, max_skipped_in_a_row: int | None = 20):
