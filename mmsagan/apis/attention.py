@@ -35,18 +35,14 @@ def attention_maps(
     """Generates images, and the attention map of every attention layer of the generator for chosen pixels of each image.
 
     The maps are the softmax of the paper's equation 1, however the layers compute their output, also for the official form of
-    attention with max-pooled keys. Only the rows of the queries are computed. The errors are those of :func:`sample`, and a
-    ConfigError if the generator has no attention layer.
+    attention with max-pooled keys. Only the rows of the queries are computed. Other arguments and the errors are those of
+    :func:`~mmsagan.apis.sample`, which generates the same images; a generator without attention layers is a ConfigError.
 
     Args:
-        model: Model returned by :func:`~mmsagan.apis.init_model`.
         queries: Pixels (x, y), counted from the upper left corner: the same for all samples (Q, 2), or for each sample
             (N, Q, 2). An integer selects that many salient pixels of each image, see
             :func:`~mmsagan.visualization.salient_queries`.
-        num_samples: As in :func:`~mmsagan.apis.sample`, which generates the same images from the same arguments.
-        labels: As in ``sample``; so are ``noise``, ``seed``, ``sample_model`` and ``truncation``.
-        batch_size: Number of images per forward pass. Attention without pooling over 64x64 locations takes about 150 MB for
-            each.
+        batch_size: Number of images per forward pass. Attention without pooling over 64x64 locations takes 150 MB for each.
 
     Returns:
         ``images`` (N, 3, H, W) uint8 RGB, ``queries`` (N, Q, 2), and ``maps``, a dict from the layer's name to maps

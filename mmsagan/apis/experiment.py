@@ -39,11 +39,8 @@ from mmsagan.utils.files import lock_folder
 def train_from_config(cfg: Config) -> Runner:
     """Trains what a config describes, and evaluates it every ``val_interval`` iterations if it has a ``val_evaluator``.
 
-    Args:
-        cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified.
-
-    Raises:
-        TrainingInterrupted: SIGTERM or Ctrl-C was received; the state is saved.
+    The config, which needs ``work_dir`` and ``launcher``, is modified. After SIGTERM or Ctrl-C, TrainingInterrupted is raised,
+    and the state is saved.
     """
     changes = config_changes(cfg)
     if not complete_evaluation(cfg, 'val'):
@@ -70,12 +67,10 @@ def train_from_config(cfg: Config) -> Runner:
 
 
 def evaluate_from_config(cfg: Config, checkpoint: str, **options: Any) -> dict:
-    """Evaluates a checkpoint with the config's ``test_evaluator``; returns the results by name.
+    """Evaluates a checkpoint, a file or URL, with the config's ``test_evaluator``; returns the results by name.
 
-    Args:
-        cfg: The experiment, with ``work_dir`` and ``launcher``; it is modified. What only training needs may be missing.
-        checkpoint: File or URL.
-        **options: Arguments of the evaluator that replace the config's.
+    The config, which needs ``work_dir`` and ``launcher``, is modified; what only training needs may be missing. ``options`` are
+    arguments of the evaluator that replace the config's.
     """
     complete_evaluation(cfg, 'val')
     if complete_evaluation(cfg, 'test') and options:

@@ -21,14 +21,10 @@ from mmsagan.utils.files import check_writable, write_atomically
 
 # The packages that each format needs.
 FORMATS = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torchscript': (), 'pt2': ()}
-# The oldest operator set that torch's exporter writes by itself: the older the set, the more runtimes read the file.
-DEFAULT_OPSET = 18
-# Since then, the exporter on top of torch.export is torch's default, and the one on top of TorchScript is deprecated.
-DYNAMO_EXPORTER_SINCE = (2, 9)
-# Name of the metadata in TorchScript and pt2 archives; ONNX has a place of its own for them.
-METADATA_FILE = 'mmsagan.json'
-# Tracing takes sizes 0 and 1 for constants, so the example has 2 samples. The file is then run at other batch sizes.
-TRACED_BATCH_SIZE = 2
+DEFAULT_OPSET = 18  # the oldest that torch's exporter writes by itself: the older the set, the more runtimes read the file
+DYNAMO_EXPORTER_SINCE = (2, 9)  # from then on torch's default, instead of the exporter on top of TorchScript
+METADATA_FILE = 'mmsagan.json'  # in TorchScript and pt2 archives; ONNX has a place of its own for metadata
+TRACED_BATCH_SIZE = 2  # tracing takes sizes 0 and 1 for constants
 CHECKED_BATCH_SIZES = (1, 5)
 # A grey level is 2 / 255 = 8e-3 wide, so this is an 80th of one. Other kernels and another order of summation change an image
 # by 1e-6 to 1e-5; a real mistake, such as a lost layer or a wrong label, by 1e-2 and more.
@@ -39,15 +35,12 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ExportedGenerator:
-    """A file that was written, run and compared with the model.
-
-    ``size`` is in bytes; ``max_difference`` is the largest difference between a pixel value, in [-1, 1], of file and model.
-    """
+    """A file that was written, run and compared with the model."""
 
     path: Path
     format: str
-    size: int
-    max_difference: float
+    size: int  # in bytes
+    max_difference: float  # of the pixel values, in [-1, 1], of file and model
     metadata: dict[str, str]
 
 

@@ -103,11 +103,10 @@ def interpolate(
 ) -> Tensor:
     """Interpolates between two samples in equal steps: between two noise vectors, two classes, or both at once.
 
-    The first and the last image are those that :func:`sample` generates from the endpoints. It raises the same errors, and a
-    ConfigError if there is only one endpoint.
+    The first and the last image are those that :func:`sample` generates from the endpoints. Other arguments and the errors are
+    the same; ``truncation`` is applied to the noise of each step. A ConfigError is raised if there is only one endpoint.
 
     Args:
-        model: Model returned by :func:`~mmsagan.apis.init_model`.
         num_steps: Number of images, including both endpoints.
         noise: Both endpoints (2, noise_size), or the noise of all steps, (noise_size,) or (1, noise_size). Defaults to two
             random endpoints, or, if two classes are given, to one noise vector, so that only the class changes.
@@ -117,8 +116,6 @@ def interpolate(
             number from torch's global generator.
         mode: ``'slerp'`` interpolates noise spherically, see :func:`slerp`; ``'lerp'`` linearly, which passes through shorter
             vectors than the model was trained on.
-        sample_model: As in :func:`sample`; so are ``truncation``, which is applied to the noise of each step, and
-            ``batch_size``.
 
     Returns:
         uint8 RGB images (num_steps, 3, H, W) on the CPU.
@@ -199,11 +196,9 @@ def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
 def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     """Spherical linear interpolation along the shorter arc, at constant speed.
 
-    Unlike linear interpolation it preserves the length of vectors of equal length, which noise vectors nearly have. Opposite
-    vectors have no shorter arc and are interpolated linearly. Source: Shoemake 1985; White 2016 for noise.
-
-    ``start`` and ``end`` are floating-point vectors (D,), and ``weight`` (K, 1) weights of ``end`` in [0, 1], of the same
-    dtype. Returns vectors (K, D).
+    It preserves the length of vectors of equal length, which noise vectors nearly have. Opposite vectors have no shorter arc
+    and are interpolated linearly. ``start`` and ``end`` are vectors (D,), ``weight`` (K, 1) in [0, 1] that of ``end``. Returns
+    vectors (K, D). Source: Shoemake 1985; White 2016 for noise.
     """
     first, second = F.normalize(start, dim=0), F.normalize(end, dim=0)
     # Unlike the arc cosine of the product, exact for nearly parallel and nearly opposite vectors.

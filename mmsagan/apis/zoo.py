@@ -39,10 +39,6 @@ def resolve_model(name: str | Path) -> ZooModel:
     """Returns the published model of a name, or of the name or file of a config: that config's model with the best FID.
 
     A ConfigError suggests similar names.
-
-    Example:
-        >>> resolve_model('sagan_32_woReLUinplace_cifar10_b64x1').name
-        'sagan_32_woReLUinplace_cifar10_b64x1_best-FID'
     """
     models, wanted = list_models(), Path(name).name.removesuffix('.py')
     # A model's own name comes first, since it may also be the name of a config.
@@ -58,10 +54,6 @@ def resolve_config(name: str | Path) -> Path:
     """Finds a config by its file, by its name in this package (its folder and ``.py`` are optional), or by a published model's.
 
     A ConfigError suggests similar names.
-
-    Example:
-        >>> resolve_config('sagan/sagan_32_mnist_b64x1.py').name
-        'sagan_32_mnist_b64x1.py'
     """
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()

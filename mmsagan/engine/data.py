@@ -13,15 +13,10 @@ from mmsagan.utils.random_states import fork_rng
 
 
 def seeded_loader(config: dict, seed: int) -> dict:
-    """Returns a data loader's config whose batches each have a number, and a seed for the random transforms.
-
-    Its own ``worker_init_fn`` is kept.
-    """
+    """Returns a data loader's config whose batches each have a number, and a seed for the random transforms."""
     config = dict(config)
     if config.pop('batch_sampler', None) is not None:
-        raise ConfigError(
-            'train_dataloader.batch_sampler: GANTrainLoop has its own, which can be resumed; set the sampler instead'
-        )
+        raise ConfigError('train_dataloader.batch_sampler: GANTrainLoop has its own; set the sampler instead')
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], num_workers=config.get('num_workers', 0))
     config['batch_sampler'] = dict(type=BatchStream, drop_last=config.pop('drop_last', False), seed=seed)
     if config.get('num_workers', 0) > 0:
@@ -31,10 +26,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
 
 
 class TrainingBatches:
-    """Endless iterator over the batches of a data loader built from a :func:`seeded_loader` config.
-
-    Its workers start when the first batch is requested.
-    """
+    """Endless iterator over the batches of a :func:`seeded_loader`, whose workers start when the first one is requested."""
 
     def __init__(self, loader: DataLoader):
         self.loader = loader

@@ -18,12 +18,10 @@ _REQUIRED = {
 
 
 def prepare_distributed(cfg: Config, launcher: str) -> None:
-    """Checks the launcher's environment, and joins the process group if there are no GPUs.
+    """Checks the environment of the launcher, ``'pytorch'`` or ``'slurm'``, and joins the process group if there are no GPUs.
 
     With GPUs, MMEngine's runner joins the group over NCCL. Without them it would fail, because it always sets a CUDA device; so
-    the group is initialized here, over gloo, and DDP is told to stay on the CPU.
-
-    ``launcher`` is ``'pytorch'`` (torchrun) or ``'slurm'``. ``model_wrapper_cfg`` and ``env_cfg.dist_cfg`` are modified.
+    the group is initialized here, over gloo. ``model_wrapper_cfg`` and ``env_cfg.dist_cfg`` are modified.
     """
     if launcher not in _REQUIRED:
         raise ConfigError(f'launcher {launcher!r} is not supported; choose pytorch or slurm')

@@ -34,11 +34,9 @@ EVALUATED = 'evaluated_iter'  # key in the message hub: the last iteration after
 class GANTrainLoop(IterBasedTrainLoop):
     """Trains iteration by iteration with evaluations in between, stops on signals, and resumes exactly.
 
-    MMEngine's ``IterBasedTrainLoop`` replays all batches when it resumes, and does not restore the random number generators.
-    With this one, on the same machine and with the same number of processes, a resumed training sees the same images and
-    computes the same weights, bit for bit, as one that was not interrupted.
-
-    Takes the arguments of ``IterBasedTrainLoop``: ``max_iters``, ``val_begin``, ``val_interval``, ``dynamic_intervals``.
+    Takes the arguments of MMEngine's ``IterBasedTrainLoop``, which replays all batches when it resumes and does not restore the
+    random number generators. Here, on the same machine and with the same number of processes, a resumed training sees the same
+    images and computes the same weights, bit for bit, as one that was not interrupted.
     """
 
     def __init__(self, runner: Runner, dataloader: dict, **kwargs):
@@ -51,10 +49,7 @@ class GANTrainLoop(IterBasedTrainLoop):
         self._loaded_state: dict | None = None
 
     def run(self) -> nn.Module:
-        """Trains up to ``max_iters``, and returns the model.
-
-        The state is saved first if a signal ends the training, or if the next batch or an evaluation fails.
-        """
+        """Trains, and returns the model. If a signal, the data or an evaluation ends it early, the state is saved first."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         is_resumed = self._restore_state()
@@ -185,14 +180,11 @@ class StopSignals:
     SIGHUP (a closed terminal), SIGUSR1 and SIGUSR2 (SLURM's ``--signal``) count unless they are ignored, as by nohup. Signals
     within a second count as one, because torchrun forwards those that the system has already sent to all processes. Outside
     the main thread, which receives all signals, the context does nothing.
-
-    Attributes:
-        received: Name of the signal; None if none was received.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGINT', *GROUP_SIGNALS))
 
-    received: str | None = None
+    received: str | None = None  # name of the signal
     _time = 0.0
     _interrupts = False
 
@@ -256,10 +248,6 @@ class GANValLoop(BaseLoop):
         dataloader: Config with the ``batch_size`` of sampling and extraction, and ``num_workers`` and ``dataset`` of the real
             images, which is not built unless a metric needs it.
         evaluator: The evaluator, its config, or the configs of its metrics.
-
-    Attributes:
-        results: Results of the most recent evaluation by name.
-        should_stop: Called after each batch; if it returns True, :class:`Interrupted` is raised.
     """
 
     mode = 'val'
@@ -269,8 +257,8 @@ class GANValLoop(BaseLoop):
         self.evaluator = build_evaluator(evaluator)
         dataset = dataloader.get('dataset')
         self.real_images = RealImages(dataset, dataloader.get('num_workers', 0), self.evaluator.seed) if dataset else None
-        self.results: dict = {}
-        self.should_stop: Callable[[], bool] = lambda: False
+        self.results: dict = {}  # of the most recent evaluation, by name
+        self.should_stop: Callable[[], bool] = lambda: False  # called after each batch; True raises Interrupted
         self.batch_size = dataloader.get('batch_size', 1)
 
     @property

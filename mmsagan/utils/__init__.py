@@ -12,13 +12,7 @@ _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', '
 def register_all_modules(init_default_scope: bool = True) -> None:
     """Imports all modules that register components, and makes MMEngine load checkpoints without running code from them.
 
-    Args:
-        init_default_scope: Whether to make ``mmsagan`` the scope of type names without a prefix.
-
-    Example:
-        >>> register_all_modules()
-        >>> from mmsagan.registry import MODELS
-        >>> generator = MODELS.build(dict(type='SAGANGenerator', output_scale=32, num_classes=10))
+    With ``init_default_scope``, ``mmsagan`` becomes the scope of type names without a prefix.
     """
     for module in _COMPONENT_MODULES:
         importlib.import_module(module)

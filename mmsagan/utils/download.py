@@ -21,15 +21,14 @@ _URL = re.compile(
 
 
 def cached_file(url: str, sha256: str | None = None, folder: str | Path | None = None) -> Path:
-    """Returns the local path of a file on the web, and downloads the file on first use.
+    """Returns the local path of a file on the web, https only, and downloads it on first use.
 
     A file that was put there by hand is used like a downloaded one. Processes that ask for a file at once download it once.
 
     Args:
-        url: URL of the file, https only. The query is not part of the local name.
+        url: URL of the file, which is ``<host>/<path of the URL>``, without a query, in the cache.
         sha256: The file's sha256, or its first digits; None skips the check.
-        folder: Folder of the cache, in which a file is ``<host>/<path of the URL>``. Defaults to ``mmsagan`` in torch's hub
-            folder, which the environment variable ``TORCH_HOME`` moves.
+        folder: The cache. Defaults to ``mmsagan`` in torch's hub folder, which ``TORCH_HOME`` moves.
     """
     import pooch  # takes a while, and most processes download nothing
 

@@ -24,10 +24,10 @@ except ImportError:  # on Windows
 # It can only be read by setting it, for all threads, so that is done once.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-
-
+PACKAGE = Path(__file__).parent.parent
 LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
-
+# What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
+_UNFINISHED = '.unfinished'
 # Errors of file systems that lack or refuse a function, as CIFS and FUSE may; full and broken disks have others.
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES}
 
@@ -39,10 +39,6 @@ def where_supported(function: Callable, *arguments) -> None:
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
-
-
-# What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
-_UNFINISHED = '.unfinished'
 
 
 @contextmanager
@@ -104,9 +100,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             holder = file.read().strip() or 'which does not say who it is'
-            raise ConfigError(
-                f'another training runs in {folder} ({holder}); wait for its end, stop it, or choose another --work-dir'
-            ) from error
+            raise ConfigError(f'another training runs in {folder} ({holder}); stop it or choose another --work-dir') from error
         except (OSError, AttributeError) as error:
             reason = f'{folder} cannot be locked ({getattr(error, "strerror", None) or error})'
             print_log(f'{reason}: do not start a second training in it before this one has ended', 'current', logging.WARNING)
@@ -138,9 +132,6 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         reason = 'it is a folder' if path.is_dir() else f'{folder} is a file or a read-only folder'
         raise ConfigError(f'{path} cannot be written: {reason}')
-
-
-PACKAGE = Path(__file__).parent.parent
 
 
 def shipped_root() -> Path:

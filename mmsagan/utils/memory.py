@@ -1,8 +1,6 @@
-"""Memory of this process.
+"""Memory of this process: glibc returns large blocks when they are freed, although a training step needs them all again.
 
-glibc takes every large block from the kernel, and returns it when it is freed. The kernel then has to provide and clear new
-pages for each new tensor, which took about a third of the reference's training step at 128x128 (``docs/performance.md``). A
-training needs the same blocks again in each step, and may as well keep them.
+New pages for each tensor took about a third of the reference's training step at 128x128 (``docs/performance.md``).
 """
 
 import ctypes
@@ -13,10 +11,9 @@ NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Keeps the memory that this process frees, for what it allocates next.
+    """Keeps what this process frees for what it allocates next, so that it occupies its peak; returns False without glibc.
 
-    The process then occupies its peak. The tools call this if there is no GPU, unless ``MMSAGAN_KEEP_MEMORY=0`` is set.
-    Returns False where there is no glibc: on macOS, Windows and musl.
+    The tools call this if there is no GPU, unless ``MMSAGAN_KEEP_MEMORY=0`` is set.
     """
     try:
         library = ctypes.CDLL('libc.so.6')

@@ -1,7 +1,6 @@
-"""Reading pickles of numpy arrays without running code from them.
+"""Reading pickles of numpy arrays without running code from them; the arrays hold numbers and text only.
 
-numpy's own functions are not safe for that: a dtype trusts the state that the pickle gives it, so one that claims to hold
-pointers makes the array read memory of the pickle's choice. The replacements here accept numbers and text only.
+numpy's own functions trust a pickle: a dtype that claims to hold pointers makes the array read memory of the pickle's choice.
 """
 
 import io
@@ -94,10 +93,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
 
 def load_array_pickle(data: bytes, encoding: str = 'latin1'):
-    """Unpickles plain Python values and numpy arrays of numbers and text; an ``UnpicklingError`` for anything else.
-
-    ``encoding`` is that of strings from Python 2.
-    """
+    """Unpickles plain values and arrays, with strings of Python 2 in an ``encoding``; an ``UnpicklingError`` for all else."""
     try:
         return _ArrayUnpickler(io.BytesIO(data), encoding=encoding).load()
     except pickle.UnpicklingError:

@@ -36,11 +36,6 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     """A ``map`` that calls functions of modules in a pool of processes, and returns the results in order.
 
     With one worker, it is the builtin ``map``. Raises a DataError if a process dies or memory runs out.
-
-    Example:
-        >>> with worker_map(1) as map:
-        ...     list(map(pow, [2, 3], [3, 2]))
-        [8, 9]
     """
     # Not forked: a copy would inherit the locks of this process's threads, such as those of a progress bar.
     context = multiprocessing.get_context('spawn')

@@ -28,18 +28,7 @@ def set_rng_states(states: dict) -> None:
 
 @contextmanager
 def fork_rng(*seed: int) -> Iterator[None]:
-    """Seeds the CPU's generators within the context, and restores their states afterwards.
-
-    Args:
-        *seed: Any number of non-negative integers.
-
-    Example:
-        >>> with fork_rng(2022, 0, 17):
-        ...     first = np.random.rand()
-        >>> with fork_rng(2022, 0, 17):
-        ...     first == np.random.rand()
-        True
-    """
+    """Seeds the CPU's generators with any number of non-negative integers within the context, and restores their states."""
     python, numpy = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence(seed).generate_state(4, np.uint64)
     with torch.random.fork_rng(devices=[]):

@@ -26,16 +26,14 @@ def attention_figure(
     """Draws one row per image and layer: the image with its queries as coloured dots, then the attention map of each query.
 
     A map lies over the darkened image, brighter for more attention, relative to the map's peak; the peak, as a multiple of
-    uniform attention, is written below. Arrows lead from the query to the most attended regions.
+    uniform attention, is written below. Arrows lead from the query to the most attended regions. Returns the figure (h, w, 3)
+    uint8 RGB; raises a ConfigError if it is too large.
 
     Args:
         images: (N, 3, H, W) uint8 RGB. Small images are enlarged by a whole number.
         queries: Pixels (x, y), (N, Q, 2).
         maps: Maps (N, Q, H, W) by layer name, each summing to 1.
         names: Names of the images.
-
-    Returns:
-        The figure (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
     height, width = images.shape[2:]
@@ -97,12 +95,8 @@ def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
 def salient_queries(images: Tensor, count: int) -> Tensor:
     """Chooses pixels around which colours change, and which lie apart; the same image always gets the same pixels.
 
-    Args:
-        images: (N, 3, H, W) uint8 RGB.
-        count: Q, pixels per image.
-
-    Returns:
-        Pixels (x, y), (N, Q, 2) int64, the most salient first; raises a ConfigError if there are not as many.
+    Takes images (N, 3, H, W) uint8 RGB, and returns Q = ``count`` pixels (x, y) of each, (N, Q, 2) int64, the most salient
+    first. A ConfigError is raised if there are not as many.
     """
     height, width = images.shape[2:]
     if not 1 <= count <= height * width:

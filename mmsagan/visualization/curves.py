@@ -71,11 +71,9 @@ def is_result(name: str) -> bool:
 
 
 def tradeoff_figure(results: Mapping[str, float]) -> Figure:
-    """Draws FID over IS at several truncations, as in BigGAN's figure 17.
+    """Draws FID over IS at several truncations, as in BigGAN's figure 17; without IS or FID, it raises a ConfigError.
 
-    Args:
-        results: An evaluator's with a list of truncations, ``truncation_<value>/<metric>/<result>``. Without IS or FID, it
-            raises a ConfigError.
+    The results are an evaluator's with a list of truncations, ``truncation_<value>/<metric>/<result>``.
     """
     points: dict[str, dict[str, float]] = {}
     for name, value in results.items():

@@ -57,15 +57,9 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndarray:
-    """Lays out images row by row.
+    """Lays out images (N, 3, H, W) uint8 RGB row by row, with ``padding`` white pixels between and around them.
 
-    Args:
-        images: (N, 3, H, W) uint8 RGB.
-        columns: Images per row; the last row may be shorter.
-        padding: White pixels between and around the images.
-
-    Returns:
-        (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB.
+    Returns (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB; the last row may be shorter.
     """
     height, width = images.shape[2:]
     rows = -(-len(images) // columns)
@@ -78,15 +72,10 @@ def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndar
 
 
 def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None = None) -> np.ndarray:
-    """Draws one row per class, as in the paper's figure 6: its name and a note at the left, its samples at the right.
+    """Draws one row per class, as in the paper's figure 6: its name and a note below it at the left, its samples at the right.
 
-    Args:
-        images: (classes * columns, 3, H, W) uint8 RGB, ordered by class. Small images are enlarged by a whole number.
-        names: Names of the classes.
-        notes: Text below each name.
-
-    Returns:
-        The picture (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
+    ``images`` (classes * columns, 3, H, W) uint8 RGB are ordered by class; small ones are enlarged by a whole number. Returns
+    the picture (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
     """
     names, notes = [printable(name) for name in names], notes or [''] * len(names)
     scale = -(-_MIN_CELL_HEIGHT // images.shape[2])

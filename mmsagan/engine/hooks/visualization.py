@@ -60,20 +60,15 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 class VisualizationHook(Hook):
     """Draws grids of samples, every ``interval`` iterations and after the last one.
 
-    A grid has one column per class, or ten without classes, and one noise vector per row. The entries of ``vis_kwargs_list``
-    have MMagic's keys:
-
-    * ``name``: Name of the picture.
-    * ``type``: ``'GAN'`` or ``'Noise'``, which are the same.
-    * ``sample_model``: ``'orig'``, ``'ema'``, or ``'ema/orig'`` for a picture of each. Defaults to the moving average if there
-      is one.
-    * ``target_keys``: Pictures to draw: ``'ema.fake_img'``, ``'orig.fake_img'``, a list, or ``'fake_img'`` for all.
-    * ``fixed_input``: Overrides the argument of the hook.
+    A grid has one column per class, or ten without classes, and one noise vector per row.
 
     Args:
         interval: Iterations between two grids.
         fixed_input: Whether every picture of a grid is made from the same noise.
-        vis_kwargs_list: A grid, or a list of them.
+        vis_kwargs_list: A grid, or a list of them, with MMagic's keys: its ``name``; ``type``, ``'GAN'`` or ``'Noise'``, which
+            are the same; ``sample_model``, ``'orig'``, ``'ema'`` or, for a picture of each, ``'ema/orig'`` (default: the moving
+            average if there is one); ``target_keys``, the pictures to draw: ``'ema.fake_img'``, ``'orig.fake_img'``, a list, or
+            ``'fake_img'`` for all; and ``fixed_input``.
         num_rows: Rows of a grid.
         classes: Classes to draw. Defaults to the first ten.
     """
