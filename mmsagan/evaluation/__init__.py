@@ -11,14 +11,16 @@ from mmsagan.evaluation.extractors import (
 )
 from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation.metrics.base import FeatureMetric
-from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance, IntraFID, SpatialFID, frechet_distance
+from mmsagan.evaluation.metrics.fid import FIDInfinity, FrechetInceptionDistance, IntraFID, SpatialFID, frechet_distance
 from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
 from mmsagan.evaluation.metrics.kid import KernelInceptionDistance, kernel_distance
-from mmsagan.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
+from mmsagan.evaluation.metrics.precision_recall import AuthPct, PrecisionRecall, authenticity, precision_recall
 from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
 
 __all__ = [
+    'AuthPct',
     'DigitsExtractor',
+    'FIDInfinity',
     'FashionExtractor',
     'Evaluator',
     'FeatureExtractor',
@@ -38,6 +40,7 @@ __all__ = [
     'Statistics',
     'StyleGANInception',
     'VGG16Extractor',
+    'authenticity',
     'frechet_distance',
     'inception_score',
     'kernel_distance',

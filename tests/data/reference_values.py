@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Prints the numbers of REFERENCE in tests/evaluation/test_extractors.py, as other people's code computes them.
+"""Prints the numbers of REFERENCE in test_extractors.py and test_metrics.py in tests/evaluation, of other people's code.
 
-Needs pytorch-fid 0.3.0, torch-fidelity 0.4.0, clean-fid 0.1.35 and torchvision (nothing of it runs but Python code), and
-folders with the code of StudioGAN (commit 947b35e), dgm-eval (74c79f7) and DINOv2 (b8931f7):
+Needs pytorch-fid 0.3.0, torch-fidelity 0.4.0, clean-fid 0.1.35, prdc 0.2, scikit-learn, and torchvision (nothing of it runs
+but Python code), and folders with the code of StudioGAN (commit 947b35e), dgm-eval (74c79f7) and DINOv2 (b8931f7):
 
     python tests/data/reference_values.py STUDIOGAN DGM_EVAL DINOV2
 """
@@ -21,10 +21,16 @@ library = torch.library.Library('torchvision', 'FRAGMENT')
 for name in ('nms', 'qnms'):
     library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
 
+import prdc  # noqa: E402
+import pytorch_fid.fid_score  # noqa: E402
 import pytorch_fid.inception  # noqa: E402
 import torch_fidelity.feature_extractor_clip  # noqa: E402
 import torch_fidelity.feature_extractor_inceptionv3  # noqa: E402
+import torch_fidelity.metric_fid  # noqa: E402
+import torch_fidelity.metric_kid  # noqa: E402
+import torch_fidelity.metric_prc  # noqa: E402
 import torchvision.transforms  # noqa: E402
+from cleanfid.fid import kernel_distance  # noqa: E402
 from cleanfid.inception_torchscript import InceptionV3W  # noqa: E402
 from cleanfid.resize import build_resizer  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -32,6 +38,7 @@ from PIL import Image  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parents[1] / 'evaluation'))
 from test_extractors import CLIP, DINOV2, POINTS, SIZES, layout_of, random_images, random_weights  # noqa: E402
 from test_inception_v3 import recipe_weights  # noqa: E402
+from test_metrics import reference_features  # noqa: E402
 
 
 def load(name: str, folder: str, path: str) -> types.ModuleType:
@@ -216,3 +223,29 @@ with torch.no_grad():
         'clip': rounded(clip_features(square)[:, :4]),
     }
 pprint(values, width=128, sort_dicts=False)
+
+# the metrics
+fd, dgm_prdc, authpct = (load(f'dgm_{name}', dgm_eval, f'dgm_eval/metrics/{name}.py') for name in ('fd', 'prdc', 'authpct'))
+real, fake = reference_features()
+moments = [(features.mean(0), np.cov(features, rowvar=False)) for features in (real, fake)]
+statistics = [dict(mu=mean, sigma=cov) for mean, cov in moments]
+tensors = torch.from_numpy(fake), torch.from_numpy(real)
+whole = dict(kid_subsets=1, kid_subset_size=len(real), verbose=False)
+k3 = dict(prc_neighborhood=3, prc_batch_size=10000, save_cpu_ram=False, verbose=False)
+numbers = {
+    'pytorch-fid': dict(fid=pytorch_fid.fid_score.calculate_frechet_distance(*moments[0], *moments[1])),
+    'clean-fid': dict(kid=kernel_distance(real, fake, 1, len(real))),
+    'torch-fidelity': {
+        **torch_fidelity.metric_fid.fid_statistics_to_metric(*statistics, verbose=False),
+        **torch_fidelity.metric_kid.kid_features_to_metric(*tensors, **whole),
+        **torch_fidelity.metric_prc.prc_features_to_metric(*tensors, **k3),
+    },
+    'prdc': prdc.compute_prdc(real, fake, 5),
+    'dgm-eval': {
+        'fd': fd.compute_FD_with_reps(real, fake),
+        'fd_infinity': np.mean([fd.compute_FD_infinity(real, fake) for _ in range(100)]),  # of random subsets
+        **dgm_prdc.compute_prdc(real, fake, 3),
+        'authpct': authpct.compute_authpct(real, fake),
+    },
+}
+pprint({name: {key: float(f'{value:.8g}') for key, value in known.items()} for name, known in numbers.items()}, width=128)

@@ -132,6 +132,16 @@ def reference(gan, network, real_images) -> dict:
     }
 
 
+def test_metrics_that_keep_different_things_of_the_same_images(gan, real):
+    """In one pass, each gives what it gives alone."""
+    metrics = [dict(type=name, fake_nums=90, real_nums=80, **COUNTING) for name in ('FIDInfinity', 'AuthPct')]
+    metrics += [dict(metric, real_nums=80) for metric in all_metrics()[1:4]]
+    together = Evaluator(metrics).evaluate_model(gan, real, 32)
+    alone = [Evaluator(metric).evaluate_model(gan, real, 32) for metric in metrics]
+    assert together == {name: value for results in alone for name, value in results.items()}
+    assert {'FIDInfinity-counting/fid_infinity', 'AuthPct-counting/authpct'} < set(together)
+
+
 @pytest.mark.parametrize('sample_model', ['ema', 'orig', None])
 def test_all_metrics_equal_the_pure_functions(gan, real, sample_model):
     evaluator = Evaluator(all_metrics(sample_model=sample_model))

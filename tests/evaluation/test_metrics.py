@@ -11,12 +11,14 @@ from mmsagan.evaluation import (
     FrechetInceptionDistance,
     KernelInceptionDistance,
     Statistics,
+    authenticity,
     frechet_distance,
     inception_score,
     kernel_distance,
     precision_recall,
     save_statistics,
 )
+from mmsagan.evaluation.metrics.fid import frechet_distance_at_infinity
 from mmsagan.evaluation.metrics.inception_score import SplitSums
 from mmsagan.evaluation.metrics.kid import _ROWS as _SUBSET_ROWS
 from mmsagan.evaluation.metrics.kid import draw_subsets
@@ -253,6 +255,77 @@ def test_many_equal_samples():
     assert shares == pytest.approx(dict(precision=1, recall=1, density=8 / 5, coverage=1))
 
 
+def authenticity_by_definition(real: np.ndarray, fake: np.ndarray) -> float:
+    distances, own = cdist(real, fake), cdist(real, real)
+    np.fill_diagonal(own, np.inf)
+    return 100 * np.mean(own.min(0)[distances.argmin(0)] < distances.min(0))
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_authenticity_by_its_definition(dtype):
+    """Some samples are copies of training images, some training images are copies of others, and both."""
+    random = np.random.RandomState(0)
+    real, fake = random.randn(_ROWS + 40, 5).astype(dtype) + 10, random.randn(70, 5).astype(dtype) + 10
+    real[30:50] = real[:20]
+    fake[:40] = real[20:60]
+    expected = authenticity_by_definition(real, fake)
+    assert authenticity(real, fake) == pytest.approx(expected, abs=1e-9) and 0 < expected < 60
+    assert authenticity(real, real) == 0 and authenticity(real, fake + 100) == 100
+
+
+def test_fid_infinity_by_a_closed_form():
+    """The distance of 400 samples is too high by about 0.08, that of infinitely many is known."""
+    mean, scales = np.full(16, 0.1), np.linspace(0.6, 1.4, 16)
+    estimates = []
+    for seed in range(12):
+        features = np.random.RandomState(seed).randn(400, 16) * scales + mean
+        plain = frechet_distance(np.zeros(16), np.eye(16), features.mean(0), np.cov(features, rowvar=False))
+        estimates.append((plain, frechet_distance_at_infinity(np.zeros(16), np.eye(16), torch.from_numpy(features))))
+    errors = np.mean(estimates, axis=0) - (mean @ mean + ((scales - 1) ** 2).sum())
+    standard_error = np.std(estimates, axis=0) / np.sqrt(12)
+    assert errors[0] > 3 * standard_error[0] and abs(errors[1]) < 2 * standard_error[1]
+
+
+def reference_features() -> tuple[np.ndarray, np.ndarray]:
+    """Real and fake features (1000, 32), of which three in ten are nearly copies of real ones."""
+    random = np.random.RandomState(0)
+    real, fake = random.randn(1000, 32), 0.9 * random.randn(1000, 32) + 0.1
+    fake[:300] = real[:300] + 0.1 * random.randn(300, 32)
+    return real, fake
+
+
+# Printed by tests/data/reference_values.py.
+REFERENCE = {
+    'clean-fid': dict(kid=0.0097927005),
+    'dgm-eval': dict(
+        **dict(fd=0.63870485, fd_infinity=0.34578653, authpct=42.599998),
+        **dict(precision=0.917, recall=0.658, density=1.8826667, coverage=0.979),
+    ),
+    'prdc': dict(precision=0.953, recall=0.729, density=1.8378, coverage=0.998),
+    'pytorch-fid': dict(fd=0.63870485),
+    'torch-fidelity': dict(fd=0.63870485, kid=0.0097927005, precision=0.917, recall=0.65799999),
+}
+
+
+@pytest.mark.parametrize('program', REFERENCE)
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_numbers_of_other_programs(program, dtype):
+    real, fake = (features.astype(dtype) for features in reference_features())
+    k = 5 if program == 'prdc' else 3
+    moments = [(features.mean(0), np.cov(features, rowvar=False)) for features in (real, fake)]
+    ours = dict(
+        fd=frechet_distance(*moments[0], *moments[1]),
+        kid=kernel_distance(real, fake)[0],
+        authpct=authenticity(real, fake),
+        fd_infinity=frechet_distance_at_infinity(*moments[0], torch.from_numpy(fake)),
+        **precision_recall(real, fake, k, k),
+    )
+    for name, value in REFERENCE[program].items():
+        # Theirs is the mean over 100 random choices, whose standard deviation is 0.04.
+        tolerance = dict(abs=0.08) if name == 'fd_infinity' else dict(rel=3e-4)
+        assert ours[name] == pytest.approx(value, **tolerance), name
+
+
 EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
 
 
@@ -266,6 +339,7 @@ EYE, FEATURES = np.eye(2), np.random.RandomState(3).randn(5, 3)
         (kernel_distance, (FEATURES, FEATURES[:, :2]), DataError),
         (kernel_distance, (FEATURES[:1], FEATURES), ConfigError),
         (precision_recall, (FEATURES, FEATURES * np.inf), DataError),
+        (authenticity, (FEATURES[:1], FEATURES), ConfigError),
         (precision_recall, (FEATURES, FEATURES, 5, 3), ConfigError),
         (precision_recall, (FEATURES, FEATURES, 3, 0), ConfigError),
     ],

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_dist_info, is_main_process
 from mmengine.logging import print_log
+from numpy.random import RandomState
+from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.images import RealImages, SampleInputs
@@ -179,6 +182,38 @@ class SpatialFID(FrechetInceptionDistance):
     output = 'spatial'
     default_style = 'PyTorch'
     default_resize = 'tensorflow'
+
+
+def frechet_distance_at_infinity(mean, cov, features: Tensor, num_sizes: int = 10) -> float:
+    """Fréchet distance of features (N, D) to a normal distribution, extrapolated to infinite N by a line in 1/N.
+
+    The line is fitted to the distances of ``num_sizes`` random choices, from N/10, or from the smaller of 2 D and N/2 if it is
+    more, to N. Source: Chong & Forsyth 2020.
+    """
+    count, width = features.shape
+    sizes = np.linspace(max(count // 10, min(2 * width, count // 2)), count, num_sizes).astype(int)
+    order, moments, distances = RandomState(0).permutation(count), Moments(width), []
+    for first, last in zip([0, *sizes], sizes):
+        moments.update(features[order[first:last]])
+        distances.append(frechet_distance(mean, cov, moments.mean, moments.cov))
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
+
+
+@METRICS.register_module()
+class FIDInfinity(FrechetInceptionDistance):
+    """FID of infinitely many samples by :func:`frechet_distance_at_infinity`: ``fid_infinity``. Keeps the samples' features."""
+
+    short_name = 'FIDInfinity'
+    results = ('fid_infinity',)
+    best = {}
+    accumulator_key = (Moments, FeatureBank)
+
+    def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False):
+        return Moments(width, device) if is_real else FeatureBank(width, device)
+
+    def compute(self, fake: FeatureBank) -> dict[str, float]:
+        assert self.real is not None
+        return dict(fid_infinity=frechet_distance_at_infinity(self.real.mean, self.real.cov, fake.features))
 
 
 @METRICS.register_module()

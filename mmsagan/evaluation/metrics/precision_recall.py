@@ -1,4 +1,4 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), AuthPct (Alaa et al. 2022)."""
 
 import torch
 from torch import Tensor
@@ -68,9 +68,27 @@ def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor,
     centre = points.mean(0)
     points = points - centre
     squares = points.square().sum(1)
-    blocks = (_squared_distances(rows - centre, points, squares) for rows in queries.split(_ROWS))
+    blocks = (_squared_distances(rows - centre, points, squares) for rows in queries.split(min(_ROWS, 2**28 // len(points))))
     distances, rows = zip(*(block.topk(k, 1, largest=False) for block in blocks))
     return torch.cat(distances), torch.cat(rows)
+
+
+@deterministic_float32()
+def authenticity(real_features, fake_features) -> float:
+    """Percentage of fakes (M, D) that are farther from their nearest real image (N, D) than that is from all other real ones.
+
+    The others may be copies of training images. Source: Alaa et al. 2022, as in dgm-eval (Stein et al. 2023).
+    """
+    real, fake = as_features(real_features, fake_features)
+    if len(real) < 2 or not len(fake):
+        raise ConfigError(f'authenticity: needs 2 real images and a fake, got {len(real)} and {len(fake)}')
+    nearest = nearest_neighbours(fake, real, 1)[1][:, 0]
+    used, place = nearest.unique(return_inverse=True)
+    first, second = nearest_neighbours(real[used], real, 2)[1].T  # one of them is the image itself, or both are its copies
+    other = torch.where(first == used, second, first)
+    # By differences, since of copies the squared distances above are not quite 0.
+    radius, distance = (real[used] - real[other]).norm(dim=1), (fake - real[nearest]).norm(dim=1)
+    return 100 * float((radius[place] < distance).double().mean())
 
 
 @METRICS.register_module()
@@ -102,3 +120,18 @@ class PrecisionRecall(FeatureMetric):
     def compute(self, fake: FeatureBank) -> dict[str, float]:
         real, generated = (bank.features.to(bank.device) for bank in (self.real, fake))
         return precision_recall(real, generated, *self.neighbours)
+
+
+@METRICS.register_module()
+class AuthPct(FeatureMetric):
+    """Percentage of the samples that are no copies of training images: ``authpct``. See :func:`authenticity`.
+
+    Keeps all features, as :class:`PrecisionRecall`. Held-out images show what percentage is to be expected.
+    """
+
+    short_name = 'AuthPct'
+    results = ('authpct',)
+    min_real = 2
+
+    def compute(self, fake: FeatureBank) -> dict[str, float]:
+        return dict(authpct=authenticity(*(bank.features.to(bank.device) for bank in (self.real, fake))))
