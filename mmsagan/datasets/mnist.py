@@ -85,7 +85,8 @@ class ArrayDataset(StoredDataset):
     def load_data_list(self) -> range:
         """Loads the arrays and returns the numbers of the images."""
         images, labels, classes = self.load_arrays()
-        if images.dtype != np.uint8 or images.shape[3:] not in ((), (3,)) or len(images) != len(labels):
+        is_known = images.dtype == np.uint8 and (images.ndim, images.shape[3:]) in ((3, ()), (4, (3,)))
+        if not is_known or len(images) != len(labels):
             raise DataError(f'{self.name}: expected uint8 images and labels, got {images.shape} and {len(labels)} labels')
         self.set_classes(classes, labels)
         # Channels first, as in batches, which are then copied in one go.
@@ -96,38 +97,30 @@ class ArrayDataset(StoredDataset):
                 raise DataError(f'{self.name}: images of {height}x{width} pixels do not fit into image_size={self.image_size}')
             rooms = 0, 0, self.image_size - height, self.image_size - width
             images = np.pad(images, [(room // 2, room - room // 2) for room in rooms])
-        self.images = np.ascontiguousarray(images)
+        self.images = images
         self.labels = np.array(labels, dtype=np.int64)
         return range(len(images))
 
     def read_images(self, numbers: Sequence[int]) -> np.ndarray:
-        images = self.images[numbers]
+        images = np.ascontiguousarray(self.images[numbers])
         return images if images.shape[1] == 3 else images.repeat(3, axis=1)
 
 
 @DATASETS.register_module()
-class NpzImages(StoredDataset):
-    """Images ``arr_0`` (N, H, W, 3) uint8 in an ``.npz`` file, as ADM and ``mmsagan sample --npz`` write it.
+class NpzImages(ArrayDataset):
+    """Images ``arr_0`` and, optionally, labels ``arr_1`` of the ``.npz`` file ``data_root``, as of ADM and ``tools/sample.py``.
 
-    Labels ``arr_1`` (N,) are numbers of classes, and all 0 if there are none. ``data_root`` is the path of the file.
+    Classes are called by their labels. For the other arguments see :class:`ArrayDataset`.
     """
 
-    def load_data_list(self) -> range:
-        """Loads the arrays and returns the numbers of the images."""
+    def load_arrays(self):
         try:
             with np.load(self.data_root, allow_pickle=False) as file:
-                self.images = file['arr_0']
-                self.labels = file['arr_1'].astype(np.int64) if 'arr_1' in file else np.zeros(len(self.images), np.int64)
-            if self.images.dtype != np.uint8 or self.images.shape[3:] != (3,) or len(self.images) != len(self.labels):
-                raise ValueError(f'arr_0 is {self.images.shape} {self.images.dtype}, arr_1 {self.labels.shape}')
-            self.set_classes([str(label) for label in range(min(self.labels.max(initial=0), _MAX_CLASSES) + 1)], self.labels)
+                images = file['arr_0']
+                labels = file['arr_1'] if 'arr_1' in file else np.zeros(len(images), np.int64)
+            return images, labels, [str(label) for label in range(min(int(labels.max(initial=0)), _MAX_CLASSES) + 1)]
         except Exception as error:  # numpy raises many kinds for damaged files
-            reason = str(error) or type(error).__name__
-            raise DataError(f'{self.data_root}: no images arr_0 (N, H, W, 3) uint8 can be read: {reason}') from error
-        return range(len(self.images))
-
-    def read_images(self, numbers: Sequence[int]) -> np.ndarray:
-        return np.ascontiguousarray(self.images[numbers].transpose(0, 3, 1, 2))
+            raise DataError(f'{self.data_root}: no images arr_0 can be read: {str(error) or type(error).__name__}') from error
 
 
 @DATASETS.register_module()

@@ -368,7 +368,7 @@ def _packing(size: int | None) -> list[BaseTransform]:
 def open_images(source: str | Path, size: int | None = None) -> ClassImageDataset:
     """A data set of the images in a folder, zip, tar or ``.npz`` file, resized to ``size`` as :class:`FlatImageFolder` does."""
     if str(source).endswith('.npz') and Path(source).is_file():
-        return NpzImages(str(source), pipeline=_packing(size), allow_empty_classes=True, serialize_data=False, test_mode=True)
+        return NpzImages(data_root=str(source), pipeline=_packing(size), allow_empty_classes=True, test_mode=True)
     return FlatImageFolder(source, size)
 
 

@@ -133,5 +133,5 @@ def test_a_file_that_sample_has_written(tmp_path, gan_config, classes):
 )
 def test_wrong_arrays(tmp_path, arrays):
     np.savez(tmp_path / 'wrong.npz', **arrays)
-    with pytest.raises(DataError, match=r'wrong\.npz.*arr_0'):
+    with pytest.raises(DataError, match='wrong.npz'):
         open_images(tmp_path / 'wrong.npz')
