@@ -87,11 +87,10 @@ def score_images(
     if real is not None and (not is_file or 'arr_0.npy' in arrays):
         real_images = RealImages(open_images(str(real), size), num_workers)
         ours, theirs = (getattr(each.dataset, 'metainfo', {}).get('classes') or () for each in (images, real_images))
-        # Folders that mmsagan sample writes are called by the numbers of the classes.
-        is_same = ours == theirs or {name.lstrip('0') or '0' for name in ours} == {*map(str, range(len(theirs)))}
+        # Folders of tools/sample.py are called by the numbers of the classes, padded with zeros to be in their order.
+        is_same = ours == theirs or [name.lstrip('0') or '0' for name in ours] == [*map(str, range(len(theirs)))]
         if 'intra-fid' in metrics and not (is_same and len(theirs) > 1):
-            found = f'{images.name} has {ours!r:.200}, {real_images.name} {theirs!r:.200}'
-            raise DataError(f'intra-fid: both sides need the same classes, as names of folders; {found}')
+            raise DataError(f'intra-fid: the class folders of {images.name} are {ours!r:.99}, those of --real {theirs!r:.99}')
     common = dict(inception or {}, fake_nums=count)
     evaluator = Evaluator([dict(common, type=METRIC_NAMES[name], **options.get(name, {})) for name in metrics])
     device = _find_device()

@@ -108,11 +108,11 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
     seen = set(map(str, Path(root).resolve().parents))
     archive = find_archive(root)
-    for name in open_archive(archive, os.path.getmtime(archive)) if archive else ():
-        suffix = os.path.splitext(name)[1].lower()
-        if not any(part.startswith('.') or part in SYSTEM_NAMES for part in name.split(os.sep)):
-            found = paths if suffix in IMAGE_SUFFIXES else left_out[suffix or 'files without a suffix']
-            found.append(os.path.join(root, name))
+    for name in open_archive(archive, os.path.getmtime(archive), os.getpid()) if archive else ():
+        path, suffix = os.path.join(archive, name), os.path.splitext(name)[1].lower()
+        is_hidden = any(part.startswith('.') or part in SYSTEM_NAMES for part in name.split(os.sep))
+        if path.startswith(f'{root}{os.sep}') and not is_hidden:
+            (paths if suffix in IMAGE_SUFFIXES else left_out[suffix or 'files without a suffix']).append(path)
     queue = deque([] if archive else [root])
     while queue:
         current = queue.pop()

@@ -9,7 +9,7 @@ from mmsagan.evaluation.extractors import (
     StyleGANInception,
     VGG16Extractor,
 )
-from mmsagan.evaluation.images import FlatImageFolder, GeneratedImages, RealImages, SampleInputs, open_images
+from mmsagan.evaluation.images import GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.fid import FIDInfinity, FrechetInceptionDistance, IntraFID, SpatialFID, frechet_distance
 from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception_score
@@ -25,7 +25,6 @@ __all__ = [
     'Evaluator',
     'FeatureExtractor',
     'FeatureMetric',
-    'FlatImageFolder',
     'FrechetInceptionDistance',
     'GeneratedImages',
     'InceptionScore',

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform, Resize
+from mmcv.transforms import Resize
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan.datasets import CenterCropLongEdge, ClassImageDataset, LoadImageFromFile, PackInputs, UnreadableImageError
-from mmsagan.datasets.archives import find_archive, read_member
+from mmsagan.datasets.archives import read_member
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES, find_images
 from mmsagan.datasets.mnist import NpzImages
 from mmsagan.datasets.samplers import SeededDataset
@@ -333,25 +333,14 @@ def _collate(samples: Sequence) -> tuple[Tensor, Tensor, list[int], list[Unreada
 
 
 class FlatImageFolder(ClassImageDataset):
-    """All images below a folder, or in a zip or tar file; of classes if all of them are in folders below the one they share.
-
-    Args:
-        folder: The folder, whose subfolders are searched, too, or the file.
-        size: Size in pixels to which the centre square of each image is resized (bicubic); None keeps the images' size, which
-            must then be the same.
-    """
-
-    def __init__(self, folder: str | Path, size: int | None = None):
-        super().__init__(str(folder), pipeline=[LoadImageFromFile(), *_packing(size)], test_mode=True)
+    """All images below a folder, or in a zip or tar file. Folders below the one that all of them share are their classes."""
 
     def load_data_list(self) -> list[dict]:
         """Finds the images."""
-        is_there = Path(self.data_root).is_dir() or find_archive(self.data_root) == self.data_root
-        paths, _, left_out = find_images(self.data_root) if is_there else ([], [], {})
-        self.set_left_out(left_out)
+        paths, _, left_out = find_images(self.data_root)
         if not paths:
-            kinds = f'.npz file, nor a folder, .zip, .tar or .tar.gz file of images ({", ".join(IMAGE_SUFFIXES)})'
-            raise DataError(f'{self.data_root} is not an {kinds}')
+            raise DataError(f'{self.data_root} is no folder, .zip, .tar, .tar.gz or .npz file of images {IMAGE_SUFFIXES}')
+        self.set_left_out(left_out)
         depth = len(os.path.commonprefix([path.split(os.sep)[:-1] for path in (paths[0], paths[-1])]))  # they are sorted
         names = [''.join(path.split(os.sep)[depth:-1][:1]) for path in paths]
         classes = ['all'] if '' in names else sorted({*names})
@@ -360,16 +349,16 @@ class FlatImageFolder(ClassImageDataset):
         return [dict(img_path=path, gt_label=labels.get(name, 0)) for path, name in zip(paths, names)]
 
 
-def _packing(size: int | None) -> list[BaseTransform]:
-    resize = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')] if size else []
-    return [*resize, PackInputs()]
-
-
 def open_images(source: str | Path, size: int | None = None) -> ClassImageDataset:
-    """A data set of the images in a folder, zip, tar or ``.npz`` file, resized to ``size`` as :class:`FlatImageFolder` does."""
+    """A data set of the images in a folder and its subfolders, or in a ``.zip``, ``.tar``, ``.tar.gz`` or ``.npz`` file.
+
+    The centre square of each image is resized to ``size`` pixels (bicubic); None keeps their size, which must be the same.
+    """
+    resize = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')] if size else []
+    options: dict[str, Any] = dict(data_root=str(source), pipeline=[*resize, PackInputs()], test_mode=True)
     if str(source).endswith('.npz') and Path(source).is_file():
-        return NpzImages(data_root=str(source), pipeline=_packing(size), allow_empty_classes=True, test_mode=True)
-    return FlatImageFolder(source, size)
+        return NpzImages(allow_empty_classes=True, **options)
+    return FlatImageFolder(**dict(options, pipeline=[LoadImageFromFile(), *options['pipeline']]))
 
 
 ImageSource = GeneratedImages | RealImages

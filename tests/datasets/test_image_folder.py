@@ -15,7 +15,7 @@ from mmsagan.datasets import ImageFolder, ImageNet, LoadImageFromFile, Unreadabl
 from mmsagan.datasets.image_folder import find_images, open_image, read_rgb
 from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation import FlatImageFolder
+from mmsagan.evaluation import open_images
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -95,7 +95,7 @@ def test_which_files_are_images_and_what_is_left_out(foreign, monkeypatch):
         '.heic': 2, '.txt': 1, 'files without a suffix': 2, 'images beside the class folders': 1,
         'links to folders that are searched anyway': 3, 'links to nothing': 2, 'pipes or devices': 1,
     }  # fmt: skip
-    flat = FlatImageFolder(foreign)
+    flat = open_images(foreign)
     assert {flat.get_data_info(index)['img_path'] for index in range(len(flat))} == {*expected, str(foreign / 'beside.png')}
     assert len(said) == 2 and all('left out: 2 .heic, 1 .txt, ' in message for message in said)
 

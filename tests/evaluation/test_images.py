@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmsagan.datasets import CIFAR10, EmbeddedMNIST, UnreadableImageError
 from mmsagan.errors import DataError
-from mmsagan.evaluation import FlatImageFolder, GeneratedImages, RealImages, SampleInputs
+from mmsagan.evaluation import GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation import images as module
 from mmsagan.evaluation.images import apply_standing_statistics, deterministic_float32
 from mmsagan.registry import MODELS
@@ -154,7 +154,7 @@ def test_unreadable_images_are_left_out_up_to_the_share_of_the_data_set(tmp_path
 
 def test_unreadable_images_of_other_processes_count(tmp_path, monkeypatch):
     write_images(tmp_path, [(8, 6)] * 4)
-    images = RealImages(FlatImageFolder(tmp_path))
+    images = RealImages(open_images(tmp_path))
     images.dataset.max_unreadable_share = 0.25
     for others, is_refused in ((['a'], False), (['a', 'b'], True)):
         errors = [UnreadableImageError(name, 'gone') for name in others]
@@ -167,7 +167,7 @@ def test_the_order_in_which_images_cannot_be_read_does_not_matter(tmp_path):
     write_images(tmp_path, [(8, 6)] * 50)
     for path in (tmp_path / 'part0').iterdir():
         path.write_bytes(b'')
-    images = RealImages(FlatImageFolder(tmp_path), seed=None)
+    images = RealImages(open_images(tmp_path), seed=None)
     images.dataset.max_unreadable_share = 0.5
     with pytest.warns(UserWarning, match='unreadable image skipped'):
         assert sum(len(batch.images) for batch in images.batches(50, 8, CPU)) == 25
@@ -222,28 +222,28 @@ def write_images(folder, sizes):
 def test_a_folder_of_images(tmp_path):
     write_images(tmp_path, [(8, 6)] * 4)
     (tmp_path / 'notes.txt').write_text('no image')
-    batch = next(RealImages(FlatImageFolder(tmp_path), seed=None).batches(4, 4, CPU))
+    batch = next(RealImages(open_images(tmp_path), seed=None).batches(4, 4, CPU))
     assert batch.images.shape == (4, 3, 6, 8) and batch.images[:, 0, 0, 0].tolist() == [0, 2, 1, 3]
 
 
 def test_mixed_sizes_are_found_and_can_be_resized(tmp_path):
     write_images(tmp_path, [(8, 6), (8, 6), (9, 6)])
     with pytest.raises(DataError, match='8x6 .*9x6'):
-        next(RealImages(FlatImageFolder(tmp_path)).batches(3, 3, CPU))
-    assert FlatImageFolder(tmp_path, size=4)[2]['inputs'].shape == (3, 4, 4)
+        next(RealImages(open_images(tmp_path)).batches(3, 3, CPU))
+    assert open_images(tmp_path, size=4)[2]['inputs'].shape == (3, 4, 4)
 
 
 def test_bad_folders(tmp_path):
     with pytest.raises(DataError, match='gone'):
-        FlatImageFolder(tmp_path / 'gone')
+        open_images(tmp_path / 'gone')
     with pytest.raises(DataError, match=str(tmp_path)):
-        FlatImageFolder(tmp_path)
+        open_images(tmp_path)
     Image.effect_noise((64, 64), 99).save(tmp_path / 'image.png')
     os.truncate(tmp_path / 'image.png', 2000)
     with pytest.raises(DataError, match='image.png'):
-        next(RealImages(FlatImageFolder(tmp_path)).batches(1, 1, CPU))
+        next(RealImages(open_images(tmp_path)).batches(1, 1, CPU))
     (tmp_path / 'image.png').write_bytes(b'no image')
-    images = RealImages(FlatImageFolder(tmp_path))
+    images = RealImages(open_images(tmp_path))
     images.dataset.max_unreadable_share = 1
     for use in (lambda: images.image_size, lambda: list(images.batches(1, 1, CPU))):
         with pytest.raises(DataError, match='no image can be read'):

@@ -1,5 +1,6 @@
 """The tools that sample a checkpoint, convert it, export it or draw pictures, called in this process."""
 
+import csv
 import json
 import socket
 import sys
@@ -243,3 +244,30 @@ def test_there_and_back(fixture_of, name, tmp_path, run_here):
     convert(generator, '--out', tmp_path / 'back.safetensors')
     first, back = (load_checkpoint_file(path)['state_dict'] for path in (out, tmp_path / 'back.safetensors'))
     assert set(first) == set(back) and all(torch.equal(first[key], back[key]) for key in first if key != 'iteration')
+
+
+@pytest.mark.parametrize('is_given', [True, False])
+def test_neighbours(tmp_path, experiment, run, cifar_root, cifar_arrays, is_given):
+    """A given real image that is in the training set has a distance of 0; one that is left out of the training set has not."""
+    (tmp_path / 'given').mkdir()
+    Image.fromarray(cifar_arrays[0][17]).save(tmp_path / 'given' / 'copy.png')
+    arguments = ['--labels', '1,3', '--num-neighbours', 3, '--seed', 5, '--num-workers', 0]
+    arguments += ['--held-out', tmp_path / 'given'] if is_given else []
+    metrics = "test_evaluator.metrics=[{'type':'FID','inception_style':'digits'}]"
+    arguments += ['--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}', metrics]
+    tables = []
+    for out in (tmp_path / 'one.png', tmp_path / 'two.png'):
+        code, said = run(*experiment, '--out', out, *arguments, tool='analysis_tools/neighbours.py')
+        assert code == 0 and out.stem in said
+        with out.with_suffix('.csv').open() as file:
+            tables.append(list(csv.DictReader(file)))
+    assert (tmp_path / 'one.png').read_bytes() == (tmp_path / 'two.png').read_bytes() and tables[0] == tables[1]
+    drawn, real = tables[0][:6], tables[0][6:]
+    assert [row['kind'] for row in drawn + real] == ['sample'] * 6 + ['real'] * (3 if is_given else 6)
+    if is_given:
+        assert real[0]['training_number'] == '17' and float(real[0]['distance']) < 1e-5
+    else:
+        assert not {row['number'] for row in real} & {row['training_number'] for row in tables[0]}
+        assert all(float(row['distance']) > 1e-5 for row in real)
+    images = sample(init_model(*experiment), labels=[1, 3], seed=5)
+    assert torch.equal(read(tmp_path / 'one.png')[:, 42:138:3, 2:98:3], images[0])

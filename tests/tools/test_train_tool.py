@@ -212,7 +212,7 @@ def test_intra_fid_of_class_folders(tmp_path, folders):
         ('evaluate_images.py', ['{fake}', '--real', '{large}', *DIGITS], '--size'),
         ('evaluate_images.py', ['{fake}', '--real', '{real}', '--num-samples', '91'], '90'),
         ('evaluate_images.py', ['{fake}', '--real', '{gone}.npz'], 'gone.npz'),
-        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--metrics', 'intra-fid', *DIGITS], 'classes'),
+        ('evaluate_images.py', ['{fake}', '--real', '{real}', '--metrics', 'intra-fid', *DIGITS], 'intra-fid'),
         ('evaluate_images.py', ['{gone}', '--real', '{real}'], '.zip'),
         (STATISTICS, ['--imgsdir', '{real}', '--num-samples', '81', *DIGITS], '80'),
         ('test.py', [CONFIG, '{gone}.pth', '--work-dir', '{gone}'], 'gone.pth'),
