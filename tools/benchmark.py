@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures training steps, sampling, attention, evaluation and data loading, each against a reference implementation.
+"""Measures training steps, sampling, attention, evaluation, metrics and data loading, each against a reference implementation.
 
 Both sides take turns in one process. Printed are medians with interquartile ranges, the ratio of the medians, the time of the
 fast side's first call and the peak memory of a call. GFLOP/s are those of the operations that the fast side really does, and
@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from itertools import islice, product
@@ -40,8 +41,19 @@ from mmsagan.datasets.packed import pack_dataset
 from mmsagan.engine.config import config_errors, load_config
 from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import Evaluator, FrechetInceptionDistance, Statistics, save_statistics
+from mmsagan.evaluation import (
+    Evaluator,
+    FrechetInceptionDistance,
+    KernelInceptionDistance,
+    Moments,
+    Statistics,
+    authenticity,
+    frechet_distance,
+    precision_recall,
+    save_statistics,
+)
 from mmsagan.evaluation.inception_v3 import InceptionV3
+from mmsagan.evaluation.metrics.fid import frechet_distance_at_infinity
 from mmsagan.models import ConditionalGAN, SelfAttentionBlock
 from mmsagan.registry import MODELS
 from mmsagan.utils.files import check_writable, shipped_root, write_output
@@ -176,6 +188,41 @@ def evaluation(args: argparse.Namespace, configs: list[Config], folder: Path) ->
         yield Path(cfg.filename).stem, 'fp32', count, actions
 
 
+def metrics(args: argparse.Namespace, configs: list[Config], folder: Path) -> Cases:
+    """Metrics of random float32 features, once these are there; the reference is torch-fidelity, where it is installed.
+
+    From its second call on, KID computes the real images' terms no more, as in a training run.
+    """
+    count, width, random = args.num_samples or 10_000, args.num_features, torch.Generator().manual_seed(0)
+    kid, banks, moments = KernelInceptionDistance(count, inception_style='digits'), [], []
+    sets = [torch.randn(count, width, generator=random) for _ in range(2)]
+    for features, is_real in zip(sets, (True, False)):
+        banks.append(kid.new_accumulator(count, width, args.device, is_real))
+        moments.append(Moments(width))
+        for accumulator in (banks[-1], moments[-1]):
+            accumulator.update(features, torch.arange(count), torch.zeros(count, dtype=torch.long))
+            accumulator.finish()
+    kid.take_real(banks[0], None)
+    (mean, cov), other = ((each.mean.numpy(), each.cov.numpy()) for each in moments)
+    cases = dict(
+        KID=[partial(kid.compute, banks[1])],
+        PR=[lambda: precision_recall(*(features.to(args.device) for features in sets))],
+        AuthPct=[lambda: authenticity(*(features.to(args.device) for features in sets))],
+        FID=[partial(frechet_distance, mean, cov, *other)],
+        FIDInfinity=[partial(frechet_distance_at_infinity, mean, cov, sets[1])],
+    )
+    with suppress(ImportError):  # not a dependency of the package
+        from torch_fidelity import metric_fid, metric_kid, metric_prc
+
+        subsets, quiet = dict(kid_subsets=100, kid_subset_size=min(1000, count)), dict(verbose=False)
+        cases['KID'].append(partial(metric_kid.kid_features_to_metric, *sets, **subsets, **quiet))
+        cases['PR'].append(partial(metric_prc.prc_features_to_metric, *sets[::-1], **quiet))  # samples come first
+        theirs = [dict(mu=mean, sigma=cov) for mean, cov in ((mean, cov), other)]
+        cases['FID'].append(partial(metric_fid.fid_statistics_to_metric, *theirs, **quiet))
+    for name, actions in cases.items():
+        yield name, 'fp32', count, actions
+
+
 def data_loading(args: argparse.Namespace, configs: list[Config], folder: Path) -> Cases:
     """Reading a packed data set in this process, up to float images on the device; the reference decodes JPEGs.
 
@@ -210,7 +257,7 @@ def data_loading(args: argparse.Namespace, configs: list[Config], folder: Path) 
     yield 'imagenet_packed_128', 'fp32', count * batch_size, actions
 
 
-WORKLOADS = dict(step=training_steps, sample=sampling, attention=attention, eval=evaluation, data=data_loading)
+WORKLOADS = dict(step=training_steps, sample=sampling, attention=attention, eval=evaluation, metrics=metrics, data=data_loading)
 
 
 # --------------------------------------------------------------------------------------------------------------- measuring
@@ -283,8 +330,8 @@ def measure(args: argparse.Namespace, what: str, peaks: dict[str, float], case: 
     prepare = {}
     if what in ('step', 'sample') and args.device.type == 'cpu' and keep_freed_memory():
         prepare = dict(fast=keep_freed_memory, reference=return_freed_memory)
-    warmup, is_counted = 0 if what == 'eval' else 2, what not in ('eval', 'data')
-    seconds = time_in_turns(sides, prepare, args.rounds or (1 if what == 'eval' else 5), warmup)
+    warmup, is_counted = 0 if what in ('eval', 'metrics') else 2, what not in ('eval', 'metrics', 'data')
+    seconds = time_in_turns(sides, prepare, args.rounds or dict(eval=1, metrics=3).get(what, 5), warmup)
     medians = {name: float(np.median(times[warmup:])) for name, times in seconds.items()}
     spreads = {name: np.subtract(*np.percentile(times[warmup:], [75, 25])) for name, times in seconds.items()}
     row = dict(what=what, config=config, device=args.device.type, precision=precision, reference_s=medians.get('reference'))
@@ -334,8 +381,10 @@ def parse_args() -> argparse.Namespace:
     add('--precision', type=partial(some_of, PRECISIONS), default=['fp32'], metavar='PRECISION,...', help=help)
     help = "images at a time (default: the config's, on a CPU at most 64, or 16 if larger than 32x32; attention: 32)"
     add('--batch-size', help=help, **number)
-    add('--rounds', help='timed calls of each side (default: 5; eval: 1)', **number)
-    add('--num-samples', help='samples that eval scores (default: 10000), images that data reads (default: 512)', **number)
+    add('--rounds', help='timed calls of each side (default: 5; eval: 1, metrics: 3)', **number)
+    help = 'samples that eval scores, and features of metrics (default: 10000); images that data reads (default: 512)'
+    add('--num-samples', help=help, **number)
+    add('--num-features', default=2048, help='length of a vector of features of metrics (default: %(default)s)', **number)
     add('--inception-style', choices=list(FEATURES), default='digits', help='extractor of eval (default: %(default)s)')
     help = 'list the N operators that take most time on the fast side of step, sample and attention'
     add('--profile', help=help, **number)
@@ -357,7 +406,11 @@ def main() -> None:
     name = f'CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
     name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else name
     print(f'{date.today()}, {name}, PyTorch {torch.__version__}')
-    peaks = {name: matmul_peak(args.device, PRECISIONS[name]) for name in args.precision if {*args.what} - {'eval', 'data'}}
+    peaks = {
+        name: matmul_peak(args.device, PRECISIONS[name])
+        for name in args.precision
+        if {*args.what} - {'eval', 'metrics', 'data'}
+    }
     for name, peak in peaks.items():
         print(f'matmul peak, {name}: {peak / 1e9:,.0f} GFLOP/s')
     rows: list[dict] = []

@@ -17,6 +17,7 @@ GROUPS = {
         'train': ('train.py', 'train the experiment that a config describes, or resume it'),
         'test': ('test.py', "score a checkpoint: IS, FID and the config's other metrics"),
         'series': ('misc/run_series.py', 'train several configs with the same seeds, for one table and one figure'),
+        'cas': ('misc/classification_score.py', 'train a classifier on samples, and score it on real test images'),
         'plot': ('analysis_tools/plot_metrics.py', 'plot scores and losses of one or more runs'),
     },
     'look at a model': {

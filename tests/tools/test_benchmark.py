@@ -94,3 +94,13 @@ def test_the_tool(run_here, monkeypatch, tmp_path):
     assert step['config'] == 'sagan_32_woReLUinplace_cifar10_b64x1' and step['peak_memory_mb'] > 0
     assert f'{step["peak_fraction"]:.1%}' in out and out.count('Self CPU time total') == 1
     assert data['ratio'] > 2 and data['peak_fraction'] is evaluation['peak_memory_mb'] is None
+
+
+def test_metrics(run_here, tmp_path):
+    file = tmp_path / 'results.json'
+    options = ['--num-samples', 68, '--num-features', 16, '--rounds', 1, '--against', 'none', '--device', 'cpu', '--json', file]
+    code, _, err = run_here('benchmark.py', '--what', 'metrics', *options)
+    assert code == 0, err
+    rows = json.loads(file.read_text())['rows']
+    assert [row['config'] for row in rows] == ['KID', 'PR', 'AuthPct', 'FID', 'FIDInfinity']
+    assert all(list(row) == KEYS and row['images_per_s'] == pytest.approx(68 / row['fast_s']) for row in rows)

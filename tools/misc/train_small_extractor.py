@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.datasets import EmbeddedMNIST, FashionMNIST
@@ -30,22 +30,22 @@ def load_images(name: str, is_test: bool) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(dataset.images).float() / 127.5 - 1, torch.from_numpy(dataset.labels)
 
 
-def train(extractor: SmallClassifier, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 64) -> None:
-    """Adam with one cycle of the learning rate; each batch is shifted by up to two pixels."""
-    batches = len(images) // batch_size
-    optimizer = torch.optim.Adam(extractor.parameters(), weight_decay=1e-4)
+def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 64) -> None:
+    """Trains a classifier with Adam and one cycle of the learning rate; each batch is shifted by up to two pixels."""
+    batch_size = min(batch_size, len(images))
+    batches, device = len(images) // batch_size, next(network.parameters()).device
+    optimizer = torch.optim.Adam(network.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * batches)
-    extractor.train()
+    network.train()
     for _ in range(epochs):
         for index in torch.randperm(len(images))[: batches * batch_size].split(batch_size):
             shift = tuple(torch.randint(-2, 3, (2,)).tolist())
-            features, _ = extractor.classify(images[index].roll(shift, (2, 3)))
-            loss = F.cross_entropy(extractor.head(F.dropout(features, 0.3)), labels[index])
+            logits = network(images[index].roll(shift, (2, 3)).to(device))
             optimizer.zero_grad()
-            loss.backward()
+            F.cross_entropy(logits, labels[index].to(device)).backward()
             optimizer.step()
             schedule.step()
-    extractor.eval()
+    network.eval()
 
 
 @torch.no_grad()
@@ -72,7 +72,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     extractor = EXTRACTORS[args.name](trained=False)
     images, labels = load_images(args.name, is_test=False)
-    train(extractor, images, labels, args.epochs or EPOCHS[args.name])
+    network = nn.Sequential(extractor.trunk, nn.Dropout(0.3), extractor.head)
+    train(network, images, labels, args.epochs or EPOCHS[args.name])
     scale_features(extractor, images[:4000])
     images, labels = load_images(args.name, is_test=True)
     with torch.no_grad():
