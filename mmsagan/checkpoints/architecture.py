@@ -43,10 +43,7 @@ class ModelSettings:
 
     @classmethod
     def from_meta(cls, meta: Mapping) -> 'ModelSettings | None':
-        """Reads the settings from the config in a checkpoint's ``meta``.
-
-        Returns None if there is none, if a value is invalid, or if it has components other than the usual ones.
-        """
+        """Reads the settings from the config in a checkpoint's ``meta``; None if it is missing, invalid or of unusual parts."""
         try:
             model = read_model_config(meta.get('cfg'))
             settings, networks = cls.from_config(model), [model['generator'], model['discriminator']]

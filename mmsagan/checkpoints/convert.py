@@ -167,7 +167,7 @@ def _convert(
 
 
 def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Conversion | None]:
-    """Reads a checkpoint; converts another project's with options of :func:`convert_checkpoint`, else returns None with it."""
+    """Returns a file's content and, if it is another project's, its conversion with options of :func:`convert_checkpoint`."""
     content = load_checkpoint_file(path, map_location)
     try:
         state, _ = split_checkpoint(content)

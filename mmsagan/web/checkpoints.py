@@ -15,10 +15,7 @@ from mmsagan.visualization.figures import printable
 
 
 def resolve_checkpoint(config: str, checkpoint: str) -> str:
-    """Returns the file or URL of a checkpoint of a config.
-
-    It is given as a file, a URL or ``'zoo'``; a work dir stands for its latest undamaged checkpoint.
-    """
+    """Returns a checkpoint's file or URL, given as such, as ``'zoo'``, or as a work dir, whose newest undamaged one counts."""
     if checkpoint == 'zoo':
         return resolve_model(config).weights
     path = Path(checkpoint).expanduser()

@@ -87,10 +87,7 @@ def sample_grid(
     truncation: float | None = None,
     sample_model: str | None = None,
 ) -> tuple[Tensor, Grid]:
-    """Generates ``number`` images of each class, or of classes drawn at random, as :func:`~mmsagan.apis.sample` does.
-
-    Returns uint8 images (N, 3, H, W), and their inputs.
-    """
+    """Generates ``number`` images (N, 3, H, W) uint8 of each class, or of random classes; returns them and their inputs."""
     labels = [label for label in classes for _ in range(number)] or None
     noise, label = resolve_inputs(model, number, labels, None, seed, truncation)
     images = sample(model, noise=noise, labels=label, sample_model=sample_model)

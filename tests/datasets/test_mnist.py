@@ -12,8 +12,9 @@ from mmengine.runner import Runner
 from torch.utils.data import Subset
 from torch.utils.data import default_collate as torch_collate
 
-from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, ReadyBatch, collate_batch
+from mmsagan.datasets import CIFAR10, ArrayDataset, EmbeddedMNIST, FashionMNIST, collate_batch
 from mmsagan.datasets.mnist import read_idx
+from mmsagan.datasets.transforms import ReadyBatch
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import DataError
 from mmsagan.registry import TRANSFORMS

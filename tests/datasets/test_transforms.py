@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmsagan.datasets import CenterCropLongEdge, PackInputs, RandomCropLongEdge, ReadyBatch, collate_batch
+from mmsagan.datasets import CenterCropLongEdge, PackInputs, RandomCropLongEdge, collate_batch
+from mmsagan.datasets.transforms import ReadyBatch
 
 
 @pytest.mark.parametrize('shape', [(10, 30, 3), (30, 10, 3)])

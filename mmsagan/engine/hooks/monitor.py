@@ -66,10 +66,8 @@ class ConsistencyHook(Hook):
         if isinstance(train_loop, IterBasedTrainLoop):
             interval = min([train_loop.val_interval, *(train_loop.dynamic_intervals or ())])
             if train_loop.max_iters < interval:
-                runner.logger.info(
-                    f'no evaluation in this run: its {train_loop.max_iters} iterations are fewer than '
-                    f'train_cfg.val_interval={interval}'
-                )
+                short = f'its {train_loop.max_iters} iterations are fewer than train_cfg.val_interval={interval}'
+                runner.logger.info(f'no evaluation in this run: {short}')
                 train_loop.val_begin = train_loop.max_iters + 1
                 return
         for hook in runner.hooks:
