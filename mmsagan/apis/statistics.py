@@ -16,7 +16,10 @@ from mmsagan.evaluation.moments import Statistics, load_statistics
 from mmsagan.utils.download import URLS
 
 # Types of the metrics by their names on the command line.
-METRIC_NAMES = {'fid': 'FID', 'is': 'IS', 'kid': 'KID', 'pr': 'PR', 'intra-fid': 'IntraFID'}
+METRIC_NAMES = {
+    **{'fid': 'FID', 'fid-infinity': 'FIDInfinity', 'is': 'IS', 'kid': 'KID'},
+    **{'pr': 'PR', 'authpct': 'AuthPct', 'intra-fid': 'IntraFID'},
+}
 
 
 def image_statistics(
@@ -82,7 +85,7 @@ def score_images(
     with suppress(OSError, BadZipFile):  # a damaged file is reported when it is read
         arrays = ZipFile(str(real)).namelist() if is_file else []
     if is_file and ('mu.npy' in arrays or 'arr_0.npy' not in arrays):
-        options['fid'] = dict(inception_pkl=str(real))
+        options['fid'] = options['fid-infinity'] = dict(inception_pkl=str(real))
     real_images = None
     if real is not None and (not is_file or 'arr_0.npy' in arrays):
         real_images = RealImages(open_images(str(real), size), num_workers)

@@ -136,18 +136,20 @@ def test_the_published_command(tmp_path, monkeypatch, run_here, imagenet_root, i
 
 def test_evaluate_images(tmp_path, folders, run_here):
     out = tmp_path / 'out.json'
-    arguments = [folders / 'fake', '--real', folders / 'real', '--metrics', 'fid', 'is', 'kid', 'pr', *DIGITS]
+    metrics = ['fid', 'fid-infinity', 'is', 'kid', 'pr', 'authpct']
+    arguments = [folders / 'fake', '--real', folders / 'real', '--metrics', *metrics, *DIGITS]
     code, said, errors = run_here('evaluate_images.py', *arguments, '--num-workers', 0, '--out', out)
     assert code == 0, errors
     results = json.loads(out.read_text())
-    assert len(results) == 9 and all(name in said for name in results)
+    assert len(results) == 11 and all(name in said for name in results)
 
     options = ['--pkl-dir', tmp_path, '--num-workers', 0, *DIGITS]
     assert run_here(STATISTICS, '--imgsdir', folders / 'real', '--num-samples', -1, *options)[0] == 0
     for suffix in ('pkl', 'npz'):
-        arguments = ['--real', tmp_path / f'real.{suffix}', '--metrics', 'fid', '--num-workers', 0, *DIGITS]
+        arguments = ['--real', tmp_path / f'real.{suffix}', '--metrics', 'fid', 'fid-infinity', '--num-workers', 0, *DIGITS]
         assert run_here('evaluate_images.py', folders / 'fake', *arguments, '--out', out)[0] == 0
-        assert json.loads(out.read_text())['FID-digits/fid'] == pytest.approx(results['FID-digits/fid'], rel=1e-6)
+        found = json.loads(out.read_text())
+        assert found == pytest.approx({name: results[name] for name in found}, rel=1e-6) and len(found) == 2
 
     for side in ('fake', 'real'):  # of ADM's layout, with statistics that only FID uses
         arrays = [np.asarray(Image.open(path)) for path in sorted((folders / side).iterdir())]
