@@ -45,7 +45,7 @@ def image_statistics(
     for path in filter(Path.exists, replaces):
         found = load_statistics(path)
         if found.content != fingerprint:
-            difference = found.difference(fingerprint) or 'images or features that it does not describe'
+            difference = found.difference(fingerprint) or f'{found.size} images, chosen in another way or not described'
             raise ConfigError(f'{path} is of {difference}; choose another name, or replace it with --force')
     evaluator.prepare(_find_device(), batch_size, images, image_size=images.image_size)
     return replace(metric.real, content=fingerprint)
@@ -85,7 +85,8 @@ def score_images(
     with suppress(OSError, BadZipFile):  # a damaged file is reported when it is read
         arrays = ZipFile(str(real)).namelist() if is_file else []
     if is_file and ('mu.npy' in arrays or 'arr_0.npy' not in arrays):
-        options['fid'] = options['fid-infinity'] = dict(inception_pkl=str(real))
+        number = 0 if str(real).startswith(URLS) else load_statistics(str(real)).size
+        options['fid'] = options['fid-infinity'] = dict(inception_pkl=str(real), real_nums=number or -1)
     real_images = None
     if real is not None and (not is_file or 'arr_0.npy' in arrays):
         real_images = RealImages(open_images(str(real), size), num_workers)
