@@ -13,10 +13,9 @@ from mmengine.dist import is_main_process
 
 from mmsagan.apis.experiment import results_table
 from mmsagan.apis.statistics import METRIC_NAMES, score_images
-from mmsagan.cli.tool import INCEPTION_STYLE, add_launcher, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_extractor, add_launcher, at_least, extractor_options, run_tool, tool_parser
 from mmsagan.engine.distributed import join_processes
 from mmsagan.evaluation import RealImages, open_images
-from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable, write_output
 
 
@@ -26,6 +25,7 @@ def parse_args() -> argparse.Namespace:
         'samples --real data/cifar10_test_images',
         'samples.npz --real cifar10_test_images.zip --metrics fid kid',
         'samples --real work_dirs/inception_pkl/cifar10.pkl --metrics fid --num-samples 50000',
+        'samples --real data/mine --metrics fid --extractor pytorch --resize-mode clean',
     )
     parser.add_argument('images', help='images to score: folder, .zip, .tar, .tar.gz or .npz')
     parser.add_argument(
@@ -36,10 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=at_least(1), metavar='PIXELS', help='resize the centre square of every image to this many pixels'
     )
-    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
-    parser.add_argument(
-        '--inception-pth', metavar='FILE', help="path of the extractor's file; default: downloaded into the cache"
-    )
+    add_extractor(parser)
     parser.add_argument('--batch-size', type=at_least(1), default=64, metavar='N', help='default: %(default)s')
     parser.add_argument(
         '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
@@ -56,10 +53,8 @@ def main() -> None:
     join_processes(args.launcher, Config())
     images = RealImages(open_images(args.images, args.size), args.num_workers)
     metrics = list(dict.fromkeys(args.metrics))
-    inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
-    results = score_images(
-        images, metrics, args.real, args.num_samples, args.batch_size, args.size, args.num_workers, inception
-    )
+    options = args.num_samples, args.batch_size, args.size, args.num_workers, extractor_options(args)
+    results = score_images(images, metrics, args.real, *options)
     if is_main_process():
         print(results_table(results))
         if args.out:

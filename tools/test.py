@@ -5,13 +5,25 @@ import argparse
 import json
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from mmsagan.apis.experiment import evaluate_from_config, results_table
 from mmsagan.apis.zoo import resolve_config, resolve_model
-from mmsagan.cli.tool import add_cfg_options, add_launcher, add_model, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import (
+    add_cfg_options,
+    add_extractor,
+    add_launcher,
+    add_model,
+    at_least,
+    extractor_options,
+    run_tool,
+    tool_parser,
+)
 from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
+from mmsagan.evaluation.extractors import FeatureSource
+from mmsagan.registry import METRICS
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization.curves import tradeoff_figure
 from mmsagan.visualization.figures import to_bytes
@@ -22,6 +34,7 @@ def parse_args() -> argparse.Namespace:
         __doc__,
         'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out scores.json',
         'sagan_32_woReLUinplace_cifar10_b64x1 zoo --cfg-options test_evaluator.metrics.0.fake_nums=5000',
+        'sagan_32_woReLUinplace_cifar10_b64x1 zoo --extractor vgg16',
     )
     add_model(parser)
     parser.add_argument('--out', metavar='FILE', help='write the results to this .json file')
@@ -36,10 +49,42 @@ def parse_args() -> argparse.Namespace:
         help='largest magnitude of a noise component; several are scored one after another',
     )
     parser.add_argument('--figure', metavar='FILE', help='draw FID over IS at several truncations into this .png file')
+    add_extractor(parser)
     parser.add_argument('--work-dir', metavar='DIR', help='where the log goes; default: work_dirs/<config name>/evaluation')
     add_cfg_options(parser, 'change config values, e.g. test_dataloader.batch_size=100 test_evaluator.metrics.0.fake_nums=5000')
     add_launcher(parser, 'tools/dist_test.sh')
     return parser.parse_args()
+
+
+def set_extractor(cfg: Config, options: dict) -> None:
+    """Gives the config's metrics another extractor, if it has the output that they use.
+
+    The name of another extractor is added to a metric's own ``prefix``, and its own ``inception_pkl`` is not used.
+    """
+    evaluator = cfg.get('test_evaluator') or cfg.get('val_evaluator') or []
+    metrics = evaluator['metrics'] if isinstance(evaluator, dict) and 'metrics' in evaluator else evaluator
+    replaced = {'extractor', 'inception_style', 'inception_path', 'resize_mode'}
+    if not {'extractor', 'inception_style'} & {*options}:
+        replaced = {*options}
+    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+        kind = METRICS.get(metric['type'])
+        changed = {name: value for name, value in metric.items() if name not in replaced} | options
+        before, after = (
+            FeatureSource.from_config(
+                each.get('extractor'),
+                each.get('inception_style') or getattr(kind, 'default_style', 'StyleGAN'),
+                each.get('inception_path'),
+                each.get('resize_mode'),
+            )
+            for each in (metric, changed)
+        )
+        if getattr(kind, 'output', None) in after.kind.output_names:
+            if before.name != after.name and changed.get('prefix'):
+                changed['prefix'] += after.suffix or '-inception'
+            if before != after:
+                changed.pop('inception_pkl', None)
+            metric.clear()
+            metric.update(changed)
 
 
 def main() -> None:
@@ -56,6 +101,8 @@ def main() -> None:
     checkpoint = resolve_model(args.config).weights if args.checkpoint == 'zoo' else args.checkpoint
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
+    if extractor_options(args):
+        set_extractor(cfg, extractor_options(args))
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / config.stem / 'evaluation')
     results = evaluate_from_config(cfg, checkpoint, **options)
     if is_main_process():

@@ -17,7 +17,7 @@ from mmsagan.utils.download import URLS
 
 # Types of the metrics by their names on the command line.
 METRIC_NAMES = {
-    **{'fid': 'FID', 'fid-infinity': 'FIDInfinity', 'is': 'IS', 'kid': 'KID'},
+    **{'fid': 'FID', 'fid-infinity': 'FIDInfinity', 'sfid': 'sFID', 'is': 'IS', 'kid': 'KID'},
     **{'pr': 'PR', 'authpct': 'AuthPct', 'intra-fid': 'IntraFID'},
 }
 
@@ -35,7 +35,7 @@ def image_statistics(
         images: The images.
         num_images: Number of them; -1 for all.
         batch_size: Number of images at a time.
-        inception: Arguments that choose the extractor: ``inception_style``, ``inception_path`` or ``extractor``.
+        inception: Arguments that choose the extractor: arguments of a metric such as ``extractor``.
         replaces: Files that will be overwritten; those that exist must be statistics of the same images and features.
     """
     evaluator = Evaluator(dict(type='FID', real_nums=num_images, **(inception or {})))

@@ -2,11 +2,12 @@
 
 import argparse
 import atexit
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mmengine.device import is_cuda_available
 from mmengine.dist import get_rank, is_main_process
@@ -18,11 +19,6 @@ from mmsagan.engine.config import OptionText
 from mmsagan.engine.distributed import leave_processes
 from mmsagan.errors import ConfigError, MMSAGANError, TrainingInterrupted
 from mmsagan.utils.memory import keep_freed_memory
-
-INCEPTION_STYLE = (
-    "stylegan: Tero Karras' network; pytorch: that of pytorch-fid and StudioGAN; digits, fashion: small ones of this package, "
-    'for such images (default: %(default)s)'
-)
 
 
 class CfgOptions(argparse.Action):
@@ -86,6 +82,34 @@ def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds ``--labels``, which ``parse_classes`` reads when the names of the classes are known."""
     help = 'labels or names of classes, e.g. 0-9 or 1,5,cat; a number is a label, and =10 the class named 10; default: '
     parser.add_argument('--labels', metavar='CLASSES', help=help + default)
+
+
+def add_extractor(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that choose the extractor of metrics; :func:`extractor_options` reads them."""
+    from mmsagan.evaluation.extractors import INCEPTION_STYLES, RESIZE_MODES  # takes a while
+
+    group = parser.add_mutually_exclusive_group()
+    known = ', '.join(INCEPTION_STYLES)
+    help = f'{known}, a registered type, or a config as JSON; default: what each metric is published with'
+    group.add_argument('--extractor', metavar='NAME|JSON', help=help)
+    group.add_argument('--inception-style', choices=list(INCEPTION_STYLES), help="its short name, as in MMagic's configs")
+    help = "path of the extractor's file; default: downloaded into the cache"
+    parser.add_argument('--inception-pth', metavar='FILE', help=help)
+    help = "how pytorch's extractor resizes: as pytorch-fid (legacy, the default), ADM (tensorflow), clean-fid or StudioGAN"
+    parser.add_argument('--resize-mode', choices=RESIZE_MODES, help=help)
+
+
+def extractor_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of metrics that the options of :func:`add_extractor` stand for."""
+    options = dict(inception_path=args.inception_pth, resize_mode=args.resize_mode)
+    if args.extractor and args.extractor.lstrip().startswith('{'):
+        try:
+            options['extractor'] = json.loads(args.extractor)
+        except ValueError as error:
+            raise ConfigError(f'--extractor {args.extractor}: not JSON: {error}') from error
+    else:
+        options['inception_style'] = args.extractor or args.inception_style
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:

@@ -2,17 +2,20 @@
 
 import json
 import pickle
+import runpy
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from launching import ROOT, run_tool
+from mmengine.config import Config
 from PIL import Image
 
 from mmsagan.apis.statistics import score_images
-from mmsagan.errors import DataError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import RealImages, load_statistics, open_images
+from mmsagan.registry import METRICS
 
 CONFIG = 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64x1.py'
 
@@ -134,6 +137,34 @@ def test_the_published_command(tmp_path, monkeypatch, run_here, imagenet_root, i
     np.testing.assert_array_equal(load_statistics(path.with_suffix('.npz')).mean, content['mean'])
 
 
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        ({'inception_style': 'vgg16'}, ['IS', 'FID-50k-vgg16', 'FD-vgg16', 'PR', 'sFID']),
+        (
+            {'inception_style': 'pytorch', 'resize_mode': 'clean'},
+            ['IS-PyTorch-clean', 'FID-50k-PyTorch-clean', 'FID-PyTorch-clean'],
+        ),
+        ({'extractor': {'type': 'StyleGANInception'}}, ['IS', 'FID-50k', 'FID', 'PR-inception', 'sFID']),
+    ],
+)
+def test_another_extractor_for_a_configs_metrics(options, expected):
+    """For those whose output it has; their names say so, and statistics of other features are not read."""
+    fid = dict(type='FID', prefix='FID-50k', inception_style='StyleGAN', inception_pkl='a.pkl')
+    metrics = [dict(type='IS'), fid, dict(type='FID'), dict(type='PR', inception_style='VGG16'), dict(type='sFID')]
+    cfg = Config(dict(test_evaluator=dict(metrics=metrics)))
+    runpy.run_path(str(ROOT / 'tools/test.py'))['set_extractor'](cfg, options)
+    metrics = [METRICS.build(metric) for metric in cfg.test_evaluator.metrics]
+    assert [metric.prefix for metric in metrics][: len(expected)] == expected
+    assert metrics[1].inception_pkl == ('a.pkl' if expected[1] == 'FID-50k' else None)
+
+
+@pytest.mark.parametrize('text', ['{"type"', 'nothing', '{"type": "Nothing"}'])
+def test_extractors_that_there_are_not(folders, run_here, text):
+    code, _, errors = run_here('evaluate_images.py', folders / 'fake', '--metrics', 'is', '--extractor', text)
+    assert code == ConfigError.exit_code and text.strip('{"') in errors.replace("'", '"')
+
+
 def test_evaluate_images(tmp_path, folders, run_here):
     out = tmp_path / 'out.json'
     metrics = ['fid', 'fid-infinity', 'is', 'kid', 'pr', 'authpct']
@@ -143,7 +174,7 @@ def test_evaluate_images(tmp_path, folders, run_here):
     results = json.loads(out.read_text())
     assert len(results) == 11 and all(name in said for name in results)
 
-    options = ['--pkl-dir', tmp_path, '--num-workers', 0, *DIGITS]
+    options = ['--pkl-dir', tmp_path, '--num-workers', 0, '--extractor', '{"type": "DigitsExtractor"}']
     assert run_here(STATISTICS, '--imgsdir', folders / 'real', '--num-samples', -1, *options)[0] == 0
     for suffix in ('pkl', 'npz'):
         arguments = ['--real', tmp_path / f'real.{suffix}', '--metrics', 'fid', 'fid-infinity', '--num-workers', 0, *DIGITS]

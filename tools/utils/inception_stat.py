@@ -9,11 +9,10 @@ from pathlib import Path
 
 from mmsagan.apis.statistics import image_statistics
 from mmsagan.apis.zoo import resolve_config
-from mmsagan.cli.tool import INCEPTION_STYLE, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import add_extractor, at_least, extractor_options, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation import RealImages, open_images, save_statistics
-from mmsagan.evaluation.extractors import INCEPTION_STYLES
 from mmsagan.utils.files import check_writable
 
 
@@ -40,10 +39,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PIXELS',
         help='resize the centre square of every image of --imgsdir to this many pixels',
     )
-    parser.add_argument('--inception-style', choices=list(INCEPTION_STYLES), default='stylegan', help=INCEPTION_STYLE)
-    parser.add_argument(
-        '--inception-pth', metavar='FILE', help="path of the extractor's file; default: downloaded into the cache"
-    )
+    add_extractor(parser)
     parser.add_argument('--batch-size', type=at_least(1), default=25, metavar='N', help='default: %(default)s')
     parser.add_argument(
         '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
@@ -66,10 +62,9 @@ def main() -> None:
     args = parse_args()
     path = Path(args.pkl_dir, args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl')
     check_writable(path, ('.pkl',))
-    inception = dict(inception_style=args.inception_style, inception_path=args.inception_pth)
     targets = (path, path.with_suffix('.npz'))
     replaces = () if args.force else targets
-    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, inception, replaces)
+    statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, extractor_options(args), replaces)
     for target in targets:
         save_statistics(statistics, target)
         print(f'statistics of {statistics.size} images written to {target}')
