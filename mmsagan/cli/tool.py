@@ -86,29 +86,22 @@ def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_extractor(parser: argparse.ArgumentParser) -> None:
     """Adds the options that choose the extractor of metrics; :func:`extractor_options` reads them."""
-    from mmsagan.evaluation.extractors import INCEPTION_STYLES, RESIZE_MODES  # takes a while
+    from mmsagan.evaluation.extractors import EXTRACTORS, PyTorchFIDInception  # takes a while
 
-    group = parser.add_mutually_exclusive_group()
-    known = ', '.join(INCEPTION_STYLES)
-    help = f'{known}, a registered type, or a config as JSON; default: what each metric is published with'
-    group.add_argument('--extractor', metavar='NAME|JSON', help=help)
-    group.add_argument('--inception-style', choices=list(INCEPTION_STYLES), help="its short name, as in MMagic's configs")
-    help = "path of the extractor's file; default: downloaded into the cache"
-    parser.add_argument('--inception-pth', metavar='FILE', help=help)
+    def name_or_json(text: str) -> dict[str, Any]:
+        return dict(extractor=json.loads(text)) if text.lstrip().startswith('{') else dict(inception_style=text)
+
+    known = ', '.join(name for name in EXTRACTORS.module_dict if name.islower())
+    help = f'{known}, another registered name or a config as JSON; default: the one that each metric is published with'
+    parser.add_argument('--extractor', '--inception-style', type=name_or_json, default={}, metavar='NAME|JSON', help=help)
+    parser.add_argument('--inception-pth', metavar='FILE', help='its file or folder; default: downloaded into the cache')
     help = "how pytorch's extractor resizes: as pytorch-fid (legacy, the default), ADM (tensorflow), clean-fid or StudioGAN"
-    parser.add_argument('--resize-mode', choices=RESIZE_MODES, help=help)
+    parser.add_argument('--resize-mode', choices=PyTorchFIDInception.resize_modes, help=help)
 
 
 def extractor_options(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of metrics that the options of :func:`add_extractor` stand for."""
-    options = dict(inception_path=args.inception_pth, resize_mode=args.resize_mode)
-    if args.extractor and args.extractor.lstrip().startswith('{'):
-        try:
-            options['extractor'] = json.loads(args.extractor)
-        except ValueError as error:
-            raise ConfigError(f'--extractor {args.extractor}: not JSON: {error}') from error
-    else:
-        options['inception_style'] = args.extractor or args.inception_style
+    options = dict(args.extractor, inception_path=args.inception_pth, resize_mode=args.resize_mode)
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -7,7 +7,6 @@ from mmsagan.evaluation.extractors import (
     FeatureExtractor,
     PyTorchFIDInception,
     StyleGANInception,
-    VGG16Extractor,
 )
 from mmsagan.evaluation.images import GeneratedImages, RealImages, SampleInputs, open_images
 from mmsagan.evaluation.metrics.base import FeatureMetric
@@ -38,7 +37,6 @@ __all__ = [
     'SpatialFID',
     'Statistics',
     'StyleGANInception',
-    'VGG16Extractor',
     'authenticity',
     'frechet_distance',
     'inception_score',

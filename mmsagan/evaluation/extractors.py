@@ -1,11 +1,13 @@
 """Feature extractors: images (N, 3, H, W) in [0, 255], uint8 or float -> features (N, D) and class probabilities (N, K).
 
-Register a subclass of :class:`FeatureExtractor` and name it in a metric's config, ``extractor=dict(type='MyExtractor')``.
+Register a subclass of :class:`FeatureExtractor` and name it in a metric's config, ``extractor=dict(type='MyExtractor')``. Those
+here also have short names, which are values of MMagic's argument ``inception_style``.
 """
 
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +27,6 @@ from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resiz
 from mmsagan.registry import EXTRACTORS
 from mmsagan.utils.download import URLS, cached_file
 
-# Short names: values of MMagic's argument ``inception_style``, and ours.
-INCEPTION_STYLES = dict(
-    stylegan='StyleGANInception',
-    pytorch='PyTorchFIDInception',
-    digits='DigitsExtractor',
-    fashion='FashionExtractor',
-    vgg16='VGG16Extractor',
-)
 RESIZE_METHODS = ('bicubic', 'bilinear', 'nearest', 'lanczos', 'box')
 
 
@@ -44,12 +38,11 @@ class FeatureExtractor(nn.Module):
 
     Attributes:
         name: Name in files of statistics; defaults to that of the class.
-        suffix: What it adds to metrics' names, such as ``FID``; defaults to the name of the class.
-        output_names: What it can return: 'features' (N, D), 'probabilities' (N, K), or other arrays that a metric names.
+        suffix: What it adds to metrics' names, such as ``FID``; defaults to the name.
+        output_names: What it can return: 'features' (N, D), 'probabilities' (N, K), or other arrays that a metric names. If it
+            is no classifier, as Inception is, the Fréchet distance is called ``FD``.
         resize_modes: Values of its argument ``resize``, if it has one; the first is the default.
-        fid_name: Name of the Fréchet distance of its features: ``FID``, or ``FD`` for networks that are nothing like Inception.
         is_inception: Whether scores may carry the metric's name alone.
-        resized_for_score: Whether its published Inception scores are of images that were resized before.
         num_features: D, so that the number of images can be checked before a file is downloaded; None if it is not known.
     """
 
@@ -57,20 +50,13 @@ class FeatureExtractor(nn.Module):
     suffix: str | None = None
     output_names: Sequence[str] = ('features', 'probabilities')
     resize_modes: Sequence[str] = ()
-    fid_name = 'FID'
     is_inception = False
-    resized_for_score = False
     num_features: int | None = None
-
-
-def as_uint8(images: Tensor) -> Tensor:
-    """Rounds images in [0, 255] to uint8."""
-    return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
 
 
 @functools.cache
 def _pillow_threads() -> ThreadPoolExecutor:
-    """The threads in which Pillow, which releases the GIL, resizes: one for each core of this process's share."""
+    """Threads for Pillow, which releases the GIL: one for each core of this process's share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return ThreadPoolExecutor(max(1, cores // int(os.environ.get('LOCAL_WORLD_SIZE', 1))), 'pillow')
 
@@ -80,7 +66,7 @@ def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299, roun
 
     Returns images (N, 3, size, size) uint8; without ``rounds``, float32, which may leave [0, 255] a little.
     """
-    arrays = as_uint8(images).permute(0, 2, 3, 1) if rounds else images.float().flatten(0, 1)
+    arrays = images.round().clamp(0, 255).byte().permute(0, 2, 3, 1) if rounds else images.float().flatten(0, 1)
 
     def resize_one(array: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(array).resize((size, size), Image.Resampling[method.upper()]))
@@ -90,14 +76,13 @@ def resize_pillow(images: Tensor, method: str = 'bicubic', size: int = 299, roun
     return resized.to(images.device)
 
 
-# How images in [0, 255] become 299 pixels large in the code that a mode is from, and which value the network sees as 0.
+# How images in [0, 255] are resized to 299 pixels in the code that a mode is from, and which value the network sees as 0.
 _RESIZES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = dict(
     legacy=(resize_pytorch_fid, 127.5),
     tensorflow=(resize_tensorflow, 128),
     clean=(lambda images: resize_pillow(images, rounds=False).clamp(0, 255), 128),
     friendly=(partial(resize_pillow, method='bilinear', rounds=False), 127.5),
 )
-RESIZE_MODES = tuple(_RESIZES)
 
 
 @dataclass(frozen=True)
@@ -120,29 +105,28 @@ class FeatureSource:
     ) -> 'FeatureSource':
         """The source of an extractor's config; without one, of MMagic's ``inception_style`` and ``inception_path``.
 
-        The style is a short name, in any case, or a registered type. ``resize`` replaces the config's.
+        The style is a registered name, in any case. ``resize`` replaces the config's.
         """
         if config is None:
-            kind_name = INCEPTION_STYLES.get(str(style).lower(), style)
-            if kind_name not in EXTRACTORS.module_dict:
-                known = ', '.join([*INCEPTION_STYLES, 'or a registered type'])
-                raise ConfigError(f'inception_style must be one of {known}, got {style!r}')
-            config = dict(type=kind_name, **(dict(path=path) if path else {}))
+            names = {name.lower(): name for name in EXTRACTORS.module_dict}
+            config = dict(type=names.get(str(style).lower(), style), **(dict(path=path) if path else {}))
         kind = EXTRACTORS.get(config['type']) if isinstance(config, dict) and isinstance(config.get('type'), str) else None
         if kind is None:
             known = ', '.join(EXTRACTORS.module_dict)
-            raise ConfigError(f'extractor={config!r}: expected dict(type=...) with a registered type, which are {known}')
-        name, suffix = kind.name or kind.__name__, f'-{kind.__name__}' if kind.suffix is None else kind.suffix
-        config, resize = dict(config), resize or (config.get('resize') if kind.resize_modes else None)
-        if resize:
+            raise ConfigError(f'inception_style or extractor={config!r}: expected a registered type, which are {known}')
+        config = dict(config, type=next(name for name, value in EXTRACTORS.module_dict.items() if value is kind))
+        name = kind.name or kind.__name__
+        suffix = f'-{name}' if kind.suffix is None else kind.suffix
+        model, path = Path(getattr(kind, 'model', '')).name, config.get('path')
+        if model and path and Path(path).name != model:
+            name, suffix = Path(path).name, f'-{Path(path).name}'
+        if resize or kind.resize_modes:
+            resize = resize or config.pop('resize', kind.resize_modes[0])
             if resize not in kind.resize_modes:
-                known = ', '.join(kind.resize_modes) or 'none: it has its own way'
-                raise ConfigError(f'resize_mode={resize!r} of {kind.__name__}: expected one of {known}')
-            config['resize'] = resize
-            if resize == kind.resize_modes[0]:
-                del config['resize']  # equal to one that does not name it
-            else:
-                name, suffix = f'{name} {resize}', f'{suffix}-{resize}'
+                known = ', '.join(kind.resize_modes) or 'none'
+                raise ConfigError(f'resize_mode={resize!r} of {kind.__name__}: its modes are {known}')
+            if resize != kind.resize_modes[0]:
+                config['resize'], name, suffix = resize, f'{name} {resize}', f'{suffix}-{resize}'
         return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
 
     @property
@@ -198,50 +182,48 @@ class TorchScriptExtractor(FeatureExtractor):
 
     def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
         arguments = dict(features='return_features', probabilities='no_output_bias')
-        return {output: self.network(as_uint8(images), **{arguments[output]: True}) for output in outputs}
+        rounded = images.round().clamp(0, 255).byte()
+        return {output: self.network(rounded, **{arguments[output]: True}) for output in outputs}
 
 
-@EXTRACTORS.register_module()
+@EXTRACTORS.register_module(name=['StyleGANInception', 'stylegan'])
 class StyleGANInception(TorchScriptExtractor):
     """Tero Karras' TorchScript of the original Inception (2015). 2 048 features, 1 008 classes."""
 
     name = 'inception-2015-12-05 (StyleGAN)'
     suffix = ''
     is_inception = True
-    resized_for_score = True
     num_features = 2048
     url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
     sha256 = 'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4'
 
 
-@EXTRACTORS.register_module()
+@EXTRACTORS.register_module(name=['VGG16Extractor', 'vgg16'])
 class VGG16Extractor(TorchScriptExtractor):
     """Tero Karras' VGG16, by which StyleGAN, MMGeneration and MMagic measure precision and recall. 4 096 features."""
 
-    name = 'vgg16 (StyleGAN)'
-    suffix = '-vgg16'
+    name = 'vgg16'
     output_names = ('features',)
-    fid_name = 'FD'
     num_features = 4096
     url = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt'
     sha256 = 'b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3'
 
 
-@EXTRACTORS.register_module()
+@EXTRACTORS.register_module(name=['PyTorchFIDInception', 'pytorch'])
 class PyTorchFIDInception(FeatureExtractor):
     """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes, 2 023 spatial features.
 
     Args:
         path: Path or URL of the weights. Defaults to the published URL.
-        resize: How images become 299 pixels large, as features compare only if they were resized alike: 'legacy' (pytorch-fid:
-            bilinear, without antialiasing), 'tensorflow' (the original FID and ADM: also bilinear, but pixels are shifted),
-            'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or 'friendly' (StudioGAN: the same, bilinear).
+        resize: How images become 299 pixels large: 'legacy' (pytorch-fid: bilinear without antialiasing), 'tensorflow' (the
+            original FID and ADM: the same, shifted), 'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or
+            'friendly' (StudioGAN: the same, bilinear).
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'
     suffix = '-PyTorch'
     output_names = ('features', 'probabilities', 'spatial')
-    resize_modes = RESIZE_MODES
+    resize_modes = (*_RESIZES,)
     is_inception = True
     num_features = 2048
     url = 'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth'
@@ -258,6 +240,72 @@ class PyTorchFIDInception(FeatureExtractor):
         resized = self.resize(images.float()).contiguous(memory_format=torch.channels_last)
         features, logits, spatial = self.network(resized / self.center - 1)
         return dict(features=features, probabilities=logits.softmax(1), spatial=spatial)
+
+
+class TransformersExtractor(FeatureExtractor):
+    """A vision transformer of the package transformers, for images that Pillow resizes to 224 pixels (bicubic, rounded).
+
+    Only safetensors are read, and no code of a model's repository is run.
+
+    Args:
+        path: Folder of the model, or its name on the Hugging Face Hub. Results of another ``model`` are named after it.
+    """
+
+    output_names = ('features',)
+    model: str
+    network_class: str
+    output: str
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, in [0, 1]
+
+    def __init__(self, path: str | None = None):
+        super().__init__()
+        try:
+            import transformers
+        except ImportError as error:
+            raise ConfigError(f'{type(self).__name__} needs transformers: pip install "mmsagan[features]"') from error
+        place, options = str(Path(path or self.model).expanduser()), dict(use_safetensors=True, dtype=torch.float32)
+        try:
+            load = getattr(transformers, self.network_class).from_pretrained
+            self.network, info = load(place, output_loading_info=True, **options)
+            if info['missing_keys']:
+                raise ValueError(f'it has no {min(info["missing_keys"])}')
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0][:300]
+            raise DataError(f'{place}: not the folder of a {self.network_class}, or not on the Hub: {reason}') from error
+
+    def forward(self, images: Tensor, outputs: Collection[str] = ('features',)) -> dict[str, Tensor]:
+        mean, std = (255 * torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
+        return dict(features=self.network((resize_pillow(images, size=224) - mean) / std)[self.output])
+
+
+@EXTRACTORS.register_module(name=['DINOv2Extractor', 'dinov2'])
+class DINOv2Extractor(TransformersExtractor):
+    """DINOv2, as in dgm-eval (Stein et al. 2023): the class token of ViT-L/14 after the last norm. 1 024 features."""
+
+    name = 'dinov2'
+    model = 'facebook/dinov2-large'
+    network_class = 'Dinov2Model'
+    output = 'pooler_output'
+
+    def __init__(self, path: str | None = None):
+        super().__init__(path)
+        positions = self.network.embeddings.position_embeddings
+        side, patches = math.isqrt(positions.shape[1] - 1), 224 // self.network.config.patch_size
+        grid = positions[:, 1:].mT.unflatten(2, (side, side))
+        # Meta's code, which dgm-eval runs, scales to a tenth of a patch more than transformers does.
+        grid = F.interpolate(grid, scale_factor=(patches + 0.1) / side, mode='bicubic')
+        positions.data = torch.cat([positions[:, :1], grid.flatten(2).mT], 1)
+
+
+@EXTRACTORS.register_module(name=['CLIPExtractor', 'clip'])
+class CLIPExtractor(TransformersExtractor):
+    """CLIP's embedding of images, as in clean-fid: of OpenAI's ViT-B/32. 512 features."""
+
+    name = 'clip'
+    model = 'openai/clip-vit-base-patch32'
+    network_class = 'CLIPVisionModelWithProjection'
+    output = 'image_embeds'
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class SmallClassifier(FeatureExtractor):
@@ -298,21 +346,19 @@ class SmallClassifier(FeatureExtractor):
         return features, self.head(features)
 
 
-@EXTRACTORS.register_module()
+@EXTRACTORS.register_module(name=['DigitsExtractor', 'digits'])
 class DigitsExtractor(SmallClassifier):
     """Classifier of digits: trained on 4 000 of the embedded MNIST digits; 98.8 % of the other 1 000 are right."""
 
     name = 'digits'
-    suffix = '-digits'
     weights = Path(__file__).parent / 'weights' / 'digits.pth'
 
 
-@EXTRACTORS.register_module()
+@EXTRACTORS.register_module(name=['FashionExtractor', 'fashion'])
 class FashionExtractor(SmallClassifier):
     """Classifier of clothes: trained on Fashion-MNIST's 60 000 training images; 92.5 % of the 10 000 test images are right."""
 
     name = 'fashion'
-    suffix = '-fashion'
     weights = Path(__file__).parent / 'weights' / 'fashion.pth'
 
 

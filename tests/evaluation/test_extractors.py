@@ -1,9 +1,12 @@
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from test_inception_v3 import recipe_weights
 
 from mmsagan.datasets import EmbeddedMNIST
@@ -14,11 +17,10 @@ from mmsagan.evaluation import (
     PyTorchFIDInception,
     RealImages,
     StyleGANInception,
-    VGG16Extractor,
     extractors,
     save_statistics,
 )
-from mmsagan.evaluation.extractors import RESIZE_MODES, FeatureSource, resize_pillow
+from mmsagan.evaluation.extractors import CLIPExtractor, DINOv2Extractor, FeatureSource, VGG16Extractor, resize_pillow
 from mmsagan.evaluation.moments import Statistics
 from mmsagan.registry import METRICS
 
@@ -37,8 +39,8 @@ REFERENCE = {
         'friendly': [0.0493089, 0.0301169, 0.470502, 0.0635365, 0.0363655, 0.549773],
     },
     'spatial': [0.0, 0.0753449, 0.0, 0.0, 5.39827, 2.08308, 0.0, 1.02626, 0.0, 0.0, 5.11507, 2.05846],
-    'dinov2': [-0.119959, -0.00615831, 0.220886, 0.0953741, -0.113628, -0.00846415, 0.216955, 0.103555],
-    'clip': [-0.0192847, 0.1394, -0.00783744, -0.240567, -0.0189378, 0.142734, -0.00762406, -0.245515],
+    'dinov2': [-1.41557, 1.03138, 0.576083, 1.22759, -1.3333, 1.16446, 0.509953, 1.03062],
+    'clip': [-0.71527, 0.568292, 0.695495, -0.710738, -0.855846, 0.704213, 0.773613, -0.550372],
 }
 SIZES = (9, 7), (400, 331)  # heights and widths of images that are enlarged, and reduced
 POINTS = [0, 1, 100, 297, 298], [298, 2, 77, 1, 298]  # rows and columns
@@ -79,8 +81,10 @@ def layout_of(model: str) -> dict[str, tuple[int, ...]]:
 
 def random_weights(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     random = np.random.RandomState(0)
-    weights = {name: 0.2 * random.standard_normal(shape) for name, shape in sorted(layout.items())}
-    return {name: torch.from_numpy(value.astype(np.float32)) for name, value in weights.items()}
+    weights = {name: random.standard_normal(shape) for name, shape in sorted(layout.items())}
+    # Patches must not drown their positions, which are interpolated.
+    scales = {name: 0.01 if shape[-1] == 56 else 0.5 for name, shape in layout.items()}
+    return {name: torch.from_numpy((scales[name] * value).astype(np.float32)) for name, value in weights.items()}
 
 
 IMAGES = torch.randint(256, (3, 3, 32, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -151,13 +155,13 @@ def inception_weights(tmp_path_factory) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize('mode', RESIZE_MODES)
+@pytest.mark.parametrize('mode', PyTorchFIDInception.resize_modes)
 def test_resizing_modes_give_what_their_sources_give(mode, inception_weights):
     extractor = PyTorchFIDInception(inception_weights, resize=mode)
     for size, expected in zip(SIZES, REFERENCE['pixels'][mode]):
         resized = extractor.resize(random_images(*size).float())
         assert resized.shape == (2, 3, 299, 299)
-        torch.testing.assert_close(resized[1, 2][POINTS], torch.tensor(expected), rtol=0, atol=2e-3)
+        torch.testing.assert_close(resized[1, 2][POINTS], torch.tensor(expected), rtol=0, atol=0.02)
     images = random_images(32, 32)
     with torch.no_grad():
         results = extractor(images)
@@ -221,6 +225,10 @@ def test_names_tell_extractors_apart():
         ('FID', dict(), 'FID'),
         ('FID', dict(inception_style='VGG16'), 'FD-vgg16'),
         ('FID', dict(inception_style='DigitsExtractor'), 'FID-digits'),
+        ('FID', dict(inception_style='dinov2'), 'FD-dinov2'),
+        ('FID', dict(inception_style='clip', inception_path='models/clip-vit-base-patch32'), 'FD-clip'),
+        ('FID', dict(extractor=dict(type='clip', path='openai/clip-vit-large-patch14')), 'FD-clip-vit-large-patch14'),
+        ('KID', dict(inception_style='dinov2', inception_path='a_folder/dinov2-large'), 'KID-dinov2'),
         ('FID', dict(inception_style='PyTorch', resize_mode='clean'), 'FID-PyTorch-clean'),
         ('FID', dict(inception_style='PyTorch', resize_mode='clean', prefix='FID-50k'), 'FID-50k-PyTorch-clean'),
         ('FID', dict(inception_style='PyTorch', prefix='FID-50k'), 'FID-50k'),
@@ -239,9 +247,47 @@ def test_results_are_named_after_features(metric, options, prefix):
     assert METRICS.build(dict(type=metric, **options)).prefix == prefix
 
 
+@pytest.fixture
+def transformer_folder(tmp_path) -> Callable[[str], str]:
+    """Writes a small model as it would be published, of random weights: transformer_folder('dinov2')."""
+    transformers = pytest.importorskip('transformers')
+
+    def write(model: str) -> str:
+        config = transformers.Dinov2Config(**DINOV2) if model == 'dinov2' else transformers.CLIPVisionConfig(**CLIP)
+        config.save_pretrained(tmp_path / model)
+        save_file(random_weights(layout_of(model)), tmp_path / model / 'model.safetensors', metadata=dict(format='pt'))
+        return str(tmp_path / model)
+
+    return write
+
+
+@pytest.mark.parametrize('model, extractor', [('dinov2', DINOv2Extractor), ('clip', CLIPExtractor)])
+def test_transformers(model, extractor, transformer_folder):
+    network = extractor(path=transformer_folder(model)).eval()
+    with torch.no_grad():
+        features = network(random_images(32, 32))['features']
+        torch.testing.assert_close(network(random_images(32, 32) + 0.3)['features'], features)  # floats are rounded
+    torch.testing.assert_close(features[:, :4].flatten(), torch.tensor(REFERENCE[model]), rtol=1e-4, atol=1e-5)
+
+
+def test_transformers_that_cannot_be_loaded(tmp_path, transformer_folder, monkeypatch):
+    folder = Path(transformer_folder('clip'))
+    with pytest.raises(DataError, match='gone'):
+        CLIPExtractor(path=str(tmp_path / 'gone'))
+    with pytest.raises(DataError, match='clip.*Dinov2Model'):  # it would start from random weights
+        DINOv2Extractor(path=str(folder))
+    (folder / 'model.safetensors').unlink()
+    torch.save(random_weights(layout_of('clip')), folder / 'pytorch_model.bin')
+    with pytest.raises(DataError, match='safetensors'):
+        CLIPExtractor(path=str(folder))
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    with pytest.raises(ConfigError, match=r'mmsagan\[features\]'):
+        CLIPExtractor(path=str(folder))
+
+
 def test_precision_and_recall_are_of_vgg16():
     metric = METRICS.build(dict(type='PR'))
-    assert (metric.source.kind, metric.k) == (VGG16Extractor, 3)
+    assert metric.source.kind is VGG16Extractor
 
 
 @pytest.mark.parametrize(
@@ -266,9 +312,9 @@ def test_statistics_of_other_resizes_and_outputs_have_their_own_files(tmp_path):
         metric.use_shared_pkl(str(path))
         names.add(metric.inception_pkl)
     assert len(names) == 3
-    save_statistics(Statistics(np.zeros(2), np.eye(2), 10, metric.kind, 'some'), path)
-    other = METRICS.build(dict(type='FID', inception_style='PyTorch', resize_mode='tensorflow', inception_pkl=str(path)))
-    with pytest.raises(ConfigError, match='spatial'):
+    save_statistics(Statistics(np.zeros(2), np.eye(2), 10, metric.source.name, 'some'), path)
+    other = METRICS.build(dict(type='FID', inception_style='PyTorch', inception_pkl=str(path)))
+    with pytest.raises(ConfigError, match='tensorflow'):
         other.check(2, None, None)
 
 

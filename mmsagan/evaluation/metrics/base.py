@@ -24,12 +24,11 @@ class FeatureMetric(ABC):
     Args:
         fake_nums: Number of samples.
         real_nums: Number of real images, drawn at random; -1 for all.
-        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), or another short name
-            or registered type of an extractor. Defaults to ``default_style``.
+        inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), or another registered
+            extractor. Defaults to ``default_style``.
         inception_path: Path of the extractor's file. Defaults to a cached download.
         extractor: Config of an extractor; replaces the two above.
-        resize_mode: The extractor's ``resize``, if it has modes: 'legacy', 'tensorflow', 'clean' or 'friendly', see
-            :class:`~mmsagan.evaluation.PyTorchFIDInception`.
+        resize_mode: The extractor's ``resize``, if it has one, as :class:`~mmsagan.evaluation.PyTorchFIDInception` has.
         sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
         quantize: Whether samples are rounded to uint8, as in files, before features are extracted. StudioGAN's published scores
             are of samples that were not.
@@ -89,7 +88,8 @@ class FeatureMetric(ABC):
         if self.output not in kind.output_names:
             raise ConfigError(f'{self.short_name}: the extractor {source.name!r} gives no {self.output}')
         suffix = '' if source.suffix == standard.suffix else source.suffix or '-inception'
-        self.prefix = self.short_name.replace('FID', kind.fid_name) + suffix if prefix is None else prefix
+        short_name = self.short_name if 'probabilities' in kind.output_names else self.short_name.replace('FID', 'FD')
+        self.prefix = short_name + suffix if prefix is None else prefix
         # Nobody should mistake another extractor's score for the standard one, or one of other features.
         is_inception = kind.is_inception and standard.kind.is_inception and source.suffix == kind.suffix
         if not is_inception and suffix.strip('-').lower() not in self.prefix.lower():

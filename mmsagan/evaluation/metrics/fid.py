@@ -87,8 +87,6 @@ class FrechetInceptionDistance(FeatureMetric):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         self.inception_pkl = inception_pkl
         self.real: Statistics | None = None
-        # In statistics, which of the extractor's outputs they are of
-        self.kind = self.source.name if self.output == 'features' else f'{self.source.name}: {self.output}'
 
     def use_shared_pkl(self, path: str) -> None:
         """Sets ``inception_pkl`` to a file for all metrics if it is of this extractor, else to one with its suffix."""
@@ -98,7 +96,7 @@ class FrechetInceptionDistance(FeatureMetric):
             return
         is_there = file.expanduser().is_file()
         kind = load_statistics(file.expanduser()).extractor if is_there else None
-        if kind != self.kind:
+        if kind != self.source.name:
             self.inception_pkl = str(file.with_stem(file.stem + suffix))
             if is_there:
                 other = f'{path} is of {kind or "an unknown extractor"}, and {self.inception_pkl} is used instead'
@@ -124,10 +122,10 @@ class FrechetInceptionDistance(FeatureMetric):
         found, wanted = load_statistics(path), self.fingerprint(real_images)
         if not found.automatic:
             wanted.pop('seed', None)  # one random choice is as good as another
-        if found.extractor not in ('', self.kind):
-            difference: str | None = f'features of {found.extractor!r}, but {self.prefix} uses {self.kind!r}'
+        if found.extractor not in ('', self.source.name):
+            difference: str | None = f'features of {found.extractor!r}, but {self.prefix} uses {self.source.name!r}'
         elif len(found.mean) != width:
-            difference = f'{len(found.mean)} features, but {self.kind!r} gives {width}'
+            difference = f'{len(found.mean)} features, but {self.source.name!r} gives {width}'
         elif found.size not in (0, self.real_nums) if self.real_nums >= 0 else not found.whole:
             difference = f'{found.size} images, but real_nums={self.real_nums}'
         else:
@@ -163,7 +161,7 @@ class FrechetInceptionDistance(FeatureMetric):
     def take_real(self, accumulator: Moments, images: RealImages) -> None:
         mean, cov = accumulator.mean.cpu().numpy(), accumulator.cov.cpu().numpy()
         count = len(images) if self.real_nums < 0 else self.real_nums
-        self.real = Statistics(mean, cov, count, self.kind, images.name, whole=count == len(images))
+        self.real = Statistics(mean, cov, count, self.source.name, images.name, whole=count == len(images))
         if self.inception_pkl is not None and is_main_process():
             statistics = replace(self.real, content=self.fingerprint(images), automatic=True)
             save_statistics(statistics, Path(self.inception_pkl).expanduser())

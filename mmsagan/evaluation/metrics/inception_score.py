@@ -7,7 +7,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation.extractors import RESIZE_METHODS
+from mmsagan.evaluation.extractors import RESIZE_METHODS, StyleGANInception
 from mmsagan.evaluation.metrics.base import FeatureMetric, as_float64
 from mmsagan.registry import METRICS
 
@@ -100,7 +100,7 @@ class InceptionScore(FeatureMetric):
         if resize_method not in RESIZE_METHODS or not use_pillow_resize:
             known = ', '.join(RESIZE_METHODS)
             raise ConfigError(f'{self.prefix}: resize_method must be one of {known}, by Pillow; got {resize_method!r}')
-        if resize or (resize is None and self.source.kind.resized_for_score):
+        if resize or (resize is None and issubclass(self.source.kind, StyleGANInception)):
             self.source = replace(self.source, resize=resize_method)
         self.splits = splits
         self.accumulator_key = (SplitSums, splits)
