@@ -5,14 +5,14 @@ import os
 import re
 import tarfile
 from collections.abc import Callable
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from zipfile import ZipFile
 
 import numpy as np
 
 from mmsagan.errors import DataError
 
+_MAX_BYTES = 1 << 32  # unpacked, of a .tar.gz file or of an image in a .zip file
 _SUFFIX = re.compile(r'\.(zip|tar|tar\.gz|tgz)(?=[/\\]|$)', re.IGNORECASE)
 
 
@@ -31,10 +31,13 @@ def open_archive(path: str, modified: float, process: int) -> dict[str, Callable
     try:
         if path.lower().endswith('.zip'):
             archive = ZipFile(path)
-            found: dict = {info.filename: partial(archive.read, info) for info in archive.infolist() if not info.is_dir()}
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            found: dict = {info.filename: lambda info=info: archive.open(info).read(_MAX_BYTES) for info in infos}
         else:
             is_packed = path.lower().endswith('gz')
-            data = np.frombuffer(gzip.decompress(Path(path).read_bytes()), np.uint8) if is_packed else np.memmap(path, mode='r')
+            data = np.frombuffer(gzip.open(path).read(_MAX_BYTES), np.uint8) if is_packed else np.memmap(path, mode='r')
+            if is_packed and len(data) == _MAX_BYTES:
+                raise ValueError(f'unpacked, it has at least {_MAX_BYTES} bytes; unpack it with gunzip')
             with tarfile.open(path, 'r:gz' if is_packed else 'r:') as tar:
                 found = {info.name: data[info.offset_data :][: info.size].tobytes for info in tar if info.isreg()}
     except Exception as error:  # damaged headers raise nearly anything

@@ -1,5 +1,6 @@
 """Images in archives are those of the folder that was packed, and what is wrong with an archive is said in one message."""
 
+import gzip
 import io
 import os
 import shutil
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from mmsagan.apis.sampling import SampleSet, sample, write_samples
+from mmsagan.datasets import archives
 from mmsagan.errors import DataError
 from mmsagan.evaluation import RealImages, open_images
 from mmsagan.registry import MODELS
@@ -85,6 +87,17 @@ def test_names_in_archives_are_not_trusted(tmp_path, suffix):
     expected = [np.asarray(Image.open(io.BytesIO(png(seed)))).transpose(2, 0, 1).tolist() for seed in (0, 1, 6, 2)]
     assert read_all(images)[0] == expected and sorted(tmp_path.rglob('*')) == before
     assert images.fingerprint['images'] == 4 and images.dataset.left_out == {'.txt': [f'{path}/a/notes.txt']}
+
+
+def test_what_unpacks_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, '_MAX_BYTES', 5000)
+    files = {f'{index}.png': png(index, 64 if index == 7 else 8) for index in range(100)}
+    with pytest.warns(UserWarning, match=r'7\.png'):
+        assert len(read_all(RealImages(open_images(write_archive(tmp_path / 'x.zip', files))))[0]) == 99
+    packed = gzip.compress(write_archive(tmp_path / 'x.tar', files).read_bytes())
+    (tmp_path / 'x.tar.gz').write_bytes(packed)
+    with pytest.raises(DataError, match='gunzip'):
+        open_images(tmp_path / 'x.tar.gz')
 
 
 @pytest.mark.parametrize('suffix', ['zip', 'tar'])
