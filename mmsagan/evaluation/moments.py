@@ -7,7 +7,7 @@ probabilities (N, D), numbers (N,) and classes (N,). ``finish()``, called once, 
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,12 @@ class FeatureBank:
         self.keep = keep
         # The empty first batch is for a process that gets no other.
         empty = torch.empty(0, dtype=torch.long)
-        self._batches = [(torch.empty(0, num_features), empty, empty)]
+        self._batches: list[Sequence[Tensor]] = [(torch.empty(0, num_features), empty, empty)]
 
     def update(self, values: Tensor, index: Tensor, label: Tensor) -> None:
         """Adds features (N, D), numbers (N,) and classes (N,)."""
         batch = values.float().cpu(), index.cpu(), label.cpu()
-        self._batches.append(batch if self.keep is None else tuple(column[self.keep[batch[1]]] for column in batch))
+        self._batches.append(batch if self.keep is None else [column[self.keep[batch[1]]] for column in batch])
 
     def finish(self) -> None:
         """Concatenates the batches of this process, or of all in the main process."""
