@@ -104,7 +104,7 @@ def test_images_from_anywhere_on_two_processes(tmp_path):
     results = []
     for processes, batch_size in ((1, 64), (2, 17)):
         out = tmp_path / f'{processes}.json'
-        metrics = ['--metrics', *METRIC_NAMES, '--inception-style', 'digits', '--batch-size', batch_size]
+        metrics = ['--metrics', *(METRIC_NAMES.keys() - {'sfid'}), '--inception-style', 'digits', '--batch-size', batch_size]
         run('evaluate_images.py', archive, '--real', sources[1], *metrics, '--out', out, processes=processes)
         results.append(json.loads(out.read_text()))
     one, two = results

@@ -252,7 +252,7 @@ def test_neighbours(tmp_path, experiment, run, cifar_root, cifar_arrays, is_give
     (tmp_path / 'given').mkdir()
     Image.fromarray(cifar_arrays[0][17]).save(tmp_path / 'given' / 'copy.png')
     arguments = ['--labels', '1,3', '--num-neighbours', 3, '--seed', 5, '--num-workers', 0]
-    arguments += ['--held-out', tmp_path / 'given'] if is_given else []
+    arguments += ['--held-out', tmp_path / 'given', '--extractor', 'fashion'] if is_given else []
     metrics = "test_evaluator.metrics=[{'type':'FID','inception_style':'digits'}]"
     arguments += ['--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}', metrics]
     tables = []

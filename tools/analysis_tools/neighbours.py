@@ -2,8 +2,8 @@
 """Draws samples beside the training images that are nearest to them in the feature space of an extractor: are they copies?
 
 Below, as the yardstick, are real images that are not among these training images, with theirs: samples of a model that has
-memorised are nearer to training images than those. Below each neighbour are its distance and its class. A .csv file beside the
-figure has the same, and the numbers of the images in the training set.
+memorised are nearer to training images than those. Under each neighbour are its distance and its class. A .csv file beside the
+figure has the same, and the numbers of the images in the training set. The default extractor is that of the config's FID.
 """
 
 import argparse
@@ -21,7 +21,16 @@ from torch import Tensor
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.inspection import nearest_images
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
-from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.cli.tool import (
+    add_extractor,
+    add_labels,
+    add_model,
+    add_sampling,
+    at_least,
+    extractor_options,
+    run_tool,
+    tool_parser,
+)
 from mmsagan.datasets import ClassImageDataset
 from mmsagan.engine.config import complete_loader, config_errors
 from mmsagan.engine.distributed import find_device
@@ -56,6 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num-workers', type=at_least(0), default=2, metavar='N', help='processes that load images (default: %(default)s)'
     )
+    add_extractor(parser)
     add_sampling(parser)
     return parser.parse_args()
 
@@ -118,7 +128,7 @@ def main() -> None:
     evaluator = model.cfg.get('test_evaluator') or model.cfg.get('val_evaluator')
     metrics = build_evaluator(evaluator).metrics if evaluator else []
     sources = [metric.source for metric in metrics if type(metric) is FrechetInceptionDistance]
-    extractor = dict(extractor=json.loads(sources[0].config)) if sources else {}
+    extractor = extractor_options(args) or (dict(extractor=json.loads(sources[0].config)) if sources else {})
     sizes = args.num_neighbours, args.batch_size, args.num_workers
     distances, nearest = nearest_images(images.to(model.device), training, *sizes, **extractor)
 
