@@ -355,10 +355,10 @@ def open_images(source: str | Path, size: int | None = None) -> ClassImageDatase
     The centre square of each image is resized to ``size`` pixels (bicubic); None keeps their size, which must be the same.
     """
     resize = [CenterCropLongEdge(), Resize((size, size), interpolation='bicubic', backend='pillow')] if size else []
-    options: dict[str, Any] = dict(data_root=str(source), pipeline=[*resize, PackInputs()], test_mode=True)
+    pipeline = [*resize, PackInputs()]
     if str(source).endswith('.npz') and Path(source).is_file():
-        return NpzImages(allow_empty_classes=True, **options)
-    return FlatImageFolder(**dict(options, pipeline=[LoadImageFromFile(), *options['pipeline']]))
+        return NpzImages(data_root=str(source), pipeline=pipeline, allow_empty_classes=True, test_mode=True)
+    return FlatImageFolder(str(source), pipeline=[LoadImageFromFile(), *pipeline], test_mode=True)
 
 
 ImageSource = GeneratedImages | RealImages
