@@ -18,6 +18,7 @@ from mmsagan.evaluation import (
     precision_recall,
     save_statistics,
 )
+from mmsagan.evaluation.metrics import kid
 from mmsagan.evaluation.metrics.fid import frechet_distance_at_infinity
 from mmsagan.evaluation.metrics.inception_score import SplitSums
 from mmsagan.evaluation.metrics.kid import _ROWS as _SUBSET_ROWS
@@ -171,12 +172,15 @@ def test_kid_of_subsets_is_unbiased_and_repeatable():
     assert kernel_distance(x, y, 5, 10, seed=1) == kernel_distance(x, y, 5, 10, seed=1) != kernel_distance(x, y, 5, 10, seed=2)
 
 
-def test_kid_in_float32_is_exact():
+def test_kid_in_float32_is_exact(monkeypatch):
     """Sparse and positive features, as Inception's, and a distance that is a thousandth of the kernels."""
     x, y = (np.maximum(np.random.RandomState(seed).randn(700, 512) + 0.5, 0).astype(np.float32) for seed in range(2))
     y[:, 0] += 1
     expected = kid_by_definition(x.astype(np.float64), y.astype(np.float64))
     assert kernel_distance(x, y)[0] == pytest.approx(expected, rel=1e-6) and expected < 0.03
+    monkeypatch.setattr(torch.Tensor, 'to', lambda self, device: self)  # a GPU's code, on the CPU
+    on_gpu = kid._over_subsets([torch.from_numpy(x), torch.from_numpy(y)], [[np.arange(700)]] * 2, [], 'cuda')
+    assert on_gpu[0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.fixture
@@ -211,7 +215,7 @@ def test_kid_without_unreadable_images(kid_metric):
     kid_metric.take_real(fill(kid_metric, real, True, missing), None)
     result = kid_metric.compute(fill(kid_metric, fake, False, missing))
     rows = [
-        [np.setdiff1d(subset, missing) for subset in draw_subsets(size, 7, 10, 0, is_real).numpy()]
+        [np.setdiff1d(subset, missing) for subset in draw_subsets(size, 7, 10, 0, is_real)]
         for size, is_real in ((50, True), (60, False))
     ]
     distances = [kid_by_definition(real[x], fake[y]) for x, y in zip(*rows)]

@@ -1,6 +1,7 @@
 """Kernel Inception distance (Binkowski et al. 2018)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,63 +37,70 @@ def kernel_distance(
     """
     sets = as_features(real_features, fake_features)
     rows = [draw_subsets(len(features), num_subsets, subset_size, seed, side == 0) for side, features in enumerate(sets)]
-    return _over_subsets(*sets, *rows, [])
+    return _over_subsets(sets, rows, [], sets[0].device)
 
 
-def draw_subsets(num_samples: int, num_subsets: int, subset_size: int, seed: int, is_real: bool) -> Tensor:
+def draw_subsets(num_samples: int, num_subsets: int, subset_size: int, seed: int, is_real: bool) -> np.ndarray:
     """Numbers of the samples of each subset, (num_subsets, subset_size), or (1, num_samples) if it is the whole set."""
     if min(subset_size, num_samples) < 2 or num_subsets < 1:
         raise ConfigError(f'KID: {num_subsets=} must be at least 1, and {subset_size=} and {num_samples=} at least 2')
     if subset_size >= num_samples:
-        return torch.arange(num_samples)[None]
+        return np.arange(num_samples)[None]
     random = RandomState([seed, is_real])  # so that the real images' subsets do not depend on the samples'
-    return torch.from_numpy(np.stack([random.choice(num_samples, subset_size, replace=False) for _ in range(num_subsets)]))
+    return np.stack([random.choice(num_samples, subset_size, replace=False) for _ in range(num_subsets)])
 
 
 @deterministic_float32()
 def _over_subsets(
-    real: Tensor, fake: Tensor, real_rows: Sequence[Tensor], fake_rows: Sequence[Tensor], real_terms: list, device=None
+    sets: Sequence[Tensor], subsets: Sequence[Any], real_terms: list[float], device: torch.device | str
 ) -> tuple[float, float]:
     """Mean and standard deviation over pairs of subsets; ``real_terms``, those of real images alone, are added if missing."""
+    # On CPUs all is numpy's: it halves the work where a matrix is multiplied by itself, and its threads hinder PyTorch's.
+    on_cpu = torch.device(device).type == 'cpu'
+    sources = [features.numpy() if on_cpu else features for features in sets]
     distances = []
-    for number in range(max(len(real_rows), len(fake_rows))):
-        x = real[real_rows[number % len(real_rows)]].to(device)
-        y = fake[fake_rows[number % len(fake_rows)]].to(device)
+    for number in range(max(map(len, subsets))):
+        x, y = (features[rows[number % len(rows)]] for features, rows in zip(sources, subsets))
+        if not on_cpu:
+            x, y = x.to(device), y.to(device)
         if number == len(real_terms):
             real_terms.append(_mean_within(x))
-        between = sum(_kernel(rows, y).sum(dtype=torch.float64) for rows in x.split(_ROWS)) / (len(x) * len(y))
-        distances.append(float(real_terms[number] + _mean_within(y) - 2 * between))
+        between = sum(float(_kernel(x[first : first + _ROWS], y).sum(dtype=float)) for first in range(0, len(x), _ROWS))
+        distances.append(real_terms[number] + _mean_within(y) - 2 * between / (len(x) * len(y)))
     return float(np.mean(distances)), float(np.std(distances))
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    # numpy halves the work where y is x.
-    product = torch.from_numpy(x.numpy() @ y.numpy().T) if x.device.type == 'cpu' else x @ y.T
-    return product.div_(x.shape[1]).add_(1).pow_(3)
+def _kernel(x, y):
+    kernel = x @ y.T
+    kernel /= x.shape[1]
+    kernel += 1
+    cube = kernel * kernel
+    cube *= kernel
+    return cube
 
 
-def _mean_within(x: Tensor) -> Tensor:
+def _mean_within(x) -> float:
     """Mean kernel of two different samples; of two blocks of rows, the first is compared with the second only."""
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    total = 0.0
     for first in range(0, len(x), _ROWS):
         rows, others = x[first : first + _ROWS], x[first + _ROWS :]
         own = _kernel(rows, rows)
-        total += own.sum(dtype=torch.float64) - own.diagonal().sum(dtype=torch.float64)
-        total += 2 * _kernel(rows, others).sum(dtype=torch.float64)
+        total += float(own.sum(dtype=float) - own.diagonal().sum(dtype=float) + 2 * _kernel(rows, others).sum(dtype=float))
     return total / (len(x) * (len(x) - 1))
 
 
 class SubsetBank(FeatureBank):
     """Keeps the features of subsets alone; ``subsets`` are the numbers of their samples."""
 
-    def __init__(self, subsets: Tensor, num_samples: int, num_features: int, device: torch.device):
-        super().__init__(num_features, device, keep=torch.bincount(subsets.flatten(), minlength=num_samples) > 0)
+    def __init__(self, subsets: np.ndarray, num_samples: int, num_features: int, device: torch.device):
+        keep = np.bincount(subsets.flatten(), minlength=num_samples) > 0
+        super().__init__(num_features, device, keep=torch.from_numpy(keep))
         self.subsets = subsets
 
-    def rows(self) -> list[Tensor]:
+    def rows(self) -> list[np.ndarray]:
         """Rows of ``features`` of each subset; unreadable images have none."""
-        places = torch.full((int(self.subsets.max()) + 1,), -1)
-        places[self.index] = torch.arange(len(self.index))
+        places = np.full(self.subsets.max() + 1, -1)
+        places[self.index.numpy()] = np.arange(len(self.index))
         return [rows[rows >= 0] for rows in places[self.subsets]]
 
 
@@ -119,6 +127,7 @@ class KernelInceptionDistance(FeatureMetric):
             raise ConfigError(f'{self.prefix}: fake_nums and subset_size must be at least 2, num_subsets at least 1')
         self.drawing = (num_subsets, subset_size, 0)
         self.accumulator_key = (SubsetBank, *self.drawing)
+        self._real_terms: list[float] = []
 
     def new_accumulator(self, num_samples: int, width: int, device: torch.device, is_real: bool = False) -> SubsetBank:
         return SubsetBank(draw_subsets(num_samples, *self.drawing, is_real), num_samples, width, device)
@@ -128,5 +137,5 @@ class KernelInceptionDistance(FeatureMetric):
 
     def compute(self, fake: SubsetBank) -> dict[str, float]:
         sets = as_features(self.real.features, fake.features)
-        values = _over_subsets(*sets, self.real.rows(), fake.rows(), self._real_terms, fake.device)
+        values = _over_subsets(sets, (self.real.rows(), fake.rows()), self._real_terms, fake.device)
         return dict(zip(self.results, values))
