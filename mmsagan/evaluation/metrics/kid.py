@@ -1,6 +1,5 @@
 """Kernel Inception distance (Binkowski et al. 2018)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +50,7 @@ def draw_subsets(num_samples: int, num_subsets: int, subset_size: int, seed: int
 
 
 @deterministic_float32()
-def _over_subsets(
-    sets: Sequence[Tensor], subsets: Sequence[Any], real_terms: list[float], device: torch.device | str
-) -> tuple[float, float]:
+def _over_subsets(sets: list[Tensor], subsets: Any, real_terms: list, device: torch.device | str) -> tuple[float, float]:
     """Mean and standard deviation over pairs of subsets; ``real_terms``, those of real images alone, are added if missing."""
     # On CPUs all is numpy's: it halves the work where a matrix is multiplied by itself, and its threads hinder PyTorch's.
     on_cpu = torch.device(device).type == 'cpu'
@@ -64,29 +61,23 @@ def _over_subsets(
         if not on_cpu:
             x, y = x.to(device), y.to(device)
         if number == len(real_terms):
-            real_terms.append(_mean_within(x))
-        between = sum(float(_kernel(x[first : first + _ROWS], y).sum(dtype=float)) for first in range(0, len(x), _ROWS))
-        distances.append(real_terms[number] + _mean_within(y) - 2 * between / (len(x) * len(y)))
+            real_terms.append(_kernel_sum(x, x) / (len(x) * (len(x) - 1)))
+        fake_term, cross = _kernel_sum(y, y) / (len(y) * (len(y) - 1)), _kernel_sum(x, y) / (len(x) * len(y))
+        distances.append(real_terms[number] + fake_term - 2 * cross)
     return float(np.mean(distances)), float(np.std(distances))
 
 
-def _kernel(x, y):
-    kernel = x @ y.T
-    kernel /= x.shape[1]
-    kernel += 1
-    cube = kernel * kernel
-    cube *= kernel
-    return cube
-
-
-def _mean_within(x) -> float:
-    """Mean kernel of two different samples; of two blocks of rows, the first is compared with the second only."""
+def _kernel_sum(x, y) -> float:
+    """Sum of the kernels of all pairs, but for those of a sample with itself."""
     total = 0.0
     for first in range(0, len(x), _ROWS):
-        rows, others = x[first : first + _ROWS], x[first + _ROWS :]
-        own = _kernel(rows, rows)
-        total += float(own.sum(dtype=float) - own.diagonal().sum(dtype=float) + 2 * _kernel(rows, others).sum(dtype=float))
-    return total / (len(x) * (len(x) - 1))
+        kernel = x[first : first + _ROWS] @ y.T
+        kernel /= x.shape[1]
+        kernel += 1
+        cube = kernel * kernel
+        cube *= kernel
+        total += float(cube.sum(dtype=float)) - (float(cube[:, first:].diagonal().sum(dtype=float)) if y is x else 0)
+    return total
 
 
 class SubsetBank(FeatureBank):

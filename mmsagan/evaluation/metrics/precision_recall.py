@@ -75,7 +75,7 @@ def nearest_neighbours(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor,
 
 @deterministic_float32()
 def authenticity(real_features, fake_features) -> float:
-    """Percentage of fakes (M, D) that are farther from their nearest real image (N, D) than that is from all other real ones.
+    """Percentage of fakes (M, D) whose nearest real image (N, D) is nearer to another real image than to them.
 
     The others may be copies of training images. Source: Alaa et al. 2022, as in dgm-eval (Stein et al. 2023).
     """
