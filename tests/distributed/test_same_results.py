@@ -23,12 +23,14 @@ METRICS = """[
     dict(type='IntraFID', fake_nums=1100, inception_style='digits'),
     dict(type='KernelInceptionDistance', fake_nums=100, subset_size=30, num_subsets=10, inception_style='digits'),
     dict(type='PrecisionRecall', fake_nums=100, real_nums=90, inception_style='digits'),
+    dict(type='FIDInfinity', fake_nums=150, inception_style='digits'),
+    dict(type='AuthPct', fake_nums=100, inception_style='digits'),
 ]"""
 
 
 @pytest.fixture(scope='module')
 def experiment(tmp_path_factory, cifar_root):
-    """A config with five metrics, and a checkpoint of a generator that uses its whole range of colours."""
+    """A config with seven metrics, and a checkpoint of a generator that uses its whole range of colours."""
     folder = tmp_path_factory.mktemp('evaluation')
     config = folder / 'config.py'
     config.write_text(f"""
@@ -67,7 +69,7 @@ def one_process(experiment, tmp_path_factory):
 def test_the_same_numbers_on_any_number_of_processes(experiment, one_process, tmp_path, processes, batch_size):
     """Neither 150 samples nor 100 real images divide by the number of processes or the batch size."""
     results = evaluate(experiment, tmp_path, processes, '--cfg-options', f'test_dataloader.batch_size={batch_size}')
-    assert len(results) == 11 and results.keys() == one_process.keys()
+    assert len(results) == 13 and results.keys() == one_process.keys()
     for name, value in one_process.items():
         assert results[name] == pytest.approx(value, rel=1e-6), name
 
