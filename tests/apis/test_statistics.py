@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmsagan.apis.statistics import image_statistics, score_images
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import DigitsExtractor, RealImages, open_images, save_statistics
 from mmsagan.registry import EXTRACTORS
 
@@ -95,3 +95,14 @@ def test_scores_by_statistics_of_something_else(photos, tmp_path):
     ):
         with pytest.raises(ConfigError, match=rf'66\.npz is of .*{named}'):
             score(tmp_path / '66.npz', **options)
+
+
+def test_a_class_of_one_image_has_no_fid(photos, tmp_path):
+    for side, counts in (('fake', (5, 1)), ('real', (5, 5))):
+        for name, count in zip('ab', counts):
+            for number in range(count):
+                path = tmp_path / side / name / f'{number}.bmp'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(photos / f'{number:02d}.bmp', path)
+    with pytest.raises(DataError, match="IntraFID.*'b' has 1 sample"):
+        score_images(RealImages(open_images(tmp_path / 'fake')), ['intra-fid'], tmp_path / 'real', inception=DIGITS)

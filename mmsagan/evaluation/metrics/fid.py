@@ -97,7 +97,7 @@ class FrechetInceptionDistance(FeatureMetric):
             return
         is_there = file.expanduser().is_file()
         kind = load_statistics(file.expanduser()).extractor if is_there else None
-        if kind != self.source.name:
+        if kind != self.source.name or self.output != 'features':
             self.inception_pkl = str(file.with_stem(file.stem + suffix))
             if is_there:
                 other = f'{path} is of {kind or "an unknown extractor"}, and {self.inception_pkl} is used instead'
@@ -264,16 +264,21 @@ class IntraFID(FeatureMetric):
         return FeatureBank(width, gather=False)
 
     def take_real(self, accumulator: FeatureBank, images: RealImages) -> None:
-        counts = torch.bincount(accumulator.label, minlength=len(self.classes))
-        all_reduce(counts)
-        if counts.min() < 2:
-            name = self.classes[int(counts.argmin())]
-            raise DataError(f'{self.prefix}: class {name!r} has {int(counts.min())} real images in {images.name}')
+        counts = self._count(accumulator, f'real images in {images.name}')
         if self.fakes_per_class == 'real':
             self.class_counts, self.fake_nums = counts, int(counts.sum())
         self.real = accumulator
 
+    def _count(self, bank: FeatureBank, kind: str) -> Tensor:
+        """Number of images of each class on all processes; fewer than 2 are a DataError."""
+        counts = torch.bincount(bank.label, minlength=len(self.classes))
+        all_reduce(counts)
+        if counts.min() < 2:
+            raise DataError(f'{self.prefix}: class {self.classes[int(counts.argmin())]!r} has {int(counts.min())} {kind}')
+        return counts
+
     def compute(self, fake: FeatureBank) -> dict:
+        self._count(fake, 'samples')
         rank, world_size = get_dist_info()
         distances = torch.zeros(len(self.classes), dtype=torch.float64)
         with progress_bar(self.prefix, len(distances)) as advance:
