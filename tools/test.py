@@ -67,7 +67,7 @@ def set_extractor(cfg: Config, options: dict) -> None:
     if not {'extractor', 'inception_style'} & {*options}:
         replaced = {*options}
     for metric in [metrics] if isinstance(metrics, dict) else metrics:
-        kind = METRICS.get(metric['type'])
+        kind = METRICS.get(metric.get('type', ''))
         changed = {name: value for name, value in metric.items() if name not in replaced} | options
         before, after = (
             FeatureSource.from_config(

@@ -102,6 +102,8 @@ def add_extractor(parser: argparse.ArgumentParser) -> None:
 def extractor_options(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of metrics that the options of :func:`add_extractor` stand for."""
     options = dict(args.extractor, inception_path=args.inception_pth, resize_mode=args.resize_mode)
+    if args.inception_pth and 'extractor' in options:
+        options['extractor'] = dict(options['extractor'], path=options.pop('inception_path'))
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -105,8 +105,8 @@ class Evaluator(MMEngineEvaluator):
             self.truncations.update({f'truncation_{value}/': value for value in truncation})
         else:
             self.truncations[''] = truncation
-        if any(value is not None and not value > 0 for value in self.truncations.values()):
-            raise ConfigError(f'evaluator: truncation must be greater than 0, got {truncation}')
+        if not self.truncations or any(value is not None and not value > 0 for value in self.truncations.values()):
+            raise ConfigError(f'evaluator: truncation must be a number greater than 0 or several, got {truncation}')
         self.batch_statistics = batch_statistics
         self.standing_steps = standing_steps
         self.standing_batch_size = standing_batch_size

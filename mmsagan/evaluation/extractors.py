@@ -6,6 +6,7 @@ here also have short names, which are values of MMagic's argument ``inception_st
 
 import functools
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -121,12 +122,17 @@ class FeatureSource:
         if model and path and Path(path).name != model:
             name, suffix = Path(path).name, f'-{Path(path).name}'
         if resize or kind.resize_modes:
-            resize = resize or config.pop('resize', kind.resize_modes[0])
+            stated = config.pop('resize', None)
+            resize = resize or stated or kind.resize_modes[0]
             if resize not in kind.resize_modes:
                 known = ', '.join(kind.resize_modes) or 'none'
                 raise ConfigError(f'resize_mode={resize!r} of {kind.__name__}: its modes are {known}')
             if resize != kind.resize_modes[0]:
                 config['resize'], name, suffix = resize, f'{name} {resize}', f'{suffix}-{resize}'
+        try:
+            inspect.signature(kind).bind(**{key: value for key, value in config.items() if key != 'type'})
+        except TypeError as error:
+            raise ConfigError(f'extractor={config}: {error}') from error
         return cls(kind, json.dumps(config, sort_keys=True), name, suffix)
 
     @property

@@ -442,6 +442,7 @@ def test_which_images_are_resized_for_the_inception_score():
         (dict(metrics=all_metrics(), seed=-1), 'seed'),
         (dict(metrics=all_metrics(), num_seeds=0), 'num_seeds'),
         (dict(metrics=all_metrics(), truncation=[0.5, 0]), 'truncation'),
+        (dict(metrics=all_metrics(), truncation=[]), 'truncation'),
         (dict(metrics=all_metrics(), standing_steps=1, batch_statistics=True), 'batch_statistics'),
         (dict(metrics=[dict(all_metrics()[4], fakes_per_class=1)]), 'fakes_per_class'),
         (dict(metrics=[dict(all_metrics()[2], subset_size=1)]), 'subset_size'),

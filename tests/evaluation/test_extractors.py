@@ -213,7 +213,8 @@ def test_the_digits_extractor_is_small_and_knows_digits():
 
 def test_names_tell_extractors_apart():
     alike = [FeatureSource.from_config(None, style) for style in ('PyTorch', 'pytorch')]
-    alike.append(FeatureSource.from_config(dict(type='PyTorchFIDInception', resize='legacy')))
+    for stated, mode in (('legacy', None), ('clean', 'legacy')):
+        alike.append(FeatureSource.from_config(dict(type='PyTorchFIDInception', resize=stated), resize=mode))
     other = FeatureSource.from_config(dict(type='DigitsExtractor'))
     assert len({*alike, other}) == 2, 'equal ones run once'
     assert (alike[0].suffix, other.suffix) == ('-PyTorch', '-digits') and alike[0].name != other.name
@@ -313,6 +314,8 @@ def test_statistics_of_other_resizes_and_outputs_have_their_own_files(tmp_path):
         names.add(metric.inception_pkl)
     assert len(names) == 3
     save_statistics(Statistics(np.zeros(2), np.eye(2), 10, metric.source.name, 'some'), path)
+    metric.use_shared_pkl(str(path))
+    assert metric.inception_pkl != str(path), 'which has features that are not spatial'
     other = METRICS.build(dict(type='FID', inception_style='PyTorch', inception_pkl=str(path)))
     with pytest.raises(ConfigError, match='tensorflow'):
         other.check(2, None, None)
@@ -322,6 +325,6 @@ def test_unknown_extractors():
     for style in ('keras', None):
         with pytest.raises(ConfigError, match='inception_style'):
             FeatureSource.from_config(None, style)
-    for config in (dict(type='Nothing'), 'digits', dict(type=DigitsExtractor), dict(fake_nums=1)):
+    for config in (dict(type='Nothing'), 'digits', dict(type=DigitsExtractor), dict(fake_nums=1), dict(type='digits', no=1)):
         with pytest.raises(ConfigError, match='extractor='):
             FeatureSource.from_config(config)

@@ -165,6 +165,12 @@ def test_extractors_that_there_are_not(folders, run_here, text):
     assert code == ConfigError.exit_code and text.strip('{"') in errors.replace("'", '"')
 
 
+def test_the_file_of_an_extractor_that_is_given_as_json(folders, run_here):
+    options = ['--extractor', '{"type": "digits"}', '--inception-pth', 'gone.pth']
+    code, _, errors = run_here('evaluate_images.py', folders / 'fake', '--metrics', 'is', *options)
+    assert code == DataError.exit_code and 'gone.pth' in errors
+
+
 def test_evaluate_images(tmp_path, folders, run_here):
     out = tmp_path / 'out.json'
     metrics = ['fid', 'fid-infinity', 'is', 'kid', 'pr', 'authpct']
