@@ -4,13 +4,14 @@ import re
 import runpy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from launching import ROOT
 
 from mmsagan.datasets import EmbeddedMNIST
 from mmsagan.engine.config import load_config
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import MODELS
 
 pytestmark = pytest.mark.slow
@@ -48,3 +49,6 @@ def test_the_tool(run_here, tmp_path):
     assert len(rows) == 11 and all(0 <= number <= 100 for row in rows for number in row)
     code, _, err = run_here('misc/classification_score.py', *arguments, '--classifier', 'timm:', '--cfg-options', *TINY)
     assert code == ConfigError.exit_code and '--classifier' in err
+    np.savez(tmp_path / 'nine.npz', np.zeros((9, 32, 32, 3), np.uint8), np.arange(9))
+    code, _, err = run_here('misc/classification_score.py', *arguments, '--test', tmp_path / 'nine.npz', '--cfg-options', *TINY)
+    assert code == DataError.exit_code and '10 classes' in err

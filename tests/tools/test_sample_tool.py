@@ -253,7 +253,8 @@ def test_neighbours(tmp_path, experiment, run, cifar_root, cifar_arrays, is_give
     Image.fromarray(cifar_arrays[0][17]).save(tmp_path / 'given' / 'copy.png')
     arguments = ['--labels', '1,3', '--num-neighbours', 3, '--seed', 5, '--num-workers', 0]
     arguments += ['--held-out', tmp_path / 'given', '--extractor', 'fashion'] if is_given else []
-    metrics = "test_evaluator.metrics=[{'type':'FID','inception_style':'digits'}]"
+    key = 'test_evaluator' if is_given else 'test_evaluator.metrics'  # an evaluator may be a list of metrics
+    metrics = f"{key}=[{{'type':'FID','inception_style':'digits'}}]"
     arguments += ['--cfg-options', f'train_dataloader.dataset.data_root={cifar_root}', metrics]
     tables = []
     for out in (tmp_path / 'one.png', tmp_path / 'two.png'):

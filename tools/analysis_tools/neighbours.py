@@ -36,7 +36,7 @@ from mmsagan.engine.config import complete_loader, config_errors
 from mmsagan.engine.distributed import find_device
 from mmsagan.engine.loops import build_evaluator
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import FrechetInceptionDistance, RealImages, open_images
+from mmsagan.evaluation import Evaluator, FrechetInceptionDistance, RealImages, open_images
 from mmsagan.registry import DATASETS
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import image_grid
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_images(cfg: Config, args: argparse.Namespace, count: int) -> tuple:
+def load_images(cfg: Config, args: argparse.Namespace, evaluator: Evaluator | None, count: int) -> tuple:
     """Training images without augmentation, and ``count`` held-out images, each with their numbers in their data set.
 
     Without held-out ones, these are some of the training images, which the former then lack.
@@ -79,9 +79,10 @@ def load_images(cfg: Config, args: argparse.Namespace, count: int) -> tuple:
     if 'type' not in training.get('dataset', {}) or 'pipeline' not in loader.get('dataset', {}):
         raise ConfigError('the config has no train_dataloader.dataset, or no val_dataloader.dataset.pipeline')
     config = dict(training['dataset'], pipeline=loader['dataset']['pipeline'])
-    evaluator = cfg.get('test_evaluator') or cfg.get('val_evaluator') or {}
-    own = [dict(config, **metric['dataset']) for metric in evaluator.get('metrics', ()) if metric.get('dataset')]
-    known = args.held_out or evaluator.get('held_out') or next(iter(own), None)
+    own = [dict(config, **metric.dataset) for metric in evaluator.metrics if metric.dataset] if evaluator else []
+    if evaluator and evaluator.held_out is not None:
+        own.insert(0, evaluator.held_out.config)
+    known = args.held_out or next(iter(own), None)
     with config_errors():
         dataset: ClassImageDataset = DATASETS.build(config)
         size = dataset[0]['inputs'].shape[1] if args.held_out else None
@@ -121,12 +122,14 @@ def main() -> None:
     number = 8 if labels is None and args.num_samples is None else args.num_samples
     options = dict(seed=args.seed, sample_model=args.sample_model, truncation=args.truncation)
     samples = SampleSet(model, labels, 1 if labels else None, number, batch_size=args.batch_size, **options)
-    training, numbers, held_out, held_out_numbers = load_images(model.cfg, args, samples.num_samples)
+    config = model.cfg.get('test_evaluator') or model.cfg.get('val_evaluator')
+    with config_errors():
+        evaluator = build_evaluator(config) if config else None
+    training, numbers, held_out, held_out_numbers = load_images(model.cfg, args, evaluator, samples.num_samples)
     real = next(RealImages(held_out, seed=None).batches(len(held_out), len(held_out), torch.device('cpu')))
     images = torch.cat([*(images for _, images in samples.batches()), real.images])
 
-    evaluator = model.cfg.get('test_evaluator') or model.cfg.get('val_evaluator')
-    metrics = build_evaluator(evaluator).metrics if evaluator else []
+    metrics = evaluator.metrics if evaluator else []
     sources = [metric.source for metric in metrics if type(metric) is FrechetInceptionDistance]
     extractor = extractor_options(args) or (dict(extractor=json.loads(sources[0].config)) if sources else {})
     sizes = args.num_neighbours, args.batch_size, args.num_workers

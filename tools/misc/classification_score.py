@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsagan.apis import init_model
-from mmsagan.apis.sampling import class_names
+from mmsagan.apis.sampling import class_names, sample_inputs
 from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader
 from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, SampleInputs, open_images
+from mmsagan.evaluation import DigitsExtractor, GeneratedImages, RealImages, open_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from train_small_extractor import train  # noqa: E402
@@ -111,11 +111,13 @@ def main() -> None:
     make_classifier(args.classifier, count)  # now, since a mistake would be found late
     real = RealImages(dataset)
     held_out = test_images(args, model.cfg, real)
+    classes = held_out.dataset.metainfo['classes']
+    if len(classes) != count:  # without one of the folders, all later ones would have other labels
+        raise DataError(f'the model has {count} classes, the test images {len(classes)}: {", ".join(classes):.200}')
     test = load(held_out, len(held_out), device)
-    if not 0 <= test[1].min() <= test[1].max() < count:
-        raise DataError(f'the test images have labels up to {test[1].max()}, the model has {count} classes')
     num_samples = args.num_samples or len(real)
-    inputs = SampleInputs(model.noise_size, count, args.seed, args.truncation)
+    inputs = sample_inputs(model, args.seed)
+    inputs.truncation = args.truncation
     samples = GeneratedImages(model.get_generator(args.sample_model).eval(), inputs, num_samples)
     rows = []
     for images in (samples, real):
