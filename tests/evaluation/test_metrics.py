@@ -163,6 +163,7 @@ def test_kid_of_whole_sets(sizes):
     x, y = random_features(sizes[0], 0), random_features(sizes[1], 1, 0.5)
     mean, std = kernel_distance(x, y, subset_size=3000)
     assert mean == pytest.approx(kid_by_definition(x, y), rel=1e-9) and std == 0
+    assert kernel_distance(torch.from_numpy(x).requires_grad_(), y, subset_size=3000)[0] == mean
 
 
 def test_kid_of_subsets_is_unbiased_and_repeatable():

@@ -54,7 +54,7 @@ def _over_subsets(sets: list[Tensor], subsets: Any, real_terms: list, device: to
     """Mean and standard deviation over pairs of subsets; ``real_terms``, those of real images alone, are added if missing."""
     # On CPUs all is numpy's: it halves the work where a matrix is multiplied by itself, and its threads hinder PyTorch's.
     on_cpu = torch.device(device).type == 'cpu'
-    sources = [features.numpy() if on_cpu else features for features in sets]
+    sources = [features.numpy(force=True) if on_cpu else features for features in sets]
     distances = []
     for number in range(max(map(len, subsets))):
         x, y = (features[rows[number % len(rows)]] for features, rows in zip(sources, subsets))
