@@ -221,7 +221,10 @@ class RealImages:
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set."""
-        dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
+        try:
+            dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
+        except (KeyError, TypeError) as error:  # without a type, or with an unknown argument
+            raise ConfigError(f'the data set {dict(self._given)} cannot be built: {error}') from error
         if isinstance(dataset, ClassImageDataset):
             dataset.keeps_unreadable = True  # another image must not take the place of an unreadable one
         return dataset

@@ -277,6 +277,10 @@ def test_a_metric_with_a_data_set_of_its_own(gan, cifar_root, tmp_path, counts):
         == Evaluator(metric).evaluate_model(gan, few, 32)['FID-counting/fid']
     )
     assert results['FID-counting/fid'] == Evaluator(metric).evaluate_model(gan, shared, 32)['FID-counting/fid']
+    with pytest.raises(ConfigError, match='no_such'):
+        Evaluator(dict(metric, dataset=dict(no_such=1))).evaluate_model(gan, shared, 32)
+    with pytest.raises(ConfigError, match='indices'):  # there is no data loader to take the rest from
+        Evaluator(dict(metric, dataset=own)).evaluate_model(gan, None, 32)
     alone = dict(metric, dataset=dict(CIFAR, data_root=str(cifar_root)))
     assert Evaluator(alone).evaluate_model(gan, None, 32)['FID-counting/fid'] == results['FID-counting/fid']
 
