@@ -92,19 +92,13 @@ class Evaluator(MMEngineEvaluator):
         for metric in self.metrics:
             if prefixes.count(metric.prefix) > 1:
                 raise ConfigError(f'evaluator: two metrics are named {metric.prefix!r}; give them different values of prefix')
-            shares_pkl = (
-                isinstance(metric, FrechetInceptionDistance) and metric.inception_pkl is None and metric.dataset is None
-            )
-            if shares_pkl and inception_pkl is not None:
+            if isinstance(metric, FrechetInceptionDistance) and inception_pkl and not (metric.inception_pkl or metric.dataset):
                 metric.use_shared_pkl(inception_pkl)
         self.seed = seed
         self.num_seeds = num_seeds
+        values = truncation if isinstance(truncation, Sequence) else [truncation]
         # By prefix of the results' names.
-        self.truncations: dict[str, float | None] = {}
-        if isinstance(truncation, Sequence):
-            self.truncations.update({f'truncation_{value}/': value for value in truncation})
-        else:
-            self.truncations[''] = truncation
+        self.truncations = {f'truncation_{value}/' if values is truncation else '': value for value in values}
         if not self.truncations or any(value is not None and not value > 0 for value in self.truncations.values()):
             raise ConfigError(f'evaluator: truncation must be a number greater than 0 or several, got {truncation}')
         self.batch_statistics = batch_statistics

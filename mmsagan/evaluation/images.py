@@ -224,7 +224,7 @@ class RealImages:
         try:
             dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
         except (KeyError, TypeError) as error:  # without a type, or with an unknown argument
-            raise ConfigError(f'the data set {dict(self._given)} cannot be built: {error}') from error
+            raise ConfigError(f'the data set {dict(self.config)} cannot be built: {error}') from error
         if isinstance(dataset, ClassImageDataset):
             dataset.keeps_unreadable = True  # another image must not take the place of an unreadable one
         return dataset
