@@ -191,7 +191,7 @@ def evaluation(args: argparse.Namespace, configs: list[Config], folder: Path) ->
 def metrics(args: argparse.Namespace, configs: list[Config], folder: Path) -> Cases:
     """Metrics of random float32 features, once these are there; the reference is torch-fidelity, where it is installed.
 
-    From its second call on, KID computes the real images' terms no more, as in a training run.
+    Only the first call of KID computes the real images' terms, as in a training run.
     """
     count, width, random = args.num_samples or 10_000, args.num_features, torch.Generator().manual_seed(0)
     kid, banks, moments = KernelInceptionDistance(count, inception_style='digits'), [], []

@@ -111,9 +111,10 @@ def main() -> None:
     make_classifier(args.classifier, count)  # now, since a mistake would be found late
     real = RealImages(dataset)
     held_out = test_images(args, model.cfg, real)
-    classes = held_out.dataset.metainfo['classes']
-    if len(classes) != count:  # without one of the folders, all later ones would have other labels
-        raise DataError(f'the model has {count} classes, the test images {len(classes)}: {", ".join(classes):.200}')
+    known, classes = ([*images.dataset.metainfo['classes']] for images in (real, held_out))
+    # Labels are compared: folders in another order than the model's classes, or without one of them, would have other labels.
+    if classes != known and [name.lstrip('0') or '0' for name in classes] != [*map(str, range(count))]:
+        raise DataError(f'the test images have the classes {classes!r:.200}, the training images {known!r:.200}')
     test = load(held_out, len(held_out), device)
     num_samples = args.num_samples or len(real)
     inputs = sample_inputs(model, args.seed)

@@ -124,7 +124,7 @@ class PrecisionRecall(FeatureMetric):
 
 @METRICS.register_module()
 class AuthPct(FeatureMetric):
-    """Percentage of the samples that are no copies of training images: ``authpct``. See :func:`authenticity`.
+    """Percentage of the samples that are not copies of training images: ``authpct``. See :func:`authenticity`.
 
     Keeps all features, as :class:`PrecisionRecall`. Held-out images show what percentage is to be expected.
     """
