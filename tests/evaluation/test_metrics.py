@@ -253,6 +253,13 @@ def test_more_samples_than_are_compared_at_a_time():
     assert precision_recall(real, fake, 3, 3) == pytest.approx(shares_by_definition(real, fake, 3), abs=1e-4)
 
 
+def test_one_sample_that_is_far_from_all_others():
+    random = np.random.RandomState(2)
+    real, fake = random.randn(400, 8), random.randn(300, 8)
+    real[0] *= 100
+    assert precision_recall(real, fake, 3, 3) == pytest.approx(shares_by_definition(real, fake, 3), rel=1e-12)
+
+
 def test_many_equal_samples():
     """A collapsed generator: eight copies each of five images, whose distances are 0 but for rounding."""
     real = np.repeat(np.random.RandomState(4).rand(5, 300) * 10, 8, axis=0)

@@ -33,16 +33,17 @@ def precision_recall(real_features, fake_features, k: int = 3, density_k: int = 
     size = min(len(real), len(fake))
     if not (1 <= k < size and 1 <= density_k < size):
         raise ConfigError(f'precision and recall: {k=} and {density_k=} must be at least 1 and below the {size} samples')
-    # Centred and scaled, so that squared distances are exact to about 1e-6 in float32, in which matrix products are fast.
+    # In float32, in which matrix products are fast, squared distances are exact to about 1e-6 of squared norms. Centred, these
+    # are small; scaled, they do not overflow.
     real, fake = real - real.mean(0), fake - real.mean(0)
     largest = max(real.norm(dim=1).max(), fake.norm(dim=1).max()).clamp(min=1e-30)
     real, fake = ((features / largest).float() for features in (real, fake))
+    real_squares, fake_squares = (features.square().sum(1) for features in (real, fake))
     # Radii of equal points are not quite 0, as are their distances. A sample is its own nearest neighbour.
-    radii = nearest_neighbours(real, real, max(k, density_k) + 1)[0] + 1e-6
-    fake_radius = nearest_neighbours(fake, fake, k + 1)[0][:, k:] + 1e-6
+    radii = nearest_neighbours(real, real, max(k, density_k) + 1)[0] + 2e-6 * real_squares[:, None]
+    fake_radius = nearest_neighbours(fake, fake, k + 1)[0][:, k:] + 2e-6 * fake_squares[:, None]
     precise, counts = [], []
     recalled, covered = torch.zeros(2, len(real), dtype=torch.bool, device=real.device)
-    real_squares = real.square().sum(1)
     for rows, radius in zip(fake.split(_ROWS), fake_radius.split(_ROWS)):
         distances = _squared_distances(rows, real, real_squares)
         precise.append((distances <= radii[:, k]).any(1))
