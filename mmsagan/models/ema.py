@@ -39,12 +39,10 @@ class GeneratorEMA:
         if iteration <= self.start_iter or num_updates == 1:
             average.load_state_dict(generator.state_dict())
         elif num_updates % self.interval == 0:
-            averaged, current = [], []
-            source = generator.state_dict()
+            source, pairs = generator.state_dict(), {True: [], False: []}
             for name, tensor in average.state_dict().items():
-                if tensor.is_floating_point() and not name.endswith(self.copied):
-                    averaged.append(tensor)
-                    current.append(source[name])
-                else:
-                    tensor.copy_(source[name])
-            torch._foreach_lerp_(averaged, current, 1 - self.decay)
+                is_averaged = tensor.is_floating_point() and not name.endswith(self.copied)
+                pairs[is_averaged].append((tensor, source[name]))
+            averaged, copied = (list(map(list, zip(*pairs[key]))) for key in (True, False))
+            torch._foreach_lerp_(*averaged, 1 - self.decay)
+            torch._foreach_copy_(*copied)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.layers.blocks import check_configs, check_counts, set_fast
-from mmsagan.models.layers.spectral_norm import fold_spectral_norm, run_power_iterations
+from mmsagan.models.layers.spectral_norm import NetworkSpectralNorm, fold_spectral_norm, run_power_iterations
 from mmsagan.registry import MODELS
 
 Network = TypeVar('Network', bound=nn.Module)
@@ -98,6 +98,7 @@ class ConditionalGAN(BaseModel):
         set_fast(self, fast)
         for network in (self.generator, self.discriminator):
             network.to(memory_format=self.memory_format(network))
+            NetworkSpectralNorm(network)
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False) if ema_config else None
         if compile_cfg is not None:

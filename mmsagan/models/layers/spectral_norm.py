@@ -1,5 +1,6 @@
 """Spectral normalization with the state-dict layout of the published checkpoints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,63 +20,134 @@ class SpectralNorm:
     sigma = u . (W v) is computed from the stored vectors. Source: Miyato et al. 2018, algorithm 1.
 
     Layout and result are those of ``torch.nn.utils.spectral_norm``. Here, the power iteration stays in float32 under autocast,
-    channels-last weights are read without a copy, the backward pass reads the weight fewer times, and no autograd graph remains
-    on the layer, so that it can be deep-copied.
+    channels-last weights are read without a copy, the backward pass reads the weight fewer times, and neither an autograd graph
+    nor a second weight remains on the layer.
 
     Args:
         eps: Lower bound of the norms that u and v are divided by.
     """
 
     eps: float = 1e-12
+    is_done: bool = False  # for the coming forward pass, by the hook of the network
 
     def __call__(self, module: nn.Module, inputs) -> None:
-        weight, _ = _in_memory_order(module)
-        device_type = weight.device.type
-        # Autocast would round the weight of a convolution in a pass of its own. It does not round embeddings.
-        rounds = torch.is_autocast_enabled(device_type) and isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
-        dtype = torch.get_autocast_dtype(device_type) if rounds else weight.dtype
-        with torch.autocast(device_type=device_type, enabled=False):
-            if module.training:
-                u, v, singular_value = self.power_iteration(module)
-            else:
-                u, v, singular_value = module.weight_u.clone(), _in_memory_order(module)[1].flatten().clone(), sigma(module)
-            normalized = _NormalizedWeight.apply(weight, u, v, singular_value, dtype)
-        module.weight = normalized if weight is module.weight_orig else normalized.permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def power_iteration(self, module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves the layer's u and v one step towards its leading singular vectors, in place.
-
-        Returns copies of u and v, the latter in the order of the weight's memory, and sigma.
-        """
-        weight, weight_v = _in_memory_order(module)
-        matrix = weight.flatten(1)
-        v = F.normalize(torch.mv(matrix.t(), module.weight_u), dim=0, eps=self.eps)
-        image = torch.mv(matrix, v)
-        u = F.normalize(image, dim=0, eps=self.eps)
-        module.weight_u.copy_(u)
-        weight_v.copy_(v.view(weight_v.shape))
-        return u, v, torch.dot(u, image)
+        if not self.is_done or module.weight.dtype != _autocast_dtype(module):  # autocast may be off for this layer alone
+            normalize([module], iterates=module.training and not self.is_done)
 
 
-class _NormalizedWeight(torch.autograd.Function):
-    """weight / sigma in a given dtype; the gradient of sigma with respect to the weight is u v^T."""
+class NetworkSpectralNorm:
+    """Forward hooks of a network, which normalize all layers that have a :class:`SpectralNorm` before the first one runs.
+
+    On a GPU, what can be computed for all layers at once takes one kernel instead of one for each of them.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.layers = [module for module in network.modules() if spectral_norm_hook(module)]
+        network.register_forward_pre_hook(self.before)
+        network.register_forward_hook(self.after, always_call=True)
+
+    def before(self, network: nn.Module, inputs) -> None:
+        for mode in (True, False):
+            layers = [layer for layer in self.layers if layer.training == mode and hasattr(layer, 'weight_orig')]
+            if layers:
+                normalize(layers, iterates=mode)
+        self._set_done(True)
+
+    def after(self, network: nn.Module, inputs, output) -> None:
+        self._set_done(False)
+
+    def _set_done(self, is_done: bool) -> None:
+        for hook in map(spectral_norm_hook, self.layers):
+            if hook is not None:  # as after fold_spectral_norm
+                hook.is_done = is_done
+
+
+def normalize(layers: Sequence[nn.Module], iterates: bool) -> None:
+    """Sets the ``weight`` of normalized layers, after a power iteration of each if ``iterates``."""
+    weights = [_in_memory_order(layer)[0] for layer in layers]
+    dtypes = [_autocast_dtype(layer) for layer in layers]
+    with torch.autocast(weights[0].device.type, enabled=False):
+        if iterates:
+            vectors, sigmas = power_iteration(layers)
+        else:
+            vectors = [layer.weight_u.clone() for layer in layers]
+            vectors += [_in_memory_order(layer)[1].flatten().clone() for layer in layers]
+            sigmas = torch.stack([sigma(layer) for layer in layers])
+        normalized = _NormalizedWeights.apply(dtypes, sigmas, *vectors, *weights)
+    for layer, weight, result in zip(layers, weights, normalized):
+        layer.weight = result if weight is layer.weight_orig else result.permute(0, 3, 1, 2)
+
+
+def _autocast_dtype(layer: nn.Module) -> torch.dtype:
+    """The dtype that autocast would round a layer's weight to, in a pass of its own. It does not round embeddings."""
+    device_type = layer.weight_orig.device.type
+    rounds = torch.is_autocast_enabled(device_type) and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+    return torch.get_autocast_dtype(device_type) if rounds else layer.weight_orig.dtype
+
+
+@torch.no_grad()
+def power_iteration(layers: Sequence[nn.Module]) -> tuple[list[Tensor], Tensor]:
+    """Moves u and v of L layers one step towards the leading singular vectors, in place.
+
+    Returns copies, first of each u, then of each v, in the order of the weight's memory; and the sigmas (L,).
+    """
+    weights, buffers = zip(*map(_in_memory_order, layers))
+    matrices = [weight.flatten(1) for weight in weights]
+    eps = [spectral_norm_hook(layer).eps for layer in layers]
+    vs = [torch.mv(matrix.t(), layer.weight_u) for matrix, layer in zip(matrices, layers)]
+    torch._foreach_div_(vs, torch._foreach_clamp_min(torch._foreach_norm(vs), eps))
+    us = [torch.mv(matrix, v) for matrix, v in zip(matrices, vs)]
+    sigmas = torch._foreach_norm(us)  # u . (W v), where u is the direction of W v
+    torch._foreach_div_(us, torch._foreach_clamp_min(sigmas, eps))
+    torch._foreach_copy_([layer.weight_u for layer in layers], us)
+    torch._foreach_copy_(buffers, [v.view(buffer.shape) for v, buffer in zip(vs, buffers)])
+    return [*us, *vs], torch.stack(sigmas)
+
+
+class _NormalizedWeights(torch.autograd.Function):
+    """weight / sigma of L layers, in given dtypes; the gradient of sigma with respect to the weight is u v^T."""
 
     @staticmethod
-    def forward(ctx, weight: Tensor, u: Tensor, v: Tensor, singular_value: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(weight, u, v, singular_value)
-        return (weight / singular_value).to(dtype)
+    def forward(ctx, dtypes: list[torch.dtype], sigmas: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(sigmas, *tensors)
+        weights = tensors[-len(dtypes) :]
+        results = list(torch._foreach_div(weights, sigmas.unbind()))
+        rounded = [number for number, weight in enumerate(weights) if weight.dtype != dtypes[number]]
+        if rounded:
+            copies = [torch.empty_like(weights[number], dtype=dtypes[number]) for number in rounded]
+            torch._foreach_copy_(copies, [results[number] for number in rounded])
+            for number, copy in zip(rounded, copies):
+                results[number] = copy
+        return tuple(results)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        weight, u, v, singular_value = ctx.saved_tensors
-        matrix = weight.flatten(1)
+    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        sigmas, *tensors = ctx.saved_tensors
+        used = [number for number, grad in enumerate(grads) if grad is not None]
+        columns = [tensors[start : start + len(grads)] for start in range(0, len(tensors), len(grads))]
+        us, vs, weights = ([column[number] for number in used] for column in columns)
+        matrices = [weight.flatten(1) for weight in weights]
+        results: list[Tensor | None] = [None] * len(grads)
         if torch.is_grad_enabled():  # for double backward, sigma has to depend on the weight
-            singular_value = torch.dot(u, torch.mv(matrix, v))
-        grad = grad.to(weight.dtype).contiguous().flatten(1)
-        along_weight = torch.dot(grad.flatten(), matrix.flatten()) / singular_value
-        result = torch.addr(grad, u * -along_weight, v) / singular_value
-        return result.view(weight.shape), None, None, None, None
+            for number, u, v, matrix in zip(used, us, vs, matrices):
+                singular_value = torch.dot(u, torch.mv(matrix, v))
+                grad = grads[number].to(matrix.dtype).contiguous().flatten(1)
+                along_weight = torch.dot(grad.flatten(), matrix.flatten()) / singular_value
+                result = torch.addr(grad, u * -along_weight, v) / singular_value
+                results[number] = result.view(grads[number].shape)
+        elif used:
+            full = [torch.empty_like(weight) for weight in weights]
+            torch._foreach_copy_(full, [grads[number] for number in used])
+            singular_values = sigmas[used] if len(used) < len(grads) else sigmas
+            products = torch.stack([torch.dot(grad.flatten(), weight.flatten()) for grad, weight in zip(full, weights)])
+            scaled = torch._foreach_mul(us, products.div_(singular_values).neg_().unbind())
+            for grad, u, v in zip(full, scaled, vs):
+                grad.flatten(1).addr_(u, v)
+            torch._foreach_div_(full, singular_values.unbind())
+            for number, grad in zip(used, full):
+                results[number] = grad
+        return (None, None, *[None] * (2 * len(grads)), *results)
 
 
 def _in_memory_order(module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -97,8 +169,8 @@ def sigma(module: nn.Module) -> Tensor:
     return torch.dot(module.weight_u, torch.mv(weight.flatten(1), v.flatten()))
 
 
-def _drop_graph(module: nn.Module, inputs, output) -> None:
-    module.weight = module.weight.detach()
+def _release_weight(module: nn.Module, inputs, output) -> None:
+    module.weight = module.weight_orig.detach()  # which takes no memory
 
 
 def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> Layer:
@@ -121,7 +193,7 @@ def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> La
     for name, size in (('weight_u', matrix.shape[0]), ('weight_v', matrix.shape[1])):
         module.register_buffer(name, F.normalize(matrix.new_empty(size).normal_(), dim=0, eps=eps))
     module.register_forward_pre_hook(SpectralNorm(eps))
-    module.register_forward_hook(_drop_graph)
+    module.register_forward_hook(_release_weight)
     return module
 
 
@@ -135,10 +207,9 @@ def run_power_iterations(network: nn.Module, iterations: int = 15) -> None:
 
     To be called after initialization: the random u and v of a new layer can underestimate sigma by an order of magnitude.
     """
-    for module in network.modules():
-        hook = spectral_norm_hook(module)
-        for _ in range(iterations if hook else 0):
-            hook.power_iteration(module)
+    layers = [module for module in network.modules() if spectral_norm_hook(module)]
+    for _ in range(iterations if layers else 0):
+        power_iteration(layers)
 
 
 @torch.no_grad()
@@ -156,6 +227,6 @@ def fold_spectral_norm(network: nn.Module) -> nn.Module:
         module.register_parameter('weight', weight)
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key, hook in list(hooks.items()):
-                if isinstance(hook, SpectralNorm) or hook is _drop_graph:
+                if isinstance(hook, SpectralNorm) or hook is _release_weight:
                     del hooks[key]
     return network
