@@ -51,15 +51,14 @@ class NetworkSpectralNorm:
             layers = [layer for layer in self.layers if layer.training == mode and hasattr(layer, 'weight_orig')]
             if layers:
                 normalize(layers, iterates=mode)
-        self._set_done(True)
+                for layer in layers:
+                    spectral_norm_hook(layer).is_done = True
 
     def after(self, network: nn.Module, inputs, output) -> None:
-        self._set_done(False)
-
-    def _set_done(self, is_done: bool) -> None:
-        for hook in map(spectral_norm_hook, self.layers):
-            if hook is not None:  # as after fold_spectral_norm
-                hook.is_done = is_done
+        for layer in self.layers:
+            if hasattr(layer, 'weight_orig'):  # it has not been folded
+                _release_weight(layer, inputs, output)
+                spectral_norm_hook(layer).is_done = False
 
 
 def normalize(layers: Sequence[nn.Module], iterates: bool) -> None:

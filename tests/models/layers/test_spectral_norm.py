@@ -6,7 +6,13 @@ from torch import nn
 from torch.nn.utils import remove_spectral_norm as torch_remove_spectral_norm
 from torch.nn.utils import spectral_norm as torch_spectral_norm
 
-from mmsagan.models.layers.spectral_norm import fold_spectral_norm, run_power_iterations, sigma, spectral_norm
+from mmsagan.models.layers.spectral_norm import (
+    NetworkSpectralNorm,
+    fold_spectral_norm,
+    run_power_iterations,
+    sigma,
+    spectral_norm,
+)
 from mmsagan.registry import MODELS
 
 
@@ -26,7 +32,8 @@ def test_sigma_is_the_largest_singular_value(index):
         call(layer)
     expected = torch.linalg.matrix_norm(layer.weight_orig.detach().flatten(1), 2)
     torch.testing.assert_close(sigma(layer), expected, rtol=1e-4, atol=0)
-    torch.testing.assert_close(layer.weight, layer.weight_orig.detach() / expected, rtol=1e-4, atol=1e-6)
+    folded = fold_spectral_norm(copy.deepcopy(layer))
+    torch.testing.assert_close(folded.weight.detach(), layer.weight_orig.detach() / expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('index', range(3))
@@ -42,6 +49,77 @@ def test_equals_torch_with_gradients_and_buffers(index):
     for key, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[key], value)
     torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
+
+
+class Network(nn.Module):
+    """Layers of several shapes; the head computes in float32, and the frozen layer is in evaluation mode."""
+
+    def __init__(self, normalize):
+        super().__init__()
+        self.body = nn.Sequential(normalize(nn.Conv2d(3, 6, 3)), nn.ReLU(), normalize(nn.Conv2d(6, 5, 1)))
+        self.frozen, self.unused = normalize(nn.Conv2d(5, 5, 3)), normalize(nn.Linear(2, 2))
+        self.head, self.classes = normalize(nn.Linear(5, 4)), normalize(nn.Embedding(7, 4))
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, x, label):
+        features = self.frozen(self.body(x)).sum((2, 3))
+        with torch.autocast('cpu', enabled=False):
+            return (self.head(features.to(self.head.bias)) * self.classes(label)).sum(1)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('amp', [False, True])
+def test_a_network_at_once_equals_its_layers_one_by_one(amp, channels_last):
+    torch.manual_seed(0)
+    ours = Network(spectral_norm)
+    theirs = Network(lambda layer: layer if amp else torch_spectral_norm(layer, eps=1e-12))
+    theirs = copy.deepcopy(ours) if amp else theirs  # autocast rounds otherwise within torch's
+    theirs.load_state_dict(ours.state_dict())
+    NetworkSpectralNorm(ours)
+    if channels_last:
+        ours.to(memory_format=torch.channels_last)
+    x, label = torch.randn(4, 3, 6, 6), torch.tensor([0, 2, 2, 6])
+    if not amp:
+        ours, theirs, x = ours.double(), theirs.double(), x.double()
+    for _ in range(2):
+        outputs = []
+        for network in (ours.train(), theirs.train()):
+            with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+                first, second = (network(inputs, label) for inputs in (x, x.flip(0)))
+            (first.square().sum() + second.sum()).backward()
+            outputs.append(first)
+        torch.testing.assert_close(*outputs)
+    close = dict(rtol=1e-4, atol=1e-4) if amp else {}
+    unused = {'unused.weight_u', 'unused.weight_v'}  # those of the whole network run
+    for key in ours.state_dict().keys() - unused:
+        torch.testing.assert_close(ours.state_dict()[key], theirs.state_dict()[key], **close)
+    for (name, weight), other in zip(ours.named_parameters(), theirs.parameters()):
+        assert (weight.grad is None) == (other.grad is None) == name.startswith('unused')
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, other.grad, **close)
+
+
+def test_layers_of_a_network_keep_no_weight_and_work_alone():
+    network = Network(spectral_norm)
+    hooks = NetworkSpectralNorm(network)
+    with pytest.raises(RuntimeError):
+        network(torch.randn(1, 9, 6, 6), torch.tensor([0]))
+    network(torch.randn(1, 3, 6, 6), torch.tensor([0]))
+    for layer in hooks.layers[:3]:
+        assert layer.weight.data_ptr() == layer.weight_orig.data_ptr() and layer.weight.grad_fn is None
+    copied = copy.deepcopy(network)
+    before = copied.head.weight_u.clone()
+    copied(torch.randn(1, 3, 6, 6), torch.tensor([0]))
+    assert torch.equal(network.head.weight_u, before) and not torch.equal(copied.head.weight_u, before)
+    alone = copied.head.weight_u.clone()
+    call(copied.classes), copied.head(torch.ones(1, 5))
+    assert not torch.equal(copied.head.weight_u, alone), 'a power iteration'
+    folded = fold_spectral_norm(copy.deepcopy(copied).eval())
+    torch.testing.assert_close(*(each(torch.ones(1, 3, 6, 6), torch.tensor([1])) for each in (folded, copied.eval())))
 
 
 def test_evaluation_takes_the_stored_vectors():
@@ -66,12 +144,14 @@ def test_gradient_of_an_evaluation_after_a_power_iteration():
 
 def test_sigma_does_not_depend_on_autocast():
     layer = spectral_norm(nn.Linear(64, 64))
+    used: list = []
+    layer.register_forward_hook(lambda module, *_: used.append(module.weight), prepend=True)
     other = copy.deepcopy(layer)
     layer(torch.randn(1, 64))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         other(torch.randn(1, 64))
     assert torch.equal(layer.weight_u, other.weight_u) and torch.equal(sigma(layer), sigma(other))
-    assert layer.weight.dtype == torch.float32 and torch.equal(other.weight, layer.weight.bfloat16())
+    assert used[0].dtype == torch.float32 and torch.equal(used[1], used[0].bfloat16())
 
 
 def test_embeddings_stay_precise_under_autocast():
