@@ -39,10 +39,8 @@ class GeneratorEMA:
         if iteration <= self.start_iter or num_updates == 1:
             average.load_state_dict(generator.state_dict())
         elif num_updates % self.interval == 0:
-            source, pairs = generator.state_dict(), {True: [], False: []}
-            for name, tensor in average.state_dict().items():
-                is_averaged = tensor.is_floating_point() and not name.endswith(self.copied)
-                pairs[is_averaged].append((tensor, source[name]))
-            averaged, copied = (list(map(list, zip(*pairs[key]))) for key in (True, False))
-            torch._foreach_lerp_(*averaged, 1 - self.decay)
-            torch._foreach_copy_(*copied)
+            source, state = generator.state_dict(), average.state_dict()
+            copied = [name for name, tensor in state.items() if not tensor.is_floating_point() or name.endswith(self.copied)]
+            averaged = [name for name in state if name not in copied]
+            torch._foreach_lerp_([state[name] for name in averaged], [source[name] for name in averaged], 1 - self.decay)
+            torch._foreach_copy_([state[name] for name in copied], [source[name] for name in copied])
