@@ -136,16 +136,21 @@ class _NormalizedWeights(torch.autograd.Function):
                 result = torch.addr(grad, u * -along_weight, v) / singular_value
                 results[number] = result.view(grads[number].shape)
         elif used:
-            full = [torch.empty_like(weight) for weight in weights]
-            torch._foreach_copy_(full, [grads[number] for number in used])
+            full = [grads[number] for number in used]
+            others = [
+                place for place, grad in enumerate(full) if grad.dtype != weights[place].dtype or not grad.is_contiguous()
+            ]
+            if others:
+                copies = [torch.empty_like(weights[place]) for place in others]
+                torch._foreach_copy_(copies, [full[place] for place in others])
+                full = [copies.pop(0) if place in others else grad for place, grad in enumerate(full)]
             singular_values = sigmas[used] if len(used) < len(grads) else sigmas
             products = torch.stack([torch.dot(grad.flatten(), weight.flatten()) for grad, weight in zip(full, weights)])
             scaled = torch._foreach_mul(us, products.div_(singular_values).neg_().unbind())
-            for grad, u, v in zip(full, scaled, vs):
-                grad.flatten(1).addr_(u, v)
-            torch._foreach_div_(full, singular_values.unbind())
-            for number, grad in zip(used, full):
-                results[number] = grad
+            corrected = [torch.addr(grad.flatten(1), u, v) for grad, u, v in zip(full, scaled, vs)]
+            torch._foreach_div_(corrected, singular_values.unbind())
+            for number, grad in zip(used, corrected):
+                results[number] = grad.view(grads[number].shape)
         return (None, None, *[None] * (2 * len(grads)), *results)
 
 
