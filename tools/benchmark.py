@@ -211,7 +211,7 @@ def metrics(args: argparse.Namespace, configs: list[Config], folder: Path) -> Ca
         FID=[partial(frechet_distance, mean, cov, *other)],
         FIDInfinity=[partial(frechet_distance_at_infinity, mean, cov, sets[1])],
     )
-    with suppress(ImportError):  # not a dependency of the package
+    with suppress(ImportError, RuntimeError):  # not a dependency of the package; it may find a torchvision of another torch
         from torch_fidelity import metric_fid, metric_kid, metric_prc
 
         subsets, quiet = dict(kid_subsets=100, kid_subset_size=min(1000, count)), dict(verbose=False)
