@@ -40,7 +40,7 @@ class GeneratorEMA:
             average.load_state_dict(generator.state_dict())
         elif num_updates % self.interval == 0:
             source, state = generator.state_dict(), average.state_dict()
-            copied = [name for name, tensor in state.items() if not tensor.is_floating_point() or name.endswith(self.copied)]
+            copied = {name for name, tensor in state.items() if not tensor.is_floating_point() or name.endswith(self.copied)}
             averaged = [name for name in state if name not in copied]
             torch._foreach_lerp_([state[name] for name in averaged], [source[name] for name in averaged], 1 - self.decay)
             torch._foreach_copy_([state[name] for name in copied], [source[name] for name in copied])

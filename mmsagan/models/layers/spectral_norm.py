@@ -56,9 +56,9 @@ class NetworkSpectralNorm:
 
     def after(self, network: nn.Module, inputs, output) -> None:
         for layer in self.layers:
-            if hasattr(layer, 'weight_orig'):  # it has not been folded
+            hook = spectral_norm_hook(layer)
+            if hook is not None and hook.is_done:  # it has not run, or an error has ended its run
                 _release_weight(layer, inputs, output)
-                spectral_norm_hook(layer).is_done = False
 
 
 def normalize(layers: Sequence[nn.Module], iterates: bool) -> None:
@@ -175,6 +175,7 @@ def sigma(module: nn.Module) -> Tensor:
 
 def _release_weight(module: nn.Module, inputs, output) -> None:
     module.weight = module.weight_orig.detach()  # which takes no memory
+    spectral_norm_hook(module).is_done = False  # a second run in the same forward pass of the network is normalized anew
 
 
 def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> Layer:

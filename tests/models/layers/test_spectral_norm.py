@@ -103,6 +103,21 @@ def test_a_network_at_once_equals_its_layers_one_by_one(amp, channels_last):
             torch.testing.assert_close(weight.grad, other.grad, **close)
 
 
+def test_a_layer_that_runs_twice_in_a_network():
+    """Each run has a power iteration of its own, as torch's."""
+    outputs, networks = [], [nn.Sequential(nn.Linear(6, 6)).double() for _ in range(2)]
+    ours, theirs = spectral_norm(networks[0][0]), torch_spectral_norm(networks[1][0], eps=1e-12)
+    theirs.load_state_dict(ours.state_dict())
+    networks = [nn.Sequential(layer, nn.ReLU(), layer) for layer in (ours, theirs)]
+    NetworkSpectralNorm(networks[0])
+    for network in networks:
+        outputs.append(network(torch.ones(2, 6, dtype=torch.double)))
+        outputs[-1].square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(ours.weight_u, theirs.weight_u)
+    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
+
+
 def test_layers_of_a_network_keep_no_weight_and_work_alone():
     network = Network(spectral_norm)
     hooks = NetworkSpectralNorm(network)
