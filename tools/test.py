@@ -21,6 +21,7 @@ from mmsagan.cli.tool import (
     tool_parser,
 )
 from mmsagan.engine.config import load_config
+from mmsagan.engine.loops import evaluator_config
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.extractors import FeatureSource
 from mmsagan.registry import METRICS
@@ -61,8 +62,7 @@ def set_extractor(cfg: Config, options: dict) -> None:
 
     The name of another extractor is added to a metric's own ``prefix``, and its own ``inception_pkl`` is not used.
     """
-    evaluator = cfg.get('test_evaluator') or cfg.get('val_evaluator') or []
-    metrics = evaluator['metrics'] if isinstance(evaluator, dict) and 'metrics' in evaluator else evaluator
+    metrics = evaluator_config(cfg.get('test_evaluator') or cfg.get('val_evaluator') or [])['metrics']
     replaced = {'extractor', 'inception_style', 'inception_path', 'resize_mode'}
     if not {'extractor', 'inception_style'} & {*options}:
         replaced = {*options}

@@ -26,7 +26,7 @@ from mmsagan.engine.config import (
 from mmsagan.engine.distributed import prepare_distributed
 from mmsagan.engine.hooks import ConsistencyHook, DivergenceHook
 from mmsagan.engine.hooks.logging import SUMMARY, best_checkpoints
-from mmsagan.engine.loops import GANTrainLoop, build_evaluator
+from mmsagan.engine.loops import GANTrainLoop, build_evaluator, evaluator_config
 from mmsagan.engine.optim import has_fast_bfloat16
 from mmsagan.engine.runner import GANRunner
 from mmsagan.errors import ConfigError
@@ -74,8 +74,7 @@ def evaluate_from_config(cfg: Config, checkpoint: str, **options: Any) -> dict:
     """
     complete_evaluation(cfg, 'val')
     if complete_evaluation(cfg, 'test') and options:
-        is_whole = isinstance(cfg.test_evaluator, dict) and 'metrics' in cfg.test_evaluator
-        cfg.test_evaluator = dict(cfg.test_evaluator if is_whole else dict(metrics=cfg.test_evaluator), **options)
+        cfg.test_evaluator = dict(evaluator_config(cfg.test_evaluator), **options)
     check_config(cfg, training=False)
     cfg.resume, cfg.load_from = False, checkpoint
     with _runner(cfg) as runner:

@@ -22,6 +22,11 @@ METRIC_NAMES = {
 }
 
 
+def has_same_classes(names: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether names of classes are the known ones in their order, or their numbers, padded with zeros by tools/sample.py."""
+    return [*names] == [*known] or [name.lstrip('0') or '0' for name in names] == [*map(str, range(len(known)))]
+
+
 def image_statistics(
     images: RealImages,
     num_images: int = -1,
@@ -91,9 +96,7 @@ def score_images(
     if real is not None and (not is_file or 'arr_0.npy' in arrays):
         real_images = RealImages(open_images(str(real), size), num_workers)
         ours, theirs = (getattr(each.dataset, 'metainfo', {}).get('classes') or () for each in (images, real_images))
-        # Folders of tools/sample.py are called by the numbers of the classes, padded with zeros to be in their order.
-        is_same = ours == theirs or [name.lstrip('0') or '0' for name in ours] == [*map(str, range(len(theirs)))]
-        if 'intra-fid' in metrics and not (is_same and len(theirs) > 1):
+        if 'intra-fid' in metrics and not (has_same_classes(ours, theirs) and len(theirs) > 1):
             raise DataError(f'intra-fid: the class folders of {images.name} are {ours!r:.99}, those of --real {theirs!r:.99}')
     common = dict(inception or {}, fake_nums=count)
     evaluator = Evaluator([dict(common, type=METRIC_NAMES[name], **options.get(name, {})) for name in metrics])

@@ -295,11 +295,16 @@ class GANTestLoop(GANValLoop):
     mode = 'test'
 
 
+def evaluator_config(evaluator: dict | list) -> dict:
+    """Returns the config of an evaluator, which may be given as the configs of its metrics alone, or of one metric."""
+    return dict(evaluator) if isinstance(evaluator, dict) and 'metrics' in evaluator else dict(metrics=evaluator)
+
+
 def build_evaluator(evaluator: Evaluator | dict | list) -> Evaluator:
     """Builds an evaluator from its config, or from the configs of its metrics alone."""
     if isinstance(evaluator, Evaluator):
         return evaluator
-    config = dict(evaluator) if isinstance(evaluator, dict) and 'metrics' in evaluator else dict(metrics=evaluator)
+    config = evaluator_config(evaluator)
     built = EVALUATOR.build(dict(config, type=config.get('type', 'Evaluator')))
     if not isinstance(built, Evaluator):
         raise ConfigError(f'the evaluator must be an mmsagan.evaluation.Evaluator, not a {type(built).__name__}')

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmsagan.apis import init_model
 from mmsagan.apis.sampling import class_names, sample_inputs
+from mmsagan.apis.statistics import has_same_classes
 from mmsagan.cli.tool import add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.config import complete_loader
 from mmsagan.engine.distributed import find_device
@@ -113,7 +114,7 @@ def main() -> None:
     held_out = test_images(args, model.cfg, real)
     known, classes = ([*images.dataset.metainfo['classes']] for images in (real, held_out))
     # Labels are compared: folders in another order than the model's classes, or without one of them, would have other labels.
-    if classes != known and [name.lstrip('0') or '0' for name in classes] != [*map(str, range(count))]:
+    if not has_same_classes(classes, known):
         raise DataError(f'the test images have the classes {classes!r:.200}, the training images {known!r:.200}')
     test = load(held_out, len(held_out), device)
     num_samples = args.num_samples or len(real)
