@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 import rich
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.loops import IterBasedTrainLoop
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed import ReduceOp
 
 from mmsagan.datasets.workers import GROUP_SIGNALS
 from mmsagan.engine.data import TrainingBatches, seeded_loader
@@ -63,7 +64,8 @@ class GANTrainLoop(IterBasedTrainLoop):
                 if is_resumed and self._is_evaluation_due():
                     self._evaluate()
                 while self._iter < self._max_iters and not self.stop_training:
-                    self.runner.model.train()
+                    if not self.runner.model.training:
+                        self.runner.model.train()
                     self.run_iter(self._next_batch())
                     advance(1)
                     self._decide_current_val_interval()
@@ -189,6 +191,8 @@ class StopSignals:
     _interrupts = False
 
     def __enter__(self) -> 'StopSignals':
+        self._group = torch.distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self._exchange: tuple[Tensor, torch.distributed.Work] | None = None
         numbers = self.SIGNALS if threading.current_thread() is threading.main_thread() else ()
         # torchrun forwards SIGHUP although it is ignored, and kills what has not ended 30 seconds later.
         if 'TORCHELASTIC_RUN_ID' not in os.environ:
@@ -232,12 +236,18 @@ class StopSignals:
             self._interrupts = False
 
     def received_by_any_process(self) -> bool:
-        """Whether any process has received a signal; a collective call."""
-        if get_world_size() == 1:
+        """Whether any process has received a signal; a collective call.
+
+        Several processes exchange this over gloo while they train, and know it an iteration later: so no one waits for a GPU.
+        """
+        if self._group is None:
             return self.received is not None
-        flag = torch.tensor(float(self.received is not None))
-        all_reduce(flag, 'max')
-        return bool(flag)
+        flag, previous = torch.tensor(float(self.received is not None)), self._exchange
+        self._exchange = flag, torch.distributed.all_reduce(flag, ReduceOp.MAX, self._group, async_op=True)
+        if previous is None:
+            return False
+        previous[1].wait()
+        return bool(previous[0])
 
 
 @LOOPS.register_module()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import torch
 from mmengine import optim
 from mmengine.device import get_device
-from mmengine.dist import all_reduce, is_distributed
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from torch.optim import Adam, AdamW
 
 from mmsagan.engine.config import config_errors
 from mmsagan.errors import ConfigError
@@ -27,37 +27,64 @@ class SkipNonFinite:
     """Mixin for MMEngine's optimizer wrappers that skips a step if its loss or its gradient contains NaN or Inf.
 
     A skipped step leaves the weights and the optimizer's state unchanged. With gradient accumulation, one such part is enough.
-    In distributed training, all processes skip if one of them has to. The check synchronizes with the device once a step.
+    In distributed training all processes skip, because the NaN of one reaches the gradients of all.
+
+    Nothing waits for the device: the fused Adam and AdamW skip by ``found_inf``, as with PyTorch's ``GradScaler``. With other
+    optimizers the check synchronizes once a step. Reading the counts synchronizes as well.
     """
 
-    last_step_skipped = False
-    skipped = 0  # steps since the wrapper was built
-    skipped_in_a_row = 0  # steps since the last one that was taken
-    _loss: Tensor | None = None  # sum over the accumulated parts, which is finite only if all of them are
+    found_inf: Tensor | None = None  # of the last step, 1 or 0, on the device
+    _skipped = _skipped_in_a_row = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._flags: list[Tensor] = []  # of the steps that are not counted yet
 
     def backward(self, loss: Tensor, **kwargs) -> None:
-        """Computes the gradient of a loss."""
-        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
-        super().backward(loss, **kwargs)
+        """Computes the gradient of a loss, which is NaN if the loss is not finite."""
+        super().backward(loss, gradient=loss.detach() * 0 + 1, **kwargs)
 
     def step(self, **kwargs) -> None:
         """Updates the weights, or skips the update."""
+        self._find_inf()
+        if isinstance(self.optimizer, (Adam, AdamW)) and self.optimizer.defaults['fused']:
+            self.optimizer.found_inf = self.found_inf
+            super().step(**kwargs)
+            del self.optimizer.found_inf
+        elif not self.found_inf:
+            super().step(**kwargs)
+
+    def _find_inf(self) -> None:
         gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         # The maximum norm, unlike the others, does not overflow as long as no entry does.
-        is_finite = get_total_norm(gradients, norm_type=math.inf).isfinite()
-        if self._loss is not None:
-            is_finite = is_finite & self._loss.isfinite().to(is_finite.device)
-        self._loss = None
-        skip = (~is_finite).float()
-        if is_distributed():
-            all_reduce(skip, op='max')
-        self.last_step_skipped = bool(skip)
-        if self.last_step_skipped:
-            self.skipped += 1
-            self.skipped_in_a_row += 1
-        else:
-            self.skipped_in_a_row = 0
-            super().step(**kwargs)
+        self.found_inf = get_total_norm(gradients, norm_type=math.inf).isfinite().logical_not().float()
+        self._flags.append(self.found_inf)
+        if len(self._flags) >= 1000:  # nobody reads the counts
+            self._count()
+
+    def _count(self) -> None:
+        for flag in torch.stack(self._flags).tolist() if self._flags else ():
+            self._skipped += int(flag)
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if flag else 0
+        self._flags.clear()
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps skipped since the wrapper was built."""
+        self._count()
+        return self._skipped
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Number of steps skipped since the last one that was taken."""
+        self._count()
+        return self._skipped_in_a_row
+
+    def _clip_grad(self) -> None:
+        """Clips the gradients; keeps their norm as ``grad_norm`` on the device, where MMEngine logs it at once."""
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        if parameters:
+            self.grad_norm = self.clip_func(parameters, **self.clip_grad_kwargs)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -73,11 +100,9 @@ class AmpOptimWrapper(SkipNonFinite, optim.AmpOptimWrapper):
     """
 
     def step(self, **kwargs) -> None:
-        """Updates the weights, or skips the update and lowers the loss scale."""
-        super().step(**kwargs)
-        if self.last_step_skipped:
-            self.loss_scaler.unscale_(self.optimizer)  # finds the gradients that are not finite
-            self.loss_scaler.update(self._scale_update_param)
+        """Updates the weights, or skips the update and lowers the loss scale, both done by PyTorch's ``GradScaler``."""
+        self._find_inf()
+        optim.AmpOptimWrapper.step(self, **kwargs)
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -156,15 +156,15 @@ class ConditionalGAN(BaseModel):
         With ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is split into k parts, whose mean
         gradient is applied once. Batch norms see one part at a time, and spectral norms run their power iterations per part.
 
-        An update that its optimizer wrapper skips, because the loss or a gradient is not finite, leaves the networks and the
-        moving average unchanged; the iteration counts.
+        An update that its optimizer wrapper skips, because the loss or a gradient is not finite, leaves the networks unchanged;
+        the iteration counts, and the moving average takes the unchanged weights once more.
 
         Args:
             data: Batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
             optim_wrapper: Optimizer wrappers ``generator`` and ``discriminator``.
 
         Returns:
-            Losses and mean logits to log; only the finite ones if an update was skipped.
+            Losses and mean logits to log, scalars on the device.
         """
         real = self.data_preprocessor(data, True)
         batch_size = len(real['inputs'])
@@ -186,13 +186,8 @@ class ConditionalGAN(BaseModel):
             updates_before = (self._iteration // self.discriminator_steps - 1) * self.generator_steps
             for step in range(1, self.generator_steps + 1):
                 logs.update(self.train_generator(batch_size, optim_wrapper['generator']))
-                skipped = getattr(optim_wrapper['generator'], 'last_step_skipped', False)
-                if self.ema is not None and self.generator_ema is not None and not skipped:
+                if self.ema is not None and self.generator_ema is not None:
                     self.ema.update(self.generator_ema, unwrap(self.generator), self._iteration, updates_before + step)
-
-        # A NaN would spoil the means of the log.
-        if any(getattr(wrapper, 'last_step_skipped', False) for wrapper in optim_wrapper.values()):
-            logs = {key: value for key, value in logs.items() if value.isfinite()}
         return logs
 
     def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -232,7 +227,7 @@ class ConditionalGAN(BaseModel):
                     loss = sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
-        mean = {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
+        mean = _mean(logs)
         return dict(mean, logits_gap=mean['logits_real'] - mean['logits_fake'])
 
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -257,7 +252,7 @@ class ConditionalGAN(BaseModel):
                         loss = loss + losses['loss_gen_class']
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
-        return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
+        return _mean(logs)
 
     @contextmanager
     def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:
@@ -265,17 +260,18 @@ class ConditionalGAN(BaseModel):
 
         Forward passes in training mode change running statistics and singular vectors, where a NaN would stay forever.
         """
-        networks = unwrap(self.generator), unwrap(self.discriminator)
-        buffers: dict[torch.dtype, list[Tensor]] = {}
-        for buffer in (buffer for network in networks for buffer in network.buffers()):
-            buffers.setdefault(buffer.dtype, []).append(buffer)
-        saved = {dtype: [torch.empty_like(buffer) for buffer in tensors] for dtype, tensors in buffers.items()}
-        for dtype in buffers:  # one kernel each on a GPU
-            torch._foreach_copy_(saved[dtype], buffers[dtype])
+        groups: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in (*unwrap(self.generator).buffers(), *unwrap(self.discriminator).buffers()):
+            groups.setdefault(buffer.dtype, []).append(buffer)
+        saved = [torch.cat([buffer.flatten() for buffer in buffers]) for buffers in groups.values()]
         yield
-        if getattr(optim_wrapper, 'last_step_skipped', False):  # MMEngine's own wrappers never skip
-            for dtype in buffers:
-                torch._foreach_copy_(buffers[dtype], saved[dtype])
+        found_inf = getattr(optim_wrapper, 'found_inf', None)
+        if found_inf is None:  # MMEngine's own wrappers never skip
+            return
+        for before, buffers in zip(saved, groups.values()):  # few kernels, and no reading of found_inf
+            kept = torch.where(found_inf.bool(), before, torch.cat([buffer.flatten() for buffer in buffers]))
+            parts = kept.split([buffer.numel() for buffer in buffers])
+            torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers)])
 
     # ------------------------------------------------------------------------------------------------------------ sampling
 
@@ -388,6 +384,13 @@ def _discriminate(discriminator: nn.Module, images: Tensor, label: Tensor | None
     """Returns a discriminator's logits, and class logits if it has an auxiliary classifier."""
     output = discriminator(images, label)
     return output if isinstance(output, tuple) else (output, None)
+
+
+def _mean(logs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means of the logged values over the parts of an accumulated update."""
+    if len(logs) == 1:
+        return {key: value.detach() for key, value in logs[0].items()}
+    return {key: torch.stack([log[key].detach() for log in logs]).mean() for key in logs[0]}
 
 
 @contextmanager

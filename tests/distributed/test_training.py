@@ -104,7 +104,7 @@ def test_a_loss_that_is_nan_on_one_process(tmp_path, cifar_root, troubled):
 
 
 def test_exact_resume_on_two_processes(tmp_path, cifar_root, troubled):
-    """Killed in iteration 4, resumed, told to stop in iteration 3, and resumed."""
+    """Killed in iteration 4, resumed, told to stop in iteration 3, which all know one iteration later, and resumed."""
 
     def launch(name: str, *arguments: str, codes=(0,), options=()):
         options = ['train_cfg.max_iters=5', 'default_hooks.checkpoint.interval=2', *options]
@@ -116,9 +116,9 @@ def test_exact_resume_on_two_processes(tmp_path, cifar_root, troubled):
     assert not (tmp_path / 'broken' / 'iter_4.pth').exists()
     output = launch('broken', '--resume', codes=(75,), options=trouble(3, 'nothing', 'SIGTERM'))
     assert 'resumed epoch: 0, iter: 2' in output
-    assert 'after iteration 3, saved to' in output and 'not, to the bit' not in output
+    assert 'after iteration 4, saved to' in output and 'not, to the bit' not in output
     output = launch('broken', '--resume')
-    assert 'resumed epoch: 0, iter: 3' in output, output
+    assert 'resumed epoch: 0, iter: 4' in output, output
     assert_same_training(tmp_path / 'whole' / 'iter_5.pth', tmp_path / 'broken' / 'iter_5.pth')
 
 

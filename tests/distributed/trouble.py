@@ -55,7 +55,7 @@ class Trouble(Hook):
             dict(
                 changed=sorted(name for name, value in state.items() if not torch.equal(value, self.before[name])),
                 skipped={name: wrapper.skipped for name, wrapper in runner.optim_wrapper.items()},
-                finite=all(bool(value.isfinite().all()) for value in [*state.values(), *outputs.values()]),
+                finite=all(bool(value.isfinite().all()) for value in state.values()),
             )
         )
 

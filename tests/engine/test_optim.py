@@ -16,10 +16,10 @@ from mmsagan.errors import ConfigError
 NAN, INF = math.nan, math.inf
 
 
-def build(kind=OptimWrapper, **kwargs):
+def build(kind=OptimWrapper, optimizer=torch.optim.Adam, fused=True, **kwargs):
     torch.manual_seed(1)
     model = nn.Linear(3, 1)
-    return model, kind(optimizer=torch.optim.Adam(model.parameters(), lr=0.1), **kwargs)
+    return model, kind(optimizer=optimizer(model.parameters(), lr=0.1, fused=fused), **kwargs)
 
 
 def snapshot(model, wrapper):
@@ -37,20 +37,21 @@ def same(one, other):
 @pytest.mark.parametrize('kind', [OptimWrapper, BFloat16OptimWrapper])
 @pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1.0)])
 @pytest.mark.parametrize('value, factor', [(NAN, 1), (INF, 1), (1, NAN), (1, INF)])
-def test_a_step_that_is_not_finite_is_skipped(kind, clip_grad, value, factor):
-    model, wrapper = build(kind, clip_grad=clip_grad and dict(clip_grad))
+@pytest.mark.parametrize('optimizer, fused', [('AdamW', True), ('Adam', False), ('SGD', True)])
+def test_a_step_that_is_not_finite_is_skipped(kind, clip_grad, value, factor, optimizer, fused):
+    model, wrapper = build(kind, getattr(torch.optim, optimizer), fused, clip_grad=clip_grad and dict(clip_grad))
     wrapper.update_params(model(torch.ones(2, 3)).sum())
     before = snapshot(model, wrapper)
-    assert (wrapper.skipped, wrapper.last_step_skipped) == (0, False)
+    assert (wrapper.skipped, wrapper.found_inf) == (0, 0)
     for number in (1, 2):
         output = model(torch.ones(2, 3))
         output.register_hook(lambda gradient: gradient * factor)  # a gradient that the loss does not show
         wrapper.update_params(output.sum() * value)
-        assert (wrapper.skipped, wrapper.skipped_in_a_row, wrapper.last_step_skipped) == (number, number, True)
+        assert (wrapper.skipped, wrapper.skipped_in_a_row, wrapper.found_inf) == (number, number, 1)
         assert same(before, snapshot(model, wrapper))
         assert all(parameter.grad is None for parameter in model.parameters())
     wrapper.update_params(model(torch.ones(2, 3)).sum())
-    assert (wrapper.skipped, wrapper.skipped_in_a_row, wrapper.last_step_skipped) == (2, 0, False)
+    assert (wrapper.skipped, wrapper.skipped_in_a_row, wrapper.found_inf) == (2, 0, 0)
     assert not same(before, snapshot(model, wrapper))
 
 
@@ -71,6 +72,8 @@ def test_finite_steps_are_those_of_a_plain_wrapper():
 @pytest.mark.parametrize('values', [(NAN, 1, 1), (1, 1, NAN), (INF, -INF, 1)])
 def test_one_part_of_an_accumulated_step_is_enough(values):
     model, wrapper = build(accumulative_counts=3)
+    for _ in range(3):
+        wrapper.update_params(model(torch.ones(1, 3)).sum())
     before = snapshot(model, wrapper)
     for value in values:
         wrapper.update_params(model(torch.ones(1, 3)).sum() * 0 + value)
@@ -81,16 +84,17 @@ def test_one_part_of_an_accumulated_step_is_enough(values):
     assert wrapper.skipped == 1 and not same(before, snapshot(model, wrapper)), 'the next step starts anew'
 
 
-def test_float16_lowers_its_scale(monkeypatch):
+@pytest.mark.parametrize('fused', [True, False])
+def test_float16_lowers_its_scale(monkeypatch, fused):
     monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', lambda **kwargs: torch.amp.GradScaler('cpu', **kwargs))
-    model, wrapper = build(AmpOptimWrapper, loss_scale=dict(init_scale=2.0**10), clip_grad=dict(max_norm=1.0))
+    model, wrapper = build(AmpOptimWrapper, fused=fused, loss_scale=dict(init_scale=2.0**10), clip_grad=dict(max_norm=1.0))
     wrapper.update_params(model(torch.ones(2, 3)).sum())
     assert (wrapper.skipped, wrapper.loss_scaler.get_scale()) == (0, 2.0**10)
     before = snapshot(model, wrapper)
     wrapper.update_params(1e38 * model(torch.ones(2, 3)).sum())  # overflows when it is scaled
-    wrapper.update_params(model(torch.ones(2, 3)).sum() * 0 + INF)  # has a finite gradient
-    assert wrapper.skipped == 2 and same(before, snapshot(model, wrapper)) and wrapper.loss_scaler.get_scale() == 2.0**9
+    wrapper.update_params(model(torch.ones(2, 3)).sum() * 0 + INF)  # would have a finite gradient
+    assert wrapper.skipped == 2 and same(before, snapshot(model, wrapper)) and wrapper.loss_scaler.get_scale() == 2.0**8
     wrapper.update_params(model(torch.ones(2, 3)).sum())
     assert wrapper.skipped_in_a_row == 0 and not same(before, snapshot(model, wrapper))
     assert set(wrapper.state_dict()) == {'state', 'param_groups', 'loss_scaler'}

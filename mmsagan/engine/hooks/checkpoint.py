@@ -10,6 +10,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
 from mmsagan.checkpoints.io import LAST_CHECKPOINT
+from mmsagan.engine.hooks.logging import flush
 from mmsagan.engine.loops import EVALUATED, GANTrainLoop
 from mmsagan.errors import StorageError
 from mmsagan.registry import HOOKS
@@ -111,6 +112,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         return Path(self.last_ckpt) if self._last_step == runner.iter else None
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        flush(runner)
         path = self._path(self.filename_tmpl.format(step))
         kept = [other for other in getattr(self, 'keep_ckpt_ids', ()) if other != step] + [step]
         outdated = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []

@@ -1,5 +1,6 @@
-"""What a training says about itself: the log line and the summary page."""
+"""What a training says about itself: the values it logs, the log line and the summary page."""
 
+import math
 import os
 import platform
 import re
@@ -12,7 +13,10 @@ from urllib.parse import quote
 import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
+from mmengine.hooks import RuntimeInfoHook as MMEngineRuntimeInfoHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import LogProcessor as MMEngineLogProcessor
+from torch import Tensor
 
 from mmsagan import __version__
 from mmsagan.checkpoints.io import LAST_CHECKPOINT
@@ -27,6 +31,56 @@ _MAX_ROWS = 10  # evaluations in the page
 _MAX_PANELS = 6  # of curves
 
 
+def flush(runner) -> None:
+    """Makes the hooks read what they have left on the device: before it is logged, saved or followed by an evaluation."""
+    for hook in runner.hooks:
+        if hasattr(hook, 'flush'):
+            hook.flush(runner)
+
+
+def get_optim_wrappers(runner) -> dict:
+    """Returns the runner's optimizer wrappers by the network's name, or a single one as that of the ``model``."""
+    wrappers = runner.optim_wrapper
+    return dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else dict(model=wrappers)
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(MMEngineRuntimeInfoHook):
+    """MMEngine's hook of the same name, which moves losses from the device when they are logged, not in each iteration.
+
+    Values that are not finite are left out where steps are skipped because of them, since they would spoil the means.
+    """
+
+    def __init__(self) -> None:
+        self._outputs: list[tuple[str, Tensor | float]] = []
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        self._outputs += (outputs or {}).items()
+        norms = [wrapper.grad_norm for wrapper in get_optim_wrappers(runner).values() if hasattr(wrapper, 'grad_norm')]
+        self._outputs += [('grad_norm', norm) for norm in norms]
+        if not isinstance(runner.log_processor, LogProcessor):  # which flushes
+            self.flush(runner)
+
+    def before_val(self, runner) -> None:
+        flush(runner)
+        super().before_val(runner)
+
+    def after_train(self, runner) -> None:
+        flush(runner)
+        super().after_train(runner)
+
+    def flush(self, runner) -> None:
+        outputs, self._outputs = self._outputs, []
+        if not outputs:
+            return
+        skips = all(hasattr(wrapper, 'skipped') for wrapper in get_optim_wrappers(runner).values())
+        device = next((value.device for _, value in outputs if isinstance(value, Tensor)), None)
+        values = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device).detach() for _, value in outputs])
+        for (name, _), value in zip(outputs, values.tolist()):
+            if math.isfinite(value) or not skips:
+                runner.message_hub.update_scalar(f'train/{name}', value)
+
+
 @LOG_PROCESSORS.register_module()
 class LogProcessor(MMEngineLogProcessor):
     """MMEngine's log processor with a shorter line for training iterations.
@@ -36,6 +90,7 @@ class LogProcessor(MMEngineLogProcessor):
     """
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        flush(runner)
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != 'train' or self.by_epoch:
             return tag, line

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
 from mmsagan.engine.config import changes_since
+from mmsagan.engine.hooks.logging import get_optim_wrappers
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from mmsagan.models.gan import unwrap
@@ -80,8 +80,8 @@ class ConsistencyHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         file, saved = runner._load_from or runner.work_dir, checkpoint.get('optimizer')
-        networks = set(runner.optim_wrapper.keys()) if isinstance(runner.optim_wrapper, OptimWrapperDict) else None
-        if runner._resume and (not isinstance(saved, dict) or networks not in (None, set(saved))):
+        networks = set(get_optim_wrappers(runner))
+        if runner._resume and (not isinstance(saved, dict) or networks not in ({'model'}, set(saved))):
             raise CheckpointError(
                 f'{file} has no training state of this experiment to resume from (it was published, converted, or has other '
                 'optimizers); to start a training from its weights, set load_from'
@@ -144,39 +144,39 @@ class DivergenceHook(Hook):
 
     def __init__(self, max_skipped_in_a_row: int | None = 20):
         self.max_skipped_in_a_row = max_skipped_in_a_row
-        self._total: int | None = None
-        self._before = 0
-        self._first: dict[str, int] = {}  # by network: iteration of the first step skipped in a row
-        self._has_warned = False
+        self._total = self._before = 0
+        self._iter = self._good = 0  # iterations done, and those up to the last one whose steps were taken
+
+    def before_train(self, runner: Runner) -> None:
+        self._iter = self._good = runner.iter
+        scalars = runner.message_hub.log_scalars  # of the runs before this one
+        self._total = self._before = int(scalars[_SKIPPED].current()) if _SKIPPED in scalars else 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self._total is None:  # of the runs before this one
-            scalars = runner.message_hub.log_scalars
-            self._total = self._before = int(scalars[_SKIPPED].current()) if _SKIPPED in scalars else 0
-        wrappers = runner.optim_wrapper
-        wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else dict(model=wrappers)
-        wrappers = {name: wrapper for name, wrapper in wrappers.items() if hasattr(wrapper, 'skipped_in_a_row')}
+        self._iter = runner.iter + 1
+
+    def flush(self, runner: Runner) -> None:
+        wrappers = {name: wrapper for name, wrapper in get_optim_wrappers(runner).items() if hasattr(wrapper, 'skipped')}
         total = self._before + sum(wrapper.skipped for wrapper in wrappers.values())
         if total != self._total:
+            if self._total == self._before:
+                name = next(name for name, wrapper in wrappers.items() if wrapper.skipped)
+                steps = f'iterations {self._good + 1} to {self._iter}'
+                runner.logger.warning(f'{steps}: a step of the {name} is skipped, since it is not finite')
             self._total = total
             runner.message_hub.update_scalar(_SKIPPED, total)
         for name, wrapper in wrappers.items():
-            if not wrapper.skipped_in_a_row:
-                self._first.pop(name, None)
-                continue
-            if not self._has_warned:
-                self._has_warned = True
-                runner.logger.warning(f'iteration {runner.iter + 1}: a step of the {name} is skipped, since it is not finite')
-            first = self._first.setdefault(name, runner.iter + 1)
             if self.max_skipped_in_a_row is not None and wrapper.skipped_in_a_row >= self.max_skipped_in_a_row:
                 good = 'missing: none was saved before'
                 hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch), None)
                 if hook is not None:
                     saved = list_checkpoints(Path(hook.out_dir), hook.filename_tmpl, Path(runner.work_dir, LAST_CHECKPOINT))
-                    good = next((str(path) for step, path in reversed(saved) if step < first), good)
+                    good = next((str(path) for step, path in reversed(saved) if step <= self._good), good)
                 raise DivergenceError(
-                    f'the training has diverged: from iteration {first} on, the loss or gradient of the {name} was NaN or Inf, '
-                    f'and {wrapper.skipped_in_a_row} steps in a row were skipped; the last good checkpoint is '
+                    f'the training has diverged: after iteration {self._good}, the loss or gradient of the {name} was NaN or '
+                    f'Inf, and {wrapper.skipped_in_a_row} steps in a row were skipped; the last good checkpoint is '
                     f'{good}. What may help: a lower optim_wrapper.{name}.optimizer.lr, '
                     "optim_wrapper.clip_grad=dict(max_norm=10.0), or float32: optim_wrapper.type='OptimWrapper'"
                 )
+        if not any(wrapper.skipped_in_a_row for wrapper in wrappers.values()):
+            self._good = self._iter

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STACKED_UP_TO = 1 << 15  # elements of a weight; copying larger ones takes longer than a kernel each
 Layer = TypeVar('Layer', bound=nn.Module)
 
 
@@ -93,14 +94,42 @@ def power_iteration(layers: Sequence[nn.Module]) -> tuple[list[Tensor], Tensor]:
     weights, buffers = zip(*map(_in_memory_order, layers))
     matrices = [weight.flatten(1) for weight in weights]
     eps = [spectral_norm_hook(layer).eps for layer in layers]
-    vs = [torch.mv(matrix.t(), layer.weight_u) for matrix, layer in zip(matrices, layers)]
+    batches = [(numbers, _stack(matrices, numbers)) for numbers in _equal_shapes(matrices)]
+    vs = _products([(numbers, matrix.mT) for numbers, matrix in batches], [layer.weight_u for layer in layers])
     torch._foreach_div_(vs, torch._foreach_clamp_min(torch._foreach_norm(vs), eps))
-    us = [torch.mv(matrix, v) for matrix, v in zip(matrices, vs)]
+    us = _products(batches, vs)
     sigmas = torch._foreach_norm(us)  # u . (W v), where u is the direction of W v
     torch._foreach_div_(us, torch._foreach_clamp_min(sigmas, eps))
     torch._foreach_copy_([layer.weight_u for layer in layers], us)
     torch._foreach_copy_(buffers, [v.view(buffer.shape) for v, buffer in zip(vs, buffers)])
     return [*us, *vs], torch.stack(sigmas)
+
+
+def _equal_shapes(matrices: Sequence[Tensor]) -> list[list[int]]:
+    """Groups matrices by their numbers: three or more small ones of equal shape, to be stacked, each of the others alone."""
+    groups: dict[torch.Size, list[int]] = {}
+    for number, matrix in enumerate(matrices):
+        groups.setdefault(matrix.shape, []).append(number)
+    groups = {shape: numbers for shape, numbers in groups.items() if len(numbers) > 2 and shape.numel() <= STACKED_UP_TO}
+    alone = set(range(len(matrices))).difference(*groups.values())
+    return [*groups.values(), *([number] for number in sorted(alone))]
+
+
+def _stack(tensors: Sequence[Tensor], numbers: list[int]) -> Tensor:
+    return torch.stack([tensors[number] for number in numbers]) if len(numbers) > 1 else tensors[numbers[0]]
+
+
+def _products(batches: Sequence[tuple[list[int], Tensor]], vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Multiplies each matrix with the vector of its number; a stack of matrices in one kernel."""
+    results = list(vectors)
+    for numbers, matrix in batches:
+        if len(numbers) == 1:
+            results[numbers[0]] = torch.mv(matrix, vectors[numbers[0]])
+            continue
+        products = torch.bmm(matrix, _stack(vectors, numbers)[..., None])
+        for number, product in zip(numbers, products.squeeze(2)):
+            results[number] = product
+    return results
 
 
 class _NormalizedWeights(torch.autograd.Function):
@@ -145,9 +174,19 @@ class _NormalizedWeights(torch.autograd.Function):
                 torch._foreach_copy_(copies, [full[place] for place in others])
                 full = [copies.pop(0) if place in others else grad for place, grad in enumerate(full)]
             singular_values = sigmas[used] if len(used) < len(grads) else sigmas
-            products = torch.stack([torch.dot(grad.flatten(), weight.flatten()) for grad, weight in zip(full, weights)])
+            groups = _equal_shapes(matrices)
+            stacks = [_stack([grad.flatten(1) for grad in full], numbers) for numbers in groups]
+            rows = [(numbers, stack.flatten(-2).unsqueeze(-2)) for numbers, stack in zip(groups, stacks)]
+            products = torch.cat(_products(rows, [matrix.flatten() for matrix in matrices]))
             scaled = torch._foreach_mul(us, products.div_(singular_values).neg_().unbind())
-            corrected = [torch.addr(grad.flatten(1), u, v) for grad, u, v in zip(full, scaled, vs)]
+            corrected = list(full)
+            for numbers, stack in zip(groups, stacks):
+                if len(numbers) == 1:
+                    corrected[numbers[0]] = torch.addr(stack, scaled[numbers[0]], vs[numbers[0]])
+                    continue
+                outer = torch.baddbmm(stack, _stack(scaled, numbers).unsqueeze(2), _stack(vs, numbers).unsqueeze(1))
+                for number, result in zip(numbers, outer):
+                    corrected[number] = result
             torch._foreach_div_(corrected, singular_values.unbind())
             for number, grad in zip(used, corrected):
                 results[number] = grad.view(grads[number].shape)

@@ -187,7 +187,7 @@ def test_channels_last_weights(training):
         (call(layer).sum() + call(layer).square().sum()).backward()
     for key, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[key], value)
-    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
+    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad, rtol=1e-4, atol=1e-4)
     assert ours.weight_orig.grad.stride() == ours.weight_orig.stride()
 
 
