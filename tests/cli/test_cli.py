@@ -21,7 +21,7 @@ from mmsagan.utils import files
 
 TOOLS = Path(__file__).parent.parent.parent / 'tools'
 # Scripts for the developers of this package, which have no command.
-INTERNAL = {'misc/class_agreement.py', 'misc/train_small_extractor.py'}
+INTERNAL = {f'misc/{name}.py' for name in ('check_runner', 'class_agreement', 'gpu_check', 'train_small_extractor')}
 
 
 @pytest.fixture
