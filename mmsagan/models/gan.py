@@ -99,6 +99,7 @@ class ConditionalGAN(BaseModel):
         for network in (self.generator, self.discriminator):
             network.to(memory_format=self.memory_format(network))
             NetworkSpectralNorm(network)
+        self._discriminator_has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in self.discriminator.modules())
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False) if ema_config else None
         if compile_cfg is not None:
@@ -119,9 +120,7 @@ class ConditionalGAN(BaseModel):
     @property
     def uses_joint_discriminator_pass(self) -> bool:
         """Whether D gets real and fake images in one batch; not if it has batch norms, which would mix their statistics."""
-        discriminator = unwrap(self.discriminator)
-        has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in discriminator.modules())
-        return self.fast and hasattr(discriminator, 'fast') and not has_batch_norm
+        return self.fast and hasattr(unwrap(self.discriminator), 'fast') and not self._discriminator_has_batch_norm
 
     def init_weights(self) -> None:
         """Initializes both networks by their init schemes, and the moving average with G."""

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STACKED_UP_TO = 1 << 15  # elements of a weight; copying larger ones takes longer than a kernel each
+# Largest number of elements of weights that are stacked, to be multiplied in one kernel. A GPU copies a million in the time that
+# it takes to start a kernel; on a CPU, only small copies cost nothing.
+STACKED_UP_TO = {'cpu': 1 << 15, 'cuda': 1 << 20}
 Layer = TypeVar('Layer', bound=nn.Module)
 
 
@@ -49,7 +51,7 @@ class NetworkSpectralNorm:
 
     def before(self, network: nn.Module, inputs) -> None:
         for mode in (True, False):
-            layers = [layer for layer in self.layers if layer.training == mode and hasattr(layer, 'weight_orig')]
+            layers = [layer for layer in self.layers if layer.training == mode and 'weight_orig' in layer._parameters]
             if layers:
                 normalize(layers, iterates=mode)
                 for layer in layers:
@@ -110,7 +112,8 @@ def _equal_shapes(matrices: Sequence[Tensor]) -> list[list[int]]:
     groups: dict[torch.Size, list[int]] = {}
     for number, matrix in enumerate(matrices):
         groups.setdefault(matrix.shape, []).append(number)
-    groups = {shape: numbers for shape, numbers in groups.items() if len(numbers) > 2 and shape.numel() <= STACKED_UP_TO}
+    most = STACKED_UP_TO.get(matrices[0].device.type, 0)
+    groups = {shape: numbers for shape, numbers in groups.items() if len(numbers) > 2 and shape.numel() <= most}
     alone = set(range(len(matrices))).difference(*groups.values())
     return [*groups.values(), *([number] for number in sorted(alone))]
 
@@ -174,12 +177,11 @@ class _NormalizedWeights(torch.autograd.Function):
                 torch._foreach_copy_(copies, [full[place] for place in others])
                 full = [copies.pop(0) if place in others else grad for place, grad in enumerate(full)]
             singular_values = sigmas[used] if len(used) < len(grads) else sigmas
-            groups = _equal_shapes(matrices)
-            stacks = [_stack([grad.flatten(1) for grad in full], numbers) for numbers in groups]
+            groups, corrected = _equal_shapes(matrices), [grad.flatten(1) for grad in full]
+            stacks = [_stack(corrected, numbers) for numbers in groups]
             rows = [(numbers, stack.flatten(-2).unsqueeze(-2)) for numbers, stack in zip(groups, stacks)]
             products = torch.cat(_products(rows, [matrix.flatten() for matrix in matrices]))
             scaled = torch._foreach_mul(us, products.div_(singular_values).neg_().unbind())
-            corrected = list(full)
             for numbers, stack in zip(groups, stacks):
                 if len(numbers) == 1:
                     corrected[numbers[0]] = torch.addr(stack, scaled[numbers[0]], vs[numbers[0]])
@@ -236,14 +238,15 @@ def spectral_norm(module: Layer, eps: float = 1e-12, enabled: bool = True) -> La
     matrix = weight.data.flatten(1)
     for name, size in (('weight_u', matrix.shape[0]), ('weight_v', matrix.shape[1])):
         module.register_buffer(name, F.normalize(matrix.new_empty(size).normal_(), dim=0, eps=eps))
-    module.register_forward_pre_hook(SpectralNorm(eps))
+    module.spectral_norm = SpectralNorm(eps)
+    module.register_forward_pre_hook(module.spectral_norm)
     module.register_forward_hook(_release_weight)
     return module
 
 
 def spectral_norm_hook(module: nn.Module) -> SpectralNorm | None:
     """Returns the :class:`SpectralNorm` of a layer, or None if it has none."""
-    return next((hook for hook in module._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)), None)
+    return module.__dict__.get('spectral_norm')
 
 
 def run_power_iterations(network: nn.Module, iterations: int = 15) -> None:
@@ -266,7 +269,7 @@ def fold_spectral_norm(network: nn.Module) -> nn.Module:
         if spectral_norm_hook(module) is None:
             continue
         weight = nn.Parameter(module.weight_orig / sigma(module), module.weight_orig.requires_grad)
-        for name in ('weight', 'weight_orig', 'weight_u', 'weight_v'):
+        for name in ('weight', 'weight_orig', 'weight_u', 'weight_v', 'spectral_norm'):
             delattr(module, name)
         module.register_parameter('weight', weight)
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
