@@ -32,6 +32,8 @@ class ResNetDiscriminator(BaseModule):
         with_spectral_norm: Whether layers are spectrally normalized.
         sn_eps: Epsilon of the spectral norms.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
+        freeze_blocks: Number of blocks, counted as for attention, whose weights are not trained, nor those of the attention
+            after them, as in FreezeD (Mo et al. 2020) for fine-tuning.
     """
 
     fast = True
@@ -55,11 +57,12 @@ class ResNetDiscriminator(BaseModule):
         with_spectral_norm: bool = True,
         sn_eps: float = 1e-12,
         init_cfg: dict = dict(type='studio'),
+        freeze_blocks: int = 0,
     ):
         super().__init__()
         self.init_scheme = get_init_scheme(init_cfg)
         check_counts(base_channels=base_channels, input_channels=input_channels)
-        check_counts(0, num_classes=num_classes)
+        check_counts(0, num_classes=num_classes, freeze_blocks=freeze_blocks)
         factors = select_scale('input_scale', input_scale, self.default_channels, channels_cfg)
         downsample = select_scale('input_scale', input_scale, self.default_downsample, downsample_cfg)
         if len(factors) != len(downsample):
@@ -81,7 +84,9 @@ class ResNetDiscriminator(BaseModule):
             MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers, downsample=down))
             for i, o, down in zip(widths, widths[1:], downsample)
         ]
-        modules, _ = insert_attention(
+        if freeze_blocks > len(widths):
+            raise ConfigError(f'freeze_blocks={freeze_blocks}, but the discriminator has {len(widths)} blocks')
+        modules, attention_indices = insert_attention(
             [self.from_rgb, *blocks],
             widths,
             attention_cfg,
@@ -89,6 +94,8 @@ class ResNetDiscriminator(BaseModule):
             with_spectral_norm=with_spectral_norm,
             sn_eps=sn_eps,
         )
+        for index, module in enumerate(modules):
+            module.requires_grad_(index + 1 - sum(attention <= index for attention in attention_indices) > freeze_blocks)
         self.conv_blocks = modules[1:]
         self.activation = layers.activation()
         self.decision = layers.normalize(nn.Linear(widths[-1], 1))

@@ -108,7 +108,7 @@ def test_exact_resume_on_two_processes(tmp_path, cifar_root, troubled):
 
     def launch(name: str, *arguments: str, codes=(0,), options=()):
         options = ['train_cfg.max_iters=5', 'default_hooks.checkpoint.interval=2', *options]
-        options = train_options(tmp_path / name, cifar_root, *options)
+        options = train_options(tmp_path / name, cifar_root, 'model.discriminator.freeze_blocks=1', *options)
         return train(*arguments, *options, config=troubled, processes=2, codes=codes)
 
     launch('whole')

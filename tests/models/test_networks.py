@@ -6,6 +6,7 @@ import torch
 from mmsagan.apis import init_model
 from mmsagan.errors import ConfigError
 from mmsagan.models import ACDiscriminator, ProjDiscriminator, SAGANGenerator
+from mmsagan.models.layers.spectral_norm import NetworkSpectralNorm
 from mmsagan.registry import MODELS
 
 
@@ -41,11 +42,29 @@ def test_another_size_by_channels_cfg():
         ('SAGANGenerator', dict(output_scale=32, init_cfg=dict(type='kaiming')), "unknown init scheme 'kaiming'"),
         ('ProjDiscriminator', dict(input_scale=100), 'input_scale=100 is not supported'),
         ('ProjDiscriminator', dict(input_scale=32, channels_cfg=[1, 2]), 'equally many'),
+        ('ProjDiscriminator', dict(input_scale=32, freeze_blocks=5), 'freeze_blocks=5.*4 blocks'),
     ],
 )
 def test_wrong_arguments(network, arguments, message):
     with pytest.raises(ConfigError, match=message):
         MODELS.build(dict(type=network, num_classes=3, **arguments))
+
+
+@pytest.mark.parametrize('freeze_blocks, indices', [(0, None), (1, ''), (2, '01'), (4, '0123')])
+def test_frozen_blocks_get_no_gradient_and_the_others_the_same_one(freeze_blocks, indices):
+    """With attention after the second block, which is frozen with it."""
+    whole, frozen = (ProjDiscriminator(32, 3, 8, attention_after_nth_block=2, freeze_blocks=n) for n in (0, freeze_blocks))
+    frozen.load_state_dict(whole.state_dict())
+    image, computed = torch.rand(4, 3, 32, 32), []
+    frozen.from_rgb.register_forward_hook(lambda module, inputs, output: computed.append(output.requires_grad))
+    for network in (whole, frozen):
+        NetworkSpectralNorm(network)
+        network(image, torch.tensor([0, 1, 2, 0])).square().sum().backward()
+    blocks = () if indices is None else ('from_rgb.', *(f'conv_blocks.{index}.' for index in indices))
+    assert computed == [freeze_blocks == 0]
+    weights = dict(frozen.named_parameters())
+    for name, weight in whole.named_parameters():
+        torch.testing.assert_close(weights[name].grad, None if name.startswith(blocks) else weight.grad)
 
 
 def test_auxiliary_classifier_shares_the_trunk_and_ignores_the_label():

@@ -150,6 +150,9 @@ class _NormalizedWeights(torch.autograd.Function):
             torch._foreach_copy_(copies, [results[number] for number in rounded])
             for number, copy in zip(rounded, copies):
                 results[number] = copy
+        frozen = [result for result, needed in zip(results, ctx.needs_input_grad[-len(dtypes) :]) if not needed]
+        if frozen:  # else the layers would compute the gradients of all weights if one needs one
+            ctx.mark_non_differentiable(*frozen)
         return tuple(results)
 
     @staticmethod
