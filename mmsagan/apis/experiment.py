@@ -11,8 +11,9 @@ from mmengine.device import is_cuda_available
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmsagan.apis.zoo import resolve_config
+from mmsagan.apis.zoo import resolve_config, resolve_model
 from mmsagan.checkpoints.io import LAST_CHECKPOINT
+from mmsagan.checkpoints.transfer import InitFrom
 from mmsagan.datasets import ClassImageDataset, ImageFolder
 from mmsagan.engine.config import (
     check_config,
@@ -47,6 +48,13 @@ def train_from_config(cfg: Config) -> Runner:
         print_log('no val_evaluator: there is no evaluation while training', logger='current')
     complete_evaluation(cfg, 'test')
     check_config(cfg)
+    if init_from := cfg.model.get('init_from'):
+        if cfg.get('load_from') and cfg.get('resume') is not True:
+            raise ConfigError('load_from and model.init_from both name the weights to start from; set one of them to None')
+        with config_errors('model.init_from'):
+            checkpoint = InitFrom(**init_from).checkpoint
+        if '://' not in checkpoint and not Path(checkpoint).suffix and not Path(checkpoint).is_file():
+            init_from['checkpoint'] = resolve_model(checkpoint).weights
     if 'type' not in cfg.train_cfg and not cfg.train_cfg.get('by_epoch'):
         cfg.train_cfg = dict({key: value for key, value in cfg.train_cfg.items() if key != 'by_epoch'}, type='GANTrainLoop')
     hook = cfg.get('default_hooks', {}).get('checkpoint')

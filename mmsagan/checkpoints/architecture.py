@@ -84,9 +84,10 @@ def read_config_text(config) -> tuple[dict, list[str]]:
 
 
 def read_literal(node: ast.expr):
-    """Evaluates an expression of literals and ``dict(key=value)``. Raises a ValueError for anything else."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: read_literal(keyword.value) for keyword in node.keywords}
+    """Evaluates an expression of literals, ``dict(key=value)`` and ``dict({...})``. Raises an error for anything else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        keywords = {keyword.arg: read_literal(keyword.value) for keyword in node.keywords}
+        return {**dict(*map(read_literal, node.args)), **keywords}
     if isinstance(node, ast.Dict):
         # literal_eval refuses None, the key of `**`.
         return {ast.literal_eval(key): read_literal(value) for key, value in zip(node.keys, node.values)}  # type: ignore[arg-type]
@@ -257,7 +258,10 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping, name: str = 'the 
             {key: tensor for key, tensor in loaded.items() if key.partition('.')[0] not in ignored},
         )
     except CheckpointError as error:
-        raise CheckpointError(f'{name} is of another architecture: {error}; use the config that it was trained with') from error
+        raise CheckpointError(
+            f'{name} is of another architecture: {error}; use the config that it was trained with, or for a new training, also '
+            'with other classes, what fits: set model.init_from.checkpoint'
+        ) from error
     if 'iteration' in own:
         loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
     warnings = []

@@ -41,6 +41,7 @@ def publish(
         dropped.append('discriminator')
     published = {key: meta[key] for key in ('iter', 'source', 'training', 'cfg_options') if key in meta}
     model = read_model_config(meta.get('cfg'))
+    model.pop('init_from', None)  # which names a file
     if model:
         published['cfg'] = f"default_scope = 'mmsagan'\nmodel = {model!r}\n"
     file_format = file_format or ('safetensors' if Path(out).suffix == '.safetensors' else 'pth')

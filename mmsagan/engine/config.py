@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mmsagan import registry as mmsagan_registry
 from mmsagan.checkpoints.architecture import read_config_text, read_literal
+from mmsagan.checkpoints.transfer import InitFrom
 from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
 from mmsagan.utils import register_all_modules
@@ -43,7 +44,8 @@ _REGISTRIES = [
     value for module in (mmsagan_registry, mmengine_registry) for value in vars(module).values() if isinstance(value, Registry)
 ]
 # Dicts without a ``type``, and the callables that take their keys as arguments.
-_UNTYPED = {'model.ema_config': GeneratorEMA, 'randomness': Runner.set_randomness, **dict.fromkeys(LOADERS, DataLoader)}
+_UNTYPED = {'model.ema_config': GeneratorEMA, 'model.init_from': InitFrom, 'randomness': Runner.set_randomness}
+_UNTYPED.update(dict.fromkeys(LOADERS, DataLoader))
 # Dicts whose ``type`` is not the name of a registered component, or whose arguments are not ours to check.
 _NOT_COMPONENTS = ('init_cfg', 'norm_cfg', 'vis_kwargs_list', 'clip_grad')
 _ALWAYS_ALLOWED = {'type', '_scope_', 'priority', 'convert_to_iter_based'}

@@ -43,6 +43,7 @@ class ConditionalGAN(BaseModel):
             ones, with a power iteration of its spectral norms each. The joint pass comes after two iterations, so that sigma
             is that of the second for both. Networks without an attribute ``fast`` are unaffected.
         compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
+        init_from: What a training starts from, see :class:`~mmsagan.checkpoints.transfer.InitFrom`. The runner reads it.
 
     Example:
         >>> gan = ConditionalGAN(
@@ -67,6 +68,7 @@ class ConditionalGAN(BaseModel):
         ema_config: dict | None = None,
         fast: bool = True,
         compile_cfg: dict | None = None,
+        init_from: dict | None = None,
     ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         check_counts(generator_steps=generator_steps, discriminator_steps=discriminator_steps)
@@ -94,6 +96,7 @@ class ConditionalGAN(BaseModel):
             )
         self.generator_steps = generator_steps
         self.discriminator_steps = discriminator_steps
+        self.init_from = init_from
         self.fast = fast
         set_fast(self, fast)
         for network in (self.generator, self.discriminator):

@@ -12,6 +12,7 @@ CFG = """default_scope = 'mmsagan'
 data_root = '/home/somebody/secret'
 model = dict(
     type='SAGAN',
+    init_from=dict(checkpoint='/home/somebody/other.pth'),
     num_classes=3)
 work_dir = '/home/somebody/runs'
 """

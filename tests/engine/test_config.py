@@ -93,6 +93,8 @@ def load_with(option: str, path: Path = CIFAR) -> Config:
         ('model.fast=false', False),
         ('model.compile_cfg={}', {}),
         ("model.ema_config={'momentum':0.9}", dict(momentum=0.9)),
+        ('model.init_from.checkpoint=model=G-best, 1.pth', 'model=G-best, 1.pth'),
+        ("model.init_from.class_embeddings={0: 3, 'b': 'c'}", {0: 3, 'b': 'c'}),
         ("val_evaluator.metrics=[dict(type='FID', fake_nums=5)]", [dict(type='FID', fake_nums=5)]),
     ],
 )
@@ -125,6 +127,8 @@ def test_options_keep_their_values(option, expected):
         ('randomness.seed=a', r'randomness\.seed'),
         ('train_cfg=5', 'train_cfg=5'),
         ('custom_hooks=[dict(type=EMAHook)]', 'custom_hooks'),
+        ('model.init_form.checkpoint=a.pth', r'model\.init_form.*init_from'),
+        ('model.init_from.checkpiont=a.pth', r'model\.init_from\.checkpiont.*checkpoint'),
     ],
 )
 def test_values_that_would_do_nothing_or_fail_later_are_named(option, key):

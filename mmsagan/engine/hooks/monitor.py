@@ -19,7 +19,7 @@ from mmsagan.registry import HOOKS
 
 # What becomes of a value that was changed before the training was resumed; the first pattern that is found decides.
 _EFFECTS = (
-    (r'^model\.(fast|compile_cfg)|\.(fused|foreach|capturable|data_root)$|_(path|pkl)$', ''),
+    (r'^model\.(fast|compile_cfg|init_from)|\.(fused|foreach|capturable|data_root)$|_(path|pkl)$', ''),
     (r'^optim_wrapper\..*optimizer\.type$|^param_scheduler\.\d+\.type$', 'refused'),
     (r'^(optim_wrapper\..*optimizer|param_scheduler|randomness)\.|^auto_scale_lr', "the checkpoint's stays"),
     (r'^val_evaluator', 'used from the next evaluation on; what was best so far was measured the former way'),
@@ -123,8 +123,8 @@ class ConsistencyHook(Hook):
             listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
         if refused:
             raise ConfigError(
-                f'{file} cannot be resumed from with this config: {refused[0]}; to start a new training from its weights, set '
-                'load_from without resume'
+                f'{file} cannot be resumed from with this config: {refused[0]}; to start a new training from its weights, '
+                'set load_from, or with other classes model.init_from.checkpoint, without resume'
             )
         if isinstance(dataset, Sized) and meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
