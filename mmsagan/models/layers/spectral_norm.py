@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Largest number of elements of weights that are stacked, to be multiplied in one kernel. A GPU copies a million in the time that
-# it takes to start a kernel; on a CPU, only small copies cost nothing.
+# Largest number of elements of weights that are stacked, to be multiplied in one kernel. A GPU copies a million of them in the
+# time that it takes to start a kernel; on a CPU, only small copies cost nothing.
 STACKED_UP_TO = {'cpu': 1 << 15, 'cuda': 1 << 20}
 Layer = TypeVar('Layer', bound=nn.Module)
 
