@@ -1,7 +1,7 @@
 """The conditional GAN: its training step, and sampling."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
@@ -15,8 +15,10 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.layers.blocks import check_configs, check_counts, set_fast
 from mmsagan.models.layers.spectral_norm import NetworkSpectralNorm, fold_spectral_norm, run_power_iterations
+from mmsagan.models.regularizers import Regularizer, Update
 from mmsagan.registry import MODELS
 
+_SHORT = dict(generator='gen', discriminator='disc')  # in names of losses
 Network = TypeVar('Network', bound=nn.Module)
 
 
@@ -34,6 +36,9 @@ class ConditionalGAN(BaseModel):
         num_classes: Number of classes, 0 for an unconditional GAN; None takes it from the networks' configs.
         gan_loss: Config of the adversarial loss.
         auxiliary_loss: Config of the class loss, for a discriminator with an auxiliary classifier (AC-GAN); else None.
+        augment: Config of a differentiable augmentation of all images that D sees, real and fake, in the updates of both
+            networks, see :mod:`mmsagan.models.augment`; None for none.
+        regularizers: Configs of losses that are added to those above, see :mod:`mmsagan.models.regularizers`.
         generator_steps: Updates of G in a row.
         discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
         noise_size: Length of a noise vector; None takes the generator's.
@@ -62,6 +67,8 @@ class ConditionalGAN(BaseModel):
         num_classes: int | None = None,
         gan_loss: dict = dict(type='HingeGANLoss'),
         auxiliary_loss: dict | None = None,
+        augment: dict | None = None,
+        regularizers: Sequence[dict] = (),
         generator_steps: int = 1,
         discriminator_steps: int = 1,
         noise_size: int | None = None,
@@ -84,6 +91,8 @@ class ConditionalGAN(BaseModel):
         self.noise_size = noise_size or self.generator.noise_size
         self.gan_loss = MODELS.build(gan_loss)
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
+        self.augment = MODELS.build(augment) if augment else None
+        self.regularizers = nn.ModuleList(MODELS.build(cfg) for cfg in regularizers)
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
@@ -177,10 +186,10 @@ class ConditionalGAN(BaseModel):
                     f'{batch_size} images; set train_dataloader.batch_size to a multiple of it'
                 )
 
-        logs = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
-
         if self._iteration is None:  # after construction or loading
             self._iteration = int(self.iteration)
+        logs = self.train_discriminator(real['inputs'], real['labels'], optim_wrapper['discriminator'])
+
         self._iteration += 1
         self.iteration.fill_(self._iteration)
 
@@ -195,8 +204,9 @@ class ConditionalGAN(BaseModel):
     def train_discriminator(self, images: Tensor, label: Tensor, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates D once, on real images (N, 3, S, S), float in [-1, 1], and on as many fake ones of uniform classes.
 
-        Returns ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake`` and with an auxiliary classifier
-        ``loss_disc_class``, the means ``logits_real`` and ``logits_fake``, and their difference ``logits_gap``.
+        Returns ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake``, with an auxiliary classifier
+        ``loss_disc_class`` and those of the regularizers, the means ``logits_real`` and ``logits_fake``, and their difference
+        ``logits_gap``.
         """
         num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
@@ -211,6 +221,8 @@ class ConditionalGAN(BaseModel):
                         fake_label = self.draw_label(len(real))
                         fake = unwrap(self.generator)(self.draw_noise(len(real)), label=fake_label)
                         fake = fake.contiguous(memory_format=self.memory_format(self.discriminator))
+                        if self.augment is not None:
+                            real, fake = self.augment(real), self.augment(fake)
                     if joint_pass:
                         both_labels = None if fake_label is None else torch.cat([real_label, fake_label])
                         logits, classes = _discriminate(self.discriminator, torch.cat([real, fake]), both_labels)
@@ -226,6 +238,8 @@ class ConditionalGAN(BaseModel):
                         losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
                             real_classes, real_label, fake_classes, fake_label
                         )
+                    update = Update(self, fake, fake_label, fake_logits, real, real_label, real_logits)
+                    losses |= self._regularize('discriminator', update)
                     loss = sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
@@ -235,7 +249,7 @@ class ConditionalGAN(BaseModel):
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates G once, on ``batch_size`` fake images of uniform classes.
 
-        Returns ``loss_gen``, and with an auxiliary classifier its part ``loss_gen_class``.
+        Returns ``loss_gen``, with an auxiliary classifier its part ``loss_gen_class``, and those of the regularizers.
         """
         num_parts = optim_wrapper._accumulative_counts
         # D only passes the gradient on. It is unwrapped, since DDP would wait for the gradients of its weights.
@@ -247,24 +261,38 @@ class ConditionalGAN(BaseModel):
                     label = self.draw_label(batch_size // num_parts)
                     fake = self.generator(self.draw_noise(batch_size // num_parts), label=label)
                     fake = fake.contiguous(memory_format=self.memory_format(discriminator))
+                    if self.augment is not None:
+                        fake = self.augment(fake)
                     logits, classes = _discriminate(discriminator, fake, label)
-                    loss, losses = self.gan_loss.generator_loss(logits), {}
+                    losses = {}
                     if self.auxiliary_loss is not None:
                         losses['loss_gen_class'] = self.auxiliary_loss.generator_loss(classes, label)
-                        loss = loss + losses['loss_gen_class']
+                    losses |= self._regularize('generator', Update(self, fake, label, logits))
+                    loss = self.gan_loss.generator_loss(logits) + sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
         return _mean(logs)
 
+    def _regularize(self, network: str, update: Update) -> dict[str, Tensor]:
+        """Losses of the regularizers that are due, each ``interval`` times its value, by their names in the log."""
+        losses = {}
+        for regularizer in cast(Iterable[Regularizer], self.regularizers):
+            if (self._iteration or 0) % regularizer.interval == 0:
+                loss = getattr(regularizer, f'{network}_loss')(update)
+                if loss is not None:
+                    losses[f'loss_{_SHORT[network]}_{regularizer.name}'] = regularizer.weight * regularizer.interval * loss
+        return losses
+
     @contextmanager
     def _restore_buffers_if_skipped(self, optim_wrapper: OptimWrapper) -> Iterator[None]:
-        """Restores the buffers of both networks if the optimizer wrapper skips the update made within.
+        """Restores the buffers of what is trained with if the optimizer wrapper skips the update made within.
 
         Forward passes in training mode change running statistics and singular vectors, where a NaN would stay forever.
         """
         groups: dict[torch.dtype, list[Tensor]] = {}
-        for buffer in (*unwrap(self.generator).buffers(), *unwrap(self.discriminator).buffers()):
-            groups.setdefault(buffer.dtype, []).append(buffer)
+        for module in (unwrap(self.generator), unwrap(self.discriminator), self.augment, self.regularizers):
+            for buffer in module.buffers() if module is not None else ():
+                groups.setdefault(buffer.dtype, []).append(buffer)
         saved = [torch.cat([buffer.flatten() for buffer in buffers]) for buffers in groups.values()]
         yield
         found_inf = getattr(optim_wrapper, 'found_inf', None)
