@@ -82,7 +82,8 @@ def run(each: SimpleNamespace, setting: Setting, until: float) -> dict:
         row.update(result='skipped', figure=str(reason))
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        row.update(result='failed', figure=f'{type(error).__name__}: {error}'[:1000], traceback=traceback.format_exc())
+        message = ' '.join(f'{type(error).__name__}: {error}'.split())
+        row.update(result='failed', figure=message[:500], traceback=traceback.format_exc())
     return dict(row, seconds=time.time() - started)
 
 
@@ -144,7 +145,7 @@ def markdown(report: dict) -> str:
         '|---|---|---|',
     ]
     for row in report['checks']:
-        lines.append(f'| {row["check"]} | {row["result"]} | {" ".join(row["figure"].replace("|", "/").split())} |')
+        lines.append(f'| {row["check"]} | {row["result"]} | {row["figure"].replace("|", "/")} |')
     for row in report['checks']:
         if rows := row.get('figures', {}).get('rows'):
             columns = list(next(iter(rows.values())))
