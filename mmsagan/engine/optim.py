@@ -34,6 +34,7 @@ class SkipNonFinite:
     """
 
     found_inf: Tensor | None = None  # of the last step, 1 or 0, on the device
+    grad_norm: Tensor | None = None  # of the last step, if it is clipped by its norm
     _skipped = _skipped_in_a_row = 0
 
     def __init__(self, *args, **kwargs):

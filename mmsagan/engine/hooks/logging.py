@@ -56,8 +56,8 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         self._outputs += (outputs or {}).items()
-        norms = [wrapper.grad_norm for wrapper in get_optim_wrappers(runner).values() if hasattr(wrapper, 'grad_norm')]
-        self._outputs += [('grad_norm', norm) for norm in norms]
+        norms = [getattr(wrapper, 'grad_norm', None) for wrapper in get_optim_wrappers(runner).values()]
+        self._outputs += [('grad_norm', norm) for norm in norms if norm is not None]
         if not isinstance(runner.log_processor, LogProcessor):  # which flushes
             self.flush(runner)
 
