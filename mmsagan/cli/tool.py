@@ -150,6 +150,11 @@ def _run(main: Callable[[], int | None]) -> int | None:
             remedy = 'install a C++ compiler (such as the package g++) or name one in CXX, or set model.compile_cfg=None'
             print(f'error: model.compile_cfg: torch.compile has failed: {reason}; {remedy}', file=sys.stderr)
             return ConfigError.exit_code
+        if type(error).__name__ in ('OutOfMemoryError', 'MemoryError') or 'DefaultCPUAllocator' in str(error):
+            reason = (str(error).strip().splitlines() or ['no more to say'])[0]
+            remedy = 'set a smaller train_dataloader.batch_size (or val_dataloader.batch_size, if an evaluation needs it)'
+            print(f'error: out of memory: {reason}; {remedy}', file=sys.stderr)
+            return ConfigError.exit_code
         if isinstance(error, DistError) and 'EADDRINUSE' in str(error):
             print(f'error: port {os.environ["MASTER_PORT"]} is taken; set PORT to another one', file=sys.stderr)
             return ConfigError.exit_code

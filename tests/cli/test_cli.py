@@ -120,6 +120,12 @@ def raising(error: BaseException):
         (raising(DataError('no data')), 2, 'error: no data\n'),
         (raising(TrainingInterrupted('saved')), 75, 'saved\n'),
         (raising(KeyboardInterrupt()), 130, 'interrupted\n'),
+        (
+            raising(torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.\nmore')),
+            2,
+            'error: out of memory: CUDA out of memory. Tried to allocate 2 GiB.; set a smaller train_dataloader.batch_size '
+            '(or val_dataloader.batch_size, if an evaluation needs it)\n',
+        ),
         (raising(DistNetworkError('EADDRINUSE')), 2, 'error: port 29500 is taken; set PORT to another one\n'),
     ],
 )
