@@ -49,10 +49,16 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
     """MMEngine's hook of the same name, which moves losses from the device when they are logged, not in each iteration.
 
     Values that are not finite are left out where steps are skipped because of them, since they would spoil the means.
+
+    Once 20 iterations are measured, a message says how long the training will take.
     """
 
     def __init__(self) -> None:
         self._outputs: list[tuple[str, Tensor | float]] = []
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        self._measured_from = runner.iter + 5  # the first ones take longer
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         self._outputs += (outputs or {}).items()
@@ -60,6 +66,12 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
         self._outputs += [('grad_norm', norm) for norm in norms if norm is not None]
         if not isinstance(runner.log_processor, LogProcessor):  # which flushes
             self.flush(runner)
+        if runner.iter == self._measured_from:
+            self._start = time.monotonic()
+        elif runner.iter == self._measured_from + 20:
+            left = runner.max_iters - runner.iter - 1
+            duration = timedelta(seconds=round((time.monotonic() - self._start) / 20 * left))
+            runner.logger.info(f'the {left} iterations from here on take about {duration}, evaluations not counted')
 
     def before_val(self, runner) -> None:
         flush(runner)
