@@ -19,6 +19,7 @@ from mmsagan.registry import MODELS
 State = Mapping[str, Tensor]
 # Which of D's blocks after the first halve the size, by the size of the image in pixels; None if unknown.
 DownsampleTable = Callable[[int], list[bool] | None]
+TRAINING_ONLY = ('augment.', 'regularizers.')  # parts of a model that inference and other trainings do without
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,10 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
         with torch.device('meta'):
             own = MODELS.build(model).state_dict()
         networks = {key.partition('.')[0] for key in state}
-        check_tensor_shapes({key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks}, state)
+        check_tensor_shapes(
+            {key: tensor for key, tensor in own.items() if key.partition('.')[0] in networks},
+            {key: tensor for key, tensor in state.items() if not key.startswith(TRAINING_ONLY)},
+        )
         return model
     except KeyError as error:
         raise CheckpointError(f'the file is no whole SAGAN or SNGAN: {error.args[0]} is missing') from error
@@ -245,10 +249,17 @@ def _find_blocks(state: State, has_head: bool) -> tuple[list[int], dict]:
 def check_compatibility(model: nn.Module, checkpoint: Mapping, name: str = 'the checkpoint') -> list[str]:
     """Compares a checkpoint with a model, and adds a moving average to it if only the model has one; returns warnings.
 
-    The moving average, the iteration count and the discriminator may be missing; they start anew. If the checkpoint, which is
-    called ``name``, is of another architecture, a CheckpointError names the first tensor that differs.
+    The moving average, the iteration count, the discriminator and tensors of augmentation or regularizers may be missing; they
+    start anew. Tensors of the last two that the model does not have are dropped from the checkpoint. If it, which is called
+    ``name``, is of another architecture, a CheckpointError names the first tensor that differs.
     """
     own, loaded = model.state_dict(), checkpoint.get('state_dict', checkpoint)
+    extra = {key: tensor.clone() for key, tensor in own.items() if key.startswith(TRAINING_ONLY)}
+    for key in [key for key in loaded if key.startswith(TRAINING_ONLY)]:
+        tensor = loaded.pop(key)
+        if key in extra and extra[key].shape == tensor.shape:
+            extra[key] = tensor
+    loaded.update(extra)
     own_parts, loaded_parts = ({key.partition('.')[0] for key in state} for state in (own, loaded))
     may_be_missing = {'iteration', 'generator_ema', 'discriminator'} - loaded_parts
     ignored = {'generator_ema'} - own_parts

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mmsagan import __version__
-from mmsagan.checkpoints.architecture import get_network, read_model_config
+from mmsagan.checkpoints.architecture import TRAINING_ONLY, get_network, read_model_config
 from mmsagan.checkpoints.convert import load_checkpoint
 from mmsagan.checkpoints.io import serialize_checkpoint, split_checkpoint
 from mmsagan.errors import CheckpointError
@@ -29,6 +29,8 @@ def publish(
     checkpoint = load_checkpoint(str(path))
     state, meta = split_checkpoint(checkpoint)
     dropped = [key for key in checkpoint if key not in ('state_dict', 'meta')] if 'state_dict' in checkpoint else []
+    dropped += [part[:-1] for part in TRAINING_ONLY if any(key.startswith(part) for key in state)]
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(TRAINING_ONLY)}
     if weights == 'ema':
         average = get_network(state, 'generator_ema')
         if not average:

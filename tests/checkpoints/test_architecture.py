@@ -3,12 +3,16 @@
 import pytest
 import torch
 from mmengine.config import Config
+from torch import nn
 
+from mmsagan.apis import init_model
 from mmsagan.checkpoints import check_compatibility, studiogan
 from mmsagan.checkpoints.architecture import ModelSettings, get_cfg_options, infer_architecture
+from mmsagan.checkpoints.publish import publish
 from mmsagan.engine.config import load_config
 from mmsagan.errors import CheckpointError
 from mmsagan.models import ProjDiscriminator
+from mmsagan.models.regularizers import Regularizer
 from mmsagan.registry import MODELS
 
 INPLACE = dict(type='ReLU', inplace=True)
@@ -171,3 +175,39 @@ def test_another_architecture_is_an_error(gan_config):
         check_compatibility(model, state)
     with pytest.raises(CheckpointError, match='fc.weight'):
         check_compatibility(model, {**model.state_dict(), 'fc.weight': torch.ones(1)})
+
+
+class RegularizerWithState(Regularizer):
+    def __init__(self, size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.register_buffer('mean', torch.zeros(size))
+
+
+def test_states_of_augmentation_and_regularizers_are_optional(gan_config, tmp_path):
+    """A checkpoint with them fits a model without or with others, and one without fits a model with them."""
+    plain = MODELS.build(gan_config())
+    extras = [
+        dict(augment=dict(type=nn.BatchNorm2d, num_features=3), regularizers=[dict(type=RegularizerWithState, size=size)])
+        for size in (2, 5)
+    ]
+    full, other = (MODELS.build(gan_config(**extra)) for extra in extras)
+    torch.nn.init.ones_(full.regularizers[0].mean)
+    assert check_compatibility(full, state := full.state_dict()) == [] and state.keys() == full.state_dict().keys()
+    assert torch.equal(state['regularizers.0.mean'], torch.ones(2))
+    state['augment.running_mean'] += 4
+    torch.save(dict(state_dict=state, meta=dict(cfg=f'model = {gan_config()!r}')), tmp_path / 'full.pth')
+    assert check_compatibility(plain, state) == [] and state.keys() == plain.state_dict().keys()
+    assert check_compatibility(full, state) == [] and state.keys() == full.state_dict().keys()
+    state = torch.load(tmp_path / 'full.pth')['state_dict']
+    assert check_compatibility(other, state) == []
+    assert torch.equal(state['augment.running_mean'], torch.full((3,), 4.0)) and len(state['regularizers.0.mean']) == 5
+    other.load_state_dict(state)
+
+    published, dropped = publish(tmp_path / 'full.pth', tmp_path / 'published.pth')
+    assert {'augment', 'regularizers'} <= set(dropped)
+    assert torch.load(published)['state_dict'].keys() == plain.state_dict().keys()
+    noise, label = torch.randn(2, 16), torch.arange(2)
+    for checkpoint in (tmp_path / 'full.pth', published):
+        for config in (None, Config(dict(model=gan_config())), Config(dict(model=gan_config(**extras[1])))):
+            model = init_model(config, checkpoint)
+            assert torch.equal(model.sample(noise, label), full.eval().sample(noise, label))
