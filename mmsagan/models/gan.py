@@ -47,7 +47,8 @@ class ConditionalGAN(BaseModel):
             over real and fake images. False is the reference, as in the published runs: D sees the fake images, then the real
             ones, with a power iteration of its spectral norms each. The joint pass comes after two iterations, so that sigma
             is that of the second for both. Networks without an attribute ``fast`` are unaffected.
-        compile_cfg: Arguments of ``torch.compile`` for both networks, ``{}`` for its defaults; None for no compilation.
+        compile_cfg: Arguments of ``torch.compile`` for both networks in training, by default ``dynamic=False``; None for no
+            compilation.
         init_from: What a training starts from, see :class:`~mmsagan.checkpoints.transfer.InitFrom`. The runner reads it.
 
     Example:
@@ -107,6 +108,7 @@ class ConditionalGAN(BaseModel):
         self.discriminator_steps = discriminator_steps
         self.init_from = init_from
         self.fast = fast
+        self.is_compiled = compile_cfg is not None
         set_fast(self, fast)
         for network in (self.generator, self.discriminator):
             network.to(memory_format=self.memory_format(network))
@@ -115,8 +117,9 @@ class ConditionalGAN(BaseModel):
         self.ema = GeneratorEMA(**ema_config) if ema_config else None
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False) if ema_config else None
         if compile_cfg is not None:
-            self.generator.compile(**compile_cfg)
-            self.discriminator.compile(**compile_cfg)
+            with torch._dynamo.config.patch(wrap_top_frame=True):  # one graph with the hooks, instead of one for each
+                for network in (self.generator, self.discriminator):
+                    network.compile(**{'dynamic': False, **compile_cfg})
         # Iterations done, on which the schedule and the start of the moving average depend. A buffer, so that checkpoints have
         # it, mirrored in a Python number, so that reading it does not wait for the GPU.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
@@ -208,6 +211,8 @@ class ConditionalGAN(BaseModel):
         ``loss_disc_class`` and those of the regularizers, the means ``logits_real`` and ``logits_fake``, and their difference
         ``logits_gap``.
         """
+        if self.is_compiled:  # CUDA graphs may reuse the memory of earlier updates, and of no tensor of this one
+            torch.compiler.cudagraph_mark_step_begin()
         num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         joint_pass = self.uses_joint_discriminator_pass
@@ -251,6 +256,8 @@ class ConditionalGAN(BaseModel):
 
         Returns ``loss_gen``, with an auxiliary classifier its part ``loss_gen_class``, and those of the regularizers.
         """
+        if self.is_compiled:  # CUDA graphs may reuse the memory of earlier updates, and of no tensor of this one
+            torch.compiler.cudagraph_mark_step_begin()
         num_parts = optim_wrapper._accumulative_counts
         # D only passes the gradient on. It is unwrapped, since DDP would wait for the gradients of its weights.
         discriminator = unwrap(self.discriminator)
@@ -352,7 +359,7 @@ class ConditionalGAN(BaseModel):
         if self._inference_copies is None:
             was_training = network.training
             network.eval()
-            images = network(noise, label=label)
+            images = network._call_impl(noise, label=label)  # not compiled, for any batch size, into memory of its own
             network.train(was_training)
             return images
         if network not in self._inference_copies:

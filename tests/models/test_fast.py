@@ -182,32 +182,6 @@ def test_power_iterations_of_the_discriminator_are_the_published_ones(gan_config
         torch.testing.assert_close([layer.weight_u.double(), layer.weight_v.double()], vectors, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_networks_train_alike(gan_config):
-    """With Dynamo only, on small networks: the compilers behind it take minutes."""
-    cfg = gan_config(
-        generator=dict(output_scale=8, channels_cfg=[1], attention_after_nth_block=1, with_spectral_norm=False),
-        discriminator=dict(input_scale=8, channels_cfg=[1], downsample_cfg=[False]),
-        ema_config=dict(momentum=0.9),
-    )
-    gan = MODELS.build(cfg)
-    gan.init_weights()
-    compiled = MODELS.build(dict(cfg, compile_cfg=dict(backend='eager', fullgraph=True)))
-    compiled.load_state_dict(gan.state_dict())
-    for model in (gan, compiled):
-        torch.manual_seed(1)
-        wrappers = {
-            name: OptimWrapper(torch.optim.Adam(getattr(model, name).parameters(), lr=1e-3))
-            for name in ('generator', 'discriminator')
-        }
-        for _ in range(2):
-            data = dict(inputs=torch.randint(0, 256, (N, 3, 8, 8), dtype=torch.uint8), labels=torch.zeros(N, dtype=torch.long))
-            model.train_step(data, wrappers)
-    assert compiled.generator._compiled_call_impl and compiled.discriminator._compiled_call_impl
-    assert compiled.state_dict().keys() == gan.state_dict().keys()
-    for key, value in gan.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
-
-
 def test_frozen_samples_are_the_same(gan_config):
     gan = MODELS.build(gan_config(ema_config=dict(momentum=0.9)))
     gan.init_weights()

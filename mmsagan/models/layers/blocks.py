@@ -169,6 +169,21 @@ class _BoxFilter(torch.autograd.Function):
 box_filter = _BoxFilter.apply
 
 
+class _Upsample(torch.autograd.Function):
+    """Nearest upsampling by 2. Compiled by Inductor, the backward pass of ``F.interpolate`` can yield zeros in bfloat16."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode='nearest')
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return F.avg_pool2d(grad, 2, divisor_override=1)
+
+
+upsample = _Upsample.apply
+
+
 # ------------------------------------------------------------------------------------------------------- residual blocks
 
 
@@ -194,7 +209,7 @@ class GeneratorBlock(BaseModule):
         out = self.conv_2(self.activation(self.norm_2(out, *condition)))
         if self.fast:
             # A 1x1 convolution commutes with upsampling, and takes a quarter of the work before it.
-            return out + F.interpolate(self.shortcut(x), scale_factor=2, mode='nearest')
+            return out + upsample(self.shortcut(x))
         return out + self.shortcut(F.interpolate(x, scale_factor=2, mode='nearest'))
 
 
