@@ -129,7 +129,10 @@ def sampling(args: argparse.Namespace, configs: list[Config], folder: Path) -> C
 
 
 def attention(args: argparse.Namespace, configs: list[Config], folder: Path) -> Cases:
-    """PyTorch's fused attention over 64 channels, forward and backward; the reference is the plain softmax, equally precise."""
+    """PyTorch's fused attention over 64 channels, forward and backward; the reference is the plain softmax, equally precise.
+
+    Then the same without padding to the widths of the fused kernels; the reference is with it.
+    """
 
     def attend(function: Callable, features: Tensor, precision: str) -> None:
         x = features.detach().requires_grad_()
@@ -141,8 +144,10 @@ def attention(args: argparse.Namespace, configs: list[Config], folder: Path) -> 
         block = SelfAttentionBlock(64).to(args.device, memory_format=torch.channels_last)
         features = torch.randn(args.batch_size or 32, 64, size, size, device=args.device)
         features = features.contiguous(memory_format=torch.channels_last)
-        actions = [partial(attend, function, features, precision) for function in (block.attend_fused, block.attend)]
-        yield f'feat{size}', precision, len(features), actions
+        unpadded = partial(block.attend_fused, pads=False)
+        for name, functions in (('', (block.attend_fused, block.attend)), ('_unpadded', (unpadded, block.attend_fused))):
+            actions = [partial(attend, function, features, precision) for function in functions]
+            yield f'feat{size}{name}', precision, len(features), actions
 
 
 class ScipyFID(FrechetInceptionDistance):

@@ -84,15 +84,21 @@ class SelfAttentionBlock(BaseModule):
         out = value @ self.attention(x).transpose(1, 2)
         return out.unflatten(2, x.shape[2:])
 
-    def attend_fused(self, x: Tensor) -> Tensor:
-        """Computes the same with PyTorch's fused attention."""
+    def attend_fused(self, x: Tensor, pads: bool = True) -> Tensor:
+        """Computes the same with PyTorch's fused attention; without padding, for comparison, the kernel may be another one."""
         query, key, value = self.theta(x), self.max_pool(self.phi(x)), self.max_pool(self.g(x))
-        # PyTorch falls back to a kernel that holds all weights unless the three have one width, on GPUs a multiple of 8.
-        # Zeros appended to queries and keys do not change their products.
-        width = -(-max(query.shape[1], value.shape[1]) // 8) * 8
+        widths = [features.shape[1] for features in (query, key, value)]
+        if (
+            pads
+        ):  # Otherwise PyTorch may fall back to a kernel that holds all weights. Zeros appended to vectors change no product.
+            # On GPUs, memory-efficient attention takes multiples of 16 bytes.
+            multiple = 16 // query.element_size() if query.is_cuda else 1
+            widths = [-(-width // multiple) * multiple for width in widths]
+            # Flash attention takes one width. On GPUs it does not take float32.
+            widths = widths if query.is_cuda and query.dtype == torch.float32 else [max(widths)] * 3
         # (N, C, H, W) -> (N, 1 head, H * W, width), without copying channels-last features
         sequences = [features.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).contiguous() for features in (query, key, value)]
-        q, k, v = (F.pad(s, (0, width - s.shape[3])) if s.shape[3] < width else s for s in sequences)
+        q, k, v = (F.pad(s, (0, width - s.shape[3])) if s.shape[3] < width else s for s, width in zip(sequences, widths))
         out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         # Back to channels-last features, without a copy
         return out[:, 0, :, : value.shape[1]].unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)

@@ -88,6 +88,29 @@ def test_the_fused_kernel_takes_every_width_and_layout(channels, pool, layout):
     assert x.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(
+    'is_cuda, dtype, widths',
+    [
+        (False, torch.float32, [12, 12, 12]),
+        (False, torch.bfloat16, [12, 12, 12]),
+        (True, torch.float32, [4, 4, 12]),
+        (True, torch.bfloat16, [16, 16, 16]),
+    ],
+)
+def test_widths_are_padded_as_far_as_a_kernel_needs(is_cuda, dtype, widths, monkeypatch):
+    """Of 3, 3 and 12. Flash attention takes one width, and on GPUs no float32; memory-efficient attention 16 bytes."""
+    found = []
+
+    def attend(query, key, value, scale):
+        found.extend(each.shape[3] for each in (query, key, value))
+        return query.new_empty(*query.shape[:3], value.shape[3])
+
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', attend)
+    monkeypatch.setattr(torch.Tensor, 'is_cuda', is_cuda, raising=False)
+    out = SelfAttentionBlock(24, with_spectral_norm=False).to(dtype)(torch.randn(2, 24, 32, 32, dtype=dtype))
+    assert found == widths and out.shape == (2, 24, 32, 32)
+
+
 @pytest.mark.parametrize('pool', [True, False])
 def test_odd_maps(pool):
     block = SelfAttentionBlock(16, pool=pool).eval()
