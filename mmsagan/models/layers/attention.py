@@ -88,9 +88,8 @@ class SelfAttentionBlock(BaseModule):
         """Computes the same with PyTorch's fused attention; without padding, for comparison, the kernel may be another one."""
         query, key, value = self.theta(x), self.max_pool(self.phi(x)), self.max_pool(self.g(x))
         widths = [features.shape[1] for features in (query, key, value)]
-        if (
-            pads
-        ):  # Otherwise PyTorch may fall back to a kernel that holds all weights. Zeros appended to vectors change no product.
+        if pads:
+            # Otherwise PyTorch may fall back to a kernel that holds all weights. Zeros appended to vectors change no product.
             # On GPUs, memory-efficient attention takes multiples of 16 bytes.
             multiple = 16 // query.element_size() if query.is_cuda else 1
             widths = [-(-width // multiple) * multiple for width in widths]
