@@ -1,5 +1,6 @@
 """The mathematics: networks, losses, update steps. Nothing here knows of a runner, a hook or a file."""
 
+from mmsagan.models.augment import ADA, Augment, DiffAugment
 from mmsagan.models.data_preprocessor import DataPreprocessor, to_uint8
 from mmsagan.models.discriminator import ACDiscriminator, ProjDiscriminator
 from mmsagan.models.ema import GeneratorEMA

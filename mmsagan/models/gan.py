@@ -208,15 +208,15 @@ class ConditionalGAN(BaseModel):
         """Updates D once, on real images (N, 3, S, S), float in [-1, 1], and on as many fake ones of uniform classes.
 
         Returns ``loss_disc``, its parts ``loss_disc_real``, ``loss_disc_fake``, with an auxiliary classifier
-        ``loss_disc_class`` and those of the regularizers, the means ``logits_real`` and ``logits_fake``, and their difference
-        ``logits_gap``.
+        ``loss_disc_class`` and those of the regularizers, the means ``logits_real`` and ``logits_fake``, their difference
+        ``logits_gap``, and what the augmentation logs.
         """
         if self.is_compiled:  # CUDA graphs may reuse the memory of earlier updates, and of no tensor of this one
             torch.compiler.cudagraph_mark_step_begin()
         num_parts = optim_wrapper._accumulative_counts
         images = images.contiguous(memory_format=self.memory_format(self.discriminator))
         joint_pass = self.uses_joint_discriminator_pass
-        logs = []
+        logs, seen = [], []
         with self._restore_buffers_if_skipped(optim_wrapper):
             for real, real_label in zip(images.chunk(num_parts), label.chunk(num_parts)):
                 if joint_pass:  # the first of its two power iterations, outside autocast
@@ -248,8 +248,11 @@ class ConditionalGAN(BaseModel):
                     loss = sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_disc=loss, **losses, logits_real=real_logits.mean(), logits_fake=fake_logits.mean()))
+                seen.append(real_logits.detach())
+            adapt = getattr(self.augment, 'adapt', None)
+            adapted = adapt(torch.cat(seen), self._iteration or 0) if adapt else {}
         mean = _mean(logs)
-        return dict(mean, logits_gap=mean['logits_real'] - mean['logits_fake'])
+        return dict(mean, logits_gap=mean['logits_real'] - mean['logits_fake'], **adapted)
 
     def train_generator(self, batch_size: int, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Updates G once, on ``batch_size`` fake images of uniform classes.

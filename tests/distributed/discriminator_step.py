@@ -43,6 +43,7 @@ def main() -> None:
             num_classes=3,
             generator=dict(type='LinearGenerator'),
             discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1),
+            augment=dict(type='ADA', interval=2),  # which counts the logits of all processes, and changes nothing yet
         )
     )
     images, noise = torch.rand(8, 3, 32, 32) * 2 - 1, torch.randn(8, 4)
@@ -64,7 +65,8 @@ def main() -> None:
     before = {name: value.clone() for name, value in gan.discriminator.module.named_parameters()}
     gan.train_discriminator(images[mine], label[mine], optimizer)
     gradient = {name: before[name] - value for name, value in gan.discriminator.module.named_parameters()}
-    torch.save({name: value.detach() for name, value in gradient.items()}, f'{sys.argv[1]}.{rank}')
+    results = dict({name: value.detach() for name, value in gradient.items()}, ada_signs=gan.augment.signs)
+    torch.save(results, f'{sys.argv[1]}.{rank}')
 
 
 if __name__ == '__main__':

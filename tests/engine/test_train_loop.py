@@ -245,6 +245,20 @@ def test_resuming_a_training_that_starts_from_other_weights(run):
     assert 'resumed epoch: 0, iter: 2' in log_of(cfg)
 
 
+def test_an_adaptive_augmentation_resumes_between_two_changes(run):
+    """Of the probability, to the bit: after two of three iterations, half of the images have counted."""
+    options, ends = {'model.augment': dict(type='ADA', interval=3, images=20, target=-1.5)}, []
+    whole = run(max_iters=4, **options)
+    ends.append(train_from_config(whole).model.state_dict())
+    again = resumed(run(max_iters=4, **options), load_from=str(Path(whole.work_dir, 'iter_2.pth')))
+    again.work_dir += '_again'
+    ends.append(train_from_config(again).model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    assert ends[0]['augment.signs'][1] == 4 and ends[0]['augment.p'] == torch.tensor(12 / 20)
+    lines = [json.loads(line) for line in next(Path(again.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    assert [line['ada_p'] for line in lines] == pytest.approx([0.6, 0.6])
+
+
 def test_a_stop_that_cannot_be_saved(run, monkeypatch):
     def fail(path, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
