@@ -52,7 +52,7 @@ def image_statistics(
         if found.content != fingerprint:
             difference = found.difference(fingerprint) or f'{found.size} images, chosen in another way or not described'
             raise ConfigError(f'{path} is of {difference}; choose another name, or replace it with --force')
-    evaluator.prepare(_find_device(), batch_size, images, image_size=images.image_size)
+    evaluator.prepare(torch.device(get_device()), batch_size, images, image_size=images.image_size)
     return replace(metric.real, content=fingerprint)
 
 
@@ -100,11 +100,6 @@ def score_images(
             raise DataError(f'intra-fid: the class folders of {images.name} are {ours!r:.99}, those of --real {theirs!r:.99}')
     common = dict(inception or {}, fake_nums=count)
     evaluator = Evaluator([dict(common, type=METRIC_NAMES[name], **options.get(name, {})) for name in metrics])
-    device = _find_device()
+    device = torch.device(get_device())
     evaluator.prepare(device, batch_size, real_images, image_size=images.image_size)
     return evaluator.score(images, batch_size, device)
-
-
-def _find_device() -> torch.device:
-    name = get_device()
-    return torch.device('cpu' if name == 'mps' else name)  # Apple's GPUs have no float64

@@ -27,6 +27,7 @@ from mmsagan.evaluation.images import (
 )
 from mmsagan.evaluation.metrics.base import FeatureMetric
 from mmsagan.evaluation.metrics.fid import FrechetInceptionDistance
+from mmsagan.evaluation.moments import float64_device
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.gan import unwrap
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
@@ -318,7 +319,7 @@ class Evaluator(MMEngineEvaluator):
         for metric, key in keys.items():
             if key not in accumulators:
                 width = self._widths[metric.source, metric.output]
-                accumulators[key] = metric.new_accumulator(counts[metric], width, device, is_real)
+                accumulators[key] = metric.new_accumulator(counts[metric], width, float64_device(device), is_real)
         num_images = max(counts.values())
         local_images = sum(map(len, local_batches(num_images, batch_size)))
         batches = images.batches(num_images, batch_size, device)

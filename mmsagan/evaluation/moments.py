@@ -4,6 +4,7 @@ An accumulator has ``update(values, index, label)``, called with batches of this
 probabilities (N, D), numbers (N,) and classes (N,). ``finish()``, called once, combines the processes.
 """
 
+import functools
 import io
 import json
 import pickle
@@ -28,6 +29,16 @@ _KEYS = (('mean', 'cov'), ('real_mean', 'real_cov'), ('mu', 'sigma'))
 SUFFIXES = ('.pkl', '.npz')
 
 
+@functools.cache
+def float64_device(device: torch.device) -> torch.device:
+    """Returns the device, or the CPU if it has no float64, such as Apple's GPUs: where accumulators and metrics compute."""
+    try:
+        torch.ones(1, dtype=torch.float64, device=device).sum()
+    except (TypeError, RuntimeError):
+        return torch.device('cpu')
+    return device
+
+
 class Moments:
     """Accumulates the mean and covariance of features of length D in float64; memory does not grow with their number."""
 
@@ -38,7 +49,7 @@ class Moments:
 
     def update(self, features: Tensor, index: Tensor | None = None, label: Tensor | None = None) -> None:
         """Adds features (N, D); numbers and classes are ignored."""
-        features = features.to(self.total)
+        features = features.to(self.total.device).double()
         self.size += len(features)
         self.total += features.sum(0)
         self.products.addmm_(features.T, features)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation.extractors import FeatureSource
 from mmsagan.evaluation.images import RealImages, SampleInputs
-from mmsagan.evaluation.moments import FeatureBank
+from mmsagan.evaluation.moments import FeatureBank, float64_device
 
 
 class FeatureMetric(ABC):
@@ -127,13 +127,15 @@ class FeatureMetric(ABC):
 
 def as_float64(values) -> Tensor:
     """A float64 tensor of a tensor, or of anything that numpy takes for an array."""
-    return values.double() if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
+    return values.to(float64_device(values.device)).double()
 
 
 def as_features(*sets) -> list[Tensor]:
     """Tensors of sets of features (N, D): float32 if all sets are, else float64. NaN, Inf or different D are a DataError."""
     is_single = all(str(getattr(values, 'dtype', None)).endswith('float32') for values in sets)
     tensors = [torch.as_tensor(values) if is_single else as_float64(values) for values in sets]
+    tensors = [values.to(float64_device(values.device)) for values in tensors]  # sums are float64
     if any(values.ndim != 2 for values in tensors) or len({values.shape[-1] for values in tensors}) > 1:
         shapes = ' and '.join(str(tuple(values.shape)) for values in tensors)
         raise DataError(f'expected features (N, D) of the same length D, got shapes {shapes}')

@@ -49,7 +49,7 @@ class SplitSums:
 
     def update(self, values: Tensor, index: Tensor, label: Tensor | None = None) -> None:
         """Adds the probabilities (N, K) of the samples with these numbers (N,)."""
-        probs = values.to(self.sums)
+        probs = values.to(self.sums.device).double()
         split = torch.searchsorted(self.bounds, index.to(self.bounds), right=True)
         entropies = torch.xlogy(probs, probs).sum(1, keepdim=True)
         self.sums.index_add_(0, split, torch.cat([probs, entropies, torch.ones_like(entropies)], 1))
