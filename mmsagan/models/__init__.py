@@ -15,3 +15,12 @@ from mmsagan.models.losses import (
     NonSaturatingGANLoss,
     WassersteinGANLoss,
 )
+from mmsagan.models.regularizers import (
+    R1,
+    ConsistencyRegularization,
+    GradientPenalty,
+    LeCam,
+    OrthogonalRegularization,
+    Regularizer,
+    TopK,
+)

@@ -1,7 +1,7 @@
 """The conditional GAN: its training step, and sampling."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
@@ -15,7 +15,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models.ema import GeneratorEMA
 from mmsagan.models.layers.blocks import check_configs, check_counts, set_fast
 from mmsagan.models.layers.spectral_norm import NetworkSpectralNorm, fold_spectral_norm, run_power_iterations
-from mmsagan.models.regularizers import Regularizer, Update
+from mmsagan.models.regularizers import DiscriminatorUpdate, Regularizer, Update
 from mmsagan.registry import MODELS
 
 _SHORT = dict(generator='gen', discriminator='disc')  # in names of losses
@@ -38,7 +38,8 @@ class ConditionalGAN(BaseModel):
         auxiliary_loss: Config of the class loss, for a discriminator with an auxiliary classifier (AC-GAN); else None.
         augment: Config of a differentiable augmentation of all images that D sees, real and fake, in the updates of both
             networks, see :mod:`mmsagan.models.augment`; None for none.
-        regularizers: Configs of losses that are added to those above, see :mod:`mmsagan.models.regularizers`.
+        regularizers: Configs of losses that are added to those above, by their names in the log, see
+            :mod:`mmsagan.models.regularizers`; None in the place of an inherited one removes it.
         generator_steps: Updates of G in a row.
         discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
         noise_size: Length of a noise vector; None takes the generator's.
@@ -69,7 +70,7 @@ class ConditionalGAN(BaseModel):
         gan_loss: dict = dict(type='HingeGANLoss'),
         auxiliary_loss: dict | None = None,
         augment: dict | None = None,
-        regularizers: Sequence[dict] = (),
+        regularizers: Mapping[str, dict | None] = {},
         generator_steps: int = 1,
         discriminator_steps: int = 1,
         noise_size: int | None = None,
@@ -93,7 +94,7 @@ class ConditionalGAN(BaseModel):
         self.gan_loss = MODELS.build(gan_loss)
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
         self.augment = MODELS.build(augment) if augment else None
-        self.regularizers = nn.ModuleList(MODELS.build(cfg) for cfg in regularizers)
+        self.regularizers = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in regularizers.items() if cfg})
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')
@@ -218,7 +219,7 @@ class ConditionalGAN(BaseModel):
         joint_pass = self.uses_joint_discriminator_pass
         logs, seen = [], []
         with self._restore_buffers_if_skipped(optim_wrapper):
-            for real, real_label in zip(images.chunk(num_parts), label.chunk(num_parts)):
+            for part, (real, real_label) in enumerate(zip(images.chunk(num_parts), label.chunk(num_parts))):
                 if joint_pass:  # the first of its two power iterations, outside autocast
                     run_power_iterations(unwrap(self.discriminator), 1)
                 with optim_wrapper.optim_context(self.discriminator):
@@ -243,7 +244,8 @@ class ConditionalGAN(BaseModel):
                         losses['loss_disc_class'] = self.auxiliary_loss.discriminator_loss(
                             real_classes, real_label, fake_classes, fake_label
                         )
-                    update = Update(self, fake, fake_label, fake_logits, real, real_label, real_logits)
+                    images_seen = fake, fake_label, fake_logits, real, real_label, real_logits
+                    update = DiscriminatorUpdate(self, self._iteration or 0, part, num_parts, *images_seen)
                     losses |= self._regularize('discriminator', update)
                     loss = sum(losses.values())
                 optim_wrapper.update_params(loss)
@@ -266,7 +268,7 @@ class ConditionalGAN(BaseModel):
         discriminator = unwrap(self.discriminator)
         logs = []
         with self._restore_buffers_if_skipped(optim_wrapper), _without_weight_gradients(discriminator):
-            for _ in range(num_parts):
+            for part in range(num_parts):
                 with optim_wrapper.optim_context(self.generator):
                     label = self.draw_label(batch_size // num_parts)
                     fake = self.generator(self.draw_noise(batch_size // num_parts), label=label)
@@ -277,20 +279,28 @@ class ConditionalGAN(BaseModel):
                     losses = {}
                     if self.auxiliary_loss is not None:
                         losses['loss_gen_class'] = self.auxiliary_loss.generator_loss(classes, label)
-                    losses |= self._regularize('generator', Update(self, fake, label, logits))
+                    update = Update(self, self._iteration or 0, part, num_parts, fake, label, logits)
+                    losses |= self._regularize('generator', update)
                     loss = self.gan_loss.generator_loss(logits) + sum(losses.values())
                 optim_wrapper.update_params(loss)
                 logs.append(dict(loss_gen=loss, **losses))
         return _mean(logs)
 
+    def discriminate(self, images: Tensor, label: Tensor | None) -> Tensor:
+        """Computes D's logits (N, 1) of further images in an update, for a regularizer, in a pass apart from DDP's."""
+        return _discriminate(unwrap(self.discriminator), images, label)[0]
+
     def _regularize(self, network: str, update: Update) -> dict[str, Tensor]:
         """Losses of the regularizers that are due, each ``interval`` times its value, by their names in the log."""
-        losses = {}
-        for regularizer in cast(Iterable[Regularizer], self.regularizers):
-            if (self._iteration or 0) % regularizer.interval == 0:
+        losses, number = {}, update.iteration
+        if network == 'generator':
+            number //= self.discriminator_steps
+        for name, module in self.regularizers.items():
+            regularizer = cast(Regularizer, module)
+            if number % regularizer.interval == 0:
                 loss = getattr(regularizer, f'{network}_loss')(update)
                 if loss is not None:
-                    losses[f'loss_{_SHORT[network]}_{regularizer.name}'] = regularizer.weight * regularizer.interval * loss
+                    losses[f'loss_{_SHORT[network]}_{name}'] = regularizer.weight * regularizer.interval * loss
         return losses
 
     @contextmanager

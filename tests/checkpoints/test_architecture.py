@@ -187,20 +187,22 @@ def test_states_of_augmentation_and_regularizers_are_optional(gan_config, tmp_pa
     """A checkpoint with them fits a model without or with others, and one without fits a model with them."""
     plain = MODELS.build(gan_config())
     extras = [
-        dict(augment=dict(type=nn.BatchNorm2d, num_features=3), regularizers=[dict(type=RegularizerWithState, size=size)])
+        dict(
+            augment=dict(type=nn.BatchNorm2d, num_features=3), regularizers=dict(own=dict(type=RegularizerWithState, size=size))
+        )
         for size in (2, 5)
     ]
     full, other = (MODELS.build(gan_config(**extra)) for extra in extras)
-    torch.nn.init.ones_(full.regularizers[0].mean)
+    torch.nn.init.ones_(full.regularizers['own'].mean)
     assert check_compatibility(full, state := full.state_dict()) == [] and state.keys() == full.state_dict().keys()
-    assert torch.equal(state['regularizers.0.mean'], torch.ones(2))
+    assert torch.equal(state['regularizers.own.mean'], torch.ones(2))
     state['augment.running_mean'] += 4
     torch.save(dict(state_dict=state, meta=dict(cfg=f'model = {gan_config()!r}')), tmp_path / 'full.pth')
     assert check_compatibility(plain, state) == [] and state.keys() == plain.state_dict().keys()
     assert check_compatibility(full, state) == [] and state.keys() == full.state_dict().keys()
     state = torch.load(tmp_path / 'full.pth')['state_dict']
     assert check_compatibility(other, state) == []
-    assert torch.equal(state['augment.running_mean'], torch.full((3,), 4.0)) and len(state['regularizers.0.mean']) == 5
+    assert torch.equal(state['augment.running_mean'], torch.full((3,), 4.0)) and len(state['regularizers.own.mean']) == 5
     other.load_state_dict(state)
 
     published, dropped = publish(tmp_path / 'full.pth', tmp_path / 'published.pth')

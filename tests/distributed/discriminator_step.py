@@ -44,6 +44,7 @@ def main() -> None:
             generator=dict(type='LinearGenerator'),
             discriminator=dict(type='ProjDiscriminator', input_scale=32, base_channels=8, attention_after_nth_block=1),
             augment=dict(type='ADA', interval=2),  # which counts the logits of all processes, and changes nothing yet
+            regularizers=dict(r1=dict(type='R1', gamma=1, interval=1), lecam=dict(type='LeCam', start_iter=-1)),
         )
     )
     images, noise = torch.rand(8, 3, 32, 32) * 2 - 1, torch.randn(8, 4)
@@ -65,7 +66,8 @@ def main() -> None:
     before = {name: value.clone() for name, value in gan.discriminator.module.named_parameters()}
     gan.train_discriminator(images[mine], label[mine], optimizer)
     gradient = {name: before[name] - value for name, value in gan.discriminator.module.named_parameters()}
-    results = dict({name: value.detach() for name, value in gradient.items()}, ada_signs=gan.augment.signs)
+    results = dict(ada_signs=gan.augment.signs, anchors=gan.regularizers['lecam'].anchors)
+    results.update({name: value.detach() for name, value in gradient.items()})
     torch.save(results, f'{sys.argv[1]}.{rank}')
 
 

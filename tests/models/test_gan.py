@@ -116,13 +116,15 @@ def test_each_update_changes_its_own_network_only(gan_config, network):
 
 @pytest.mark.parametrize('network', NETWORKS)
 def test_accumulated_gradient_is_that_of_the_whole_batch(network, monkeypatch):
-    """4 parts of 4 and one batch of 16, on the same noise and labels, move the weights alike."""
+    """4 parts of 4 and one batch of 16, on the same noise and labels, move the weights, and the anchors of LeCam, alike."""
+    regularizers = dict(r1=dict(type='R1'), lecam=dict(type='LeCam', start_iter=-1))
     noise, label = torch.randn(16, 4), torch.randint(3, (16,))
     data = batch(16)
     moved = []
     for parts in (1, 4):
         torch.manual_seed(1)
-        gan = tiny_gan()
+        gan = tiny_gan(regularizers=regularizers)
+        nn.init.constant_(gan.regularizers['lecam'].anchors, 0.5)
         before = copy.deepcopy(gan.state_dict())
         for name, drawn in (('draw_noise', iter(noise.chunk(parts))), ('draw_label', iter(label.chunk(parts)))):
             monkeypatch.setattr(gan, name, lambda n, drawn=drawn: torch.cat([next(drawn)] * 4)[:n])
