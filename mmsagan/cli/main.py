@@ -88,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import mmengine
         import torch
 
-        device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}' if torch.cuda.is_available() else 'CPU'
+        from mmsagan.engine.distributed import device_name
+
+        count = torch.accelerator.device_count()
+        device = f'{count} x {device_name()}' if count > 1 else device_name()
         print(f'mmsagan {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, ', end='')
         print(f'Python {platform.python_version()}, {device}\nconfigs and tools: {shipped_root()}')
         sys.exit(0)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mmengine.device import is_cuda_available
+from mmengine.device import get_device
 from mmengine.dist import get_rank, is_main_process
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -120,7 +120,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     Ctrl-C; and 1, after a traceback, for a bug. If one of several processes fails, torchrun or srun ends the others.
     """
     settle_environment()
-    if not is_cuda_available() and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
+    if get_device() == 'cpu' and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     sys.exit(_run(main))
 

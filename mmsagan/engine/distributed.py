@@ -72,6 +72,14 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
+def device_name() -> str:
+    """Name of the device that trains: that of a GPU, its type if it has none, or a CPU and the number of its threads."""
+    device = get_device()
+    if device == 'cpu':
+        return f'CPU, {torch.get_num_threads()} threads'
+    return getattr(torch.get_device_module(device), 'get_device_name', lambda: device)()
+
+
 def find_device(name: str | torch.device | None) -> torch.device:
     """Returns the device of that name, or raises a ConfigError; None selects a GPU if there is one."""
     try:

@@ -13,7 +13,7 @@ NEVER = -1
 def keep_freed_memory() -> bool:
     """Keeps what this process frees for what it allocates next, so that it occupies its peak; returns False without glibc.
 
-    The tools call this if there is no GPU, unless ``MMSAGAN_KEEP_MEMORY=0`` is set.
+    The tools call this if they train on the CPU, unless ``MMSAGAN_KEEP_MEMORY=0`` is set.
     """
     try:
         library = ctypes.CDLL('libc.so.6')

@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 
 
 def get_rng_states() -> dict:
     """Returns the states of this process's generators, as plain values and arrays that a checkpoint can hold."""
     states = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
-    if torch.cuda.is_available():
-        states['cuda'] = torch.cuda.get_rng_state()  # of the current device, the only one that a process uses
+    device = get_device()
+    if device != 'cpu':  # the current one of this type, the only one that a process uses
+        states[device] = torch.get_device_module(device).get_rng_state()
     return states
 
 
@@ -22,8 +24,9 @@ def set_rng_states(states: dict) -> None:
     random.setstate((version, tuple(numbers), gauss))
     np.random.set_state(tuple(states['numpy']))
     torch.set_rng_state(states['torch'].cpu())
-    if 'cuda' in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states['cuda'].cpu())
+    device = get_device()
+    if device in states:
+        torch.get_device_module(device).set_rng_state(states[device].cpu())
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mmsagan.apis import experiment
 from mmsagan.apis.experiment import train_from_config, training_summary, use_mixed_precision
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
@@ -45,6 +47,18 @@ def test_options_of_the_command_line(tiny_run):
     assert {type(wrapper).__name__ for wrapper in runner.optim_wrapper.values()} == {'BFloat16OptimWrapper'}
     assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
     assert runner.optim_wrapper['generator'].optimizer.param_groups[0]['lr'] == pytest.approx(2e-4 / 16)
+
+
+@pytest.mark.parametrize(
+    'is_gpu, fast, expected',
+    [(True, False, 'AmpOptimWrapper'), (True, True, 'BFloat16OptimWrapper'), (False, False, 'BFloat16OptimWrapper')],
+)
+def test_gpus_without_bfloat16_train_in_float16(monkeypatch, is_gpu, fast, expected):
+    monkeypatch.setattr(experiment, 'is_cuda_available', lambda: is_gpu)
+    monkeypatch.setattr(experiment, 'has_fast_bfloat16', lambda: fast)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper', generator=dict(type='OptimWrapper', optimizer=dict(lr=1)))))
+    use_mixed_precision(cfg)
+    assert cfg.optim_wrapper == dict(type=expected, generator=dict(optimizer=dict(lr=1)))
 
 
 @pytest.mark.parametrize(

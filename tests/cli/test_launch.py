@@ -6,8 +6,10 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from launching import ROOT
 from mmengine.config import Config
 
@@ -74,6 +76,20 @@ def test_the_port(check):
             assert code == 2 and said.startswith(f'error: PORT={env["PORT"]} ') and '\n' not in said
         assert check('train', 2, CONFIG, PORT=taken, NNODES='2', NODE_RANK='1') == (None, ''), "another node's"
     assert check('train', 2, CONFIG, PORT=taken) == (None, '')
+
+
+@pytest.mark.parametrize(
+    'device, module, expected',
+    [
+        ('cuda', SimpleNamespace(get_device_name=lambda: 'Turing 2000'), 'Turing 2000'),
+        ('mps', SimpleNamespace(), 'mps'),
+        ('cpu', None, f'CPU, {torch.get_num_threads()} threads'),
+    ],
+)
+def test_the_name_of_the_device(device, module, expected, monkeypatch):
+    monkeypatch.setattr(distributed, 'get_device', lambda: device)
+    monkeypatch.setattr(torch, 'get_device_module', {device: module}.__getitem__)
+    assert distributed.device_name() == expected
 
 
 def test_the_number_of_gpus(check, monkeypatch):

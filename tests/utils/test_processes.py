@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import DataError
+from mmsagan.utils import random_states
 from mmsagan.utils.memory import keep_freed_memory
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.random_states import fork_rng, get_rng_states, set_rng_states
@@ -91,6 +93,19 @@ def test_states_survive_a_checkpoint(tmp_path):
     expected = draw(), draw()
     set_rng_states(load_checkpoint_file(tmp_path / 'states.pth')['states'])
     assert (draw(), draw()) == expected
+
+
+def test_the_state_of_a_gpu(monkeypatch):
+    """Of any kind; this is a stand-in."""
+    restored = []
+    module = SimpleNamespace(get_rng_state=lambda: torch.tensor([7]), set_rng_state=restored.append)
+    monkeypatch.setattr(torch, 'get_device_module', dict(mps=module).__getitem__)
+    monkeypatch.setattr(random_states, 'get_device', lambda: 'mps')
+    states = get_rng_states()
+    set_rng_states(states)
+    monkeypatch.setattr(random_states, 'get_device', lambda: 'cpu')
+    set_rng_states(states)  # resumed without one
+    assert restored == [torch.tensor([7])] and get_rng_states().keys() == states.keys() - {'mps'}
 
 
 def test_drawing_from_a_seed():

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mmsagan import __version__
 from mmsagan.checkpoints.io import LAST_CHECKPOINT
+from mmsagan.engine.distributed import device_name
 from mmsagan.errors import DataError, TrainingInterrupted
 from mmsagan.registry import HOOKS, LOG_PROCESSORS
 from mmsagan.utils.files import write_atomically
@@ -225,9 +226,8 @@ class SummaryHook(Hook):
         files = [Path(os.fsdecode(pointer.read_bytes()).strip())] if self._is_own(pointer) else []
         files += [Path(runner.log_dir, f'{runner.timestamp}.log'), Path(runner.log_dir, 'vis_data/scalars.json')]
         parts += ['## Files', '\n'.join(f'* {_link(path, work_dir)}' for path in files if path.exists())]
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
         versions = f'Python {platform.python_version()}, PyTorch {torch.__version__}, MMSAGAN {__version__}'
-        parts += ['## Machine', f'{device}; {get_world_size()} processes; {versions}; seed {runner.seed}.']
+        parts += ['## Machine', f'{device_name()}; {get_world_size()} processes; {versions}; seed {runner.seed}.']
         return ('\n\n'.join(parts) + '\n').encode(errors='backslashreplace')
 
 
