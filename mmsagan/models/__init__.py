@@ -12,6 +12,7 @@ from mmsagan.models.losses import (
     GANLoss,
     HingeGANLoss,
     LeastSquaresGANLoss,
+    MultiHingeLoss,
     NonSaturatingGANLoss,
     WassersteinGANLoss,
 )

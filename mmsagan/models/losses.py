@@ -82,11 +82,28 @@ class AuxiliaryClassificationLoss(nn.Module):
 
     def discriminator_loss(self, real: Tensor, real_label: Tensor, fake: Tensor, fake_label: Tensor) -> Tensor:
         """Returns D's part, from class logits (N, num_classes) and classes (N,) of real and fake images."""
-        loss = F.cross_entropy(real, real_label)
+        loss = self.class_loss(real, real_label)
         if self.on_fake:
-            loss = loss + F.cross_entropy(fake, fake_label)
+            loss = loss + self.class_loss(fake, fake_label)
         return self.discriminator_weight * loss
 
     def generator_loss(self, fake: Tensor, fake_label: Tensor) -> Tensor:
         """Returns G's part, likewise."""
-        return self.generator_weight * F.cross_entropy(fake, fake_label)
+        return self.generator_weight * self.class_loss(fake, fake_label)
+
+    def class_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits, label)
+
+
+@MODELS.register_module()
+class MultiHingeLoss(AuxiliaryClassificationLoss):
+    """The same with a multi-class hinge in the place of the logarithm: E[max(0, 1 - f_c + max_{k != c} f_k)].
+
+    f are the class logits and c is the class (Crammer & Singer 2001). Kavalerov et al. 2021 use this hinge in conditional GANs;
+    their D has one more class, of fake images, in the place of the adversarial loss. Takes the same arguments.
+    """
+
+    def class_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        own = logits.gather(1, label[:, None])
+        others = logits.scatter(1, label[:, None], float('-inf')).max(dim=1, keepdim=True).values
+        return F.relu(1 - own + others).mean()

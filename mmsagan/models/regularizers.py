@@ -84,9 +84,9 @@ def image_gradient(gan: 'ConditionalGAN', images: Tensor, label: Tensor | None) 
 
 @MODELS.register_module()
 class R1(Regularizer):
-    """Gradient penalty on real images: gamma / 2 * E[||grad D(x)||^2].
+    """Gradient penalty on real images: ``gamma / 2 * E[||grad D(x)||^2]``.
 
-    Source: Mescheder et al. 2018, equation 9; computed lazily as in Karras et al. 2020 (StyleGAN2), appendix B.
+    Source: Mescheder et al. 2018, equation 9; computed lazily as in Karras et al. 2020 (StyleGAN2).
 
     Args:
         gamma: Twice the weight.
@@ -102,13 +102,10 @@ class R1(Regularizer):
 
 @MODELS.register_module()
 class GradientPenalty(Regularizer):
-    """Gradient penalty between real and fake images, for ``WassersteinGANLoss``: E[(||grad D(x)||_2 - 1)^2].
+    """Gradient penalty between real and fake images, for ``WassersteinGANLoss``: ``E[(||grad D(x)|| - 1)^2]``.
 
     x = e real + (1 - e) fake, with e uniform in [0, 1], one for each pair; it has the real image's class. Source: Gulrajani et
-    al. 2017, equation 3. The paper's D has neither spectral norm nor batch norm.
-
-    Args:
-        weight, interval: See :class:`Regularizer`.
+    al. 2017, equation 3. The paper's D has neither spectral norm nor batch norm. Takes the arguments of :class:`Regularizer`.
     """
 
     def __init__(self, weight: float = 10.0, interval: int = 1):
@@ -126,7 +123,7 @@ class LeCam(Regularizer):
     """Keeps D's logits near to their past means: E[(D(x) - a_fake)^2] + E[(D(G(z)) - a_real)^2].
 
     The anchors a are exponential moving averages of D's mean logits, over all processes, up to the update before. Source: Tseng
-    et al. 2021, equations 5 and 6.
+    et al. 2021.
 
     Args:
         weight, interval: See :class:`Regularizer`.
@@ -161,7 +158,7 @@ class LeCam(Regularizer):
 class ConsistencyRegularization(Regularizer):
     """D's logits should not change if an image does: E[(D(x) - D(T(x)))^2], and the same of fake images.
 
-    Source: Zhang et al. 2020 (CR), equation 4; Zhao et al. 2021 (bCR, both kinds of images), algorithm 1.
+    Source: Zhang et al. 2020 (CR, of real images); Zhao et al. 2020 (bCR, of both).
 
     Args:
         augment: Config of the change T, as in ``model.augment``.
@@ -194,7 +191,7 @@ class TopK(Regularizer):
     """Trains G on the k fake images that D finds most real: their loss, minus that of all, which the total has already.
 
     k = max(decay^(iteration / decay_iters), fraction) N, with a whole exponent and N images in a process, or in a part of an
-    accumulated batch. Source: Sinha et al. 2020, section 3, where ``decay_iters`` is an epoch.
+    accumulated batch. Source: Sinha et al. 2020, where ``decay_iters`` is an epoch.
 
     Args:
         fraction: Smallest share of the images.
@@ -217,10 +214,10 @@ class TopK(Regularizer):
 
 @MODELS.register_module()
 class OrthogonalRegularization(Regularizer):
-    """Makes filters orthogonal without a constraint on their norms: the sum over weights W of ||W W^T * (1 - I)||_F^2.
+    """Makes filters orthogonal without a constraint on their norms: the sum over weights W of ``||W W^T * (1 - I)||^2``.
 
-    W has a row for each output channel; * is elementwise. Embeddings have no filters. With spectral norm, W is the parameter
-    ``weight_orig``. Source: Brock et al. 2019 (BigGAN), equation 3.
+    W has a row for each output channel, ``*`` is elementwise. Embeddings have no filters. With spectral norm, W is the
+    parameter ``weight_orig``. Source: Brock et al. 2019 (BigGAN), section 3.1.
 
     Args:
         weight, interval: See :class:`Regularizer`.

@@ -7,6 +7,7 @@ import pytest
 
 from mmsagan.apis.experiment import train_from_config
 from mmsagan.engine.config import check_config, complete_evaluation, load_config
+from mmsagan.registry import MODELS
 
 CONFIGS = Path(__file__).parent.parent.parent / 'configs'
 LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
@@ -48,3 +49,13 @@ def test_a_data_base_fits_into_an_experiment_and_evaluates_the_same_images_witho
     with_training, without = load('metrics/our_50k.py'), load('metrics/our_50k.py', rest='train_dataloader = None')
     assert complete_evaluation(with_training, 'test') and complete_evaluation(without, 'test')
     assert with_training.test_dataloader == without.test_dataloader and 'type' in without.test_dataloader.dataset
+
+
+def test_all_regularizers_combine(tmp_path):
+    bases = sorted((CONFIGS / '_base_' / 'regularizers').glob('*.py'))
+    files = [str(path) for path in (CONFIGS / 'sagan/sagan_32_mnist_b64x1.py', *bases)]
+    entries = ', '.join(f'{path.stem}=_base_.{path.stem}' for path in bases)
+    (tmp_path / 'config.py').write_text(f'_base_ = {files}\nmodel = dict(regularizers=dict({entries}))\n')
+    cfg = load_config(tmp_path / 'config.py')
+    check_config(cfg)
+    assert len(bases) == 7 and list(MODELS.build(cfg.model).regularizers) == [path.stem for path in bases]

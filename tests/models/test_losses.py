@@ -60,3 +60,17 @@ def test_auxiliary_classification_equals_its_formula(on_fake):
     expected = -2 * (sum(seen) if on_fake else seen[0])
     np.testing.assert_allclose(loss.discriminator_loss(real, real_label, fake, fake_label), expected)
     np.testing.assert_allclose(loss.generator_loss(fake, fake_label), -0.5 * seen[1])
+
+
+def test_multi_hinge_equals_its_formula():
+    loss = MODELS.build(dict(type='MultiHingeLoss', generator_weight=0.5))
+    real, fake = 2 * torch.randn(2, 6, 3).double()
+    real_label, fake_label = torch.tensor([[0, 1, 2, 2, 1, 0], [1, 1, 0, 2, 0, 2]])
+
+    def mean_hinge(logits, label):
+        others = [max(float(row[k]) for k in range(3) if k != c) for row, c in zip(logits, label)]
+        return mean([max(0, 1 - float(row[c]) + other) for row, c, other in zip(logits, label, others)])
+
+    real_hinge, fake_hinge = mean_hinge(real, real_label), mean_hinge(fake, fake_label)
+    assert float(loss.discriminator_loss(real, real_label, fake, fake_label)) == pytest.approx(real_hinge + fake_hinge)
+    assert float(loss.generator_loss(fake, fake_label)) == pytest.approx(0.5 * fake_hinge)

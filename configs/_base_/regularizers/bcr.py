@@ -1,0 +1,7 @@
+# bCR: as cr.py, of real and of fake images.
+# For a leaf with this base and `model = dict(regularizers=dict(bcr=_base_.bcr))`.
+bcr = dict(
+    type='ConsistencyRegularization',
+    weight=10.0,
+    fake_weight=1.0,
+    augment=dict(type='DiffAugment', policy='flip,translation'))
