@@ -69,13 +69,15 @@ class ArrayDataset(StoredDataset):
 
     Args:
         image_size: Size in pixels to which images are padded with black on all sides. By default, they are not padded.
+        per_class: Number of images of each class, the first ones; None for all.
         **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
     """
 
     images: np.ndarray  # (N, 3, H, W) uint8, or (N, 1, H, W) if they are grey
 
-    def __init__(self, image_size: int | None = None, **kwargs):
+    def __init__(self, image_size: int | None = None, per_class: int | None = None, **kwargs):
         self.image_size = image_size
+        self.per_class = per_class
         super().__init__(**dict(kwargs, serialize_data=False))
 
     def load_arrays(self) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
@@ -89,6 +91,10 @@ class ArrayDataset(StoredDataset):
         if not is_known or len(images) != len(labels):
             raise DataError(f'{self.name}: expected uint8 images and labels, got {images.shape} and {len(labels)} labels')
         self.set_classes(classes, labels)
+        if self.per_class is not None:
+            labels = np.asarray(labels)
+            first = [np.flatnonzero(labels == each)[: self.per_class] for each in np.unique(labels)]
+            images, labels = (array[np.sort(np.concatenate(first))] for array in (images, labels))
         # Channels first, as in batches, which are then copied in one go.
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         if self.image_size is not None:

@@ -92,6 +92,17 @@ def test_fashion_mnist_from_its_files(fashion_root, monkeypatch):
         FashionMNIST(data_root=str(root))
 
 
+def test_the_first_images_of_each_class(cifar_root):
+    dataset, all_images = (CIFAR10(data_root=str(cifar_root), per_class=count) for count in (3, None))
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    expected, counts = [], [0] * 10
+    for info in map(all_images.get_data_info, range(len(all_images))):
+        counts[info['gt_label']] += 1
+        expected += [info] if counts[info['gt_label']] <= 3 else []
+    assert len(infos) == len(expected) == 30 < len(all_images)
+    assert all(a['gt_label'] == b['gt_label'] and np.array_equal(a['img'], b['img']) for a, b in zip(infos, expected))
+
+
 def test_a_file_that_unpacks_to_more_than_it_promises(tmp_path):
     (tmp_path / 'images.gz').write_bytes(gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)) + bytes(10**8), 1))
     tracemalloc.start()
