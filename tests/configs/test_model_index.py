@@ -66,6 +66,19 @@ def test_converted_weights_are_evaluated_by_studiogans_protocol_too(name, size, 
     )
 
 
+def test_the_series_on_few_images_adds_one_thing_at_a_time():
+    configs = {path.stem.split('_')[2]: load_config(path) for path in (ROOT / 'configs/sagan_fashion_few').glob('*.py')}
+    added = {name: (cfg.model.pop('augment', {}), cfg.model.pop('regularizers', {})) for name, cfg in configs.items()}
+    kinds = dict(diffaugment='DiffAugment', ada='ADA')
+    for name, (augment, regularizers) in added.items():
+        parts = set(name.split('-')) - {'baseline'}
+        assert augment.get('type') == next((kinds[part] for part in parts if part in kinds), None)
+        assert set(regularizers) == parts - set(kinds)
+        assert configs[name].model == configs['baseline'].model
+        assert configs[name].optim_wrapper == configs['baseline'].optim_wrapper
+    assert len(added) == 7
+
+
 @pytest.mark.parametrize('variant', SERIES)
 def test_the_series_takes_one_thing_away_at_a_time(variant):
     folder = ROOT / 'configs/sagan_fashion'

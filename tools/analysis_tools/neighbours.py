@@ -81,7 +81,7 @@ def load_images(cfg: Config, args: argparse.Namespace, evaluator: Evaluator | No
     config = dict(training['dataset'], pipeline=loader['dataset']['pipeline'])
     own = [dict(config, **metric.dataset) for metric in evaluator.metrics if metric.dataset] if evaluator else []
     if evaluator and evaluator.held_out is not None:
-        own.insert(0, evaluator.held_out.config)
+        own.append(evaluator.held_out.config)  # which may be training images where the metrics have others
     known = args.held_out or next(iter(own), None)
     with config_errors():
         dataset: ClassImageDataset = DATASETS.build(config)

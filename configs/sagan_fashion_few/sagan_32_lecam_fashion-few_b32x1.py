@@ -1,0 +1,3 @@
+_base_ = ['./sagan_32_baseline_fashion-few_b32x1.py', '../_base_/regularizers/lecam.py']
+
+model = dict(regularizers=dict(lecam=_base_.lecam))
