@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmsagan.engine.config import check_config, load_config
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md')), *sorted(ROOT.glob('configs/*/README.md'))]
 PAGES = [page for page in PAGES if '_build' not in page.parts]
@@ -63,6 +65,21 @@ def test_python_imports_what_exists(page):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in ('mmsagan', 'mmengine'):
                 exec(ast.unparse(node), {})
+
+
+def test_configs_of_the_tutorials(tmp_path):
+    """Those that a user is told to write are without a mistake; they inherit from each other across pages."""
+    for folder in (ROOT / 'configs').iterdir():
+        (tmp_path / folder.name).symlink_to(folder)
+    (tmp_path / 'mine').mkdir()
+    blocks = [block for page in PAGES for block in blocks_of(page, 'python') if 'tutorials' in page.parts]
+    configs = {name[1]: block for block in blocks if (name := re.match(r'# configs/mine/(\w+\.py)\n', block))}
+    for name, block in configs.items():
+        (tmp_path / 'mine' / name).write_text(block)
+    assert len(configs) > 5
+    for name, block in configs.items():
+        if 'custom_imports' not in block:  # of a module that is not there
+            check_config(load_config(tmp_path / 'mine' / name), training=None)
 
 
 def test_every_promise_of_the_page_on_reliability_names_a_test():
