@@ -60,14 +60,6 @@ class Conversion:
         return dict(meta=meta, state_dict=self.state_dict)
 
 
-def detect_format(state: Mapping[str, Tensor]) -> str | None:
-    """Returns the format of a state dict of another project, or None if it is of none of these."""
-    pattern = r'(generator|generator_ema|discriminator)\.(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight'
-    if any(re.match(pattern, key) for key in state):
-        return OPENMMLAB
-    return STUDIOGAN if studiogan.find_network(state) else None
-
-
 def from_studiogan(generator, discriminator=None, generator_ema=None) -> Conversion:
     """Converts the loaded contents of StudioGAN's files. Raises a CheckpointError if they do not belong together."""
     given = dict(generator=generator, discriminator=discriminator, generator_ema=generator_ema)
@@ -141,12 +133,9 @@ def _convert(
     """Converts the networks of a file, or of several, from the tensors of each and the contents of the files."""
     is_openmmlab = file_format == OPENMMLAB
     state, dropped, training = {}, [], {}
-    tables = openmmlab if is_openmmlab else studiogan
     for name, tensors in states.items():
-        table = tables.DISCRIMINATOR if name == 'discriminator' else tables.GENERATOR
-        if is_openmmlab and name != 'discriminator' and not any('.weight_embedding.' in key for key in tensors):
-            table = openmmlab.UNCONDITIONAL_GENERATOR
-        translated = table.translate(tensors, 'ours')
+        table = studiogan.DISCRIMINATOR if name == 'discriminator' else studiogan.GENERATOR
+        translated = openmmlab.rename(tensors) if is_openmmlab else table.translate(tensors, 'ours')
         state.update({f'{name}.{key}': tensor for key, tensor in translated.items()})
     for name, content in contents.items():
         for key, value in content.items() if 'state_dict' in content else ():
@@ -171,8 +160,11 @@ def read_checkpoint(path: Path, map_location='cpu', **options) -> tuple[dict, Co
     content = load_checkpoint_file(path, map_location)
     try:
         state, _ = split_checkpoint(content)
-        file_format = detect_format(state)
-        if file_format is None:
+        if any(re.match(r'\w+\.(conv_blocks\.\d+|from_rgb)\.(conv_1|theta)\.conv\.weight', key) for key in state):
+            file_format = OPENMMLAB
+        elif studiogan.find_network(state):
+            file_format = STUDIOGAN
+        else:
             return (dict(content, state_dict=state) if 'state_dict' in content else state), None
         options = {key: value for key, value in options.items() if value is not None}
         refused = [key for key in options if key not in _OPTIONS[file_format]]

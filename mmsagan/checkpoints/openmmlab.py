@@ -1,42 +1,22 @@
 """MMGeneration's and MMagic's checkpoints: one file, names much like ours, and mostly BGR images."""
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from mmsagan.checkpoints.rules import KeyTable, Rule
-
-_BLOCKS = (
-    Rule('conv_blocks.{block}.{conv}.conv.{layer}', 'conv_blocks.{block}.{conv}.{layer}'),
-    Rule('conv_blocks.{block}.gamma', 'conv_blocks.{block}.gamma'),
-    Rule('conv_blocks.{block}.{projection}.conv.{layer}', 'conv_blocks.{block}.{projection}.{layer}'),
-)
-_GENERATOR = (
-    Rule('noise2feat.{layer}', 'noise2feat.{layer}'),
-    *_BLOCKS,
-    Rule('to_rgb.bn.{norm}', 'to_rgb.bn.{norm}'),
-    Rule('to_rgb.conv.{layer}', 'to_rgb.conv.{layer}'),
-)
-_NORM = 'conv_blocks.{block}.norm_{number}'
-GENERATOR = KeyTable(
-    (
-        *_GENERATOR,
-        Rule(f'{_NORM}.norm.{{norm}}', f'{_NORM}.norm.{{norm}}'),
-        Rule(f'{_NORM}.{{embedding}}.{{layer}}', f'{_NORM}.{{embedding}}.{{layer}}'),
-    ),
-)
-UNCONDITIONAL_GENERATOR = KeyTable((*_GENERATOR, Rule(f'{_NORM}.norm.{{norm}}', f'{_NORM}.{{norm}}')))
-DISCRIMINATOR = KeyTable(
-    (
-        Rule('from_rgb.{conv}.conv.{layer}', 'from_rgb.{conv}.{layer}'),
-        *_BLOCKS,
-        Rule('decision.{layer}', 'decision.{layer}'),
-        Rule('proj_y.{layer}', 'proj_y.{layer}'),
-    )
-)
-
+# Layers that are wrapped in mmcv's ConvModule there.
+_CONVOLUTION = re.compile(r'((?:conv_blocks\.\d+|from_rgb)\.(?:conv_1|conv_2|shortcut|theta|phi|g|o))\.conv\.')
 # The layers that see an image: which dimension of their weight is the image's channels, and the number of weights per channel.
 _IMAGE_LAYERS = {'to_rgb.conv': (0, 9), 'from_rgb.conv_1': (1, 9), 'from_rgb.shortcut': (1, 1)}
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of a network under our names; those that have no counterpart here keep theirs."""
+    state = {_CONVOLUTION.sub(r'\1.', key): tensor for key, tensor in state.items()}
+    if any('.weight_embedding.' in key for key in state):
+        return state
+    return {re.sub(r'(\.norm_[12])\.norm\.', r'\1.', key): tensor for key, tensor in state.items()}
 
 
 def swap_red_and_blue(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from mmsagan.utils.files import check_writable, write_output
 
 
 def publish(
-    path: str | Path, out: str | Path, weights: str = 'both', with_discriminator: bool = True, file_format: str | None = None
+    path: str | Path, out: str | Path, weights: str = 'both', with_discriminator: bool = True
 ) -> tuple[Path, list[str]]:
     """Writes the weights of a checkpoint and the metadata about its model: no times, paths or names of machines.
 
@@ -20,10 +20,9 @@ def publish(
 
     Args:
         path: A checkpoint of ours, or of another format that can be read.
-        out: File to write; the first 8 digits of its sha256 are inserted before the suffix.
+        out: ``.pth`` or ``.safetensors`` file to write; the first 8 digits of its sha256 are inserted before the suffix.
         weights: ``'both'`` keeps the generator and its moving average; ``'ema'`` keeps only the average, as the generator.
         with_discriminator: Whether to keep D, which fine-tuning needs.
-        file_format: ``'pth'`` or ``'safetensors'``. Defaults to the suffix of ``out``.
     """
     check_writable(out)
     checkpoint = load_checkpoint(str(path))
@@ -46,7 +45,7 @@ def publish(
     model.pop('init_from', None)  # which names a file
     if model:
         published['cfg'] = f"default_scope = 'mmsagan'\nmodel = {model!r}\n"
-    file_format = file_format or ('safetensors' if Path(out).suffix == '.safetensors' else 'pth')
+    file_format = 'safetensors' if Path(out).suffix == '.safetensors' else 'pth'
     data = serialize_checkpoint(dict(meta=dict(published, mmsagan_version=__version__), state_dict=state), file_format)
     stem = Path(out).with_suffix('') if Path(out).suffix in ('.pth', '.safetensors') else Path(out)
     file = stem.with_name(f'{stem.name}-{hashlib.sha256(data).hexdigest()[:8]}.{file_format}')

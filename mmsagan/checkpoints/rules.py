@@ -1,4 +1,4 @@
-"""Two-way tables of key rules: another project's tensor names beside ours, read in either direction."""
+"""Two-way tables of key rules: StudioGAN's tensor names beside ours, read in either direction."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,6 @@ from mmsagan.errors import CheckpointError
 _PLACEHOLDERS = {
     'block': r'\d{1,4}',
     'number': '[12]',
-    'conv': 'conv_1|conv_2|shortcut',
-    'projection': 'theta|phi|g|o',
-    'embedding': 'weight_embedding|bias_embedding',
     'layer': 'weight|bias|weight_orig|weight_u|weight_v',  # of a convolution, linear layer or embedding, normalized or not
     'norm': 'weight|bias|running_mean|running_var|num_batches_tracked',  # of a batch norm
 }

@@ -15,34 +15,3 @@ from mmsagan.evaluation.metrics.inception_score import InceptionScore, inception
 from mmsagan.evaluation.metrics.kid import KernelInceptionDistance, kernel_distance
 from mmsagan.evaluation.metrics.precision_recall import AuthPct, PrecisionRecall, authenticity, precision_recall
 from mmsagan.evaluation.moments import Moments, Statistics, load_statistics, save_statistics
-
-__all__ = [
-    'AuthPct',
-    'DigitsExtractor',
-    'FIDInfinity',
-    'FashionExtractor',
-    'Evaluator',
-    'FeatureExtractor',
-    'FeatureMetric',
-    'FrechetInceptionDistance',
-    'GeneratedImages',
-    'InceptionScore',
-    'IntraFID',
-    'KernelInceptionDistance',
-    'Moments',
-    'PrecisionRecall',
-    'PyTorchFIDInception',
-    'RealImages',
-    'SampleInputs',
-    'SpatialFID',
-    'Statistics',
-    'StyleGANInception',
-    'authenticity',
-    'frechet_distance',
-    'inception_score',
-    'kernel_distance',
-    'load_statistics',
-    'open_images',
-    'precision_recall',
-    'save_statistics',
-]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, is_distributed
+from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator as MMEngineEvaluator
 from torch import nn
 
@@ -245,15 +245,12 @@ class Evaluator(MMEngineEvaluator):
         for network, metrics in self._sample_sets(model):
             # Batch statistics may differ between processes: those of the first are evaluated, as they are what is saved.
             generator = copy.deepcopy(network).eval()
-            if is_distributed():
-                for value in generator.state_dict().values():
-                    broadcast(value)
+            for value in generator.state_dict().values():
+                broadcast(value)
             sizes = model.noise_size, model.num_classes
             if self.standing_steps:
-                standing_inputs = SampleInputs(*sizes, (seed, 1), truncation)
-                with deterministic_float32():
-                    steps = self.standing_steps, self.standing_batch_size
-                    generator = apply_standing_statistics(generator, standing_inputs, *steps)
+                inputs = SampleInputs(*sizes, (seed, 1), truncation)
+                generator = apply_standing_statistics(generator, inputs, self.standing_steps, self.standing_batch_size)
             if self.batch_statistics:
                 generator = use_batch_statistics(generator)
             name = f'samples ({"ema" if network is model.generator_ema else "orig"})'

@@ -58,30 +58,15 @@ def local_batches(num_images: int, batch_size: int) -> list[range]:
     return [range(start, min(start + batch_size, num_images)) for start in starts]
 
 
+@dataclass(frozen=True)
 class SampleInputs:
-    """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone, in all versions of numpy.
+    """Noise and labels of samples; those of sample ``i`` depend on ``i`` and the seed alone, in all versions of numpy."""
 
-    Args:
-        noise_size: Length of a noise vector.
-        num_classes: Number of classes, from which labels are drawn uniformly; 0 for no labels.
-        seed: Seed, or several numbers that make it up.
-        truncation: See :func:`truncate`; None for none.
-        class_counts: Number of samples of each class (num_classes,), in place of random labels: those of class 0 come first.
-    """
-
-    def __init__(
-        self,
-        noise_size: int,
-        num_classes: int = 0,
-        seed: int | tuple[int, ...] = 0,
-        truncation: float | None = None,
-        class_counts: Tensor | None = None,
-    ):
-        self.noise_size = noise_size
-        self.num_classes = num_classes
-        self.seed = seed if isinstance(seed, tuple) else (seed,)
-        self.truncation = truncation
-        self.class_counts = class_counts
+    noise_size: int
+    num_classes: int = 0  # from which labels are drawn uniformly; 0 for no labels
+    seed: int | tuple[int, ...] = 0  # or several numbers that make it up
+    truncation: float | None = None  # see truncate; None for none
+    class_counts: Tensor | None = None  # samples of each class (num_classes,), in place of random labels; those of 0 come first
 
     def draw(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Noise and labels of the samples ``start`` to ``stop - 1``, as below; None in place of labels without classes."""
@@ -99,10 +84,11 @@ class SampleInputs:
         return self._draw(start, stop, 1, lambda state: state.randint(self.num_classes, size=_BLOCK_SIZE)).long()
 
     def _draw(self, start: int, stop: int, stream: int, draw_block: Callable[[RandomState], np.ndarray]) -> Tensor:
+        seed = self.seed if isinstance(self.seed, tuple) else (self.seed,)
         first = start // _BLOCK_SIZE
         numbers = range(first, max(-(-stop // _BLOCK_SIZE), first + 1))
         # RandomState's stream is frozen: it is the same in all versions of numpy.
-        blocks = [draw_block(RandomState(MT19937(SeedSequence((*self.seed, stream, number))))) for number in numbers]
+        blocks = [draw_block(RandomState(MT19937(SeedSequence((*seed, stream, number))))) for number in numbers]
         return torch.from_numpy(np.concatenate(blocks)[start - first * _BLOCK_SIZE : stop - first * _BLOCK_SIZE])
 
 
@@ -151,6 +137,7 @@ def use_batch_statistics(generator: nn.Module, momentum: float | None = 0.0) -> 
 
 
 @torch.no_grad()
+@deterministic_float32()
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
 
