@@ -153,8 +153,10 @@ def test_gradients(augment):
 
     images = noise_images(2, 6).double().requires_grad_()
     assert torch.autograd.gradcheck(seeded, images)
+    images = images.detach().float()
     with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(seeded(images), seeded(images)) and seeded(images).dtype == torch.float64
+        result = seeded(images)
+    assert torch.equal(result, seeded(images)) and not torch.equal(result, images)
 
 
 @pytest.mark.parametrize('kind, options', [(DiffAugment, dict(policy='colour')), (ADA, dict(groups='blit'))])
