@@ -6,16 +6,28 @@ regions. The samples are those that tools/sample.py generates with the same opti
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from mmsagan.apis import attention_maps, init_model
-from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.engine.distributed import find_device
+from mmsagan.errors import ConfigError
 from mmsagan.utils.files import check_writable, write_output
 from mmsagan.visualization import attention_figure
 from mmsagan.visualization.figures import encode_png
+
+
+def parse_queries(text: str) -> list[tuple[int, int]] | None:
+    """Parses pixels; returns None for ``auto``."""
+    if text == 'auto':
+        return None
+    matches = [re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', part) for part in text.split(';')]
+    pixels = [(int(match[1]), int(match[2])) for match in matches if match]
+    if len(pixels) < len(matches):
+        raise ConfigError(f"queries {text!r}: write auto, or pixels in quotes, such as '16,16;4,20'")
+    return pixels
 
 
 def parse_args() -> argparse.Namespace:

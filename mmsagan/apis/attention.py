@@ -1,7 +1,6 @@
 """Attention maps of a trained generator."""
 
 import itertools
-import re
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
@@ -45,8 +44,8 @@ def attention_maps(
         batch_size: Number of images per forward pass. Attention without pooling over 64x64 locations takes 150 MB for each.
 
     Returns:
-        ``images`` (N, 3, H, W) uint8 RGB, ``queries`` (N, Q, 2), and ``maps``, a dict from the layer's name to maps
-        (N, Q, H, W) float32, each of which sums to 1 over the pixels.
+        ``images`` (N, 3, H, W) uint8 RGB, ``queries`` (N, Q, 2), and ``maps`` (N, Q, H, W) float32 by the layer's name, each
+        of which sums to 1 over the pixels.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
@@ -73,14 +72,3 @@ def attention_maps(
         torch.cat([part.queries for part in parts]),
         {layer: torch.cat([part.maps[layer] for part in parts]) for layer in parts[0].maps},
     )
-
-
-def parse_queries(text: str) -> list[tuple[int, int]] | None:
-    """Parses pixels from the command line; returns None for ``auto``."""
-    if text == 'auto':
-        return None
-    matches = [re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', part) for part in text.split(';')]
-    pixels = [(int(match[1]), int(match[2])) for match in matches if match]
-    if len(pixels) < len(matches):
-        raise ConfigError(f"queries {text!r}: write auto, or pixels in quotes, such as '16,16;4,20'")
-    return pixels

@@ -51,7 +51,7 @@ def export_generator(
 
     The inputs of the file are ``noise`` (N, noise_size), float32, and ``label`` (N,), int64; an unconditional generator has no
     ``label``. Its output ``images`` (N, 3, S, S) is RGB, float32 in [-1, 1]. The file is loaded, run and compared with the
-    model before it gets its name, so no file is left if anything fails. The model is not changed.
+    model before it gets its name; an ExportError is raised if it does not run, or its images are not the model's.
 
     Args:
         model: The GAN, on any device.
@@ -59,15 +59,6 @@ def export_generator(
         format: ``'onnx'``, ``'torchscript'`` or ``'pt2'`` (``torch.export``).
         sample_model: ``'ema'`` or ``'orig'``. Defaults to the moving average if there is one.
         opset: Operator set of an ONNX file. Defaults to 18.
-
-    Raises:
-        ConfigError: An argument is invalid, or a package is missing that the format needs.
-        ExportError: The file does not run, or its images are not the model's.
-
-    Example:
-        >>> model = init_model(config, checkpoint)  # doctest: +SKIP
-        >>> export_generator(model, 'generator.onnx').max_difference  # doctest: +SKIP
-        9.5e-07
     """
     path = Path(path)
     check_export_arguments(path, format, opset)

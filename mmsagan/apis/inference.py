@@ -40,10 +40,6 @@ def init_model(
 
     Returns:
         The model in evaluation mode, with its config as ``model.cfg``. Its images are RGB, whatever the checkpoint's were.
-
-    Example:
-        >>> model = init_model('sagan_32_woReLUinplace_cifar10_b64x1', 'zoo')  # doctest: +SKIP
-        >>> images = sample(model, 16)  # doctest: +SKIP
     """
     register_all_modules()
     if checkpoint == 'zoo':

@@ -48,10 +48,11 @@ def sample(
     truncation: float | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Generates images.
+    """Generates images: uint8 RGB (N, 3, H, W) on the CPU.
 
     The noise and class of sample ``i`` depend on ``i`` and the seed alone. With the same seed, these are the samples that an
-    evaluation scores (``tools/test.py``, whose seed defaults to 0).
+    evaluation scores (``tools/test.py``, whose seed defaults to 0). Raises a ConfigError for an argument that is out of range
+    or does not match the model, and a DataError for NaN or Inf.
 
     Args:
         model: Model returned by :func:`~mmsagan.apis.init_model`.
@@ -65,13 +66,6 @@ def sample(
         truncation: Largest magnitude of a noise component, see :func:`truncate`. Smaller values give more typical and less
             varied images. Defaults to no limit.
         batch_size: Number of images per forward pass.
-
-    Returns:
-        uint8 RGB images (N, 3, H, W) on the CPU.
-
-    Raises:
-        ConfigError: An argument is out of range or does not match the model.
-        DataError: The model generates NaN or Inf.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
@@ -96,15 +90,14 @@ def interpolate(
     noise: Noise | None = None,
     labels: Labels | None = None,
     seed: int | None = None,
-    mode: str = 'slerp',
     sample_model: str | None = None,
     truncation: float | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Interpolates between two samples in equal steps: between two noise vectors, two classes, or both at once.
+    """Interpolates between two samples in equal steps: between two noise vectors (by :func:`slerp`), two classes, or both.
 
-    The first and the last image are those that :func:`sample` generates from the endpoints. Other arguments and the errors are
-    the same; ``truncation`` is applied to the noise of each step. A ConfigError is raised if there is only one endpoint.
+    The first and the last image are those that :func:`sample` generates from the endpoints. Other arguments, errors and the
+    result are the same; ``truncation`` is applied to the noise of each step. Only one endpoint is a ConfigError.
 
     Args:
         num_steps: Number of images, including both endpoints.
@@ -112,17 +105,9 @@ def interpolate(
             random endpoints, or, if two classes are given, to one noise vector, so that only the class changes.
         labels: One class for all steps, or two classes whose embeddings are interpolated linearly. Defaults to one random
             class for all steps.
-        seed: Seed of what is drawn: the noise of :func:`sample`'s samples 0 and 1, and the class of sample 0. Defaults to a
-            number from torch's global generator.
-        mode: ``'slerp'`` interpolates noise spherically, see :func:`slerp`; ``'lerp'`` linearly, which passes through shorter
-            vectors than the model was trained on.
-
-    Returns:
-        uint8 RGB images (num_steps, 3, H, W) on the CPU.
+        seed: Seed of what is drawn: the noise of :func:`sample`'s samples 0 and 1, and the class of sample 0.
     """
     _check_integers(2, num_steps=num_steps)
-    if mode not in ('slerp', 'lerp'):
-        raise ConfigError(f"mode must be 'slerp' or 'lerp', got {mode!r}")
     model = unwrap(model)
     inputs = sample_inputs(model, seed)
     if labels is None:
@@ -143,8 +128,7 @@ def interpolate(
         classes = F.one_hot(label, model.num_classes).double()
         label = torch.lerp(classes[0], classes[-1], weights).float() if has_two_classes else label.expand(num_steps)
     ends = ends.double()
-    mix = slerp if mode == 'slerp' else torch.lerp
-    path = mix(ends[0], ends[1], weights) if len(ends) == 2 else ends.expand(num_steps, -1)
+    path = slerp(ends[0], ends[1], weights) if len(ends) == 2 else ends.expand(num_steps, -1)
     return sample(
         model, labels=label, noise=path.float(), sample_model=sample_model, truncation=truncation, batch_size=batch_size
     )
@@ -194,11 +178,10 @@ def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
 
 
 def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """Spherical linear interpolation along the shorter arc, at constant speed.
+    """Spherical linear interpolation of vectors (D,) with weights (K, 1) of ``end``: (K, D), along the shorter arc.
 
     It preserves the length of vectors of equal length, which noise vectors nearly have. Opposite vectors have no shorter arc
-    and are interpolated linearly. ``start`` and ``end`` are vectors (D,), ``weight`` (K, 1) in [0, 1] that of ``end``. Returns
-    vectors (K, D). Source: Shoemake 1985; White 2016 for noise.
+    and are interpolated linearly. Source: Shoemake 1985; White 2016 for noise.
     """
     first, second = F.normalize(start, dim=0), F.normalize(end, dim=0)
     # Unlike the arc cosine of the product, exact for nearly parallel and nearly opposite vectors.
@@ -255,7 +238,7 @@ def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
 
 
 class SampleSet:
-    """Numbered samples that are distributed among the processes; sample ``i`` depends on ``i`` and the seed alone.
+    """Numbered samples that are distributed among the processes.
 
     They are ``num_per_class`` (8) samples of each of the ``classes`` (all), or ``num_samples`` (64) samples of classes drawn
     uniformly, which are those that an evaluation scores and the only choice for an unconditional model. ``amp`` computes in

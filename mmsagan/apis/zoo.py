@@ -24,14 +24,9 @@ class ZooModel:
 def list_models() -> tuple[ZooModel, ...]:
     """Lists all published models. Of the models of a config, the one with the best FID comes first."""
     root, models = shipped_root(), []
-    path = root / 'model-index.yml'
-    try:
-        for metafile in yaml.safe_load(path.read_text(encoding='utf-8'))['Import']:
-            path = root / metafile
-            for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
-                models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights']))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f'{path} cannot be read ({error}): install mmsagan again') from error
+    for metafile in yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))['Import']:
+        for entry in yaml.safe_load((root / metafile).read_text(encoding='utf-8'))['Models']:
+            models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights']))
     return tuple(models)
 
 

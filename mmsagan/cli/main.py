@@ -4,7 +4,6 @@ import difflib
 import platform
 import runpy
 import sys
-from collections.abc import Sequence
 
 from mmsagan import __version__
 from mmsagan.cli.environment import settle_environment
@@ -68,14 +67,10 @@ exit codes: 0 done; 1 a bug, or findings of check-data; 2 an error that you can 
 message says how; 75 training was stopped and has saved its state; 130 Ctrl-C"""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command, which exits with its own code.
-
-    Args:
-        arguments: Arguments after ``mmsagan``; defaults to those of this process.
-    """
+def main() -> None:
+    """Runs a command, which exits with its own code."""
     settle_environment()
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ['']
+    name, *rest = sys.argv[1:] or ['']
     if name in ('', '-h', '--help', 'help'):
         commands = '\n\n'.join(
             '\n'.join([f'{title}:', *(f'  {name:12}  {summary}' for name, (_, summary) in group.items())])

@@ -183,33 +183,28 @@ class GeneratedImages:
             yield ImageBatch(to_uint8(images), index, label, unrounded)
 
 
+@dataclass(eq=False)
 class RealImages:
     """The images of a data set in a random order, so that the first N are a random choice.
 
     The data set is built on first use; with statistics from a file it is not needed. Images that cannot be read are left out,
     up to the data set's ``max_unreadable_share``.
-
-    Args:
-        dataset: A data set of dicts with ``inputs`` (3, H, W) uint8 and ``labels``, or its config. All images have one size.
-        num_workers: Number of processes that load images.
-        seed: Seed of the order; None keeps that of the data set.
     """
 
-    def __init__(self, dataset: Dataset | dict, num_workers: int = 0, seed: int | None = 0):
-        self._given = dataset
-        self.num_workers = num_workers
-        self.seed = seed
+    source: Dataset | dict  # of dicts with inputs (3, H, W) uint8, all of one size, and labels; or the config of such a one
+    num_workers: int = 0  # processes that load images
+    seed: int | None = 0  # of the order; None keeps that of the data set
 
     @property
     def config(self) -> dict:
         """Config of the data set; empty if it was given as an object."""
-        return self._given if isinstance(self._given, dict) else {}
+        return self.source if isinstance(self.source, dict) else {}
 
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set."""
         try:
-            dataset = DATASETS.build(self._given) if isinstance(self._given, dict) else self._given
+            dataset = DATASETS.build(self.source) if isinstance(self.source, dict) else self.source
         except (KeyError, TypeError) as error:  # without a type, or with an unknown argument
             raise ConfigError(f'the data set {dict(self.config)} cannot be built: {error}') from error
         if isinstance(dataset, ClassImageDataset):

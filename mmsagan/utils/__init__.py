@@ -9,15 +9,14 @@ from mmsagan.registry import SCOPE
 _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.evaluation', 'mmsagan.engine')
 
 
-def register_all_modules(init_default_scope: bool = True) -> None:
-    """Imports all modules that register components, and makes MMEngine load checkpoints without running code from them.
+def register_all_modules() -> None:
+    """Imports all modules that register components, and makes their scope the default one.
 
-    With ``init_default_scope``, ``mmsagan`` becomes the scope of type names without a prefix.
+    From then on, MMEngine loads checkpoints without running code from them.
     """
     for module in _COMPONENT_MODULES:
         importlib.import_module(module)
     importlib.import_module('mmsagan.checkpoints').register_checkpoint_loaders()
-    if init_default_scope:
-        current = DefaultScope.get_current_instance()
-        if current is None or current.scope_name != SCOPE:
-            DefaultScope.get_instance(f'{SCOPE}-{id(current)}', scope_name=SCOPE)
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != SCOPE:
+        DefaultScope.get_instance(f'{SCOPE}-{id(current)}', scope_name=SCOPE)

@@ -4,8 +4,8 @@ import errno
 import logging
 import os
 import re
+import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,9 +21,6 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-# It can only be read by setting it, for all threads, so that is done once.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 PACKAGE = Path(__file__).parent.parent
 LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
 # What a killed process leaves behind in place of ``name``: ``.name.<8 characters>.unfinished``.
@@ -33,7 +30,7 @@ _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, e
 
 
 def where_supported(function: Callable, *arguments) -> None:
-    """Calls a function such as ``os.chmod``, and does without it on file systems that do not support it."""
+    """Calls a function such as ``os.fsync``, and does without it on file systems that do not support it."""
     try:
         function(*arguments)
     except OSError as error:
@@ -49,13 +46,12 @@ def open_atomically(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=_UNFINISHED)
+    unfinished = path.with_name(f'.{path.name}.{secrets.token_hex(4)}{_UNFINISHED}')
     try:
-        with open(descriptor, 'wb') as file:
+        with unfinished.open('xb') as file:
             yield file
             file.flush()
             where_supported(os.fsync, file.fileno())
-        where_supported(os.chmod, unfinished, 0o666 & ~_UMASK)
         os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):  # a disk that has gone keeps nothing

@@ -7,7 +7,6 @@ import ctypes
 
 # Parameters of mallopt in glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -17,6 +16,6 @@ def keep_freed_memory() -> bool:
     """
     try:
         library = ctypes.CDLL('libc.so.6')
-        return bool(library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, NEVER))
+        return bool(library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, -1))  # -1: never
     except (OSError, AttributeError):
         return False

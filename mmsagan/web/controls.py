@@ -19,7 +19,6 @@ from mmengine.config import Config
 
 from mmsagan.apis.sampling import class_names
 from mmsagan.errors import ConfigError, MMSAGANError
-from mmsagan.models import ConditionalGAN
 from mmsagan.visualization.figures import encode_png, printable
 from mmsagan.web.checkpoints import Checkpoints
 
@@ -40,11 +39,6 @@ class Demo:
     folder: Path  # for the pictures
     max_images: int  # per request
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model is in use
-
-    @property
-    def model(self) -> ConditionalGAN:
-        """Model of the first checkpoint."""
-        return self.checkpoints.model()
 
     def save(self, picture: np.ndarray, *name: object, scale: int = 1) -> str:
         """Writes a picture (H, W, 3), enlarged, to a PNG file named after the given words, and returns its path.
@@ -124,7 +118,7 @@ def add_truncation() -> gr.Slider:
 def add_weights(demo: Demo, label: str = 'Weights') -> gr.Radio:
     """Adds a choice between the moving average and the raw weights; hidden if the model has no average."""
     choices = [('moving average', 'ema'), ('raw weights', 'orig')]
-    has_average = demo.model.generator_ema is not None
+    has_average = demo.checkpoints.model().generator_ema is not None
     return gr.Radio(choices, value='ema' if has_average else None, label=label, visible=has_average)
 
 

@@ -74,13 +74,13 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
     def show_attention(grid: Grid, index: int, x: int, y: int) -> list:
         label = '' if grid.label is None else f', class {demo.choices[grid.label[index]][0]}'
         values = [f'**Attention** from pixel ({x}, {y}) of image {index + 1}{label}. Click another one.']
-        for panel, text in attention_panels(demo.model, grid, index, x, y):
+        for panel, text in attention_panels(demo.checkpoints.model(), grid, index, x, y):
             values += [demo.save(panel), text]
         return values
 
     def sample(classes: list[int], number: float, seed: int, truncation: float, sample_model: str | None) -> list:
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
-        images, grid = sample_grid(demo.model, classes, number, seed, limit, sample_model)
+        images, grid = sample_grid(demo.checkpoints.model(), classes, number, seed, limit, sample_model)
         if classes:
             text = f'{number} of each class, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
         else:
@@ -139,7 +139,7 @@ def add_interpolate_tab(demo: Demo, opened: Callable) -> None:
     ) -> list:
         seeds, (limit, _) = zip(*(read_seed_and_truncation(seed, truncation) for seed in (from_seed, to_seed)))
         classes = (from_class, to_class) if demo.choices else None
-        frames = interpolation_frames(demo.model, seeds, classes, limit, sample_model)
+        frames = interpolation_frames(demo.checkpoints.model(), seeds, classes, limit, sample_model)
         layout = make_layout(NUM_STEPS, frames.shape[2], per_class=8)
         drawn = layout.draw(frames)
         words = [f'seed{seeds[0]}-{seeds[1]}', *([f'class{classes[0]}-{classes[1]}'] if classes else [])]

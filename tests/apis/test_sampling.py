@@ -9,7 +9,6 @@ from mmengine.config import Config
 from scipy import stats
 
 from mmsagan.apis import attention_maps
-from mmsagan.apis.attention import parse_queries
 from mmsagan.apis.sampling import class_names, interpolate, parse_classes, sample, slerp, truncate
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Evaluator, SampleInputs
@@ -162,17 +161,14 @@ def test_slerp_keeps_length_and_speed(turn):
     torch.testing.assert_close(path.diff(dim=0).norm(dim=1), torch.full((4,), chord, dtype=torch.float64), rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize('mode', ['slerp', 'lerp'])
-def test_from_noise_to_noise(model, mode):
+def test_from_noise_to_noise(model):
     noise, label = draws(model, 2, 6)
-    images = interpolate(model, 5, seed=6, mode=mode)
+    images = interpolate(model, 5, seed=6)
     expected = sample(model, noise=noise, labels=int(label[0]))
     assert images.shape == (5, 3, 32, 32) and differ(images[[0, -1]], expected) < 1e-3
-    middle = noise.double().mean(0, keepdim=True)
-    if mode == 'slerp':
-        middle = slerp(*noise.double(), torch.full((1, 1), 0.5, dtype=torch.float64))
+    middle = slerp(*noise.double(), torch.full((1, 1), 0.5, dtype=torch.float64))
     assert differ(images[2:3], as_images(model.sample(middle.float(), label[:1]))) < 1e-3
-    assert differ(interpolate(model, 5, noise=noise, labels=label[0], mode=mode), images) < 1e-3
+    assert differ(interpolate(model, 5, noise=noise, labels=label[0]), images) < 1e-3
 
 
 def test_from_class_to_class(model):
@@ -185,7 +181,7 @@ def test_from_class_to_class(model):
         assert torch.equal(interpolate(model, 3, noise=given, labels=[2, 0]), images)
 
 
-def test_classes_and_queries_on_the_command_line():
+def test_classes_on_the_command_line():
     assert parse_classes('1,5,7-9') == [1, 5, 7, 8, 9] and parse_classes('2,1-2') == [2, 1]
     names = [*'0', '1', '10', '2', 'cat', 'T-shirt, top', 'twin', 'twin', '2024-01']
     for text, labels in {
@@ -198,11 +194,9 @@ def test_classes_and_queries_on_the_command_line():
     for text in ('twin', 'catt', '=11', 'cat,', '='):
         with pytest.raises(ConfigError, match='twin.*6, 7' if text == 'twin' else text):
             parse_classes(text, names)
-    assert parse_queries('auto') is None and parse_queries('16,16; 4,20') == [(16, 16), (4, 20)]
-    for text in ('', 'a', '1,', '-1', '3-', '2-1', '0-9999999999', '1,2;', '-1,2', 'auto;1,2', '1.5,2'):
-        for parse in (parse_classes, parse_queries):
-            with pytest.raises(ConfigError):
-                parse(text)
+    for text in ('', 'a', '1,', '-1', '3-', '2-1', '0-9999999999', '1,2;', '1.5,2'):
+        with pytest.raises(ConfigError):
+            parse_classes(text)
 
 
 @pytest.mark.parametrize(

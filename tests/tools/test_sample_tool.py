@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import socket
 import sys
 from pathlib import Path
@@ -21,6 +22,14 @@ from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 from mmsagan.registry import MODELS
 from mmsagan.visualization import attention_figure, class_grid, image_grid
+
+
+def test_queries_on_the_command_line():
+    parse_queries = runpy.run_path(str(ROOT / 'tools' / 'visualize_attention.py'))['parse_queries']
+    assert parse_queries('auto') is None and parse_queries('16,16; 4,20') == [(16, 16), (4, 20)]
+    for text in ('', 'a', '1,', '1,2;', '-1,2', 'auto;1,2', '1.5,2'):
+        with pytest.raises(ConfigError):
+            parse_queries(text)
 
 
 def make_experiment(folder: Path, num_classes: int) -> tuple[str, str]:
