@@ -151,6 +151,7 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
             channels_cfg=[width // base_channels for width in widths],
             out_channels=out_channels,
             use_cbn=is_conditional,
+            noise_in_norms=f'conv_blocks.{blocks[0]}.norm_1.weight_noise.weight' in generator,
             with_spectral_norm=is_normalized,
             with_embedding_spectral_norm=f'{embedding}.weight_orig' in generator if is_conditional else is_normalized,
             **attention,

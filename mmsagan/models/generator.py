@@ -33,6 +33,7 @@ class SAGANGenerator(BaseModule):
         blocks_cfg: Config of the up-block; it gets ``in_channels``, ``out_channels`` and ``layers``.
         act_cfg: Config of the activation; ``inplace`` is ignored.
         use_cbn: Whether batch norms are conditional on the class.
+        noise_in_norms: Whether conditional batch norms depend on the noise, too, as in BigGAN (Brock et al. 2019).
         auto_sync_bn: Whether batch norms span all processes of distributed training on GPUs.
         with_spectral_norm: Whether layers are spectrally normalized.
         with_embedding_spectral_norm: Whether class embeddings are; None follows ``with_spectral_norm``.
@@ -64,6 +65,7 @@ class SAGANGenerator(BaseModule):
         blocks_cfg: dict = dict(type='GeneratorBlock'),
         act_cfg: dict = dict(type='ReLU'),
         use_cbn: bool = True,
+        noise_in_norms: bool = False,
         auto_sync_bn: bool = True,
         with_spectral_norm: bool = False,
         with_embedding_spectral_norm: bool | None = None,
@@ -86,6 +88,7 @@ class SAGANGenerator(BaseModule):
         self.num_classes = num_classes
         self.input_scale = input_scale
         self.noise_size = noise_size
+        self.noise_in_norms = noise_in_norms
         if with_embedding_spectral_norm is None:
             with_embedding_spectral_norm = with_spectral_norm
         layers = LayerFactory(
@@ -93,6 +96,7 @@ class SAGANGenerator(BaseModule):
             with_embedding_spectral_norm=with_embedding_spectral_norm,
             sn_eps=sn_eps,
             num_classes=num_classes if use_cbn else 0,
+            noise_size=noise_size if noise_in_norms else 0,
             norm_eps=norm_eps,
             sync_bn=auto_sync_bn,
             cbn_weight_offset=self.init_scheme.cbn_weight_offset,
@@ -125,8 +129,9 @@ class SAGANGenerator(BaseModule):
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
         if self.fast:
             x = x.contiguous(memory_format=torch.channels_last)
+        condition = (label, noise) if self.noise_in_norms else (label,)
         for index, block in enumerate(self.conv_blocks):
-            x = block(x) if index in self._attention_indices else block(x, label)
+            x = block(x) if index in self._attention_indices else block(x, *condition)
         return torch.tanh(self.to_rgb(x).float())
 
     def init_weights(self) -> None:

@@ -44,6 +44,7 @@ CONFIGS = {
     '64 pixels as in StudioGAN': make_config(2, 64, 8, attend(3, **NORMALIZED), attend(2, downsample_cfg=DOWN_64)),
     '256 pixels as in StudioGAN': make_config(2, 256, 2, NORMALIZED | WIDTHS_256[0], WIDTHS_256[1]),
     'SNGAN': make_config(4, 32, 8, {}, {}),
+    'noise in norms': make_config(3, 32, 8, dict(noise_in_norms=True), {}),
     'unconditional': make_config(0, 32, 8, dict(use_cbn=False, **NORMALIZED), dict(with_spectral_norm=False)),
     'two attentions of other widths': make_config(3, 32, 16, attend([1, 3], OTHER_ATTENTION), attend(4, base_channels=8)),
     'residual blocks in the place of attention': make_config(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmsagan.apis import init_model
 from mmsagan.errors import ConfigError
@@ -84,3 +85,20 @@ def test_auxiliary_classifier_shares_the_trunk_and_ignores_the_label():
         torch.testing.assert_close(class_logits, features @ (weight / sigma).T + classifying.classifier.bias)
         projected = (projection.proj_y(label) * features).sum(1, keepdim=True)
         torch.testing.assert_close(projection(image, label) - projected, logits)
+
+
+def test_norms_that_depend_on_the_noise():
+    """Their scale and shift are the class's plus a linear map of the noise, whose standard deviation is a third at first."""
+    generator = SAGANGenerator(32, num_classes=3, base_channels=64, noise_size=128, noise_in_norms=True)
+    generator.init_weights()
+    norm, noise, label = generator.conv_blocks[1].norm_2, torch.randn(500, 128), torch.arange(500) % 3
+    assert all(layer(noise).std().item() == pytest.approx(1 / 3, rel=0.02) for layer in (norm.weight_noise, norm.bias_noise))
+    x = torch.randn(500, 64, 2, 2)
+    scale = 1 + norm.weight_embedding(label) + noise @ norm.weight_noise.weight.T
+    shift = norm.bias_embedding(label) + noise @ norm.bias_noise.weight.T
+    expected = F.batch_norm(x, None, None, training=True, eps=1e-4) * scale[:, :, None, None] + shift[:, :, None, None]
+    torch.testing.assert_close(norm(x, label, noise), expected, rtol=1e-4, atol=1e-4)
+    # The noise reaches the norms of every block: without its first layer, images still differ.
+    torch.nn.init.zeros_(generator.noise2feat.weight)
+    first, second = generator.eval()(noise[:2], label=torch.zeros(2, dtype=torch.long))
+    assert (first - second).abs().max() > 1e-3

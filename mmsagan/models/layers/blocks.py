@@ -62,21 +62,32 @@ class ConditionalBatchNorm2d(nn.Module):
     """Batch norm with a scale and a shift per class: (N, C, H, W), labels (N,) -> (N, C, H, W).
 
     ``weight_offset`` is 1 where the embedding is the scale's deviation from 1 (init schemes ``studio`` and ``BigGAN``), 0 where
-    it is the scale itself (``SAGAN`` and ``SNGAN``).
+    it is the scale itself (``SAGAN`` and ``SNGAN``). With a ``noise_size``, a linear map of the noise (N, noise_size) is added
+    to each.
     """
 
     def __init__(
-        self, norm: nn.Module, weight_embedding: nn.Embedding, bias_embedding: nn.Embedding, weight_offset: float = 1.0
+        self,
+        norm: nn.Module,
+        weight_embedding: nn.Embedding,
+        bias_embedding: nn.Embedding,
+        weight_offset: float = 1.0,
+        noise_size: int = 0,
     ):
         super().__init__()
         self.norm = norm
         self.weight_embedding = weight_embedding
         self.bias_embedding = bias_embedding
         self.weight_offset = weight_offset
+        if noise_size:
+            self.weight_noise = nn.Linear(noise_size, weight_embedding.embedding_dim, bias=False)
+            self.bias_noise = nn.Linear(noise_size, bias_embedding.embedding_dim, bias=False)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, noise: Tensor | None = None) -> Tensor:
         weight = self.weight_offset + self.weight_embedding(label)
         bias = self.bias_embedding(label)
+        if noise is not None:
+            weight, bias = weight + self.weight_noise(noise), bias + self.bias_noise(noise)
         return torch.addcmul(bias[:, :, None, None].to(x.dtype), self.norm(x), weight[:, :, None, None].to(x.dtype))
 
 
@@ -84,14 +95,16 @@ class ConditionalBatchNorm2d(nn.Module):
 class LayerFactory:
     """A network's settings of normalization and activation; every block of the network gets it as ``layers``.
 
-    The fields are the networks' arguments. ``num_classes=0`` makes every norm unconditional. ``act_cfg=dict(inplace=True)``
-    only selects the shortcut of :class:`DiscriminatorBlock`; no layer works in place.
+    The fields are the networks' arguments. ``num_classes=0`` makes every norm unconditional; with a ``noise_size``, conditional
+    ones depend on the noise, too. ``act_cfg=dict(inplace=True)`` only selects the shortcut of :class:`DiscriminatorBlock`; no
+    layer works in place.
     """
 
     with_spectral_norm: bool = True
     with_embedding_spectral_norm: bool = True
     sn_eps: float = 1e-12
     num_classes: int = 0
+    noise_size: int = 0
     norm_eps: float = 1e-4
     sync_bn: bool = False
     cbn_weight_offset: float = 1.0
@@ -111,7 +124,7 @@ class LayerFactory:
         if not conditional:
             return norm
         weight, bias = (self.normalize(ClassEmbedding(self.num_classes, num_channels)) for _ in range(2))
-        return ConditionalBatchNorm2d(norm, weight, bias, self.cbn_weight_offset)
+        return ConditionalBatchNorm2d(norm, weight, bias, self.cbn_weight_offset, self.noise_size)
 
     def activation(self) -> nn.Module:
         """Builds the activation."""
@@ -203,8 +216,8 @@ class GeneratorBlock(BaseModule):
         self.conv_2 = layers.normalize(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = layers.normalize(nn.Conv2d(in_channels, out_channels, 1))
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        condition = (label,) if self.conditional else ()
+    def forward(self, x: Tensor, label: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        condition = (label, noise) if self.conditional else ()
         out = self.conv_1(self.activation(self.norm_1(x, *condition)))
         out = self.conv_2(self.activation(self.norm_2(out, *condition)))
         if self.fast:

@@ -65,9 +65,10 @@ def initialize(network: nn.Module, scheme: InitScheme, image_layer: nn.Module | 
             bias = getattr(module, 'bias', None)
             if scheme.zero_bias and bias is not None:
                 nn.init.zeros_(bias)
-    if scheme.cbn_weight_offset == 0:
-        for module in network.modules():
-            if isinstance(module, ConditionalBatchNorm2d):
-                for embedding, value in ((module.weight_embedding, 1.0), (module.bias_embedding, 0.0)):
-                    nn.init.constant_(getattr(embedding, 'weight_orig', embedding.weight), value)
+    for norm in (module for module in network.modules() if isinstance(module, ConditionalBatchNorm2d)):
+        for name, child in norm.named_children():
+            if isinstance(child, nn.Linear):  # the noise changes scales and shifts by a third at first
+                child.weight.div_(3)
+            elif isinstance(child, nn.Embedding) and scheme.cbn_weight_offset == 0:
+                nn.init.constant_(getattr(child, 'weight_orig', child.weight), float(name == 'weight_embedding'))
     run_power_iterations(network)
