@@ -1,13 +1,7 @@
 """MMSAGAN's registries: children of MMEngine's, scope ``mmsagan``.
 
 A type name in a config is looked up here first and then in MMEngine's root registries, so ``Adam`` or ``CheckpointHook``
-resolve too. To add your own component, register it here and add its module to ``custom_imports`` of the config::
-
-    from mmsagan.registry import MODELS
-
-    @MODELS.register_module()
-    class MyGenerator(torch.nn.Module):
-        ...
+resolve too. To add your own component, register it here and add its module to ``custom_imports`` of the config.
 """
 
 from mmengine import registry as root

@@ -40,8 +40,7 @@ from mmsagan.utils.files import lock_folder
 def train_from_config(cfg: Config) -> Runner:
     """Trains what a config describes, and evaluates it every ``val_interval`` iterations if it has a ``val_evaluator``.
 
-    The config, which needs ``work_dir`` and ``launcher``, is modified. After SIGTERM or Ctrl-C, TrainingInterrupted is raised,
-    and the state is saved.
+    The config, which needs ``work_dir`` and ``launcher``, is modified. After SIGTERM, TrainingInterrupted is raised.
     """
     changes = config_changes(cfg)
     if not complete_evaluation(cfg, 'val'):
@@ -170,8 +169,7 @@ def build_training_dataset(
 ) -> tuple[ClassImageDataset, Config]:
     """Builds a training data set without its transforms; returns it, and its config, which is empty for a folder.
 
-    ``source`` is the file or name of a config, or a folder with one folder of images per class. ``options`` override
-    arguments of the data set.
+    ``source`` is a config, or a folder with one folder of images per class. ``options`` override arguments of the data set.
     """
     register_all_modules()
     if Path(source).is_dir():

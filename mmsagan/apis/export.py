@@ -91,10 +91,8 @@ def export_generator(
             pairs = list(zip(images, expected))
             difference = max(float((batch - wanted).abs().max()) for batch, wanted in pairs)
             if not difference <= TOLERANCE or any(batch.shape != wanted.shape for batch, wanted in pairs):  # also if it is NaN
-                raise ExportError(
-                    f"the {format} file's images differ from the model's by up to {difference:.3g}, more than {TOLERANCE:g}, "
-                    'or in shape, so it was not kept; try another format, or another version of torch'
-                )
+                found = f"the {format} file's images differ from the model's by up to {difference:.3g}, or in shape"
+                raise ExportError(f'{found}, so it was not kept; try another format, or another version of torch')
             size = file.stat().st_size
             write_atomically(path, file.read_bytes())
     except MMSAGANError:

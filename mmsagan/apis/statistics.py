@@ -37,9 +37,7 @@ def image_statistics(
     """Computes the mean and covariance of the features of images, for FID.
 
     Args:
-        images: The images.
-        num_images: Number of them; -1 for all.
-        batch_size: Number of images at a time.
+        num_images: Number of images; -1 for all.
         inception: Arguments that choose the extractor: arguments of a metric such as ``extractor``.
         replaces: Files that will be overwritten; those that exist must be statistics of the same images and features.
     """
@@ -69,12 +67,10 @@ def score_images(
     """Scores images from any source; returns the results by name.
 
     Args:
-        images: The images.
         metrics: Of :data:`METRIC_NAMES`.
         real: What :func:`~mmsagan.evaluation.open_images` reads, or a file of statistics, which only FID can use; ADM's files
             have both. IS needs none.
         num_images: Number of images to score; None for all.
-        batch_size: Number of images at a time.
         size: Size in pixels to which real images are resized; None keeps their size.
         num_workers: Number of processes that load real images.
         inception: Arguments that choose the extractor, as above.

@@ -270,10 +270,8 @@ def check_compatibility(model: nn.Module, checkpoint: Mapping, name: str = 'the 
             {key: tensor for key, tensor in loaded.items() if key.partition('.')[0] not in ignored},
         )
     except CheckpointError as error:
-        raise CheckpointError(
-            f'{name} is of another architecture: {error}; use the config that it was trained with, or for a new training, also '
-            'with other classes, what fits: set model.init_from.checkpoint'
-        ) from error
+        remedy = 'use the config that it was trained with, or start a new training from what fits: model.init_from.checkpoint'
+        raise CheckpointError(f'{name} is of another architecture: {error}; {remedy}') from error
     if 'iteration' in own:
         loaded.setdefault('iteration', torch.zeros_like(own['iteration']))
     warnings = []
@@ -306,7 +304,6 @@ def check_tensor_shapes(own: State, loaded: State) -> None:
     differing = reshaped + [key for key in own if key not in loaded] + [key for key in loaded if key not in own]
     if differing:
         key = differing[0]
-        shapes = [f'of shape {tuple(state[key].shape)}' if key in state else 'missing' for state in (loaded, own)]
-        raise CheckpointError(
-            f'{key[:200]} is {shapes[0]} in the checkpoint and {shapes[1]} in the model, one of {len(differing)} differences'
-        )
+        theirs, ours = (f'of shape {tuple(state[key].shape)}' if key in state else 'missing' for state in (loaded, own))
+        difference = f'{key[:200]} is {theirs} in the checkpoint and {ours} in the model'
+        raise CheckpointError(f'{difference}, one of {len(differing)} differences')

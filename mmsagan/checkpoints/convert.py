@@ -214,8 +214,7 @@ def export_studiogan(
 ) -> tuple[list[Path], dict, list[str]]:
     """Writes a checkpoint as files of StudioGAN's current format, to be sampled, evaluated or fine-tuned there.
 
-    Returns the files, the settings that StudioGAN's config needs, and notes for the user. Raises a CheckpointError if StudioGAN
-    has no such network.
+    Returns the files, the settings that StudioGAN's config needs, and notes. No such network there is a CheckpointError.
 
     Args:
         path: A checkpoint of ours, or of another format that can be read.

@@ -84,9 +84,8 @@ def check_integrity(path: str | Path) -> str:
     """Checks that a checkpoint file is complete and undamaged, as far as its format allows, in bounded memory.
 
     Returns the format, or raises a CheckpointError. ``'zip'``, as ``torch.save`` writes it, has a CRC-32 checksum for each
-    tensor, which PyTorch does not check; here all of them are compared. ``'safetensors'`` has none: its header is compared with
-    the file's size, which shows truncation but no flipped bits. Of a ``'pickle'``, as PyTorch wrote before 2020, only the first
-    byte is checked.
+    tensor, which PyTorch does not check; here all of them are compared. The header of ``'safetensors'`` is compared with the
+    file's size, which shows truncation but no flipped bits. Of PyTorch's ``'pickle'``, only the first byte is checked.
     """
     path = Path(path).expanduser()
     try:

@@ -59,11 +59,9 @@ def transfer_weights(
             elif has_classes:
                 tensor = tensor[_find_rows(class_embeddings, (len(ours[key]), len(tensor)), (classes, loaded_classes))]
             if tensor.shape != ours[key].shape:
-                raise ConfigError(
-                    f'model.init_from: {network}.{key} is of shape {tuple(tensor.shape)} in the checkpoint and '
-                    f'{tuple(ours[key].shape)} in the model; set base_channels, channels_cfg, noise_size and the like of '
-                    f'model.{network} to those that the checkpoint was trained with'
-                )
+                shapes = f'{tuple(tensor.shape)} in the checkpoint and {tuple(ours[key].shape)} in the model'
+                remedy = f"set base_channels, channels_cfg, noise_size and the like of model.{network} to the checkpoint's"
+                raise ConfigError(f'model.init_from: {network}.{key} is of shape {shapes}; {remedy}')
             fitting[f'{network}.{key}'] = tensor
             if has_classes and name == 'weight_orig':  # the singular vectors to which power iterations converge
                 u, _, v = torch.linalg.svd(tensor.float(), full_matrices=False)

@@ -51,10 +51,8 @@ class CIFAR10(ArrayDataset):
         if all((root / self.folder / name).is_file() for name in names):
             files = {name: (root / part).read_bytes() for part, name in wanted.items() if (root / part).is_file()}
         elif not archive.is_file():
-            raise DataError(
-                f'CIFAR-10 not found: put {self.archive}, or the folder {self.folder}/ that it unpacks to, into {root} '
-                '(https://www.cs.toronto.edu/~kriz/cifar.html)'
-            )
+            source = 'https://www.cs.toronto.edu/~kriz/cifar.html'
+            raise DataError(f'CIFAR-10 not found: put {self.archive} ({source}), or {self.folder}/ in it, into {root}')
         else:
             try:
                 with gzip.open(archive) as file:
@@ -63,8 +61,6 @@ class CIFAR10(ArrayDataset):
                     # The size of a sparse file is whatever its header claims.
                     members = [part for part in unpacked if part.isfile() and not part.issparse() and part.name in wanted]
                     files = {wanted[part.name]: unpacked.extractfile(part).read() for part in members}  # type: ignore[union-attr]
-            except MemoryError:
-                raise
             except Exception as error:  # tarfile raises various errors for damaged headers
                 raise DataError(f'{archive} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error
         sums = self.official_md5
@@ -76,9 +72,8 @@ class CIFAR10(ArrayDataset):
             if name not in files or name not in sums:
                 raise DataError(f'{self.name}: {name} or its MD5 sum in {CHECKSUM_FILE} is missing')
             if hashlib.md5(files[name]).hexdigest() != sums[name]:
-                raise DataError(
-                    f'{self.name}: {name} is damaged or not official; fetch it again, or put its MD5 sum into {CHECKSUM_FILE}'
-                )
+                remedy = f'fetch it again, or put its MD5 sum into {CHECKSUM_FILE}'
+                raise DataError(f'{self.name}: {name} is damaged or not official; {remedy}')
             try:
                 batch = load_array_pickle(files[name])
                 images.append(batch['data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

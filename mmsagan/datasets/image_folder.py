@@ -43,9 +43,6 @@ class UnreadableImageError(Exception):
         self.path, self.reason = path, reason
 
 
-# --------------------------------------------------------------------------------------------------------------- image files
-
-
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Opens an image file of any of :data:`FORMATS`, and reads its header. Of several frames, the first one is used.
@@ -146,9 +143,6 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
     return sorted(paths, key=lambda path: path.split(os.sep)), names, left_out
 
 
-# ----------------------------------------------------------------------------------------------------------------- data sets
-
-
 class ClassImageDataset(BaseDataset):
     """Base class of the data sets: MMEngine's, with ``metainfo['classes']`` and a label ``gt_label`` for every image.
 
@@ -200,7 +194,7 @@ class ClassImageDataset(BaseDataset):
             empty = [str(name) for name, count in zip(classes, counts) if not count]
             listed = f'{", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
             raise DataError(
-                f'{self.name}: no images in {len(empty)} of {len(counts)} classes: {listed}; add images or remove the class'
+                f'{self.name}: no images in {len(empty)} of {len(counts)} classes: {listed}; add some, or remove them'
             )
 
     @property
@@ -229,10 +223,8 @@ class ClassImageDataset(BaseDataset):
             return None
         except KeyError as error:
             transforms = ', '.join(type(transform).__name__ for transform in self.pipeline.transforms)
-            raise ConfigError(
-                f'{self.name}: a transform in pipeline=[{transforms}] needs {error}, which none before it gives; image '
-                "files need dict(type='LoadImageFromFile') first"
-            ) from error
+            hint = f'none before it gives {error}; image files need LoadImageFromFile first'
+            raise ConfigError(f'{self.name}: a transform in pipeline=[{transforms}]: {hint}') from error
         self.unreadable_in_a_row = 0
         return sample
 
@@ -243,10 +235,9 @@ class ClassImageDataset(BaseDataset):
             warnings.warn(f'unreadable image skipped: {error.path} ({error.reason})', stacklevel=2)
         # So many in a row are no coincidence: the folder is wrong or gone.
         if self.unreadable_in_a_row >= 20 or len(self.unreadable) > self.max_unreadable_share * len(self):
-            raise DataError(
-                f'{self.name}: {len(self.unreadable)} of {len(self)} images cannot be read, {self.unreadable_in_a_row} in a '
-                f'row (max_unreadable_share={self.max_unreadable_share}); the last one: {error.path} ({error.reason})'
-            )
+            counts = f'{len(self.unreadable)} of {len(self)} images cannot be read, {self.unreadable_in_a_row} in a row'
+            limit = f'max_unreadable_share={self.max_unreadable_share}'
+            raise DataError(f'{self.name}: {counts} ({limit}); the last one: {error.path} ({error.reason})')
 
 
 @DATASETS.register_module()
@@ -254,8 +245,6 @@ class ImageFolder(ClassImageDataset):
     """A folder of class folders: ``data_root/data_prefix/<class>/**/<image>``, classes in alphabetical order.
 
     Args:
-        data_root: Folder of the data set.
-        data_prefix: Folder of the class folders below it.
         ann_file: Optional list of the images below ``data_root``, with lines ``<class>/<image> <label>``. By default, the
             folders are searched.
         **kwargs: See :class:`ClassImageDataset`.
@@ -278,10 +267,10 @@ class ImageFolder(ClassImageDataset):
             self.set_left_out(left_out)
             splits = [name for name, images in found.items() if images]
             if {name.lower() for name in splits} <= {*SPLITS} and any(path.count(os.sep, start) > 1 for path in paths):
-                raise DataError(
-                    f'{root} has the folders {", ".join(splits)} with class folders in them, which are one level too deep; '
+                remedy = (
                     f'set data_prefix={splits[0]!r} in a config, or give {os.path.join(root, splits[0])} on the command line'
                 )
+                raise DataError(f'{root}: the class folders are one level too deep, in {", ".join(splits)}; {remedy}')
             for path in left_out['links to folders that are searched anyway']:
                 if os.path.dirname(path) == str(root):
                     raise DataError(f'{path} is a link to a folder that is searched anyway; its images would have two labels')
@@ -316,10 +305,9 @@ class ImageFolder(ClassImageDataset):
                 names.setdefault(label, name)
             other, first = known.setdefault(name, (label, number))
             if other != label:
-                raise DataError(
-                    f'{self.ann_file}, line {number}: {name} has the label {label} here and {other} in line {first}. A folder '
-                    'is one class; if all images are in one folder, set data_prefix to it and leave it out of the list'
-                )
+                labels = f'{name} has the label {label} here and {other} in line {first}'
+                remedy = 'a folder is one class; if all images are in one, set data_prefix to it and leave it out of the list'
+                raise DataError(f'{self.ann_file}, line {number}: {labels}; {remedy}')
         highest = max((label for _, label in images), default=-1)
         return [names.get(label, f'class {label}') for label in range(highest + 1)], images
 
@@ -328,8 +316,7 @@ class ImageFolder(ClassImageDataset):
 class ImageNet(ImageFolder):
     """ImageNet (ILSVRC 2012): ``data_root/train/<wnid>/*.JPEG`` and, optionally, ``data_root/meta/train.txt``.
 
-    Without the list, the classes are the folders in alphabetical order, which is the same order. For the arguments see
-    :class:`ImageFolder`.
+    Without the list, the classes are the folders in alphabetical order, which is the same order.
     """
 
     def __init__(

@@ -178,10 +178,8 @@ class FashionMNIST(ArrayDataset):
             folders, names = (self.data_root, self.debian_folder), (stem, f'{stem}.gz')
             found = [Path(folder, name) for folder in folders for name in names if Path(folder, name).is_file()]
             if not found:
-                raise DataError(
-                    f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; put the four IDX files there, or on Debian: '
-                    'apt-get install dataset-fashion-mnist'
-                )
+                remedy = 'put the four IDX files there, or on Debian: apt-get install dataset-fashion-mnist'
+                raise DataError(f'Fashion-MNIST: no {stem}[.gz] in {self.data_root!r}; {remedy}')
             arrays.append(read_idx(found[0]))
         return *arrays, self.classes
 

@@ -1,17 +1,6 @@
 """Packed data sets: images that are decoded and resized once, in files that are mapped into memory.
 
-:func:`pack_dataset`, or ``tools/dataset_converters/pack_images.py``, writes a folder with
-
-* ``images_000.npy``, ``images_001.npy``, ...: the images in shards, uint8 RGB, channels first; (n, 3, S, S) with the layout
-  ``square``. With ``short-side``, the rectangles (3, H, W) one after the other, flat.
-* ``sizes.npy``: H and W of each rectangle (N, 2), one of them S; only with ``short-side``.
-* ``labels.npy``: classes (N,) int64.
-* ``recipe.json``: how the images were made (``job``), ``num_images``, ``classes``, which images were ``skipped`` because they
-  cannot be read, and size and sha256 of the ``files``. It is written last: a folder without it is not finished.
-
-``square`` is the center square of each image, resized; bit for bit what decoding, ``CenterCropLongEdge`` and ``Resize`` return.
-``short-side`` is the whole image, its short side resized to S. Its long edge is cropped when it is read, at random or at the
-center, which is nearly the same as cropping before resizing. Images with a side more than 64 times the other are skipped.
+``docs/data.md`` describes the files and the two layouts. ``recipe.json`` is written last: a folder without it is not finished.
 """
 
 import hashlib

@@ -21,9 +21,8 @@ from mmsagan.utils.random_states import fork_rng
 class InfiniteSampler(Sampler):
     """Endless indices: pass after pass over a data set, each in its own order, dealt out to the processes in turn.
 
-    Replaces MMEngine's sampler of the same name, where the order of a pass follows from that of the previous one, so that
-    resuming draws all previous ones again. Here, it follows from the ``seed`` and the number of the pass; without
-    ``shuffle``, it is that of the data set. The seed defaults to a random one, the same in all processes.
+    In MMEngine's sampler of the same name, the order of a pass follows from that of the previous one, so that resuming draws
+    all previous ones again. Here, it follows from the ``seed``, by default a random one, and the number of the pass.
     """
 
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None):
@@ -76,9 +75,9 @@ class BatchStream(BatchSampler):
         elif len(self):
             first_epoch, to_skip = divmod(number, len(self))
         else:
+            where = f'in process {self.rank} of {self.world_size}'
             raise DataError(
-                f'the data set has too few images for a batch of batch_size={self.batch_size} in process {self.rank} of '
-                f'{self.world_size}; choose a smaller batch, or drop_last=False'
+                f'too few images for batch_size={self.batch_size} {where}; choose a smaller one, or drop_last=False'
             )
         for epoch in count(first_epoch):
             if hasattr(self.sampler, 'set_epoch'):

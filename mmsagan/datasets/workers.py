@@ -91,10 +91,8 @@ def next_batch(iterator: Any, timeout: float, key: str) -> Any:
                 raise RuntimeError(_PIN_MEMORY) from error
             if time.monotonic() >= end:
                 image = iterator._dataset.describe_last_read(iterator._task_info[iterator._rcvd_idx][0])
-                raise DataError(
-                    f'no images for {timeout:g} seconds: a data loader process does not finish reading {image}; its disk does '
-                    f'not answer, or is too slow for {key}'
-                ) from error
+                reason = f'its disk does not answer, or is too slow for {key}'
+                raise DataError(f'no images for {timeout:g} seconds: a process is reading {image}; {reason}') from error
 
 
 def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
@@ -114,17 +112,13 @@ def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
     if cannot_begin or bus_errors or _SHORTAGE in codes or _SHORTAGE_TEXT.search(str(error)):
         # Bus errors come from memory that a file should fill: in /dev/shm, or of a packed data set.
         cut_off = [f'. Or the file of {iterator._dataset.describe_last_read(worker)} was cut off' for worker in bus_errors[:1]]
-        return DataError(
-            'the data loader processes have run out of shared memory or of open files: enlarge /dev/shm (docker run '
-            f'--shm-size=8g, or --ipc=host), raise ulimit -n, or lower {key}; {key}=0 needs neither{"".join(cut_off)}'
-        )
+        remedy = f'enlarge /dev/shm (docker run --shm-size=8g), raise ulimit -n, or lower {key}; {key}=0 needs neither'
+        return DataError(f'data loader processes lack shared memory or open files: {remedy}{"".join(cut_off)}')
     for worker, code in enumerate(codes):
         if code:
             cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
-            return DataError(
-                f'a data loader worker died ({cause}) while reading {iterator._dataset.describe_last_read(worker)}; if other '
-                f'programs can read it, memory may have run out: try a smaller {key}'
-            )
+            image = iterator._dataset.describe_last_read(worker)
+            return DataError(f'a data loader worker died ({cause}) while reading {image}, or of a lack of memory: lower {key}')
     return None
 
 

@@ -149,25 +149,21 @@ class Evaluator(MMEngineEvaluator):
         sources: dict[FeatureMetric, RealImages] = {}
         counts: dict[FeatureMetric, int] = {}
 
-        own: list[tuple[dict, RealImages]] = []
+        own: dict[str, RealImages] = {}
 
         def find_images(dataset: dict | None) -> RealImages | None:
             """The real images of a metric: its own, which take what they do not state from the data loader's, or those."""
-            found = next((images for config, images in own if config == dataset), real_images)
-            if dataset is None or found is not real_images:
-                return found
-            shared = real_images.config if real_images else {}
+            if dataset is None:
+                return real_images
+            shared, workers = (real_images.config, real_images.num_workers) if real_images else ({}, 0)
             stated = shared if dataset.get('type', shared.get('type')) == shared.get('type') else {}
-            own.append((dataset, RealImages({**stated, **dataset}, real_images.num_workers if real_images else 0, self.seed)))
-            return own[-1][1]
+            return own.setdefault(repr(dataset), RealImages({**stated, **dataset}, workers, self.seed))
 
         def check_size(images: RealImages) -> None:
             if size and images.image_size != size:
                 (height, width), (real_height, real_width) = size, images.image_size
-                raise ConfigError(
-                    f'the images to be scored have {width}x{height} pixels, those of {images.name} {real_width}x{real_height}; '
-                    'give all of them one size, with --size or Resize in the pipeline'
-                )
+                sizes = f'{width}x{height} pixels, those of {images.name} {real_width}x{real_height}'
+                raise ConfigError(f'the images to be scored have {sizes}: use --size, or Resize in the pipeline')
 
         def check(metric: FeatureMetric, width: int) -> None:
             if model is not None:

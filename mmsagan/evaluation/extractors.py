@@ -317,8 +317,7 @@ class CLIPExtractor(TransformersExtractor):
 class SmallClassifier(FeatureExtractor):
     """Classifier of 32x32 grey images, to which other images are converted. 64 features, 10 classes.
 
-    ``tools/misc/train_small_extractor.py`` trains it. Its scores compare generators of such images, and cannot be compared
-    with Inception's.
+    ``tools/misc/train_small_extractor.py`` trains it. Its scores cannot be compared with Inception's.
 
     Args:
         path: Path or URL of the weights. Defaults to the file in this package.

@@ -95,9 +95,8 @@ class SampleInputs:
 def truncate(noise: Tensor, truncation: float) -> Tensor:
     """Maps standard normal noise to the normal distribution truncated to ``[-truncation, truncation]``.
 
-    Each component is replaced by the number with the same quantile in the truncated distribution. This is the distribution of
-    BigGAN's truncation trick, which draws large components again; here nothing is drawn again, so a sample and its truncated
-    versions resemble each other.
+    Each component is replaced by the number with the same quantile in the truncated distribution, which is that of BigGAN's
+    truncation trick. That draws large components again; here, a sample and its truncated versions resemble each other.
     """
     if not isinstance(truncation, Real) or not truncation > 0:
         raise ConfigError(f'truncation must be greater than 0, got {truncation}')

@@ -56,10 +56,8 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
             where_supported(path.chmod, 0o644)  # temporary files are for their owner's eyes only
         found = pooch.file_hash(str(path))
     except (OSError, ValueError) as error:
-        raise DownloadError(
-            f'{url} cannot be downloaded ({error}); put the file at {path} by other means; '
-            'the environment variable TORCH_HOME moves that folder'
-        ) from error
+        place = f'{path} (the environment variable TORCH_HOME moves that folder)'
+        raise DownloadError(f'{url} cannot be downloaded ({error}); put the file there by other means: {place}') from error
     if not found.startswith((sha256 or '').lower()):
         path.unlink(missing_ok=True)
         raise DownloadError(f'{url}: sha256 {sha256} expected, {found} found; {path} was deleted')

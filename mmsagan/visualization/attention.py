@@ -83,10 +83,7 @@ def attention_figure(
 
 
 def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Lays a map over an image: dark grey where the map is 0, almost covered by the brightest colour where it is 1.
-
-    The image is (H, W, 3) uint8, the map (H, W) in [0, 1], and the result (H, W, 3) in [0, 1].
-    """
+    """Lays a map (H, W) in [0, 1] over an image (H, W, 3) uint8, dark grey where the map is 0; returns (H, W, 3) in [0, 1]."""
     grey = image.mean(axis=2, keepdims=True) / 255
     opacity = 0.75 * attention[..., None] ** 0.7
     return (1 - opacity) * 0.6 * grey + opacity * colormaps['viridis'](attention)[..., :3]

@@ -27,12 +27,9 @@ from mmsagan.utils.progress import progress_bar
 def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     """Squared Fréchet distance of two normal distributions: ``|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
-    With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric L' S2 L, so no square root of a matrix is needed. Of a
-    singular covariance, as of fewer images than features, L has as many columns as its rank.
-
-    Args:
-        mean1, cov1: Mean (D,) and covariance (D, D) of the first distribution, arrays or tensors.
-        mean2, cov2: Those of the second distribution.
+    Means (D,) and covariances (D, D) are arrays or tensors. With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric
+    L' S2 L, so no square root of a matrix is needed. Of a singular covariance, as of fewer images than features, L has as many
+    columns as its rank.
 
     Example:
         >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
@@ -73,8 +70,6 @@ class FrechetInceptionDistance(FeatureMetric):
     is made anew if it is of other images, features or transforms than the evaluation's; any other file is then an error.
 
     Args:
-        fake_nums: Number of samples; of fewer than there are features, FID depends on their number even more than otherwise.
-        real_nums: Number of real images; -1 for all.
         inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
@@ -221,12 +216,11 @@ class IntraFID(FeatureMetric):
 
     Of classes with fewer images than features, covariances are singular, and values compare only with those from as many
     images. The paper's are from 50 000 samples in all; others take 5 000 a class, or as many as there are real images. Each
-    process keeps the features of its images: 8 KiB per image with Inception. Source: Miyato & Koyama 2018; section 5 of the
-    paper.
+    process keeps the features of its images: 8 KiB each with Inception. Source: Miyato & Koyama 2018; the paper, section 5.
 
     Args:
-        fake_nums: Number of samples of all classes together, of which each has a random class.
-        fakes_per_class: Number of samples of each class in place of ``fake_nums``; 'real' for that of its real images.
+        fakes_per_class: Number of samples of each class, in place of ``fake_nums`` of random classes; 'real' for that of its
+            real images.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
     """
 

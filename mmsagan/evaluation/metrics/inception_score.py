@@ -13,14 +13,10 @@ from mmsagan.registry import METRICS
 
 
 def inception_score(probs, splits: int = 10) -> tuple[float, float]:
-    """Inception score: exp of the mean KL(p(y|x) || p(y)), in each of several splits.
+    """Inception score: exp of the mean KL(p(y|x) || p(y)), in each of several splits, consecutive and of nearly equal size.
 
-    Args:
-        probs: Class probabilities p(y|x) (N, K), array or tensor; rows sum to 1.
-        splits: Number of splits, consecutive and of nearly equal size.
-
-    Returns:
-        Mean and standard deviation (divided by the number of splits) over the splits.
+    Takes class probabilities p(y|x) (N, K), array or tensor, whose rows sum to 1. Returns mean and standard deviation (divided
+    by the number of splits) over the splits.
 
     Example:
         >>> round(inception_score(torch.eye(10), splits=1)[0], 6)
@@ -72,7 +68,6 @@ class InceptionScore(FeatureMetric):
     """Inception score of the samples: ``is`` and its standard deviation over the splits, ``is_std``; higher is better.
 
     Args:
-        fake_nums: Number of samples.
         splits: Number of splits.
         resize: Whether images are resized to 299 pixels before they are extracted. Defaults to what is done for the extractor's
             published scores: True for StyleGAN's.

@@ -19,20 +19,11 @@ _ROWS = 1000  # samples that are compared with others at a time
 def kernel_distance(
     real_features, fake_features, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased, over random subsets.
+    """Squared maximum mean discrepancy of features (N, D) and (M, D), arrays or tensors, with the kernel (x·y / D + 1)³.
 
-    A subset is at most as large as its set. If both subsets are whole sets, a single one is used, and the result is exact.
-    Products have the features' precision, float32 or float64; sums are float64.
-
-    Args:
-        real_features: (N, D), array or tensor.
-        fake_features: (M, D).
-        num_subsets: Number of subsets, each drawn without replacement.
-        subset_size: Number of samples per subset.
-        seed: Seed of the choice.
-
-    Returns:
-        Mean and standard deviation over the subsets.
+    Returns the mean and standard deviation of the unbiased estimates of random subsets, which are drawn without replacement and
+    are at most as large as their sets. If both are whole sets, a single one is used, and the result is exact. Products have
+    the features' precision, float32 or float64; sums are float64.
     """
     sets = as_features(real_features, fake_features)
     rows = [draw_subsets(len(features), num_subsets, subset_size, seed, side == 0) for side, features in enumerate(sets)]
@@ -102,7 +93,6 @@ class KernelInceptionDistance(FeatureMetric):
     Keeps the features of all samples and real images that are in a subset: 8 KiB each with Inception.
 
     Args:
-        fake_nums: Number of samples.
         num_subsets: Number of subsets.
         subset_size: Number of samples per subset.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.

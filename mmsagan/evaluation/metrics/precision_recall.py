@@ -14,16 +14,10 @@ _ROWS = 1024  # samples whose distances are computed at a time
 
 @deterministic_float32()
 def precision_recall(real_features, fake_features, k: int = 3, density_k: int = 5) -> dict[str, float]:
-    """Precision, recall, density and coverage.
+    """Precision, recall, density and coverage of features (N, D) and (M, D), arrays or tensors.
 
     Each sample is the centre of a ball that reaches to its ``k``-th nearest neighbour in its own set, for density and
-    coverage to the ``density_k``-th.
-
-    Args:
-        real_features: (N, D), array or tensor.
-        fake_features: (M, D).
-        k: Which neighbour, 3 in the paper of precision and recall.
-        density_k: Which neighbour for density and coverage, 5 in theirs.
+    coverage to the ``density_k``-th. The defaults are those of the papers.
 
     Returns:
         ``precision``: share of fakes in a real ball. ``recall``: share of real images in a fake ball. ``density``: mean number
@@ -100,8 +94,7 @@ class PrecisionRecall(FeatureMetric):
     example. Keeps all features: 16 KiB per sample and real image.
 
     Args:
-        fake_nums: Number of samples.
-        real_nums: Number of real images, drawn at random; -1 for all. The paper takes as many as samples.
+        real_nums: Number of real images. The paper takes as many as samples.
         k: Which neighbour a ball reaches to.
         density_k: Which for density and coverage.
         **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
