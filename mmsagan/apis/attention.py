@@ -33,9 +33,8 @@ def attention_maps(
 ) -> AttentionMaps:
     """Generates images, and the attention map of every attention layer of the generator for chosen pixels of each image.
 
-    The maps are the softmax of the paper's equation 1, however the layers compute their output, also for the official form of
-    attention with max-pooled keys. Only the rows of the queries are computed. Other arguments and the errors are those of
-    :func:`~mmsagan.apis.sample`, which generates the same images; a generator without attention layers is a ConfigError.
+    The maps are the softmax of the paper's equation 1, also for the official form of attention with max-pooled keys. Other
+    arguments and the errors are those of :func:`~mmsagan.apis.sample`, which generates the same images.
 
     Args:
         queries: Pixels (x, y), counted from the upper left corner: the same for all samples (Q, 2), or for each sample

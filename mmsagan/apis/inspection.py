@@ -27,15 +27,9 @@ def nearest_images(
 ) -> tuple[Tensor, Tensor]:
     """Finds the ``k`` images of a data set that are nearest to each of some images in the feature space of an extractor.
 
-    Keeps all features: 8 KiB per image with Inception.
-
-    Args:
-        images: (N, 3, H, W) uint8 RGB, of the size of those of the data set. Features are extracted on their device.
-        dataset, num_workers: See :class:`~mmsagan.evaluation.RealImages`.
-        **extractor: Arguments that choose the extractor, see :class:`~mmsagan.evaluation.FeatureMetric`.
-
-    Returns:
-        Euclidean distances (N, k) in ascending order, and numbers (N, k) of the images in the data set.
+    The images (N, 3, H, W), uint8 RGB, are of the size of those of the data set; features are extracted on their device.
+    ``extractor`` are arguments of a :class:`~mmsagan.evaluation.FeatureMetric`. Returns Euclidean distances (N, k) in ascending
+    order, and numbers (N, k) of the images in the data set. Keeps all features: 8 KiB per image with Inception.
     """
     metric, others = _NearestImages(fake_nums=len(images), **extractor), RealImages(dataset, num_workers, seed=None)
     metric.k = metric.min_real = k

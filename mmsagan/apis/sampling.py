@@ -295,11 +295,10 @@ def check_output(out: Path, npz: bool) -> None:
 
 
 def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
-    """Generates samples and writes them to files; each process generates and writes its share batch by batch.
+    """Generates samples and writes them to files; each process writes its share. Returns a line that says what was written.
 
     A name that ends with .png gets a grid; otherwise ``out`` is a folder for ``<class>/<number>.png``, or with ``npz`` for one
-    .npz file in the layout that ADM's evaluation reads: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1`` (N,), which
-    an unconditional model omits. Returns one line that says what was written.
+    .npz file as ADM's: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1`` (N,), which an unconditional model omits.
     """
     barrier()  # no process writes before all have checked the output
     path = out / NPZ_NAME if npz else out

@@ -193,9 +193,7 @@ def convert_checkpoint(
 
     Args:
         path: The file; of StudioGAN the generator's.
-        out: File to write.
-        discriminator: StudioGAN's file of the discriminator. Defaults to the one beside the generator's, if there is one.
-        generator_ema: StudioGAN's file of the averaged generator, with the same default.
+        discriminator, generator_ema: StudioGAN's other files. Default to those beside the generator's, if there are any.
         channel_order: Of MMGeneration and MMagic: that of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the
             name of the file says.
         inplace: Of MMGeneration and MMagic: whether activations work in place. Defaults to what the name of the file says.
@@ -217,7 +215,6 @@ def export_studiogan(
     Returns the files, the settings that StudioGAN's config needs, and notes. No such network there is a CheckpointError.
 
     Args:
-        path: A checkpoint of ours, or of another format that can be read.
         out_dir: Folder for ``model=G-….pth``, ``model=D-….pth`` and, with a moving average, ``model=G_ema-….pth``.
         which: ``'best'`` or ``'current'``, a part of the file names.
         dist_step: Updates of D per update of G in the training; StudioGAN counts those of G.

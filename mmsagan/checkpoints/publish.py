@@ -19,7 +19,6 @@ def publish(
     Returns the file, and the keys of the checkpoint that were left out.
 
     Args:
-        path: A checkpoint of ours, or of another format that can be read.
         out: ``.pth`` or ``.safetensors`` file to write; the first 8 digits of its sha256 are inserted before the suffix.
         weights: ``'both'`` keeps the generator and its moving average; ``'ema'`` keeps only the average, as the generator.
         with_discriminator: Whether to keep D, which fine-tuning needs.

@@ -1,8 +1,7 @@
 """StudioGAN's checkpoints: two generations of one format, one file per network.
 
-A file is a dict with ``state_dict`` and training state. Since January 2022 the class-conditional scale and shift are linear
-layers on the one-hot label (``gain``, ``bias``), before that they were embeddings (``embed0``, ``embed1``). Images are RGB,
-activations work in place.
+Since January 2022 the class-conditional scale and shift are linear layers on the one-hot label (``gain``, ``bias``), before
+that they were embeddings (``embed0``, ``embed1``). Images are RGB, activations work in place.
 """
 
 import re

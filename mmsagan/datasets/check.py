@@ -19,14 +19,10 @@ _MAX_LISTED = 100
 def check_dataset(
     dataset: ClassImageDataset, size: int | None = None, num_classes: int | None = None, workers: int = 1
 ) -> tuple[list[str], list[str]]:
-    """Reads every image of a data set; returns lines about its content, and lines about its problems.
+    """Reads every image of a data set, built with ``allow_empty_classes``; returns lines about content, and about problems.
 
-    Args:
-        dataset: A data set, built with ``allow_empty_classes``. Its pipeline is not used.
-        size: Image size of the networks, in pixels; smaller images are a problem. By default, those that are smaller than half
-            of the usual size are.
-        num_classes: Number of classes of the model. By default, it is not compared.
-        workers: Number of processes that read files; 1 reads in this process.
+    Images smaller than ``size`` pixels are a problem, by default those smaller than half of the usual size; so is
+    another number of classes than ``num_classes``, that of a model.
     """
     dataset.full_init()
     classes = dataset.metainfo['classes']

@@ -22,9 +22,8 @@ MAX_ARCHIVE = 1 << 28  # bytes, unpacked; the official archive has 186 MB
 class CIFAR10(ArrayDataset):
     """CIFAR-10 (Krizhevsky 2009): 50 000 training and 10 000 test images, 32x32.
 
-    Put ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py/`` that it unpacks to, into the data folder. The files
-    are pickles, from which arrays and plain values are read, never code. Their MD5 sums are compared with the official ones, or
-    with those in a file ``md5sums.txt`` beside them, which a data set of your own in this format needs.
+    Put ``cifar-10-python.tar.gz``, or the folder ``cifar-10-batches-py/`` that it unpacks to, into the data folder. MD5 sums
+    are compared with the official ones, or with those in a file ``md5sums.txt``, which your own data in this format need.
     For the arguments see :class:`~mmsagan.datasets.mnist.ArrayDataset`; with ``test_mode``, the test images are loaded.
     """
 

@@ -27,9 +27,8 @@ _read_text = functools.cache(functools.partial(np.loadtxt, delimiter=',', dtype=
 class StoredDataset(ClassImageDataset):
     """Base class of the data sets whose images are decoded already, in memory or mapped into it.
 
-    ``data_list`` contains the numbers of the images. If the pipeline is ``PackInputs``, alone or after a horizontal
-    ``RandomFlip``, the data loader gets whole batches, see :class:`~mmsagan.datasets.transforms.ReadyBatch`; otherwise it gets
-    samples. Both contain the same images and draw the same random numbers. Subclasses set ``labels`` (N,) int64.
+    If the pipeline is ``PackInputs``, alone or after a horizontal ``RandomFlip``, the data loader gets whole batches, see
+    :class:`~mmsagan.datasets.transforms.ReadyBatch`, of the same images. Subclasses set ``labels`` (N,) int64.
     """
 
     labels: np.ndarray

@@ -147,10 +147,9 @@ def pack_dataset(
 
     Args:
         dataset: A data set without a pipeline. Its ``max_unreadable_share`` limits how many images are skipped.
-        out: Folder of the packed data set.
         size: Side of the squares, or short side of the rectangles, in pixels.
         layout: One of :data:`LAYOUTS`; ``interpolation`` is one of :data:`INTERPOLATIONS`.
-        workers: Number of processes; 1 works in this process. The result does not depend on it.
+        workers: Number of processes; the result does not depend on it.
     """
     out, root = Path(out), Path(dataset.data_prefix.get('img_path') or dataset.data_root)
     classes = list(dataset.metainfo['classes'])

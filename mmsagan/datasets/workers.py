@@ -20,7 +20,7 @@ from mmsagan.errors import DataError
 from mmsagan.registry import FUNCTIONS
 
 # A training saves and stops on these, as on SIGTERM and SIGINT. They often reach its loader processes, too.
-GROUP_SIGNALS = tuple(name for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2') if hasattr(signal, name))  # not on Windows
+GROUP_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
 TIMEOUT = 300  # seconds without a batch, after which a read is taken to hang
 POLL = 5  # seconds after which PyTorch looks whether a process has died
 _SHORTAGE = 100  # exit code of a process that cannot hand over its batch for a lack of shared memory or file descriptors
@@ -49,7 +49,7 @@ def init_loader_process(worker_id: int) -> None:
 @atexit.register
 def _end_all() -> None:
     """Ends what loaders have left over: multiprocessing would send one SIGTERM, and then wait for ever."""
-    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise errors
     for process in multiprocessing.active_children():
         if process.daemon:
@@ -107,13 +107,13 @@ def loader_error(iterator: Any, error: Exception, key: str) -> DataError | None:
             while workers and time.monotonic() < end and not any(worker.exitcode for worker in workers):
                 time.sleep(0.05)
     codes = [worker.exitcode or 0 for worker in workers]
-    bus_errors = [worker for worker, code in enumerate(codes) if os.name == 'posix' and code == -signal.SIGBUS]
+    bus_errors = [worker for worker, code in enumerate(codes) if code == -signal.SIGBUS]
     cannot_begin = iterator is None and isinstance(error, OSError)
     if cannot_begin or bus_errors or _SHORTAGE in codes or _SHORTAGE_TEXT.search(str(error)):
         # Bus errors come from memory that a file should fill: in /dev/shm, or of a packed data set.
         cut_off = [f'. Or the file of {iterator._dataset.describe_last_read(worker)} was cut off' for worker in bus_errors[:1]]
         remedy = f'enlarge /dev/shm (docker run --shm-size=8g), raise ulimit -n, or lower {key}; {key}=0 needs neither'
-        return DataError(f'data loader processes lack shared memory or open files: {remedy}{"".join(cut_off)}')
+        return DataError(f'data loader processes have run out of shared memory or of open files: {remedy}{"".join(cut_off)}')
     for worker, code in enumerate(codes):
         if code:
             cause = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'

@@ -55,9 +55,8 @@ class Evaluator(MMEngineEvaluator):
             limit. Of several in a list, results are called ``truncation_<value>/<prefix>/<result>``.
         batch_statistics: Whether the generator's batch norms use the statistics of each batch of samples, as StudioGAN does for
             CIFAR-10; results then depend on the batch size.
-        standing_steps: Number of batches from which the generator's batch-norm statistics are recomputed before sampling; 0
-            keeps the trained ones.
-        standing_batch_size: Size of these batches.
+        standing_steps, standing_batch_size: Number and size of batches from which the generator's batch-norm statistics are
+            recomputed before sampling; no batches keep the trained ones.
         inception_pkl: File of real statistics for each FID that has none of its own, see
             :class:`~mmsagan.evaluation.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
         held_out: Config of a data set of real images, scored like samples for comparison. Its results are called

@@ -166,10 +166,8 @@ class FeatureSource:
 class TorchScriptExtractor(FeatureExtractor):
     """A TorchScript file of StyleGAN's metrics, which resizes images itself.
 
-    Loading TorchScript runs it: a downloaded file must have the sha256 of the published one; a local file is trusted.
-
-    Args:
-        path: Path of the file, or another URL of the published one. Defaults to the published URL.
+    ``path`` is the file, or another URL of the published one. Loading TorchScript runs it: a downloaded file must have the
+    sha256 of the published one; a local file is trusted.
     """
 
     url: str
@@ -251,10 +249,7 @@ class PyTorchFIDInception(FeatureExtractor):
 class TransformersExtractor(FeatureExtractor):
     """A vision transformer of the package transformers, for images that Pillow resizes to 224 pixels (bicubic, rounded).
 
-    Only safetensors are read, and no code of a model's repository is run.
-
-    Args:
-        path: Folder of the model, or its name on the Hugging Face Hub. Results of another ``model`` are named after it.
+    ``path`` is the folder of a model, or its name on the Hugging Face Hub. Only safetensors are read.
     """
 
     output_names = ('features',)

@@ -86,9 +86,8 @@ def _block_c(channels: int) -> _MixedBlock:
 class InceptionV3(nn.Module):
     """The Inception network of 2015 that TensorFlow's FID and Inception Score use, as ported by pytorch-fid.
 
-    It is torchvision's ``inception_v3`` without the auxiliary classifier, with 1008 classes, averages that leave the padding
-    out, and a maximum in place of the average in the last block. Parameters and buffers have the names of the published
-    weights, ``pt_inception-2015-12-05-6726825d.pth``. A new network is in evaluation mode and needs no gradients.
+    Parameters and buffers have the names of the published weights, ``pt_inception-2015-12-05-6726825d.pth``, and of
+    torchvision's ``inception_v3``. A new network is in evaluation mode and needs no gradients.
     """
 
     def __init__(self):
@@ -146,10 +145,9 @@ resize_pytorch_fid = partial(F.interpolate, size=(299, 299), mode='bilinear', al
 
 
 def resize_tensorflow(images: Tensor) -> Tensor:
-    """Resizes float32 images (N, C, H, W) as TensorFlow 1's ``resize_bilinear(align_corners=False)``, as the original FID does.
+    """Resizes float32 images (N, C, H, W) as TensorFlow 1's ``resize_bilinear``, as the original FID, without antialiasing.
 
-    Output pixel i reads the input at i * input size / 299, without a half-pixel offset: an enlarged image shifts to the
-    top left by almost half an input pixel, and its last pixels repeat the edge. There is no antialiasing.
+    Output pixel i reads the input at i * input size / 299, without a half-pixel offset.
     """
     scale_and_shift = torch.tensor([[298.0, 0.0, -1.0], [0.0, 298.0, -1.0]], device=images.device) / 299
     grid = F.affine_grid(scale_and_shift.expand(len(images), 2, 3), [len(images), 1, 299, 299], align_corners=True)

@@ -73,11 +73,10 @@ class Moments:
 
 
 class FeatureBank:
-    """Keeps the features of samples, float32 on the CPU: 4 D bytes per sample.
+    """Keeps the features of samples, float32 on the CPU; metrics compare them on ``device``.
 
     After :meth:`finish`, the main process has the ``features`` (N, D), numbers ``index`` (N,) and classes ``label`` (N,) of
-    all processes in the order of the numbers; without ``gather``, each process has its own. Metrics compare features on
-    ``device``. ``keep`` says of each sample by its number whether it is kept; by default, all are.
+    all processes, sorted by number; without ``gather``, each process has its own. ``keep`` says which numbers are kept.
     """
 
     features: Tensor
@@ -115,9 +114,8 @@ class FeatureBank:
 class Statistics:
     """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
 
-    Unreadable images are counted, too. ``content`` tells this set from others, see
-    ``RealImages.fingerprint``; ``whole`` says whether these are all of its images; ``automatic`` that
-    an evaluation has written them and may replace them.
+    ``content`` tells this set from others, see ``RealImages.fingerprint``; ``whole`` says whether these are all of its images;
+    ``automatic`` that an evaluation has written them and may replace them.
     """
 
     mean: np.ndarray

@@ -23,12 +23,8 @@ _URL = re.compile(
 def cached_file(url: str, sha256: str | None = None, folder: str | Path | None = None) -> Path:
     """Returns the local path of a file on the web, https only, and downloads it on first use.
 
-    A file that was put there by hand is used like a downloaded one. Processes that ask for a file at once download it once.
-
-    Args:
-        url: URL of the file, which is ``<host>/<path of the URL>``, without a query, in the cache.
-        sha256: The file's sha256, or its first digits; None skips the check.
-        folder: The cache. Defaults to ``mmsagan`` in torch's hub folder, which ``TORCH_HOME`` moves.
+    In ``folder``, by default ``mmsagan`` in torch's hub folder, it is ``<host>/<path of the URL>``, also if it was put there by
+    hand. It is compared with its ``sha256``, or the first digits of it. Several processes download it once.
     """
     import pooch  # takes a while, and most processes download nothing
 

@@ -1,6 +1,7 @@
 """Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -15,11 +16,6 @@ from typing import IO
 from mmengine.logging import print_log
 
 from mmsagan.errors import ConfigError
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
 
 PACKAGE = Path(__file__).parent.parent
 LOCK = 'training.lock'  # says who trains in a folder; empty when nobody does
@@ -97,8 +93,8 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or 'which does not say who it is'
             raise ConfigError(f'another training runs in {folder} ({holder}); stop it or choose another --work-dir') from error
-        except (OSError, AttributeError) as error:
-            reason = f'{folder} cannot be locked ({getattr(error, "strerror", None) or error})'
+        except OSError as error:
+            reason = f'{folder} cannot be locked ({error.strerror or error})'
             print_log(f'{reason}: do not start a second training in it before this one has ended', 'current', logging.WARNING)
         holder = f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}'
         try:

@@ -26,14 +26,9 @@ def attention_figure(
     """Draws one row per image and layer: the image with its queries as coloured dots, then the attention map of each query.
 
     A map lies over the darkened image, brighter for more attention, relative to the map's peak; the peak, as a multiple of
-    uniform attention, is written below. Arrows lead from the query to the most attended regions. Returns the figure (h, w, 3)
+    uniform attention, is written below. Arrows lead from the query to the most attended regions. Takes images (N, 3, H, W)
+    uint8 RGB, pixels (x, y) (N, Q, 2), and maps (N, Q, H, W) by layer name, each summing to 1. Returns the figure (h, w, 3)
     uint8 RGB; raises a ConfigError if it is too large.
-
-    Args:
-        images: (N, 3, H, W) uint8 RGB. Small images are enlarged by a whole number.
-        queries: Pixels (x, y), (N, Q, 2).
-        maps: Maps (N, Q, H, W) by layer name, each summing to 1.
-        names: Names of the images.
     """
     rows = [(number, layer) for number in range(len(images)) for layer in maps]
     height, width = images.shape[2:]

@@ -22,9 +22,8 @@ _WIDTH, _HEIGHT = 520, 390  # pixels of a panel
 def read_curves(path: str | Path) -> dict[str, Curve]:
     """Reads what MMEngine's ``LocalVisBackend`` wrote: losses and other numbers of a training, and results of evaluations.
 
-    The path is a work dir, the folder of one of its runs, or a file ``scalars.json``. The runs of a work dir are joined: a
-    resumed training is one curve, in which the later run counts where two overlap. Lines that a killed process or a full disk
-    has cut off are ignored. Returns iterations (K,) and values (K,), float64, by name; raises a DataError if there are none.
+    The path is a work dir, whose runs are joined (the later one counts where two overlap), the folder of one run, or a file
+    ``scalars.json``. Returns iterations (K,) and values (K,), float64, by name; raises a DataError if there are none.
     """
     path = Path(path)
     alone = [file for file in (path, path / _LOG) if file.is_file()]
@@ -71,10 +70,7 @@ def is_result(name: str) -> bool:
 
 
 def tradeoff_figure(results: Mapping[str, float]) -> Figure:
-    """Draws FID over IS at several truncations, as in BigGAN's figure 17; without IS or FID, it raises a ConfigError.
-
-    The results are an evaluator's with a list of truncations, ``truncation_<value>/<metric>/<result>``.
-    """
+    """Draws FID over IS, which are a ConfigError if missing, from an evaluator's results at several truncations."""
     points: dict[str, dict[str, float]] = {}
     for name, value in results.items():
         truncation, _, result = name.partition('/')
@@ -105,12 +101,9 @@ def curves_figure(
 ) -> Figure:
     """Draws one panel per quantity, with one curve per run, which has the same colour in all panels.
 
-    Args:
-        panels: By quantity and by run, iterations (K,) and values (K,); or values (K, S) of S seeds, whose mean is drawn as the
-            curve and whose range is shaded.
-        smooth: By quantity, the number of values averaged into a point (default: 1); the values themselves are then drawn
-            faintly behind the curve.
-        log_scale: Quantities drawn on a logarithmic axis.
+    ``panels`` has iterations (K,) and values (K,) by quantity and by run; or values (K, S) of S seeds, whose mean is drawn and
+    whose range is shaded. ``smooth`` gives the number of values averaged into a point, with the values themselves drawn faintly
+    behind them; ``log_scale`` are quantities drawn on a logarithmic axis.
     """
     columns = len(panels) if len(panels) <= 3 else ceil(sqrt(len(panels)))
     rows = -(-len(panels) // columns)

@@ -30,9 +30,8 @@ def resolve_checkpoint(config: str, checkpoint: str) -> str:
 class Checkpoints:
     """The checkpoints that a visitor can choose by name; their models are loaded on first use.
 
-    These are the given checkpoints, and the ``iter_*.pth`` and ``best_*.pth`` next to the first of them, including those that
-    training writes later. A name is looked up among them and is never used as a path. The given ones are loaded at once, so
-    that those that cannot be loaded are an error. Each is in the form that :func:`resolve_checkpoint` accepts. The config of
+    These are the given ones, as :func:`resolve_checkpoint` accepts them, which are loaded at once; and the ``iter_*.pth`` and
+    ``best_*.pth`` next to the first, including those that training writes later. A name is never used as a path. The config of
     ``others`` defaults to that of the first one, with its ``cfg_options``.
     """
 

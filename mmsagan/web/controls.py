@@ -178,11 +178,7 @@ def show_errors(handler: Callable, lock: threading.Lock) -> Callable:
 
 
 def class_choices(cfg: Config, num_classes: int) -> list[tuple[str, int]]:
-    """Returns the searchable text and the number of each class.
-
-    The text is the name in the data set; for ImageNet, whose folders have numbers, it is the English name, the number of the
-    class and, if its files exist, the folder: ``goldfish (1, n01443537)``.
-    """
+    """Returns the searchable text and the number of each class: its name, for ImageNet such as ``goldfish (1, n01443537)``."""
     names = [printable(name) for name in class_names(cfg, num_classes)]
     dataset = str((cfg.get('train_dataloader') or {}).get('dataset')).lower()
     # Numbers, where its files are missing.
