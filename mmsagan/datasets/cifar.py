@@ -1,21 +1,18 @@
 """CIFAR-10 from its official Python archive."""
 
-import gzip
 import hashlib
-import io
 import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
 
+from mmsagan.datasets.archives import open_archive
 from mmsagan.datasets.mnist import ArrayDataset
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
 from mmsagan.utils.pickles import load_array_pickle
 
 CHECKSUM_FILE = 'md5sums.txt'
-MAX_ARCHIVE = 1 << 28  # bytes, unpacked; the official archive has 186 MB
 
 
 @DATASETS.register_module()
@@ -53,15 +50,8 @@ class CIFAR10(ArrayDataset):
             source = 'https://www.cs.toronto.edu/~kriz/cifar.html'
             raise DataError(f'CIFAR-10 not found: put {self.archive} ({source}), or {self.folder}/ in it, into {root}')
         else:
-            try:
-                with gzip.open(archive) as file:
-                    content = file.read(MAX_ARCHIVE)  # more is not CIFAR-10
-                with tarfile.open(fileobj=io.BytesIO(content)) as unpacked:
-                    # The size of a sparse file is whatever its header claims.
-                    members = [part for part in unpacked if part.isfile() and not part.issparse() and part.name in wanted]
-                    files = {wanted[part.name]: unpacked.extractfile(part).read() for part in members}  # type: ignore[union-attr]
-            except Exception as error:  # tarfile raises various errors for damaged headers
-                raise DataError(f'{archive} is not a complete archive of CIFAR-10 ({error}); fetch it again') from error
+            members = open_archive.__wrapped__(str(archive), 0, 0)  # not cached
+            files = {name: members[part]() for part, name in wanted.items() if part in members}
         sums = self.official_md5
         if CHECKSUM_FILE in files:
             lines = [line.split() for line in files[CHECKSUM_FILE].decode(errors='replace').splitlines() if line.strip()]

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from mmsagan.datasets import CIFAR10, cifar
+from mmsagan.datasets import CIFAR10, archives
 from mmsagan.errors import DataError
 
 FOLDER = 'cifar10/cifar-10-batches-py'
@@ -63,7 +63,7 @@ def test_checksums(root, tmp_path_factory):
 
 def test_an_archive_that_is_too_large(root, monkeypatch):
     pack(root, member_of('zeros', size=10**6))
-    monkeypatch.setattr(cifar, 'MAX_ARCHIVE', 10**6)
+    monkeypatch.setattr(archives, '_MAX_BYTES', 10**6)
     with pytest.raises(DataError, match=r'tar\.gz'):
         CIFAR10(data_root=str(root))
 
