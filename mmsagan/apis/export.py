@@ -54,8 +54,6 @@ def export_generator(
     model before it gets its name; an ExportError is raised if it does not run, or its images are not the model's.
 
     Args:
-        model: The GAN, on any device.
-        path: File to write; an existing one is replaced.
         format: ``'onnx'``, ``'torchscript'`` or ``'pt2'`` (``torch.export``).
         sample_model: ``'ema'`` or ``'orig'``. Defaults to the moving average if there is one.
         opset: Operator set of an ONNX file. Defaults to 18.

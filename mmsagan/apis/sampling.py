@@ -55,7 +55,6 @@ def sample(
     or does not match the model, and a DataError for NaN or Inf.
 
     Args:
-        model: Model returned by :func:`~mmsagan.apis.init_model`.
         num_samples: Number of images N. Ignored if ``noise`` or several labels are given, whose number is N.
         labels: One class for all samples, or a class for each; defaults to classes drawn uniformly. Floating-point class
             weights (N, num_classes) mix the embeddings of several classes.
@@ -65,7 +64,6 @@ def sample(
         sample_model: ``'ema'`` or ``'orig'``; defaults to the moving average if the model has one.
         truncation: Largest magnitude of a noise component, see :func:`truncate`. Smaller values give more typical and less
             varied images. Defaults to no limit.
-        batch_size: Number of images per forward pass.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
@@ -96,11 +94,10 @@ def interpolate(
 ) -> Tensor:
     """Interpolates between two samples in equal steps: between two noise vectors (by :func:`slerp`), two classes, or both.
 
-    The first and the last image are those that :func:`sample` generates from the endpoints. Other arguments, errors and the
-    result are the same; ``truncation`` is applied to the noise of each step. Only one endpoint is a ConfigError.
+    The first and the last of the ``num_steps`` images are those that :func:`sample` generates from the endpoints. Other
+    arguments, errors and the result are the same; ``truncation`` is applied to each step. One endpoint is a ConfigError.
 
     Args:
-        num_steps: Number of images, including both endpoints.
         noise: Both endpoints (2, noise_size), or the noise of all steps, (noise_size,) or (1, noise_size). Defaults to two
             random endpoints, or, if two classes are given, to one noise vector, so that only the class changes.
         labels: One class for all steps, or two classes whose embeddings are interpolated linearly. Defaults to one random

@@ -36,10 +36,8 @@ def image_statistics(
 ) -> Statistics:
     """Computes the mean and covariance of the features of images, for FID.
 
-    Args:
-        num_images: Number of images; -1 for all.
-        inception: Arguments that choose the extractor: arguments of a metric such as ``extractor``.
-        replaces: Files that will be overwritten; those that exist must be statistics of the same images and features.
+    ``inception`` are arguments of a metric that choose the extractor, such as ``extractor``. Files in ``replaces``, which will
+    be overwritten, must be statistics of the same images and features.
     """
     evaluator = Evaluator(dict(type='FID', real_nums=num_images, **(inception or {})))
     (metric,) = evaluator.metrics
@@ -70,9 +68,7 @@ def score_images(
         metrics: Of :data:`METRIC_NAMES`.
         real: What :func:`~mmsagan.evaluation.open_images` reads, or a file of statistics, which only FID can use; ADM's files
             have both. IS needs none.
-        num_images: Number of images to score; None for all.
         size: Size in pixels to which real images are resized; None keeps their size.
-        num_workers: Number of processes that load real images.
         inception: Arguments that choose the extractor, as above.
     """
     count = len(images) if num_images is None else num_images

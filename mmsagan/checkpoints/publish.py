@@ -21,7 +21,6 @@ def publish(
     Args:
         out: ``.pth`` or ``.safetensors`` file to write; the first 8 digits of its sha256 are inserted before the suffix.
         weights: ``'both'`` keeps the generator and its moving average; ``'ema'`` keeps only the average, as the generator.
-        with_discriminator: Whether to keep D, which fine-tuning needs.
     """
     check_writable(out)
     checkpoint = load_checkpoint(str(path))

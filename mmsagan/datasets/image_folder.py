@@ -150,9 +150,7 @@ class ClassImageDataset(BaseDataset):
     out. It is an error if there are too many, or if ``test_mode`` reads it in another way.
 
     Args:
-        data_root: Folder of the data set.
-        data_prefix: Folder of the images below it.
-        pipeline: Transforms.
+        data_root, data_prefix: Folder of the data set, and of the images below it.
         max_unreadable_share: Share of images that may be unreadable, in [0, 1]; of a training, per data loader process.
         allow_empty_classes: Whether classes may be without images.
         **kwargs: See ``mmengine.dataset.BaseDataset``.
@@ -193,9 +191,7 @@ class ClassImageDataset(BaseDataset):
         if not counts.all() and not self.allow_empty_classes:
             empty = [str(name) for name, count in zip(classes, counts) if not count]
             listed = f'{", ".join(empty[:5])}{", ..." * (len(empty) > 5)}'
-            raise DataError(
-                f'{self.name}: no images in {len(empty)} of {len(counts)} classes: {listed}; add some, or remove them'
-            )
+            raise DataError(f'{self.name}: no images in {len(empty)} of {len(counts)} classes: {listed}; add or remove them')
 
     @property
     def name(self) -> str:
@@ -267,9 +263,7 @@ class ImageFolder(ClassImageDataset):
             self.set_left_out(left_out)
             splits = [name for name, images in found.items() if images]
             if {name.lower() for name in splits} <= {*SPLITS} and any(path.count(os.sep, start) > 1 for path in paths):
-                remedy = (
-                    f'set data_prefix={splits[0]!r} in a config, or give {os.path.join(root, splits[0])} on the command line'
-                )
+                remedy = f'set data_prefix={splits[0]!r}, or give {os.path.join(root, splits[0])} on the command line'
                 raise DataError(f'{root}: the class folders are one level too deep, in {", ".join(splits)}; {remedy}')
             for path in left_out['links to folders that are searched anyway']:
                 if os.path.dirname(path) == str(root):

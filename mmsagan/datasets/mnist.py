@@ -48,10 +48,10 @@ class StoredDataset(ClassImageDataset):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[dict]:
         """Returns a batch of samples; PyTorch's data loader calls this method."""
         *flips, last = self.pipeline.transforms or [None]
-        are_known = (
-            type(flip) is RandomFlip and flip.direction == 'horizontal' and isinstance(flip.prob, float) for flip in flips
+        are_known = all(
+            type(flip) is RandomFlip and (flip.direction, type(flip.prob)) == ('horizontal', float) for flip in flips
         )
-        if type(last) is not PackInputs or len(flips) > 1 or not all(are_known):
+        if type(last) is not PackInputs or len(flips) > 1 or not are_known:
             return [self[index] for index in indices]
         numbers = [self.data_list[index] for index in indices]
         images = self.read_images(numbers)

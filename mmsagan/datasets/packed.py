@@ -61,8 +61,7 @@ class MappedArray:
 
     def __init__(self, path: Path):
         self.path = path
-        self.array = np.asarray(np.load(path, mmap_mode='r', allow_pickle=False))
-        self.pixels = self.array.reshape(-1)
+        self.pixels = np.asarray(np.load(path, mmap_mode='r', allow_pickle=False)).reshape(-1)
 
     def __reduce__(self):
         return MappedArray, (self.path,)
@@ -70,12 +69,9 @@ class MappedArray:
 
 @DATASETS.register_module()
 class PackedImages(StoredDataset):
-    """A packed data set, see :mod:`mmsagan.datasets.packed`.
-
-    Its images are decoded, cropped and resized, so that the pipeline needs no more than ``RandomFlip`` and ``PackInputs``.
+    """A packed data set. The pipeline needs no more than ``RandomFlip`` and ``PackInputs``.
 
     Args:
-        data_root: Folder of the packed data set.
         crop: Where the long edge is cropped: ``'center'``, or ``'random'``, uniformly, which needs the layout ``short-side``.
             With a ``RandomFlip`` in the pipeline, a whole batch draws all crops before the flips.
         **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`. ``ann_file`` and ``data_prefix`` are ignored,
@@ -109,7 +105,7 @@ class PackedImages(StoredDataset):
             self._shards = [MappedArray(folder / name) for name in sorted({*recipe['files']} - {LABELS, SIZES})]
             # Where images and shards end, counted in bytes from the first image.
             self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
-            self._shard_ends = np.cumsum([shard.array.size for shard in self._shards])
+            self._shard_ends = np.cumsum([shard.pixels.size for shard in self._shards])
             are_whole = self._shard_ends[-1] == self._ends[-1] and np.isin(self._shard_ends, np.append(self._ends, 0)).all()
             if not are_whole or len(self._sizes) != len(self.labels) or (self._sizes.min(axis=1) != self.image_size).any():
                 raise ValueError('the sizes of the images, their number and the shards do not match')

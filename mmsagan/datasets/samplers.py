@@ -75,10 +75,8 @@ class BatchStream(BatchSampler):
         elif len(self):
             first_epoch, to_skip = divmod(number, len(self))
         else:
-            where = f'in process {self.rank} of {self.world_size}'
-            raise DataError(
-                f'too few images for batch_size={self.batch_size} {where}; choose a smaller one, or drop_last=False'
-            )
+            remedy = 'choose a smaller one, or drop_last=False'
+            raise DataError(f'too few images in process {self.rank} for batch_size={self.batch_size}; {remedy}')
         for epoch in count(first_epoch):
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)

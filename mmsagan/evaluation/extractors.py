@@ -218,7 +218,6 @@ class PyTorchFIDInception(FeatureExtractor):
     """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes, 2 023 spatial features.
 
     Args:
-        path: Path or URL of the weights. Defaults to the published URL.
         resize: How images become 299 pixels large: 'legacy' (pytorch-fid: bilinear without antialiasing), 'tensorflow' (the
             original FID and ADM: the same, shifted), 'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or
             'friendly' (StudioGAN: the same, bilinear).
@@ -312,11 +311,8 @@ class CLIPExtractor(TransformersExtractor):
 class SmallClassifier(FeatureExtractor):
     """Classifier of 32x32 grey images, to which other images are converted. 64 features, 10 classes.
 
-    ``tools/misc/train_small_extractor.py`` trains it. Its scores cannot be compared with Inception's.
-
-    Args:
-        path: Path or URL of the weights. Defaults to the file in this package.
-        trained: Whether to load weights; otherwise they are random.
+    ``path`` is that of the weights, by default of the file in this package; without ``trained``, they are random. Its scores
+    cannot be compared with Inception's. ``tools/misc/train_small_extractor.py`` trains it.
     """
 
     num_features = 64

@@ -316,9 +316,9 @@ def test_random_crops_follow_the_seed_one_by_one_and_in_batches(strips):
 def test_copies_do_not_take_the_images_along(folders, layout):
     dataset = PackedImages(data_root=str(folders / layout), pipeline=PACK)
     data = pickle.dumps(dataset)
-    assert len(data) < 10_000 < dataset._shards[0].array.nbytes / 10
+    assert len(data) < 10_000 < dataset._shards[0].pixels.nbytes / 10
     for copied in (pickle.loads(data), dataset.get_subset(10)):
-        assert isinstance(copied._shards[0].array.base, np.memmap)
+        assert isinstance(copied._shards[0].pixels.base, np.memmap)
         assert torch.equal(copied[7]['inputs'], dataset[7]['inputs'])
     assert len(dataset.get_subset([3, 5])) == 2
 

@@ -22,8 +22,7 @@ class FeatureMetric(ABC):
     kept as ``real``, that of the samples goes to :meth:`compute`.
 
     Args:
-        fake_nums: Number of samples.
-        real_nums: Number of real images, drawn at random; -1 for all.
+        fake_nums, real_nums: Number of samples, and of real images, drawn at random; -1 for all of these.
         inception_style: 'StyleGAN' (Tero Karras' Inception), 'PyTorch' (pytorch-fid's, as in StudioGAN), or another registered
             extractor. Defaults to ``default_style``.
         inception_path: Path of the extractor's file. Defaults to a cached download.
@@ -38,8 +37,7 @@ class FeatureMetric(ABC):
         need_cond_input, fake_key, real_key, collect_device: Arguments of MMagic, which are ignored.
 
     Attributes:
-        short_name: Name of the metric.
-        results: Names of its results; ``<prefix>/<result>`` in an evaluation.
+        short_name, results: Names of the metric and of its results, which are ``<prefix>/<result>`` in an evaluation.
         output: The extractor's output that it uses: 'features', 'probabilities' or 'spatial'.
         default_style, default_resize: The extractor and mode of the published scores, which have the metric's name alone.
         accumulator_key: What tells its accumulator from others; metrics with equal keys share one.

@@ -67,11 +67,8 @@ class FrechetInceptionDistance(FeatureMetric):
 
     Real statistics are read from ``inception_pkl`` if that file exists. Otherwise they are extracted from the real images of
     the evaluation's data loader, once, and written to ``inception_pkl`` if it is given. A file that an evaluation has written
-    is made anew if it is of other images, features or transforms than the evaluation's; any other file is then an error.
-
-    Args:
-        inception_pkl: Path of a file of real statistics (``.pkl`` or ``.npz``), or a URL.
-        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    is made anew if it is of other images, features or transforms than the evaluation's; any other file is then an error. It is
+    a ``.pkl`` or ``.npz`` file, or a URL.
     """
 
     short_name = 'FID'

@@ -90,12 +90,7 @@ class SubsetBank(FeatureBank):
 class KernelInceptionDistance(FeatureMetric):
     """KID of the samples to the real images: ``kid`` and its standard deviation over subsets, ``kid_std``; lower is better.
 
-    Keeps the features of all samples and real images that are in a subset: 8 KiB each with Inception.
-
-    Args:
-        num_subsets: Number of subsets.
-        subset_size: Number of samples per subset.
-        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    Keeps the features of all samples and real images that are in one of ``num_subsets`` subsets: 8 KiB each with Inception.
     """
 
     short_name = 'KID'

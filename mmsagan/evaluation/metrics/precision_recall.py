@@ -91,13 +91,7 @@ class PrecisionRecall(FeatureMetric):
     """Improved precision and recall, density and coverage of the samples; 1 is best, and density may exceed it.
 
     Of VGG16's features, as in StyleGAN, MMGeneration and MMagic; of another extractor's, it is named ``PR-inception``, for
-    example. Keeps all features: 16 KiB per sample and real image.
-
-    Args:
-        real_nums: Number of real images. The paper takes as many as samples.
-        k: Which neighbour a ball reaches to.
-        density_k: Which for density and coverage.
-        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    example. Keeps all features: 16 KiB per sample and real image. See :func:`precision_recall`.
     """
 
     short_name = 'PR'
