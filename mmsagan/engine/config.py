@@ -57,7 +57,7 @@ _VALUES[NoneType] = NoneType
 # Where there is no annotation, or one that is too narrow or, as in PyTorch's data loader, only a text.
 _ANNOTATIONS: dict[str, Any] = dict(batch_size=int | None, num_workers=int, prefetch_factor=int | None, seed=int | None)
 _ANNOTATIONS.update(dataset=dict, sampler=dict, resume=bool | str, loss_scale=float | str | dict)
-_AT_LEAST_1 = ('batch_size', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
+_AT_LEAST_1 = ('batch_size', 'per_class', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 
 

@@ -95,6 +95,11 @@ class ConditionalGAN(BaseModel):
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
         self.augment = MODELS.build(augment) if augment else None
         self.regularizers = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in regularizers.items() if cfg})
+        for name, module in self.regularizers.items():
+            if not isinstance(module, Regularizer):
+                raise ConfigError(f'model.regularizers.{name}: {type(module).__name__} is not a Regularizer')
+            if name in ('real', 'fake', 'class'):  # as in loss_disc_real, which it would replace
+                raise ConfigError(f'model.regularizers.{name}: the log has a loss of this name already; choose another name')
         sizes = [getattr(self.generator, 'output_scale', None), getattr(self.discriminator, 'input_scale', None)]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ConfigError(f'model.generator.output_scale={sizes[0]} but model.discriminator.input_scale={sizes[1]}')

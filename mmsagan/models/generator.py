@@ -79,6 +79,8 @@ class SAGANGenerator(BaseModule):
         check_counts(base_channels=base_channels, out_channels=out_channels, input_scale=input_scale, noise_size=noise_size)
         check_counts(0, num_classes=num_classes)
         factors = select_scale('output_scale', output_scale, self.default_channels, channels_cfg)
+        if noise_in_norms and not (num_classes and use_cbn):
+            raise ConfigError('noise_in_norms needs conditional batch norms: classes, and use_cbn=True')
         if input_scale * 2 ** len(factors) != output_scale:
             raise ConfigError(
                 f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '

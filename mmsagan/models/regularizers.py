@@ -202,6 +202,8 @@ class TopK(Regularizer):
     def __init__(self, fraction: float = 0.5, decay: float = 0.99, decay_iters: int = 1000):
         super().__init__()
         check_counts(decay_iters=decay_iters)
+        if not 0 < fraction <= 1 or not 0 < decay <= 1:
+            raise ConfigError(f'TopK: fraction and decay must be above 0 and at most 1, got {fraction} and {decay}')
         self.fraction = fraction
         self.decay = decay
         self.decay_iters = decay_iters
@@ -240,7 +242,7 @@ class OrthogonalRegularization(Regularizer):
         layers = [module for module in network.modules() if not isinstance(module, nn.Embedding)]
         weights = [weight.flatten(1) for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
         with torch.autocast(weights[0].device.type, enabled=False):
-            # W W^T and W^T W have one norm, and the diagonal of the first has the squared norms of the rows.
+            # W W^T and W^T W have the same Frobenius norm; the diagonal of W W^T has the squared norms of the rows.
             grams = [weight @ weight.T if len(weight) <= weight.shape[1] else weight.T @ weight for weight in weights]
             diagonals = [weight.square().sum(1) for weight in weights]
             return torch.stack([g.square().sum() - d.square().sum() for g, d in zip(grams, diagonals)]).sum()

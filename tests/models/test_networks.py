@@ -102,3 +102,6 @@ def test_norms_that_depend_on_the_noise():
     torch.nn.init.zeros_(generator.noise2feat.weight)
     first, second = generator.eval()(noise[:2], label=torch.zeros(2, dtype=torch.long))
     assert (first - second).abs().max() > 1e-3
+    for options in (dict(num_classes=0), dict(num_classes=3, use_cbn=False)):
+        with pytest.raises(ConfigError, match='noise_in_norms'):
+            SAGANGenerator(32, noise_in_norms=True, **options)

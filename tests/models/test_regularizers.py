@@ -160,6 +160,19 @@ def test_orthogonal_regularization_of_tall_and_wide_weights():
         MODELS.build(dict(type='OrthogonalRegularization', network='generator_ema'))
 
 
+@pytest.mark.parametrize(
+    'name, config, message',
+    [
+        ('real', dict(type='R1'), r'regularizers\.real: the log has'),
+        ('loss', dict(type='HingeGANLoss'), r'regularizers\.loss: HingeGANLoss is not'),
+        ('topk', dict(type='TopK', fraction=2), 'fraction.* 2'),
+    ],
+)
+def test_what_is_no_regularizer(build, name, config, message):
+    with pytest.raises(ConfigError, match=message):
+        build(regularizers={name: config})
+
+
 # ------------------------------------------------------------------------------------------------------------ in a training
 
 ALL = dict(r1=dict(type='R1', interval=2), lecam=dict(type='LeCam', start_iter=0), bcr=BCR)
