@@ -1,4 +1,4 @@
-"""Augmentation of all images that D sees, real and fake, so that D does not learn few images by heart.
+"""Augmentation of all images that D sees, real and fake, so that D does not memorize few images.
 
 An augmentation is any module that maps images (N, C, S, S), float in [-1, 1], to images of the same shape, and gradients back.
 With a method ``adapt(real_logits, iteration)``, it gets the logits of all real images of an update of D and the number of
@@ -70,7 +70,7 @@ def _translation(images: Tensor) -> Tensor:
 
 def _cutout(images: Tensor) -> Tensor:
     size = images.shape[-1]
-    offsets = torch.arange(size, device=images.device) - torch.randint(size, (2, len(images), 1), device=images.device)
+    offsets = torch.arange(size, device=images.device) - torch.randint(size + 1, (2, len(images), 1), device=images.device)
     rows, columns = (offsets >= -(size // 4)) & (offsets < size // 2 - size // 4)
     return images.masked_fill((rows[:, :, None] & columns[:, None])[:, None], 0)
 
@@ -88,12 +88,12 @@ class ADA(Augment):
 
     Each transform of an image is applied with the probability ``p``, logged as ``ada_p``, 0 at the start. Every ``interval``
     iterations, ``p`` grows if the mean sign of D's logits on real images since the last change is above ``target``, as when D
-    learns images by heart, and shrinks otherwise. All geometry is one affine map with bilinear interpolation, and images are
+    memorizes images, and shrinks otherwise. All geometry is one affine map with bilinear interpolation, and images are
     continued by reflection; the paper upsamples by wavelets first, which blurs less.
 
     Args:
         groups: Which transforms: ``'blit'`` (mirroring, turns by 90 degrees, translation by whole pixels), ``'geom'`` (scale,
-            rotation, aspect ratio, translation) and, of RGB, ``'color'`` (brightness, contrast, inverse luma, hue, saturation).
+            rotation, aspect ratio, translation) and ``'color'`` (brightness, contrast, inverse luma, hue, saturation).
         target: Mean sign of the logits that is aimed at, from -1 to 1.
         interval: Iterations per change of ``p``.
         images: Number of real images during which ``p`` can go from 0 to 1. A smaller one suits fewer images.
@@ -132,8 +132,8 @@ class ADA(Augment):
             images = _keep_unchanged(images, matrix, _warp(images, matrix))
         if 'color' in self.groups:
             matrix = self.draw_color(images)
-            colors = matrix[:, :, :3] @ images.flatten(2) + matrix[:, :, 3:]
-            images = _keep_unchanged(images, matrix, colors.view(images.shape))
+            colors = matrix[:, :, :3] @ images.expand(-1, 3, -1, -1).flatten(2) + matrix[:, :, 3:]
+            images = _keep_unchanged(images, matrix, colors[:, : images.shape[1]].view(images.shape))
         return images
 
     def draw_geometry(self, images: Tensor) -> Tensor:

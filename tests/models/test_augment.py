@@ -92,6 +92,15 @@ def test_colors():
     np.testing.assert_allclose(apply(hue=2 * math.pi / 3 * one), np.array(third) * 2 - 1, atol=1e-6)
 
 
+def test_a_grey_image_is_changed_as_in_rgb():
+    grey, results = noise_images()[:, :1], []
+    for images in (grey, grey.expand(-1, 3, -1, -1)):
+        torch.manual_seed(4)
+        results.append(always(['blit', 'color'], 0.5)(images))
+    assert results[0].shape == grey.shape and not torch.equal(results[0], grey)
+    torch.testing.assert_close(results[0].expand(-1, 3, -1, -1), results[1], rtol=0, atol=1e-5)
+
+
 def test_distribution_of_the_colors():
     ada, images = always(['color']), noise_images(20_000, 1)
     matrix = ada.draw_color(images).double()
@@ -115,7 +124,8 @@ def test_diffaugment_moves_cuts_and_mirrors():
     assert torch.equal(is_cut, rows[:, :, None] & columns[:, None])
     for line in (rows, columns):
         length, first = line.sum(1), line.int().argmax(1)
-        assert set(length.tolist()) == {4, 5, 6, 7, 8} and ((line.int().diff(dim=1) != 0).sum(1) <= 2).all()
+        assert all(set(length[end].tolist()) == {4, 5, 6, 7, 8} for end in (first == 0, line[:, -1]))
+        assert ((line.int().diff(dim=1) != 0).sum(1) <= 2).all()
         assert ((length == 8) | (first == 0) | line[:, -1]).all()  # a square beyond the edge is smaller
     is_flipped = (DiffAugment('flip')(images) == images.flip(3)).flatten(1).all(1)
     assert 80 < is_flipped.sum() < 176
