@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmsagan.checkpoints import check_compatibility
 from mmsagan.checkpoints.io import LAST_CHECKPOINT, list_checkpoints
 from mmsagan.engine.config import changes_since
-from mmsagan.engine.hooks.logging import get_optim_wrappers
+from mmsagan.engine.hooks.logging import LogProcessor, get_optim_wrappers
 from mmsagan.engine.loops import GANValLoop
 from mmsagan.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from mmsagan.models.gan import unwrap
@@ -154,6 +154,8 @@ class DivergenceHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self._iter = runner.iter + 1
+        if not isinstance(runner.log_processor, LogProcessor):  # which flushes
+            self.flush(runner)
 
     def flush(self, runner: Runner) -> None:
         wrappers = {name: wrapper for name, wrapper in get_optim_wrappers(runner).items() if hasattr(wrapper, 'skipped')}

@@ -68,6 +68,14 @@ def test_single_skipped_steps_are_counted_and_the_training_continues(spoilt_runn
     assert skipped_steps(resumed)[-1] == 4, 'checkpoints keep the count'
 
 
+def test_a_log_processor_that_does_not_make_hooks_read_what_is_on_the_device(spoilt_runner):
+    log_processor = dict(type='mmengine.LogProcessor', by_epoch=False)
+    runner = spoilt_runner(range(3, 100), log_processor=log_processor)
+    with pytest.raises(DivergenceError, match='after iteration 2'):
+        runner.train()
+    assert runner.iter == 4 and skipped_steps(runner)[:2] == [None, None]
+
+
 @pytest.mark.parametrize('network', ['discriminator', 'generator'])
 def test_a_training_that_diverges_ends_and_names_the_last_good_checkpoint(spoilt_runner, network):
     """From iteration 4 on, after which iter_4.pth is saved; iter_6.pth is not, since the third step is the last one."""
