@@ -17,13 +17,11 @@ CLASS_LAYERS = ('weight_embedding', 'bias_embedding', 'proj_y', 'classifier')  #
 class InitFrom:
     """``model.init_from``: what a training starts from.
 
-    Args:
-        checkpoint: File or URL of a checkpoint of any format that can be loaded, or the name of a published model.
-        class_embeddings: Rows of the classes in conditional norms, projection and auxiliary classifier: ``'mean'`` of the
-            checkpoint's, ``'random'`` as initialized, or those of the classes in a dict ``{new: old}`` of numbers or names.
+    ``class_embeddings`` are the rows of the classes in conditional norms, projection and auxiliary classifier: the ``'mean'``
+    of the checkpoint's, ``'random'`` as initialized, or those of the classes in a dict ``{new: old}`` of numbers or names.
     """
 
-    checkpoint: str
+    checkpoint: str  # a file or URL of any format that can be loaded, or the name of a published model
     class_embeddings: str | dict = 'mean'
 
 

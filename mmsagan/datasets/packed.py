@@ -194,9 +194,8 @@ def pack_dataset(
             if layout == 'short-side':
                 arrays[SIZES] = [notes[index] for index in kept]
             for name, array in arrays.items():
-                buffer = io.BytesIO()
-                np.save(buffer, np.array(array, np.int64))
-                write_atomically(out / name, buffer.getvalue())
+                with open_atomically(out / name) as file:
+                    np.save(file, np.array(array, np.int64))
             recipe = dict(
                 job=job,
                 num_images=len(kept),

@@ -5,7 +5,6 @@ probabilities (N, D), numbers (N,) and classes (N,). ``finish()``, called once, 
 """
 
 import functools
-import io
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from mmengine.dist import all_reduce, gather_object
 from torch import Tensor
 
 from mmsagan.errors import DataError
-from mmsagan.utils.files import check_writable, write_atomically
+from mmsagan.utils.files import check_writable, open_atomically, write_atomically
 from mmsagan.utils.pickles import load_array_pickle
 
 # Where pickles find numpy's function that rebuilds an array, and where older versions have it.
@@ -142,9 +141,8 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
     check_writable(path, SUFFIXES)
     content = dict(vars(statistics), content=json.dumps(statistics.content))
     if path.suffix == '.npz':
-        buffer = io.BytesIO()
-        np.savez(buffer, **content)
-        write_atomically(path, buffer.getvalue())
+        with open_atomically(path) as file:
+            np.savez(file, **content)
     else:
         content.update(real_mean=statistics.mean, real_cov=statistics.cov)
         # Protocol 3 writes globals as lines of text. MMGeneration's numpy knows only the older module name.

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import pickle
 import shutil
@@ -104,8 +105,8 @@ class Killed(BaseException):
 KILLS = {
     ('read_rgb', 7): 1,
     ('write_atomically', 3): 2,
-    ('write_atomically', 7): 5,
-    ('write_atomically', 8): 5,
+    ('open_atomically', 6): 5,
+    ('write_atomically', 6): 5,
     ('os.replace', 6): 2,
     ('_describe_files', 0): 5,
 }
@@ -318,7 +319,10 @@ def test_copies_do_not_take_the_images_along(folders, layout):
     data = pickle.dumps(dataset)
     assert len(data) < 10_000 < dataset._shards[0].pixels.nbytes / 10
     for copied in (pickle.loads(data), dataset.get_subset(10)):
-        assert isinstance(copied._shards[0].pixels.base, np.memmap)
+        base = copied._shards[0].pixels
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert isinstance(base, mmap.mmap)
         assert torch.equal(copied[7]['inputs'], dataset[7]['inputs'])
     assert len(dataset.get_subset([3, 5])) == 2
 

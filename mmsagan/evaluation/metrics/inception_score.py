@@ -67,13 +67,8 @@ class SplitSums:
 class InceptionScore(FeatureMetric):
     """Inception score of the samples: ``is`` and its standard deviation over the splits, ``is_std``; higher is better.
 
-    Args:
-        splits: Number of splits.
-        resize: Whether images are resized to 299 pixels before they are extracted. Defaults to what is done for the extractor's
-            published scores: True for StyleGAN's.
-        resize_method: 'bicubic', 'bilinear', 'nearest', 'lanczos' or 'box'.
-        use_pillow_resize: MMagic's; it must be True: Pillow resizes, as for the published scores.
-        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    With ``resize``, which defaults to what is done for the extractor's published scores (True for StyleGAN's), Pillow resizes
+    images to 299 pixels, by ``resize_method``: 'bicubic', 'bilinear', 'nearest', 'lanczos' or 'box'.
     """
 
     short_name = 'IS'
