@@ -216,10 +216,7 @@ def class_names(cfg: Config, num_classes: int) -> list[str]:
 
 
 def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
-    """Parses classes from the command line: labels, ranges of them, and names; duplicates are dropped.
-
-    A number is a label. Where classes have numbers for names, ``=10`` is the one that is called 10.
-    """
+    """Parses classes from the command line: labels, ranges of them, and names; ``=10`` is the class that is called 10."""
     classes: list[int] = []
     for part in [text] if text in names else text.split(','):
         match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', part)

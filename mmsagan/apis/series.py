@@ -115,8 +115,7 @@ def train_series(runs: Sequence[SeriesRun], jobs: int = 1) -> None:
 def series_curves(runs: Sequence[SeriesRun], keys: Sequence[str]) -> Panels:
     """Returns, for each quantity and variant, iterations (K,) and values (K, S) for the S seeds, in the order of the runs.
 
-    ``keys`` are those of :func:`mmsagan.visualization.curves.find_names`. A quantity that was not logged is a ConfigError; one
-    that was logged at different iterations, a DataError.
+    ``keys`` are those of :func:`mmsagan.visualization.curves.find_names`. Different iterations are a DataError.
     """
     logs = [(run.variant, run.curves()) for run in runs]
     logged = list(dict.fromkeys(name for _, curves in logs for name in curves))

@@ -259,8 +259,7 @@ def export_studiogan(
 def load_checkpoint(filename: str, map_location=None) -> dict:
     """Loads a file or URL for MMEngine: a checkpoint under our names, whichever project wrote it.
 
-    A download is kept in torch's cache. If the file's name ends in the first digits of its sha256, as in
-    ``sagan_20210730_125449-d50568a4.pth``, they are compared.
+    If the name of a download ends in the first digits of its sha256, as in ``sagan_20210730-d50568a4.pth``, they are compared.
     """
     path = Path(filename).expanduser()
     if '://' in filename:  # MMEngine's loaders would execute pickled code

@@ -28,8 +28,7 @@ LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file that names the newest che
 def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
     """Reads a checkpoint that holds tensors, plain values, numpy arrays and MMEngine's log buffers.
 
-    A ``.safetensors`` file gives a dict with ``state_dict`` and ``meta``. Raises a CheckpointError if the file is missing,
-    damaged (see :func:`check_integrity`), not a checkpoint, or contains code.
+    Raises a CheckpointError if the file is missing, damaged (see :func:`check_integrity`), no checkpoint, or contains code.
     """
     path = Path(path).expanduser()
     file_format = check_integrity(path)
@@ -52,10 +51,9 @@ def load_checkpoint_file(path: str | Path, map_location='cpu') -> dict:
 
 
 def split_checkpoint(content) -> tuple[dict[str, Tensor], Mapping]:
-    """Returns the tensors and the metadata of a loaded file.
+    """Returns the tensors of a loaded file, without the prefixes of ``torch.compile`` and DDP, and the metadata.
 
-    The names of the tensors are without what ``torch.compile`` and DistributedDataParallel put before them. Raises a
-    CheckpointError if there are no tensors, or one that cannot be a weight.
+    Raises a CheckpointError if there are no tensors, or one that cannot be a weight.
     """
     state, meta = content, None
     if isinstance(content, Mapping) and 'state_dict' in content:
@@ -147,8 +145,8 @@ def find_latest_checkpoint(
 ) -> tuple[Path | None, list[CheckpointError]]:
     """Finds the newest checkpoint of a run that passes :func:`check_integrity`.
 
-    Takes the arguments of :func:`list_checkpoints`; ``pointer`` defaults to the one in ``folder``. Returns the file, or None if
-    there are no checkpoints, and one error for each newer checkpoint that is damaged. Raises a CheckpointError if all are.
+    Returns the file, or None if there are no checkpoints, and one error for each newer one that is damaged. Raises a
+    CheckpointError if all are. See :func:`list_checkpoints`; ``pointer`` defaults to the one in ``folder``.
     """
     errors: list[CheckpointError] = []
     for _, path in reversed(list_checkpoints(folder, template, pointer or Path(folder, LAST_CHECKPOINT))):

@@ -20,14 +20,12 @@ from mmsagan.utils.download import URLS
 
 
 def main() -> None:
-    """Raises an MMSAGANError for a mistake that each process would report: ``TOOL PROCESSES [arguments of the tool]``.
-
-    The port at which the processes meet is checked if it is set, or if there are several nodes; else any free one is taken.
-    """
+    """Raises an MMSAGANError for a mistake that each process would report: ``TOOL PROCESSES [arguments of the tool]``."""
     script, processes, *arguments = sys.argv[1:]
     if not processes.isdecimal() or int(processes) < 1:
         raise ConfigError(f'the number of GPUs must be at least 1, got {processes!r}')
     check_gpus(int(processes))
+    # Without a port, processes on one machine take any free one.
     port = os.environ.get('PORT') or ('' if os.environ.get('NNODES', '1') == '1' else '29500')
     try:
         if port and os.environ.get('NODE_RANK', '0') == '0':

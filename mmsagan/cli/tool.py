@@ -114,10 +114,9 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a tool's main function and exits.
+    """Runs a tool's main function and exits, with 0 or what ``main`` returns, or 130 for Ctrl-C.
 
-    The exit code is 0 or what ``main`` returns; the error's code, after one message, for errors that the user can fix; 130 for
-    Ctrl-C; and 1, after a traceback, for a bug. If one of several processes fails, torchrun or srun ends the others.
+    Errors that the user can fix are one message and exit with their code; a bug is a traceback and 1.
     """
     settle_environment()
     if get_device() == 'cpu' and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':

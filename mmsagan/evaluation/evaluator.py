@@ -49,8 +49,7 @@ class Evaluator(MMEngineEvaluator):
     Args:
         metrics: Configs of metrics, see :class:`~mmsagan.evaluation.FeatureMetric`.
         seed: Seed of noise, labels and the choice of real images.
-        num_seeds: Number of sets of samples, of consecutive seeds. Of several, results are means, and their standard deviations
-            are called ``seeds_std/<prefix>/<result>``.
+        num_seeds: Number of sets of samples. Of several, results are means, with ``seeds_std/<prefix>/<result>`` beside them.
         truncation: Largest magnitude of a noise component, see :func:`~mmsagan.evaluation.images.truncate`; None for no
             limit. Of several in a list, results are called ``truncation_<value>/<prefix>/<result>``.
         batch_statistics: Whether the generator's batch norms use the statistics of each batch of samples, as StudioGAN does for
@@ -59,8 +58,7 @@ class Evaluator(MMEngineEvaluator):
             recomputed before sampling; no batches keep the trained ones.
         inception_pkl: File of real statistics for each FID that has none of its own, see
             :class:`~mmsagan.evaluation.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
-        held_out: Config of a data set of real images, scored like samples for comparison. Its results are called
-            ``held_out/<prefix>/<result>``. It is ignored by metrics that compare class by class, such as IntraFID.
+        held_out: Config of real images that are scored like samples: ``held_out/<prefix>/<result>``, but not by IntraFID.
     """
 
     def __init__(

@@ -111,20 +111,16 @@ class FeatureBank:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known.
-
-    ``content`` tells this set from others, see ``RealImages.fingerprint``; ``whole`` says whether these are all of its images;
-    ``automatic`` that an evaluation has written them and may replace them.
-    """
+    """Mean (D,) and covariance (D, D) of the features of a set of images, float64; number of images or 0; names, if known."""
 
     mean: np.ndarray
     cov: np.ndarray
     size: int = 0
     extractor: str = ''
     name: str = ''
-    content: Mapping[str, Any] = field(default_factory=dict)
-    whole: bool = True
-    automatic: bool = False
+    content: Mapping[str, Any] = field(default_factory=dict)  # tells this set from others, see RealImages.fingerprint
+    whole: bool = True  # whether these are all images of the data set
+    automatic: bool = False  # whether an evaluation has written them, and may replace them
 
     def difference(self, wanted: Mapping[str, Any]) -> str | None:
         """Says what of ``content`` differs from what is wanted; None if nothing does that both of them state."""

@@ -16,8 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[Callable[[int], None]]:
     """Shows a bar while the block runs, with MMEngine's log lines above it.
 
-    Only the first process shows one, on a terminal that is not one of a CI service (environment variable ``CI``). Yields a
-    function that advances the bar by a number of steps; ``completed`` of the ``total`` steps were done before.
+    Only the first process shows one, on a terminal without the environment variable ``CI``. Yields a function that advances it.
     """
     console = rich.get_console()
     # FORCE_COLOR makes rich take any file for a terminal.

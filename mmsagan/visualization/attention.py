@@ -87,8 +87,7 @@ def overlay(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
 def salient_queries(images: Tensor, count: int) -> Tensor:
     """Chooses pixels around which colours change, and which lie apart; the same image always gets the same pixels.
 
-    Takes images (N, 3, H, W) uint8 RGB, and returns Q = ``count`` pixels (x, y) of each, (N, Q, 2) int64, the most salient
-    first. A ConfigError is raised if there are not as many.
+    Takes images (N, 3, H, W) uint8 RGB; returns ``count`` pixels (x, y) of each, (N, count, 2) int64, the most salient first.
     """
     height, width = images.shape[2:]
     if not 1 <= count <= height * width:

@@ -57,10 +57,7 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndarray:
-    """Lays out images (N, 3, H, W) uint8 RGB row by row, with ``padding`` white pixels between and around them.
-
-    Returns (rows * (H + padding) + padding, columns * (W + padding) + padding, 3) uint8 RGB; the last row may be shorter.
-    """
+    """Lays out images (N, 3, H, W) uint8 RGB row by row, with ``padding`` white pixels between and around them: (h, w, 3)."""
     height, width = images.shape[2:]
     rows = -(-len(images) // columns)
     grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), 255, np.uint8)
@@ -74,8 +71,7 @@ def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndar
 def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None = None) -> np.ndarray:
     """Draws one row per class, as in the paper's figure 6: its name and a note below it at the left, its samples at the right.
 
-    ``images`` (classes * columns, 3, H, W) uint8 RGB are ordered by class; small ones are enlarged by a whole number. Returns
-    the picture (h, w, 3) uint8 RGB; raises a ConfigError if it is too large.
+    ``images`` (classes * columns, 3, H, W) uint8 RGB are ordered by class. Raises a ConfigError if the picture is too large.
     """
     names, notes = [printable(name) for name in names], notes or [''] * len(names)
     scale = -(-_MIN_CELL_HEIGHT // images.shape[2])

@@ -59,7 +59,7 @@ class Checkpoints:
             self.model(name)
 
     def names(self) -> list[str]:
-        """Returns the names of the current checkpoints: first the given ones, then those next to the first one."""
+        """Returns the names of the current checkpoints, the given ones first."""
         return list(self._choices())
 
     def model(self, name: str | None = None) -> ConditionalGAN:

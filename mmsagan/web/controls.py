@@ -41,13 +41,11 @@ class Demo:
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model is in use
 
     def save(self, picture: np.ndarray, *name: object, scale: int = 1) -> str:
-        """Writes a picture (H, W, 3), enlarged, to a PNG file named after the given words, and returns its path.
-
-        Gradio would write equal arrays to the same file again, even while another page is reading it.
-        """
+        """Writes a picture (H, W, 3), enlarged, to a PNG file named after the given words, and returns its path."""
         for old in self.folder.glob('picture-*'):  # Gradio has copied them, and deletes its copies itself
             if time.time() - old.stat().st_mtime > SECONDS_KEPT:
                 shutil.rmtree(old, ignore_errors=True)
+        # Gradio would write equal arrays to the same file again, even while another page is reading it.
         words = '_'.join(re.sub(r'\.(pth|safetensors)$', '', str(word)) for word in name or ['picture'])
         path = Path(tempfile.mkdtemp(prefix='picture-', dir=self.folder)) / f'{re.sub(r"[^a-zA-Z0-9.=-]+", "_", words)}.png'
         path.write_bytes(encode_png(picture.repeat(scale, 0).repeat(scale, 1)))
@@ -56,10 +54,7 @@ class Demo:
     def read_samples(
         self, classes: Sequence[int] | None, number: float, seed: int | None, truncation: float
     ) -> tuple[Sequence[int], int, int, float | None]:
-        """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed.
-
-        Too many images are a ConfigError.
-        """
+        """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed."""
         number = int(min(max(number or 1, 1), self.max_images))
         classes = classes or []
         if len(classes) * number > self.max_images:

@@ -136,10 +136,7 @@ def interpolation_frames(
     truncation: float | None = None,
     sample_model: str | None = None,
 ) -> Tensor:
-    """Interpolates between the first samples of two seeds, and between two classes unless the model is unconditional.
-
-    Returns uint8 images (NUM_STEPS, 3, H, W). If both ends are the same, a ConfigError is raised.
-    """
+    """Interpolates between the first samples of two seeds and between two classes: uint8 images (NUM_STEPS, 3, H, W)."""
     seeds, labels = list(dict.fromkeys(seeds)), list(dict.fromkeys(classes or ()))
     if len(seeds) < 2 and len(labels) < 2:
         raise ConfigError('both ends are the same image: choose another seed or class for one of them')
