@@ -39,7 +39,7 @@ class ConditionalGAN(BaseModel):
         augment: Config of a differentiable augmentation of all images that D sees, real and fake, in the updates of both
             networks, see :mod:`mmsagan.models.augment`; None for none.
         regularizers: Configs of losses that are added to those above, by their names in the log, see
-            :mod:`mmsagan.models.regularizers`; None in the place of an inherited one removes it.
+            :mod:`mmsagan.models.regularizers`; None removes an inherited one.
         generator_steps: Updates of G in a row.
         discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
         noise_size: Length of a noise vector; None takes the generator's.

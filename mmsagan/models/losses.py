@@ -97,10 +97,10 @@ class AuxiliaryClassificationLoss(nn.Module):
 
 @MODELS.register_module()
 class MultiHingeLoss(AuxiliaryClassificationLoss):
-    """The same with a multi-class hinge in the place of the logarithm: E[max(0, 1 - f_c + max_{k != c} f_k)].
+    """The same with a multi-class hinge instead of the logarithm: E[max(0, 1 - f_c + max_{k != c} f_k)].
 
     f are the class logits and c is the class (Crammer & Singer 2001). Kavalerov et al. 2021 use this hinge in conditional GANs;
-    their D has one more class, of fake images, in the place of the adversarial loss. Takes the same arguments.
+    their D has one more class, of fake images, instead of the adversarial loss. Takes the same arguments.
     """
 
     def class_loss(self, logits: Tensor, label: Tensor) -> Tensor:

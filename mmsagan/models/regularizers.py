@@ -161,7 +161,7 @@ class ConsistencyRegularization(Regularizer):
     Source: Zhang et al. 2020 (CR, of real images); Zhao et al. 2020 (bCR, of both).
 
     Args:
-        augment: Config of the change T, as in ``model.augment``.
+        augment: Config of the change T, as in ``model.augment``; not ADA, whose ``p`` would stay 0.
         weight, interval: See :class:`Regularizer`.
         fake_weight: Weight of the term of fake images in relation to that of real ones: 0 for CR, 1 for bCR with equal weights.
     """

@@ -59,7 +59,7 @@ def within(limit: float, **figures: float) -> dict:
 
 
 def run(each: SimpleNamespace, setting: Setting, until: float) -> dict:
-    """Makes a check, without the settings of earlier ones, and returns its row."""
+    """Runs a check, without the settings of earlier ones, and returns its row."""
     started, row = time.time(), dict(check=each.name, result='passed')
     print(f'\n----- {each.name}', flush=True)
     torch.use_deterministic_algorithms(False)
@@ -88,7 +88,7 @@ def run(each: SimpleNamespace, setting: Setting, until: float) -> dict:
 
 
 def work(connection, names: list[str], setting: Setting, log: str, until: float) -> None:
-    """Makes checks and sends their rows, until the device cannot be used any more."""
+    """Runs checks and sends their rows, until the device cannot be used any more."""
     os.setsid()  # so that what a check starts can be ended with it
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
@@ -104,7 +104,7 @@ def work(connection, names: list[str], setting: Setting, log: str, until: float)
 
 
 def run_all(names: list[str], setting: Setting, log: str, until: float) -> Iterator[dict]:
-    """Makes checks in a process of its own, or in another one if that dies or hangs; yields a row for each."""
+    """Runs checks in a process of its own, or in another one if that dies or hangs; yields a row for each."""
     context = multiprocessing.get_context('spawn')
     while names:
         receiver, sender = context.Pipe(duplex=False)

@@ -2,7 +2,7 @@
 """Checks and measures on a GPU what depends on the device, most important first, within a given time.
 
 A check that fails, dies or hangs does not end the others. gpu_check.json and gpu_check.md, written after each check, have the
-results and all versions; gpu_check.log has what the checks say. The exit code is 1 if a check has failed.
+results and all versions; gpu_check.log has the output of the checks. The exit code is 1 if a check has failed.
 """
 
 import argparse
@@ -61,7 +61,7 @@ DEMO = 'sagan_32_mnist_b64x1'
 CIFAR, IMAGENET = 'sagan_32_woReLUinplace_cifar10_b64x1', 'sagan_128_woReLUinplace_imagenet1k_b64x4'
 NARROW = {'model.generator.base_channels': 8, 'model.discriminator.base_channels': 8}  # on a CPU
 EAGER, COMPILED = ('reference', 'fast', 'bfloat16'), {'compiled': {}, 'reduce-overhead': dict(mode='reduce-overhead')}
-MANY = 10**6  # iterations, whose end no training comes to
+MANY = 10**6  # iterations, more than any training here runs
 
 
 # ------------------------------------------------------------------------------------------------- the device, and equality
@@ -493,7 +493,7 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, '--out work_dirs/gpu_check', '--only training equality --minutes 3', '--device cpu')
     parser.add_argument('--minutes', type=float, default=8, metavar='N', help='time for all of it (default: %(default)s)')
     parser.add_argument('--out', type=Path, default=Path('gpu_check'), metavar='DIR', help='default: %(default)s')
-    help = 'cpu makes those checks that do not need CUDA, with small networks (default: %(default)s)'
+    help = 'cpu runs the checks that do not need CUDA, with small networks (default: %(default)s)'
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda', help=help)
     fixtures = TOOLS.parent / 'tests' / 'data' / 'fixtures'
     help = "checkpoints of the references, each in a folder with expected.npz (default: those of this repository's tests)"
@@ -508,7 +508,7 @@ def main() -> int:
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     elif not torch.cuda.is_available():
-        raise ConfigError('PyTorch finds no GPU; --device cpu makes the checks that need none')
+        raise ConfigError('PyTorch finds no GPU; --device cpu runs the checks that need none')
     os.environ.update(CUBLAS_WORKSPACE_CONFIG=':4096:8', KINETO_LOG_LEVEL='99')  # for exact resuming; a quiet profiler
     check_writable(args.out / 'gpu_check.json')
     args.out.mkdir(parents=True, exist_ok=True)

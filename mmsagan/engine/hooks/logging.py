@@ -49,9 +49,8 @@ def get_optim_wrappers(runner) -> dict:
 class RuntimeInfoHook(MMEngineRuntimeInfoHook):
     """MMEngine's hook of the same name, which moves losses from the device when they are logged, not in each iteration.
 
-    Values that are not finite are left out where steps are skipped because of them, since they would spoil the means.
-
-    Once 20 iterations are measured, a message says how long the training will take.
+    Values that are not finite are left out where steps are skipped because of them, since they would spoil the means. After 25
+    iterations, of which it measures 20, a message says how long the training will take.
     """
 
     def __init__(self) -> None:
@@ -69,7 +68,7 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
             self.flush(runner)
         if runner.iter == self._measured_from:
             self._start = time.monotonic()
-        elif runner.iter == self._measured_from + 20:
+        elif runner.iter == self._measured_from + 20 < runner.max_iters - 1:
             left = runner.max_iters - runner.iter - 1
             duration = timedelta(seconds=round((time.monotonic() - self._start) / 20 * left))
             runner.logger.info(f'the {left} iterations from here on take about {duration}, evaluations not counted')

@@ -233,8 +233,7 @@ class DiscriminatorBlock(BaseModule):
     In the reference code, an in-place first ReLU changes x before the shortcut reads it. This block makes that explicit instead
     of relying on aliasing: with ``act_cfg=dict(inplace=True)`` the shortcut reads ReLU(x), otherwise x.
 
-    With ``downsample=False`` there is no pooling, and a convolution in the
-    shortcut only if the channels change.
+    With ``downsample=False`` there is no pooling, and a convolution in the shortcut only if the channels change.
     """
 
     fast = True
