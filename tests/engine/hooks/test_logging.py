@@ -115,6 +115,19 @@ def test_a_fresh_run_in_an_old_folder_lists_its_own_files(run):
     assert Path(cfg.work_dir, 'best_FID-digits_fid_iter_4.pth').is_file(), 'what an earlier run has left is left alone'
 
 
+def test_the_duration_is_estimated(quick_runner, monkeypatch):
+    """By a clock that goes on by three seconds an iteration."""
+    for max_iters, expected in ((26, []), (66, ['40 iterations from here on take about 0:02:00'])):
+        runner = quick_runner(
+            max_iters,
+            noting=lambda runner, _: monkeypatch.setattr(hooks.time, 'monotonic', lambda: 3.0 * runner.iter),
+            work_dir=str(max_iters),
+        )
+        runner.train()
+        log = next(Path(runner.work_dir).glob('*/*.log')).read_text()
+        assert re.findall(r'\d+ iterations from here on take about [\d:]+', log) == expected
+
+
 def test_the_bar_on_a_terminal(quick_runner, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
