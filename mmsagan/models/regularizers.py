@@ -50,7 +50,7 @@ class Regularizer(BaseModule):
 
     Args:
         weight: Factor of the loss.
-        interval: Number of updates of a network, or rows of them, per one with the loss, which then has ``interval`` times the
+        interval: The loss is computed in every ``interval``-th update of D, or row of updates of G, with ``interval`` times the
             weight.
     """
 
@@ -156,14 +156,14 @@ class LeCam(Regularizer):
 
 @MODELS.register_module()
 class ConsistencyRegularization(Regularizer):
-    """D's logits should not change if an image does: E[(D(x) - D(T(x)))^2], and the same of fake images.
+    """D's logits should not change if an image is augmented: E[(D(x) - D(T(x)))^2], and the same for fake images.
 
-    Source: Zhang et al. 2020 (CR, of real images); Zhao et al. 2020 (bCR, of both).
+    Source: Zhang et al. 2020 (CR, for real images); Zhao et al. 2020 (bCR, for both).
 
     Args:
         augment: Config of the change T, as in ``model.augment``; not ADA, whose ``p`` would stay 0.
         weight, interval: See :class:`Regularizer`.
-        fake_weight: Weight of the term of fake images in relation to that of real ones: 0 for CR, 1 for bCR with equal weights.
+        fake_weight: Weight of the term for fake images relative to that for real ones: 0 for CR, 1 for bCR with equal weights.
     """
 
     def __init__(

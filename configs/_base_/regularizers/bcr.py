@@ -1,4 +1,4 @@
-# bCR: as cr.py, of real and of fake images.
+# bCR: as in cr.py, for real and for fake images.
 # For a leaf with this base and `model = dict(regularizers=dict(bcr=_base_.bcr))`.
 bcr = dict(
     type='ConsistencyRegularization',
