@@ -81,7 +81,8 @@ class ConditionalGAN(BaseModel):
     ):
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         check_counts(generator_steps=generator_steps, discriminator_steps=discriminator_steps)
-        check_configs(generator=generator, discriminator=discriminator)
+        optional = {'augment': augment, **{f'regularizers.{name}': cfg for name, cfg in regularizers.items()}}
+        check_configs(generator=generator, discriminator=discriminator, **{key: cfg for key, cfg in optional.items() if cfg})
         choices = [num_classes, generator.get('num_classes'), discriminator.get('num_classes')]
         if len(set(choices) - {None}) != 1:
             keys = ('model.num_classes', 'model.generator.num_classes', 'model.discriminator.num_classes')

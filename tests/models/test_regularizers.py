@@ -166,6 +166,8 @@ def test_orthogonal_regularization_of_tall_and_wide_weights():
         ('real', dict(type='R1'), r'regularizers\.real: the log has'),
         ('loss', dict(type='HingeGANLoss'), r'regularizers\.loss: HingeGANLoss is not'),
         ('topk', dict(type='TopK', fraction=2), 'fraction.* 2'),
+        ('type', 'R1', r'regularizers\.type must be a dict'),
+        ('r1', dict(gamma=1), r'regularizers\.r1 must be a dict\(type=...\)'),
     ],
 )
 def test_what_is_no_regularizer(build, name, config, message):

@@ -26,9 +26,9 @@ def check_counts(least: int = 1, **counts) -> None:
 
 
 def check_configs(**configs) -> None:
-    """Raises a ConfigError that names the first argument that is not a dict."""
+    """Raises a ConfigError that names the first argument that is not a dict with a ``type``."""
     for name, config in configs.items():
-        if not isinstance(config, Mapping):
+        if not isinstance(config, Mapping) or 'type' not in config:
             raise ConfigError(f'{name} must be a dict(type=...), got {config!r:.100}')
 
 
