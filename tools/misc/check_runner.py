@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -90,6 +91,8 @@ def run(each: SimpleNamespace, setting: Setting, until: float) -> dict:
 def work(connection, names: list[str], setting: Setting, log: str, until: float) -> None:
     """Runs checks and sends their rows, until the device cannot be used any more."""
     os.setsid()  # so that what a check starts can be ended with it
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os.killpg(0, signal.SIGKILL)), daemon=True).start()  # not left behind
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     register_all_modules()
