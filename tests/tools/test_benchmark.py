@@ -93,7 +93,7 @@ def test_the_tool(run_here, monkeypatch, tmp_path):
     step, evaluation, data = rows
     assert step['config'] == 'sagan_32_woReLUinplace_cifar10_b64x1' and step['peak_memory_mb'] > 0
     assert f'{step["peak_fraction"]:.1%}' in out and out.count('Self CPU time total') == 1
-    assert data['ratio'] > 2 and data['peak_fraction'] is evaluation['peak_memory_mb'] is None
+    assert data['peak_fraction'] is evaluation['peak_memory_mb'] is None
 
 
 def test_metrics(run_here, tmp_path):

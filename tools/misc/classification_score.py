@@ -8,6 +8,7 @@ is for small ones. Source: Ravuri & Vinyals 2019, who train a ResNet-50.
 import argparse
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -118,8 +119,7 @@ def main() -> None:
         raise DataError(f'the test images have the classes {classes!r:.200}, the training images {known!r:.200}')
     test = load(held_out, len(held_out), device)
     num_samples = args.num_samples or len(real)
-    inputs = sample_inputs(model, args.seed)
-    inputs.truncation = args.truncation
+    inputs = replace(sample_inputs(model, args.seed), truncation=args.truncation)
     samples = GeneratedImages(model.get_generator(args.sample_model).eval(), inputs, num_samples)
     rows = []
     for images in (samples, real):
