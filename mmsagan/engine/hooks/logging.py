@@ -62,8 +62,10 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         self._outputs += (outputs or {}).items()
-        norms = [getattr(wrapper, 'grad_norm', None) for wrapper in get_optim_wrappers(runner).values()]
-        self._outputs += [('grad_norm', norm) for norm in norms if norm is not None]
+        for wrapper in get_optim_wrappers(runner).values():
+            if getattr(wrapper, 'grad_norm', None) is not None:
+                self._outputs.append(('grad_norm', wrapper.grad_norm))
+                wrapper.grad_norm = None  # the next iteration may not update this network
         if not isinstance(runner.log_processor, LogProcessor):  # which flushes
             self.flush(runner)
         if runner.iter == self._measured_from:

@@ -182,3 +182,15 @@ def test_a_page_that_cannot_be_made_ends_nothing(run, monkeypatch, broken):
     cfg = run(max_iters=1)
     assert train_from_config(cfg).iter == 1
     assert ('Input/output error' in log_of(cfg.work_dir)) == (broken == 'best_checkpoints')
+
+
+def test_the_norm_of_a_gradient_is_logged_once_per_update(tiny_run):
+    """Four updates of D and two of G."""
+    options = {
+        'model.discriminator_steps': 2,
+        'optim_wrapper.clip_grad': dict(max_norm=1.0),
+        'default_hooks.logger.interval': 4,
+    }
+    runner = train_from_config(tiny_run(max_iters=4, linear=True, custom_hooks=[], val_evaluator=None, **options))
+    norms, _ = runner.message_hub.get_scalar('train/grad_norm').data
+    assert len(norms) == 6 and len(set(norms)) == 6
