@@ -40,7 +40,7 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     # Not forked: a copy would inherit the locks of this process's threads, such as those of a progress bar.
     context = multiprocessing.get_context('spawn')
     try:
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) if workers > 1 else None
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) if workers > 1 else None
     except OSError as error:
         raise DataError(
             f'no processes can be started ({error}): enlarge /dev/shm (docker run --shm-size=8g), or set --workers 1'
@@ -58,8 +58,8 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """In a worker, ignores Ctrl-C, and watches for the end of the parent, which may be killed."""
+def end_with_parent() -> None:
+    """In a worker process, ignores Ctrl-C, and ends the process when its parent ends, which may be killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

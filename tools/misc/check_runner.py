@@ -5,7 +5,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from mmsagan.utils import register_all_modules
+from mmsagan.utils.processes import end_with_parent
 
 CHECKS: dict[str, SimpleNamespace] = {}  # in the order of their importance
 
@@ -91,8 +91,7 @@ def run(each: SimpleNamespace, setting: Setting, until: float) -> dict:
 def work(connection, names: list[str], setting: Setting, log: str, until: float) -> None:
     """Runs checks and sends their rows, until the device cannot be used any more."""
     os.setsid()  # so that what a check starts can be ended with it
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os.killpg(0, signal.SIGKILL)), daemon=True).start()  # not left behind
+    end_with_parent()
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     register_all_modules()
