@@ -11,5 +11,5 @@ val_evaluator = test_evaluator = dict(
         dict(type='PrecisionRecall', prefix='PR-fashion', real_nums=1000, **scored)
     ],
     held_out=dict(per_class=100, test_mode=False))
-train_cfg = dict(max_iters=3000, val_interval=250)
+train_cfg = dict(max_iters=2000, val_interval=250)
 default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=2))

@@ -95,6 +95,8 @@ class ConditionalGAN(BaseModel):
         self.gan_loss = MODELS.build(gan_loss)
         self.auxiliary_loss = MODELS.build(auxiliary_loss) if auxiliary_loss else None
         self.augment = MODELS.build(augment) if augment else None
+        if self.augment is not None and type(self.augment).forward is nn.Module.forward:
+            raise ConfigError(f'model.augment: {type(self.augment).__name__} does not map images to images')
         self.regularizers = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in regularizers.items() if cfg})
         for name, module in self.regularizers.items():
             if not isinstance(module, Regularizer):

@@ -135,6 +135,8 @@ class LeCam(Regularizer):
 
     def __init__(self, weight: float = 0.3, decay: float = 0.99, start_iter: int = 1000, interval: int = 1):
         super().__init__(weight, interval)
+        if not 0 <= decay < 1:
+            raise ConfigError(f'LeCam: decay must be at least 0 and below 1, got {decay}')
         self.decay = decay
         self.start_iter = start_iter
         self.register_buffer('anchors', torch.zeros(2))  # of real and of fake images

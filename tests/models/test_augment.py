@@ -175,6 +175,11 @@ def test_what_is_not_known(kind, options):
         kind(**options)
 
 
+def test_what_is_no_augmentation(gan_config):
+    with pytest.raises(ConfigError, match='model.augment: HingeGANLoss'):
+        MODELS.build(dict(gan_config, augment=dict(type='HingeGANLoss')))
+
+
 def test_real_and_fake_images_are_augmented_in_both_updates():
     class Recording(nn.Module):
         def forward(self, images):

@@ -70,20 +70,24 @@ def observed(build, monkeypatch):
 
 
 GRADIENTS = [dict(type='R1'), dict(type='GradientPenalty'), BCR]
-GRADIENTS += [dict(type='OrthogonalRegularization', network='discriminator')]
+GRADIENTS += [dict(type='OrthogonalRegularization', network='discriminator'), dict(type='LeCam', start_iter=-1)]
 
 
 @pytest.mark.parametrize('config', GRADIENTS, ids=lambda config: config['type'])
 def test_gradient(observed, config, step=1e-6):
     """The gradient of each parameter along a random direction is the central difference."""
     regularizer, parameters = MODELS.build(config), list(observed().gan.discriminator.parameters())
-    gradients = torch.autograd.grad(regularizer.discriminator_loss(observed()), parameters, allow_unused=True)
+
+    def loss():
+        return copy.deepcopy(regularizer).discriminator_loss(observed())  # a copy, since LeCam's anchors move
+
+    gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
     assert sum(gradient is not None and bool(gradient.any()) for gradient in gradients) > 5
     for parameter, gradient in zip(parameters, gradients):
         direction, values = torch.randn_like(parameter), []
         for change in (step, -2 * step):
             parameter.data.add_(direction, alpha=change)
-            values.append(regularizer.discriminator_loss(observed()).item())
+            values.append(loss().item())
         parameter.data.add_(direction, alpha=step)
         along = 0.0 if gradient is None else (gradient * direction).sum().item()
         assert along == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5, abs=1e-7)
@@ -141,11 +145,16 @@ def test_top_k_trains_on_the_largest_logits(iteration, k):
     regularizer = MODELS.build(dict(type='TopK', fraction=0.4, decay=0.75, decay_iters=100))
     logits = torch.randn(8, 1, dtype=torch.float64, requires_grad=True)
     gan = SimpleNamespace(gan_loss=MODELS.build(dict(type='NonSaturatingGANLoss')))
-    loss = gan.gan_loss.generator_loss(logits) + regularizer.generator_loss(Update(gan, iteration, 0, 1, None, None, logits))
+
+    def total(logits):
+        return gan.gan_loss.generator_loss(logits) + regularizer.generator_loss(Update(gan, iteration, 0, 1, None, None, logits))
+
+    loss = total(logits)
     largest = sorted(logits.flatten().tolist())[-k:]
     assert loss.item() == pytest.approx(sum(math.log1p(math.exp(-logit)) for logit in largest) / k, rel=1e-12)
     loss.backward()
     assert sorted(logits[logits.grad != 0].tolist()) == largest
+    assert torch.autograd.gradcheck(total, logits)
 
 
 def test_orthogonal_regularization_of_tall_and_wide_weights():
@@ -166,6 +175,7 @@ def test_orthogonal_regularization_of_tall_and_wide_weights():
         ('real', dict(type='R1'), r'regularizers\.real: the log has'),
         ('loss', dict(type='HingeGANLoss'), r'regularizers\.loss: HingeGANLoss is not'),
         ('topk', dict(type='TopK', fraction=2), 'fraction.* 2'),
+        ('lecam', dict(type='LeCam', decay=2), 'decay.* 2'),
         ('type', 'R1', r'regularizers\.type must be a dict'),
         ('r1', dict(gamma=1), r'regularizers\.r1 must be a dict\(type=...\)'),
     ],
