@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
-DEMO_CONFIG = configs/sagan/sagan_32_mnist_b64x1.py
+DEMO_CONFIG = configs/sagan/sagan_32_mnist_b32x1.py
 DEMO_DIR ?= work_dirs/demo
 # Number of processes that run tests, each on one core.
 TEST_JOBS ?= 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launching import ROOT, fork_server
 
-CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b64x1.py'
+CONFIG = ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b32x1.py'
 SMALL = {
     'train_cfg.max_iters': 12,
     'train_cfg.val_interval': 100,

@@ -21,8 +21,8 @@ from mmsagan.utils.processes import from_main_process
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out digits.png',
-        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --out samples --num-samples 10000 --npz',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out digits.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out samples --num-samples 10000 --npz',
     )
     add_model(parser)
     parser.add_argument(

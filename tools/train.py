@@ -21,8 +21,8 @@ from mmsagan.errors import ConfigError
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b64x1 --work-dir work_dirs/digits',
-        'sagan_32_mnist_b64x1 --work-dir work_dirs/digits --resume --cfg-options train_cfg.max_iters=1800',
+        'sagan_32_mnist_b32x1 --work-dir work_dirs/digits',
+        'sagan_32_mnist_b32x1 --work-dir work_dirs/digits --resume --cfg-options train_cfg.max_iters=1800',
     )
     parser.add_argument('config', help='config file, or the name of one of this package')
     parser.add_argument(

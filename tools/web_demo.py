@@ -17,8 +17,8 @@ from mmsagan.web.checkpoints import Checkpoints
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b64x1 work_dirs/digits',
-        'sagan_32_mnist_b64x1 work_dirs/digits/iter_900.pth --compare-with work_dirs/variant/iter_900.pth',
+        'sagan_32_mnist_b32x1 work_dirs/digits',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --compare-with work_dirs/variant/iter_2500.pth',
     )
     parser.add_argument('config', help='config file, or its name in the model zoo')
     parser.add_argument(

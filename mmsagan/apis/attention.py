@@ -47,7 +47,7 @@ def attention_maps(
         of which sums to 1 over the pixels.
 
     Example:
-        >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
+        >>> model = init_model('configs/sagan/sagan_32_mnist_b32x1.py')
         >>> result = attention_maps(model, [(16, 16), (0, 0)], labels=[3, 5], seed=0)
         >>> {layer: maps.shape for layer, maps in result.maps.items()}
         {'feat16': torch.Size([2, 2, 32, 32])}

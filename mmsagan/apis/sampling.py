@@ -66,7 +66,7 @@ def sample(
             varied images. Defaults to no limit.
 
     Example:
-        >>> model = init_model('configs/sagan/sagan_32_mnist_b64x1.py')
+        >>> model = init_model('configs/sagan/sagan_32_mnist_b32x1.py')
         >>> sample(model, labels=range(10), seed=0).shape
         torch.Size([10, 3, 32, 32])
     """

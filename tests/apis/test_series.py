@@ -35,7 +35,7 @@ def write(tmp_path, monkeypatch):
 
     def config(name: str, contents: str = '') -> Path:
         path = tmp_path / f'x_{name}_b64.py'
-        path.write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b64x1.py'\n{contents}\n")
+        path.write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b32x1.py'\n{contents}\n")
         return path
 
     return config

@@ -46,8 +46,8 @@ def test_a_file_takes_precedence(elsewhere):
 @pytest.mark.parametrize(
     'resolve, name, named',
     [
-        (resolve_model, 'sagan_32_mnist_b64x1', NAME),  # a config without weights
-        (resolve_config, 'sagan_32_mnst_b64x1', 'did you mean sagan_32_mnist_b64x1'),
+        (resolve_model, 'sagan_32_mnist_b32x1', NAME),  # a config without weights
+        (resolve_config, 'sagan_32_mnst_b32x1', 'did you mean sagan_32_mnist_b32x1'),
         (resolve_model, 'configs/sagan/sagan_32_woReLUinplace_cifar10_b64.py', f'did you mean {NAME}'),
         (resolve_model, '../x', NAME),
         (resolve_config, '', NAME),

@@ -76,9 +76,9 @@ def test_help_and_examples_of_a_command(name, call, monkeypatch):
 def test_every_command_finds_configs_by_name(line, call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     torch.save(dict(state_dict={'generator.weight': torch.zeros(1)}), 'model.pth')
-    code, _, errors = call(*line.format('sagan_32_mnist_b64x').split())
+    code, _, errors = call(*line.format('sagan_32_mnist_b32x').split())
     message = errors.splitlines()[-1]  # MMEngine's logger may write to an earlier test's captured stream
-    assert code == 2 and message.startswith('error: sagan_32_mnist_b64x ') and 'sagan_32_mnist_b64x1' in message
+    assert code == 2 and message.startswith('error: sagan_32_mnist_b32x ') and 'sagan_32_mnist_b32x1' in message
 
 
 @pytest.mark.parametrize(

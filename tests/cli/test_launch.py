@@ -18,7 +18,7 @@ from mmsagan.cli.tool import run_tool
 from mmsagan.engine import distributed
 from mmsagan.errors import ConfigError, DataError
 
-CONFIG, CIFAR = 'sagan_32_mnist_b64x1', 'sagan_32_woReLUinplace_cifar10_b64x1'
+CONFIG, CIFAR = 'sagan_32_mnist_b32x1', 'sagan_32_woReLUinplace_cifar10_b64x1'
 
 
 @pytest.fixture

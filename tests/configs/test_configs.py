@@ -53,7 +53,7 @@ def test_a_data_base_fits_into_an_experiment_and_evaluates_the_same_images_witho
 
 def test_all_regularizers_combine(tmp_path):
     bases = sorted((CONFIGS / '_base_' / 'regularizers').glob('*.py'))
-    files = [str(path) for path in (CONFIGS / 'sagan/sagan_32_mnist_b64x1.py', *bases)]
+    files = [str(path) for path in (CONFIGS / 'sagan_fashion/sagan_32_feat16_fashion_b64x1.py', *bases)]
     entries = ', '.join(f'{path.stem}=_base_.{path.stem}' for path in bases)
     (tmp_path / 'config.py').write_text(f'_base_ = {files}\nmodel = dict(regularizers=dict({entries}))\n')
     cfg = load_config(tmp_path / 'config.py')

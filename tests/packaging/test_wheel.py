@@ -73,7 +73,7 @@ def test_converting_sampling_and_training_outside_of_the_repository(run_installe
         'mmsagan --version',
         f'mmsagan convert {shlex.quote(str(reference.path))} --out studio.pth',
         f'mmsagan sample sagan_32_cvt_studioGAN studio.pth --out samples.png --num-per-class 1 --cfg-options {sizes}',
-        f'mmsagan train sagan_32_mnist_b64x1 --work-dir digits --no-validate --cfg-options {tiny} {short}',
+        f'mmsagan train sagan_32_mnist_b32x1 --work-dir digits --no-validate --cfg-options {tiny} {short}',
     ]
     said = run_installed(f"""
 import runpy, shlex

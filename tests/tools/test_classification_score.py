@@ -37,7 +37,7 @@ def test_of_real_images_and_of_wrong_labels():
 
 def test_the_tool(run_here, tmp_path):
     """On samples of a generator that is not trained."""
-    config = str(ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b64x1.py')
+    config = str(ROOT / 'configs' / 'sagan' / 'sagan_32_mnist_b32x1.py')
     options = dict(option.split('=') for option in TINY)
     model = MODELS.build(load_config(config, {key: int(value) for key, value in options.items()}).model)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')

@@ -84,7 +84,7 @@ def test_print_config():
 
 def test_a_series_of_configs(tmp_path):
     for name in ('a', 'b'):
-        (tmp_path / f'mnist_{name}_b4.py').write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b64x1.py'\n")
+        (tmp_path / f'mnist_{name}_b4.py').write_text(f"_base_ = '{ROOT}/configs/sagan/sagan_32_mnist_b32x1.py'\n")
     configs = sorted(tmp_path.glob('*.py'))
     options = ['train_cfg.val_interval=2', 'train_dataloader.batch_size=4', 'val_evaluator.metrics.0.fake_nums=20']
     options += [

@@ -57,7 +57,7 @@ import benchmark as bench  # noqa: E402
 from check_runner import CHECKS, Setting, Skipped, check, markdown, run_all, within  # noqa: E402
 
 bench.matmul_peak = cache(bench.matmul_peak)
-DEMO = 'sagan_32_mnist_b64x1'
+DEMO = 'sagan_32_mnist_b32x1'
 CIFAR, IMAGENET = 'sagan_32_woReLUinplace_cifar10_b64x1', 'sagan_128_woReLUinplace_imagenet1k_b64x4'
 NARROW = {'model.generator.base_channels': 8, 'model.discriminator.base_channels': 8}  # on a CPU
 EAGER, COMPILED = ('reference', 'fast', 'bfloat16'), {'compiled': {}, 'reduce-overhead': dict(mode='reduce-overhead')}

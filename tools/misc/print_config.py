@@ -9,7 +9,7 @@ from mmsagan.engine.config import check_config, complete_evaluation, load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b64x1', 'my_config.py --cfg-options model.generator.base_channels=32')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1', 'my_config.py --cfg-options model.generator.base_channels=32')
     parser.add_argument('config', help='config file, or the name of one of this package')
     add_cfg_options(parser)
     return parser.parse_args()

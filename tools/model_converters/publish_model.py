@@ -8,7 +8,7 @@ from mmsagan.cli.tool import run_tool, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'work_dirs/digits/iter_900.pth digits.pth --weights ema --no-discriminator')
+    parser = tool_parser(__doc__, 'work_dirs/digits/iter_2500.pth digits.pth --weights ema --no-discriminator')
     parser.add_argument('checkpoint', metavar='IN.pth', help='file to read')
     parser.add_argument('out', metavar='OUT', help='.pth or .safetensors file to write; the hash is added to its name')
     parser.add_argument(
