@@ -90,13 +90,13 @@ def test_a_series_can_be_resumed_and_extended(plan):
         assert steps[-1] == length and values[-1].tolist() == [100 / length, 300 / length], 'the values at its own end'
     assert all(run.is_finished() for run in plan(8, seeds=(3,)))
     with pytest.raises(ConfigError, match=r'a, seed 1: .*config.py'):
-        plan(**{'train_dataloader.batch_size': 32})
+        plan(**{'train_dataloader.batch_size': 64})
 
 
 @pytest.mark.parametrize('jobs, behaviours', [(1, ['bad', '', '']), (2, ['slow', '', 'bad', 'slow', '', ''])])
 def test_after_a_failure_no_training_is_started(write, tmp_path, jobs, behaviours):
     configs = [write(f'c{number}', f'behaviour = {text!r}') for number, text in enumerate(behaviours)]
-    runs = plan_series(configs, [1], tmp_path / 'series', 300)
+    runs = plan_series(configs, [1], tmp_path / 'series', 500)
     with pytest.raises(ConfigError, match=r'c\d, seed 1: .*exit code 1; .*output.txt'):
         train_series(runs, jobs)
     started = [run.folder.exists() for run in runs]

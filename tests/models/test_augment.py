@@ -15,6 +15,7 @@ from torch import nn
 from mmsagan.errors import ConfigError
 from mmsagan.models import ADA, DiffAugment
 from mmsagan.models.augment import _affine, _color_matrix, _warp
+from mmsagan.registry import MODELS
 
 SMOOTH = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4).double() * 2 - 1, size=16, mode='bicubic')
 
@@ -177,7 +178,7 @@ def test_what_is_not_known(kind, options):
 
 def test_what_is_no_augmentation(gan_config):
     with pytest.raises(ConfigError, match='model.augment: HingeGANLoss'):
-        MODELS.build(dict(gan_config, augment=dict(type='HingeGANLoss')))
+        MODELS.build(gan_config(augment=dict(type='HingeGANLoss')))
 
 
 def test_real_and_fake_images_are_augmented_in_both_updates():

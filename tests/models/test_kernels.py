@@ -87,5 +87,5 @@ def test_an_iteration_waits_for_no_device(tmp_path, monkeypatch):
 
     monkeypatch.setattr(GANTrainLoop, 'run_iter', counted)
     train_from_config(cfg)
-    assert modes[1].kernels('demo') <= 1000
+    assert modes[1].kernels('demo') <= 1120  # weights of many shapes share fewer products
     assert not modes[1].counts['_local_scalar_dense'], 'a value was read from the device'

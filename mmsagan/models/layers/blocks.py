@@ -87,7 +87,8 @@ class ConditionalBatchNorm2d(nn.Module):
         weight = self.weight_offset + self.weight_embedding(label)
         bias = self.bias_embedding(label)
         if noise is not None:
-            weight, bias = weight + self.weight_noise(noise), bias + self.bias_noise(noise)
+            with torch.autocast(noise.device.type, enabled=False):  # casting takes longer than such small products
+                weight, bias = weight + self.weight_noise(noise), bias + self.bias_noise(noise)
         return torch.addcmul(bias[:, :, None, None].to(x.dtype), self.norm(x), weight[:, :, None, None].to(x.dtype))
 
 
