@@ -147,7 +147,9 @@ def test_top_k_trains_on_the_largest_logits(iteration, k):
     gan = SimpleNamespace(gan_loss=MODELS.build(dict(type='NonSaturatingGANLoss')))
 
     def total(logits):
-        return gan.gan_loss.generator_loss(logits) + regularizer.generator_loss(Update(gan, iteration, 0, 1, None, None, logits))
+        return gan.gan_loss.generator_loss(logits) + regularizer.generator_loss(
+            Update(gan, iteration, 0, 1, None, None, logits)
+        )
 
     loss = total(logits)
     largest = sorted(logits.flatten().tolist())[-k:]
