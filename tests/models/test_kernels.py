@@ -76,7 +76,7 @@ def test_a_step_of_both_networks_stays_within_its_budget(name, budget, monkeypat
 def test_an_iteration_waits_for_no_device(tmp_path, monkeypatch):
     """The demo's, with all hooks and clipped gradients; between two iterations that are logged, evaluated or saved."""
     options = {'work_dir': str(tmp_path), 'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 3, 'val_evaluator': None}
-    options |= {'optim_wrapper.clip_grad': dict(max_norm=1e9), 'custom_hooks': []}
+    options |= {'optim_wrapper.clip_grad': dict(max_norm=1e9), 'optim_wrapper.dtype': 'bfloat16', 'custom_hooks': []}
     cfg = load_config(CONFIGS / 'sagan_32_mnist_b32x1.py', options)
     modes, run_iter = [], GANTrainLoop.run_iter
 

@@ -88,6 +88,7 @@ class ConditionalBatchNorm2d(nn.Module):
         bias = self.bias_embedding(label)
         if noise is not None:
             with torch.autocast(noise.device.type, enabled=False):  # casting takes longer than such small products
+                noise = noise.to(self.weight_noise.weight.dtype)  # bfloat16 in copies for sampling
                 weight, bias = weight + self.weight_noise(noise), bias + self.bias_noise(noise)
         return torch.addcmul(bias[:, :, None, None].to(x.dtype), self.norm(x), weight[:, :, None, None].to(x.dtype))
 
