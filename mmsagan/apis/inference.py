@@ -19,6 +19,7 @@ from mmsagan.errors import ConfigError
 from mmsagan.models import ConditionalGAN
 from mmsagan.registry import MODELS
 from mmsagan.utils import register_all_modules
+from mmsagan.utils.download import HUB
 
 
 def init_model(
@@ -30,9 +31,10 @@ def init_model(
     """Builds the model of a config and loads a checkpoint into it.
 
     Args:
-        config: A config, its file, or its name in the model zoo. None infers the architecture from the checkpoint, which works
+        config: A config, its file, or its name in the model zoo; or ``hf://user/repo``, a repository on the Hugging Face Hub
+            with config and weights. None infers the architecture from the checkpoint, which works
             for other projects' checkpoints, and for those that were trained here with the usual components.
-        checkpoint: File or URL of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is recognized by its content.
+        checkpoint: File, URL or repository (``hf://``) of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is recognized by its content.
             Of StudioGAN name the generator's file; the discriminator's and the averaged generator's are found beside it.
             ``'zoo'`` downloads the published weights of the config. None leaves the weights as they were initialized.
         cfg_options: Dotted config keys and their new values, as in ``--cfg-options``.
@@ -41,7 +43,7 @@ def init_model(
         The model in evaluation mode, with its config as ``model.cfg``. Its images are RGB, whatever the checkpoint's were.
     """
     register_all_modules()
-    if checkpoint == 'zoo':
+    if checkpoint == 'zoo' or (checkpoint is None and str(config).startswith(HUB)):
         if not isinstance(config, (str, Path)):
             raise ConfigError("checkpoint='zoo' needs the name or the file of a config")
         checkpoint = resolve_model(config).weights

@@ -203,11 +203,11 @@ def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:
 
 def class_names(cfg: Config, num_classes: int) -> list[str]:
     """Returns the class names of the config's data set, or the class numbers if it has no names or its files are missing."""
-    names: Sequence = ()
+    names: Sequence = (cfg.get('dataset_meta') or {}).get('classes') or ()  # of a model from the Hugging Face Hub
     try:
         config = next(loader['dataset'] for loader in map(cfg.get, LOADERS) if loader and 'dataset' in loader)
         kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
-        names = getattr(kind, 'classes', ())  # some data sets know their classes without their files
+        names = names or getattr(kind, 'classes', ())  # some data sets know their classes without their files
         if not names or not isinstance(names, Sequence):
             names = DATASETS.build(config).metainfo['classes'] or ()
     except Exception:  # names are optional, whatever is wrong with the data set

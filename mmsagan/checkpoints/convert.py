@@ -23,7 +23,7 @@ from mmsagan.checkpoints.architecture import (
 from mmsagan.checkpoints.io import load_checkpoint_file, save_checkpoint_file, split_checkpoint
 from mmsagan.errors import CheckpointError, ConfigError
 from mmsagan.models import ProjDiscriminator
-from mmsagan.utils.download import cached_file
+from mmsagan.utils.download import HUB, cached_file, hub_file
 from mmsagan.utils.files import check_writable
 
 OPENMMLAB = 'MMGeneration or MMagic'
@@ -257,12 +257,14 @@ def export_studiogan(
 
 
 def load_checkpoint(filename: str, map_location=None) -> dict:
-    """Loads a file or URL for MMEngine: a checkpoint under our names, whichever project wrote it.
+    """Loads a file, URL or repository (``hf://``) for MMEngine: a checkpoint under our names, whichever project wrote it.
 
     If the name of a download ends in the first digits of its sha256, as in ``sagan_20210730-d50568a4.pth``, they are compared.
     """
     path = Path(filename).expanduser()
-    if '://' in filename:  # MMEngine's loaders would execute pickled code
+    if filename.startswith(HUB):
+        path = hub_file(filename, 'model.safetensors')
+    elif '://' in filename:  # MMEngine's loaders would execute pickled code
         # Digits alone are a date.
         found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.(pth|pt|safetensors)$', re.split('[?#]', filename)[0])
         path = Path(cached_file(filename, found and found[1], folder=Path(torch.hub.get_dir(), 'checkpoints')))

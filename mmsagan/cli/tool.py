@@ -61,8 +61,8 @@ def add_cfg_options(parser: argparse.ArgumentParser, help: str = 'change config 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds the config and the checkpoint of a trained model."""
-    parser.add_argument('config', help='config file, or the name of one of this package')
-    help = "file or URL, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
+    parser.add_argument('config', help='config file, the name of one of this package, or hf://user/repo')
+    help = "file, URL or hf://user/repo, also of MMGeneration, MMagic or StudioGAN; 'zoo' for the config's published weights"
     parser.add_argument('checkpoint', help=help)
 
 

@@ -1,4 +1,4 @@
-"""Cached downloads, checked by their sha256."""
+"""Cached downloads: URLs, checked by their sha256, and files of the Hugging Face Hub."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,13 @@ import torch
 from filelock import FileLock
 from rich.progress import DownloadColumn, Progress
 
+from mmsagan import __version__
 from mmsagan.errors import DownloadError
 from mmsagan.utils.files import where_supported
 
 URLS = ('https://', 'http://')  # how a URL in a config or on a command line starts
+HUB = 'hf://'
+_REPOSITORY = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?')
 # Host and path become folders of the cache. Plain http is for servers on this machine.
 _URL = re.compile(
     r'(?:https://|http://(?=localhost[:/]|127\.0\.0\.1[:/]))([\w.-]+(?::\d+)?)((?:/[^/\\?#\s]+)+)(?:[?#].*)?', re.A
@@ -58,3 +61,31 @@ def cached_file(url: str, sha256: str | None = None, folder: str | Path | None =
         path.unlink(missing_ok=True)
         raise DownloadError(f'{url}: sha256 {sha256} expected, {found} found; {path} was deleted')
     return path
+
+
+def split_repository(source: str) -> tuple[str, str | None]:
+    """Returns the ``user/repo`` of a ``hf://user/repo@revision``, and its revision if it has one."""
+    matched = _REPOSITORY.fullmatch(source)
+    if not matched:
+        raise DownloadError(f'{source}: write hf://user/repo, or hf://user/repo@revision')
+    return matched[1], matched[2]
+
+
+def hub_file(source: str, name: str) -> Path:
+    """Returns the local path of a file of a repository on the Hugging Face Hub, and downloads it on first use.
+
+    ``source`` is ``hf://user/repo``, or ``hf://user/repo@revision``. The cache, tokens and the offline mode are those of
+    ``huggingface_hub``.
+    """
+    repository, revision = split_repository(source)
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
+    try:
+        library = dict(library_name='mmsagan', library_version=__version__)
+        return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision, **library))
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:300]
+        remedy = 'a private repository needs the token of `hf auth login`, or HF_TOKEN'
+        raise DownloadError(f'{source}: {name} cannot be downloaded ({reason}); {remedy}') from error

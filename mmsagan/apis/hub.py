@@ -1,0 +1,157 @@
+"""Publishing a model as a repository of the Hugging Face Hub: weights, config, model card, and a web page."""
+
+import json
+import pprint
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmsagan import __version__
+from mmsagan.apis.inference import init_model
+from mmsagan.apis.sampling import SampleSet, write_samples
+from mmsagan.checkpoints.architecture import read_config_text
+from mmsagan.checkpoints.convert import load_checkpoint
+from mmsagan.checkpoints.io import save_checkpoint_file
+from mmsagan.checkpoints.publish import strip_checkpoint
+from mmsagan.errors import ConfigError, DownloadError
+from mmsagan.utils.download import HUB, split_repository
+from mmsagan.utils.files import write_output
+
+CARD = """---
+library_name: mmsagan
+license: {license}
+pipeline_tag: unconditional-image-generation
+tags: [gan, sagan, image-generation]
+sdk: gradio
+app_file: app.py
+---
+
+# {title}
+
+![Samples, one class in each row](samples.png)
+
+A {kind} for {size}x{size} pixels{classes}, trained with `mmsagan` {version}.
+
+```python
+from mmsagan.apis import init_model, sample
+
+images = sample(init_model('{source}'), num_samples=8, seed=0)  # uint8 RGB (8, 3, {size}, {size})
+```
+
+On the command line: `mmsagan sample {source} zoo --out samples.png`.
+
+## Data
+
+{data}
+
+## Scores
+
+{scores}
+
+## License
+
+{license_note}
+"""
+# The page of a Space; the Hub starts it.
+APP = """import sys
+
+from mmsagan.cli.main import main
+
+sys.argv = ['mmsagan', 'web', 'config.json', 'model.safetensors', '--host', '0.0.0.0', '--port', '7860']
+main()
+"""
+# Left out of a published config: they matter in training only, or name a file.
+TRAINING_KEYS = ('augment', 'regularizers', 'init_from', 'compile_cfg')
+
+
+def write_repository(
+    checkpoint: str | Path,
+    folder: str | Path,
+    source: str | None = None,
+    weights: str = 'both',
+    with_discriminator: bool = True,
+    license: str | None = None,
+) -> list[Path]:
+    """Writes the files of a repository into a folder, from a checkpoint that was trained here; returns them.
+
+    These are ``model.safetensors``, ``config.json`` (of the model alone), ``README.md`` (data, scores of the last evaluation and
+    how they were measured, how to load the model), ``samples.png``, and for a Space ``app.py`` and ``requirements.txt``. Nothing
+    else of the checkpoint is written. ``weights`` and ``with_discriminator`` are those of
+    :func:`~mmsagan.checkpoints.publish.publish`.
+
+    Args:
+        source: Where the repository will be, for the model card; defaults to ``hf://user/<name of the folder>``.
+        license: Identifier of a license on the Hub, such as ``cc-by-4.0``.
+    """
+    folder = Path(folder)
+    source = source or f'{HUB}user/{folder.absolute().name}'
+    content = load_checkpoint(str(checkpoint))
+    training, _ = read_config_text(content.get('meta', {}).get('cfg'))
+    stripped, _ = strip_checkpoint(content, weights, with_discriminator)
+    model = training.get('model') or init_model(None, checkpoint).cfg.model.to_dict()
+    model = {key: value for key, value in model.items() if key not in TRAINING_KEYS}
+    if weights == 'ema':
+        model['ema_config'] = None
+    names = list((content.get('meta', {}).get('dataset_meta') or {}).get('classes') or ())
+    config = dict(library_name='mmsagan', mmsagan_version=__version__, model=model, dataset_meta=dict(classes=names))
+    save_checkpoint_file(stripped, folder / 'model.safetensors')
+    gan = init_model(Config(dict(model=model)), folder / 'model.safetensors')
+    write_samples(SampleSet(gan, range(min(10, gan.num_classes)) if gan.num_classes else None), folder / 'samples.png')
+    card = CARD.format(
+        title=source.rpartition('/')[2].partition('@')[0],
+        kind=model.get('type', 'GAN'),
+        size=gan.generator.output_scale,
+        classes=f' and {gan.num_classes} classes ({", ".join(map(str, names[:10]))}{", …" if len(names) > 10 else ""})'
+        if names
+        else '',
+        version=__version__,
+        source=source,
+        license=license or 'unknown',
+        license_note=license or 'Not stated.',
+        data=_describe_data(training, content.get('meta', {})),
+        scores=_describe_scores(training, content),
+    )
+    files = {'config.json': json.dumps(config, indent=2), 'README.md': card, 'app.py': APP}
+    files['requirements.txt'] = f'mmsagan[demo]=={__version__}\n'
+    for name, text in files.items():
+        write_output(folder / name, text.encode())
+    return sorted(folder / name for name in (*files, 'model.safetensors', 'samples.png'))
+
+
+def _describe_data(training: Mapping, meta: Mapping) -> str:
+    dataset = dict((training.get('train_dataloader') or {}).get('dataset') or {})
+    count = f'{meta["training_images"]} images. ' if 'training_images' in meta else ''
+    return f'{count}`{dataset["type"]}` of mmsagan.' if 'type' in dataset else f'{count}Not stated.'
+
+
+def _describe_scores(training: Mapping, content: Mapping) -> str:
+    """A table of the last evaluation during training, and the config of its metrics: a score means little without it."""
+    logs = (content.get('message_hub') or {}).get('log_scalars') or {}
+    scores = {name: values.data[0][-1] for name, values in logs.items() if re.fullmatch('val/.+/.+', name)}
+    if not scores:
+        return 'Not measured.'
+    rows = [f'| {name.removeprefix("val/")} | {float(value):.4g} |' for name, value in scores.items()]
+    protocol = pprint.pformat((training.get('val_evaluator') or {}).get('metrics'), width=100, sort_dicts=False)
+    iteration = content.get('meta', {}).get('iter')
+    table = '\n'.join(['| score | value |', '|---|---|', *rows])
+    return f'The last evaluation of a training of {iteration} iterations:\n\n{table}\n\nMeasured by\n\n```python\n{protocol}\n```'
+
+
+def push_repository(folder: str | Path, source: str, private: bool = False) -> str:
+    """Creates the repository ``hf://user/repo`` on the Hugging Face Hub if it is not there, uploads a folder, and returns its URL."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
+    name, revision = split_repository(source)
+    if revision:
+        raise ConfigError(f'{source}: a repository is written without a revision, hf://{name}')
+    try:
+        hub = huggingface_hub.HfApi(library_name='mmsagan', library_version=__version__)
+        hub.create_repo(name, private=private, exist_ok=True)
+        return hub.upload_folder(repo_id=name, folder_path=folder, commit_message=f'Model of mmsagan {__version__}').commit_url
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:300]
+        raise DownloadError(f'{source} cannot be written ({reason}); log in by `hf auth login`, or set HF_TOKEN') from error
