@@ -23,6 +23,7 @@ GROUPS = {
         'sample': ('sample.py', 'draw samples: a grid, a folder of PNGs, or one .npz file'),
         'class-grids': ('analysis_tools/class_grids.py', 'draw samples by class, with names and intra-FIDs'),
         'neighbours': ('analysis_tools/neighbours.py', 'draw samples beside the nearest training images: are they copies?'),
+        'interpolate': ('analysis_tools/interpolate.py', 'draw what lies between noise vectors or classes: a grid or a film'),
         'attention': ('visualize_attention.py', 'draw the maps of the attention layers'),
         'web': ('web_demo.py', 'all of this in the browser: samples, attention, interpolation'),
     },

@@ -6,6 +6,7 @@ import runpy
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from launching import ROOT
 from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model
-from mmsagan.apis.sampling import SampleSet, sample, write_samples
+from mmsagan.apis.sampling import SampleSet, sample, sample_inputs, write_samples
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import ImageFolder
 from mmsagan.engine.config import load_config
@@ -119,6 +120,49 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     np.testing.assert_array_equal(content['arr_0'], expected.permute(0, 2, 3, 1))
     assert torch.equal(sample(init_model(*experiment), 70, seed=0), expected), 'classes, too, are those of the seed'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.gif', '.mp4'])
+def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
+    """Two rows from class 1 over 4 to 2: a grid, or a film forth and back, and the table of what each image is."""
+    films = []
+
+    def write_frames(path, size, fps, macro_block_size):
+        assert [number % 2 for number in size] == [0, 0] and fps == 12
+        films.append([])
+        while True:
+            films[-1].append((yield))
+
+    monkeypatch.setitem(sys.modules, 'imageio_ffmpeg', SimpleNamespace(write_frames=write_frames))
+    out = tmp_path / f'path{suffix}'
+    options = '--labels', '1,4,2', '--seeds', 3, 7, '--steps', 3, '--out', out
+    code, said = run(*experiment, *options, tool='analysis_tools/interpolate.py')
+    assert code == 0 and said.startswith('2 x 5 images')
+    rows = list(csv.DictReader((tmp_path / 'path.csv').open()))
+    assert [row['share'] for row in rows if row['seed'] == '7'] == ['0', '0.5', '1', '0.5', '1']
+    assert [(row['row'], row['image'], row['from'], row['to']) for row in rows][3:6] == [
+        ('0', '3', rows[4]['from'], rows[4]['to']),
+        ('0', '4', rows[4]['from'], rows[4]['to']),
+        ('1', '0', rows[0]['from'], rows[0]['to']),
+    ]
+    model, ends = init_model(*experiment), []
+    for seed in (3, 7):
+        noise = sample_inputs(model, seed).noise(0, 1)
+        ends.append(sample(model, noise=noise.expand(3, -1), labels=[1, 4, 2]))
+    expected = [image_grid(torch.stack(images).repeat_interleave(2, 2).repeat_interleave(2, 3), 2) for images in zip(*ends)]
+    if suffix == '.png':
+        grid = read(out).permute(1, 2, 0).numpy()
+        found = [np.concatenate([grid[:, 66 * place : 66 * place + 68]]) for place in (0, 2, 4)]
+        expected = [image_grid(torch.stack(images).repeat_interleave(2, 2).repeat_interleave(2, 3), 1) for images in zip(*ends)]
+        assert all(np.array_equal(*pair) for pair in zip(found, expected))
+        return
+    if suffix == '.gif':
+        with Image.open(out) as film:
+            assert (film.n_frames, film.info['duration'], film.info['loop']) == (8, 80, 0)
+        return
+    (frames,) = films
+    assert len(frames) == 8 and all(np.array_equal(frames[place], expected[place // 2]) for place in (0, 2, 4))
+    assert np.array_equal(frames[5], frames[3]) and np.array_equal(frames[7], frames[1]), 'and back'
 
 
 def test_an_unconditional_model(tmp_path, run):

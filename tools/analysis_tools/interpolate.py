@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""Draws what lies between samples: from one noise vector to another, or from class to class with the same noise.
+
+A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as films, side by side, forth and back. A .csv file beside
+it says what each image is of. MP4 needs the package imageio-ffmpeg.
+"""
+
+import argparse
+import csv
+import io
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmsagan.apis import init_model, interpolate
+from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
+from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
+from mmsagan.engine.distributed import find_device
+from mmsagan.errors import ConfigError
+from mmsagan.utils.files import check_writable, write_output
+from mmsagan.visualization import image_grid
+from mmsagan.visualization.figures import encode_png
+
+MIN_SIZE = 64  # pixels of an image in the picture
+
+
+def parse_args() -> argparse.Namespace:
+    parser = tool_parser(
+        __doc__,
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 3,8 --seeds 0 1 2 --out threes_to_eights.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 0-9 --out digits.gif',
+    )
+    add_model(parser)
+    parser.add_argument('--out', type=Path, required=True, help='.png, .gif or .mp4 file, which is overwritten, as is the .csv')
+    add_labels(parser, 'a random one for each seed; with several, from class to class')
+    parser.add_argument('--seeds', nargs='+', type=at_least(0), metavar='N', help='a row or film for each; default: --seed')
+    parser.add_argument('--steps', type=at_least(2), default=9, metavar='N', help='images from end to end (default: %(default)s)')
+    parser.add_argument('--fps', type=at_least(1), default=12, metavar='N', help='images per second (default: %(default)s)')
+    add_sampling(parser)
+    return parser.parse_args()
+
+
+def write_film(path: Path, frames: list[np.ndarray], fps: int) -> None:
+    """Writes frames (H, W, 3) uint8 as an endless GIF, or as MP4."""
+    if path.suffix == '.gif':
+        buffer, (first, *others) = io.BytesIO(), map(Image.fromarray, frames)
+        first.save(buffer, 'GIF', save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+        write_output(path, buffer.getvalue())
+        return
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file') from None
+    height, width = frames[0].shape[:2]
+    # H.264 takes even sizes only.
+    writer = imageio_ffmpeg.write_frames(str(path), (width + width % 2, height + height % 2), fps=fps, macro_block_size=2)
+    writer.send(None)
+    for frame in frames:
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
+        writer.send(np.ascontiguousarray(even))
+    writer.close()
+
+
+def main() -> None:
+    args = parse_args()
+    table = args.out.with_suffix('.csv')
+    check_writable(args.out, ('.png', '.gif', '.mp4'))
+    check_writable(table)
+    model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
+    names = class_names(model.cfg, model.num_classes)
+    labels = parse_classes(args.labels, names) if args.labels is not None else []
+    options = dict(sample_model=args.sample_model, truncation=args.truncation)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['row', 'image', 'seed', 'from', 'to', 'share'])
+    rows: list[Tensor] = []
+    for row, seed in enumerate(args.seeds or [args.seed]):
+        first = sample_inputs(model, seed).draw(0, 1)[1]
+        path = labels or ([] if first is None else first.tolist())
+        parts: list[Tensor] = []
+        for ends in pairwise(path) if len(path) > 1 else [tuple(path)]:
+            start = len(parts) > 0  # each part begins with the last image of the one before
+            parts.append(interpolate(model, args.steps, labels=ends or None, seed=seed, **options)[start:])
+            said = [names[end] for end in (ends[0], ends[-1])] if ends else ['', '']
+            for step in range(int(start), args.steps):
+                number = sum(map(len, parts)) - args.steps + step
+                writer.writerow([row, number, seed, *said, f'{step / (args.steps - 1):.6g}'])
+        rows.append(torch.cat(parts))
+    images = torch.stack(rows)  # (seeds, steps, 3, H, W)
+    scale = -(-MIN_SIZE // images.shape[-1])
+    images = images.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
+    if args.out.suffix == '.png':
+        write_output(args.out, encode_png(image_grid(images.flatten(0, 1), images.shape[1])))
+    else:
+        frames = [image_grid(images[:, step], len(images)) for step in range(images.shape[1])]
+        write_film(args.out, frames + frames[-2:0:-1], args.fps)
+    write_output(table, text.getvalue().encode(errors='backslashreplace'))
+    print(f'{images.shape[0]} x {images.shape[1]} images written to {args.out}, what they are of to {table}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
