@@ -8,15 +8,9 @@ Images are read from a folder and its subfolders, from a .zip, .tar or .tar.gz f
 import argparse
 import json
 
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-
-from mmsagan.apis.experiment import results_table
-from mmsagan.apis.statistics import METRIC_NAMES, score_images
 from mmsagan.cli.tool import add_extractor, add_launcher, at_least, extractor_options, run_tool, tool_parser
-from mmsagan.engine.distributed import join_processes
-from mmsagan.evaluation import RealImages, open_images
-from mmsagan.utils.files import check_writable, write_output
+
+METRICS = ('fid', 'fid-infinity', 'sfid', 'is', 'kid', 'pr', 'authpct', 'intra-fid')
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--real', metavar='SOURCE', help='real images, as above, or a .pkl or .npz file of their statistics (FID only)'
     )
-    parser.add_argument('--metrics', nargs='+', choices=METRIC_NAMES, default=['fid', 'is'], help='default: fid is')
+    parser.add_argument('--metrics', nargs='+', choices=METRICS, default=['fid', 'is'], help='default: fid is')
     parser.add_argument('--num-samples', type=at_least(1), metavar='N', help='number of images to score; default: all')
     parser.add_argument(
         '--size', type=at_least(1), metavar='PIXELS', help='resize the centre square of every image to this many pixels'
@@ -46,8 +40,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmengine.config import Config
+    from mmengine.dist import is_main_process
+
+    from mmsagan.apis.experiment import results_table
+    from mmsagan.apis.statistics import score_images
+    from mmsagan.engine.distributed import join_processes
+    from mmsagan.evaluation import RealImages, open_images
+    from mmsagan.utils.files import check_writable, write_output
+
     if args.out:
         check_writable(args.out)
     join_processes(args.launcher, Config())
@@ -63,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

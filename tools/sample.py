@@ -7,15 +7,7 @@ Sample i depends on the seed and i alone, not on the number of processes.
 import argparse
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-
-from mmsagan.apis.inference import init_model
-from mmsagan.apis.sampling import SampleSet, check_output, class_names, parse_classes, write_samples
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_labels, add_launcher, add_model, add_sampling, at_least, run_tool, tool_parser
-from mmsagan.engine.config import load_config
-from mmsagan.engine.distributed import find_device, join_processes
-from mmsagan.utils.processes import from_main_process
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,8 +46,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmengine.dist import is_main_process
+
+    from mmsagan.apis.inference import init_model
+    from mmsagan.apis.sampling import SampleSet, check_output, class_names, parse_classes, write_samples
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.config import load_config
+    from mmsagan.engine.distributed import find_device, join_processes
+    from mmsagan.utils.processes import from_main_process
+
     check_output(args.out, args.npz)
     join_processes(args.launcher, load_config(resolve_config(args.config), args.cfg_options))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
@@ -77,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -1,15 +1,13 @@
 #!/usr/bin/env python
 """Evaluates a checkpoint: IS, FID and whatever else the config's test_evaluator asks for, in one pass."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-
-from mmsagan.apis.experiment import evaluate_from_config, results_table
-from mmsagan.apis.zoo import resolve_config, resolve_model
 from mmsagan.cli.tool import (
     add_cfg_options,
     add_extractor,
@@ -20,14 +18,10 @@ from mmsagan.cli.tool import (
     run_tool,
     tool_parser,
 )
-from mmsagan.engine.config import load_config
-from mmsagan.engine.loops import evaluator_config
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation.extractors import FeatureSource
-from mmsagan.registry import METRICS
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization.curves import tradeoff_figure
-from mmsagan.visualization.figures import to_bytes
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +56,10 @@ def set_extractor(cfg: Config, options: dict) -> None:
 
     The name of another extractor is added to a metric's own ``prefix``, and its own ``inception_pkl`` is not used.
     """
+    from mmsagan.engine.loops import evaluator_config
+    from mmsagan.evaluation.extractors import FeatureSource
+    from mmsagan.registry import METRICS
+
     metrics = evaluator_config(cfg.get('test_evaluator') or cfg.get('val_evaluator') or [])['metrics']
     replaced = {'extractor', 'inception_style', 'inception_path', 'resize_mode'}
     if not {'extractor', 'inception_style'} & {*options}:
@@ -87,8 +85,16 @@ def set_extractor(cfg: Config, options: dict) -> None:
             metric.update(changed)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmengine.dist import is_main_process
+
+    from mmsagan.apis.experiment import evaluate_from_config, results_table
+    from mmsagan.apis.zoo import resolve_config, resolve_model
+    from mmsagan.engine.config import load_config
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization.curves import tradeoff_figure
+    from mmsagan.visualization.figures import to_bytes
+
     for file, suffixes in ((args.out, ()), (args.figure, ('.png',))):
         if file:
             check_writable(file, suffixes)
@@ -116,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -8,13 +8,7 @@ with a checkpoint and exit code 75; --resume continues from there, bit for bit.
 import argparse
 from pathlib import Path
 
-import torch
-from mmengine.dist import is_main_process
-
-from mmsagan.apis.experiment import train_from_config, training_summary, use_mixed_precision
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, add_launcher, run_tool, tool_parser
-from mmsagan.engine.config import load_config
 from mmsagan.errors import ConfigError
 
 
@@ -48,8 +42,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    import torch
+    from mmengine.dist import is_main_process
+
+    from mmsagan.apis.experiment import train_from_config, training_summary, use_mixed_precision
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.config import load_config
+
     config = resolve_config(args.config)
     cfg = load_config(config, args.cfg_options)
     cfg.launcher = args.launcher
@@ -74,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

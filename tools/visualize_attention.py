@@ -9,14 +9,8 @@ import argparse
 import re
 from pathlib import Path
 
-from mmsagan.apis import attention_maps, init_model
-from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
-from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import attention_figure
-from mmsagan.visualization.figures import encode_png
 
 
 def parse_queries(text: str) -> list[tuple[int, int]] | None:
@@ -60,8 +54,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis import attention_maps, init_model
+    from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
+    from mmsagan.engine.distributed import find_device
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization import attention_figure
+    from mmsagan.visualization.figures import encode_png
+
     check_writable(args.out, ('.png',))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     names = class_names(model.cfg, model.num_classes)
@@ -79,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

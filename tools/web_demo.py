@@ -7,11 +7,7 @@ page offers those that training left in the folder of the first one.
 
 import argparse
 
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
-from mmsagan.engine.distributed import find_device
-from mmsagan.web.app import open_port, serve
-from mmsagan.web.checkpoints import Checkpoints
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,8 +46,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.distributed import find_device
+    from mmsagan.web.app import open_port, serve
+    from mmsagan.web.checkpoints import Checkpoints
+
     resolve_config(args.config)
     device = find_device(args.device)
     with open_port(args.host, args.port) as listener:
@@ -63,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -76,10 +76,9 @@ def write_repository(
 ) -> list[Path]:
     """Writes the files of a repository into a folder, from a checkpoint that was trained here; returns them.
 
-    These are ``model.safetensors``, ``config.json`` (of the model alone), ``README.md`` (data, scores of the last evaluation and
-    how they were measured, how to load the model), ``samples.png``, and for a Space ``app.py`` and ``requirements.txt``. Nothing
-    else of the checkpoint is written. ``weights`` and ``with_discriminator`` are those of
-    :func:`~mmsagan.checkpoints.publish.publish`.
+    These are ``model.safetensors``, ``config.json`` (of the model alone), ``README.md`` (data, scores of the last evaluation
+    and how they were measured, how to load the model), ``samples.png``, and for a Space ``app.py`` and ``requirements.txt``.
+    ``weights`` and ``with_discriminator`` are those of :func:`~mmsagan.checkpoints.publish.publish`.
 
     Args:
         source: Where the repository will be, for the model card; defaults to ``hf://user/<name of the folder>``.
@@ -136,11 +135,13 @@ def _describe_scores(training: Mapping, content: Mapping) -> str:
     protocol = pprint.pformat((training.get('val_evaluator') or {}).get('metrics'), width=100, sort_dicts=False)
     iteration = content.get('meta', {}).get('iter')
     table = '\n'.join(['| score | value |', '|---|---|', *rows])
-    return f'The last evaluation of a training of {iteration} iterations:\n\n{table}\n\nMeasured by\n\n```python\n{protocol}\n```'
+    return (
+        f'The last evaluation of a training of {iteration} iterations:\n\n{table}\n\nMeasured by\n\n```python\n{protocol}\n```'
+    )
 
 
 def push_repository(folder: str | Path, source: str, private: bool = False) -> str:
-    """Creates the repository ``hf://user/repo`` on the Hugging Face Hub if it is not there, uploads a folder, and returns its URL."""
+    """Uploads a folder to ``hf://user/repo``, which is created if it does not exist, and returns the URL of the commit."""
     try:
         import huggingface_hub
     except ImportError:

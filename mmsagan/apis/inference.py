@@ -34,7 +34,8 @@ def init_model(
         config: A config, its file, or its name in the model zoo; or ``hf://user/repo``, a repository on the Hugging Face Hub
             with config and weights. None infers the architecture from the checkpoint, which works
             for other projects' checkpoints, and for those that were trained here with the usual components.
-        checkpoint: File, URL or repository (``hf://``) of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is recognized by its content.
+        checkpoint: File, URL or repository (``hf://``) of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is
+            recognized by its content.
             Of StudioGAN name the generator's file; the discriminator's and the averaged generator's are found beside it.
             ``'zoo'`` downloads the published weights of the config. None leaves the weights as they were initialized.
         cfg_options: Dotted config keys and their new values, as in ``--cfg-options``.

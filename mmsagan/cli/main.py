@@ -7,6 +7,7 @@ import sys
 
 from mmsagan import __version__
 from mmsagan.cli.environment import settle_environment
+from mmsagan.cli.tool import run_tool
 from mmsagan.errors import ConfigError
 from mmsagan.utils.files import shipped_root
 
@@ -99,8 +100,7 @@ def main() -> None:
     sys.argv = [f'mmsagan {name}', *rest]
     try:
         tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
-        from mmsagan.cli.tool import run_tool
-    except KeyboardInterrupt:  # while PyTorch is imported, which takes seconds
+    except KeyboardInterrupt:  # some scripts import PyTorch, which takes seconds
         print('interrupted', file=sys.stderr)
         sys.exit(130)
-    run_tool(tool['main'])
+    run_tool(tool['main'], tool.get('parse_args'))

@@ -1,4 +1,7 @@
-"""What the scripts in ``tools/`` share: their argument parser, common options, and how they end."""
+"""What the scripts in ``tools/`` share: their argument parser, common options, and how they end.
+
+Nothing here imports PyTorch before the arguments are known to be right, and no script does: that takes seconds.
+"""
 
 import argparse
 import atexit
@@ -7,17 +10,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
-from mmengine.device import get_device
-from mmengine.dist import get_rank, is_main_process
-from torch.distributed import DistError
-from torch.distributed.elastic.multiprocessing.errors import record
-
 from mmsagan.cli.environment import settle_environment
-from mmsagan.engine.config import OptionText
-from mmsagan.engine.distributed import leave_processes
-from mmsagan.errors import ConfigError, MMSAGANError, TrainingInterrupted
+from mmsagan.errors import CheckpointError, ConfigError, MMSAGANError, TrainingInterrupted
+from mmsagan.utils import OptionText
 from mmsagan.utils.memory import keep_freed_memory
 
 
@@ -86,17 +85,18 @@ def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_extractor(parser: argparse.ArgumentParser) -> None:
     """Adds the options that choose the extractor of metrics; :func:`extractor_options` reads them."""
-    from mmsagan.evaluation.extractors import EXTRACTORS, PyTorchFIDInception  # takes a while
 
     def name_or_json(text: str) -> dict[str, Any]:
         return dict(extractor=json.loads(text)) if text.lstrip().startswith('{') else dict(inception_style=text)
 
-    known = ', '.join(name for name in EXTRACTORS.module_dict if name.islower())
-    help = f'{known}, another registered name or a config as JSON; default: the one that each metric is published with'
+    help = (
+        'stylegan, vgg16, pytorch, dinov2, clip, digits, fashion, another registered name or a config as JSON; '
+        'default: the one that each metric is published with'
+    )
     parser.add_argument('--extractor', '--inception-style', type=name_or_json, default={}, metavar='NAME|JSON', help=help)
     parser.add_argument('--inception-pth', metavar='FILE', help='its file or folder; default: downloaded into the cache')
     help = "how pytorch's extractor resizes: as pytorch-fid (legacy, the default), ADM (tensorflow), clean-fid or StudioGAN"
-    parser.add_argument('--resize-mode', choices=PyTorchFIDInception.resize_modes, help=help)
+    parser.add_argument('--resize-mode', choices=('legacy', 'tensorflow', 'clean', 'friendly'), help=help)
 
 
 def extractor_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -113,19 +113,35 @@ def add_launcher(parser: argparse.ArgumentParser, scripts: str) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help=help)
 
 
-def run_tool(main: Callable[[], int | None]) -> NoReturn:
+def run_tool(main: Callable[..., int | None], parse_args: Callable[[], argparse.Namespace] | None = None) -> NoReturn:
     """Runs a tool's main function and exits, with 0 or what ``main`` returns, or 130 for Ctrl-C.
 
-    Errors that the user can fix are one message and exit with their code; a bug is a traceback and 1.
+    ``main`` gets what ``parse_args`` returns. Errors that the user can fix are one message and exit with their code; a bug is a
+    traceback and 1.
     """
     settle_environment()
+    arguments = [parse_args()] if parse_args else []
+    checkpoint = getattr(arguments[0], 'checkpoint', None) if arguments else None
+    if checkpoint not in (None, 'zoo') and '://' not in checkpoint and not Path(checkpoint).expanduser().exists():
+        print(f'error: checkpoint {checkpoint} cannot be read: it does not exist', file=sys.stderr)
+        sys.exit(CheckpointError.exit_code)
+    try:
+        from mmengine.device import get_device
+        from torch.distributed.elastic.multiprocessing.errors import record
+    except KeyboardInterrupt:  # the imports take seconds
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
     if get_device() == 'cpu' and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
-    sys.exit(_run(main))
+    sys.exit(record(_run)(partial(main, *arguments)))  # which torchrun reports
 
 
-@record  # for torchrun's report
 def _run(main: Callable[[], int | None]) -> int | None:
+    from mmengine.dist import get_rank, is_main_process
+    from torch.distributed import DistError
+
+    from mmsagan.engine.distributed import leave_processes
+
     try:
         code = main()
     except MMSAGANError as error:

@@ -24,7 +24,7 @@ from mmsagan.checkpoints.architecture import read_config_text, read_literal
 from mmsagan.checkpoints.transfer import InitFrom
 from mmsagan.errors import ConfigError
 from mmsagan.models import GeneratorEMA
-from mmsagan.utils import register_all_modules
+from mmsagan.utils import OptionText, register_all_modules
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _RUNNER_ARGUMENTS = inspect.signature(Runner.__init__).parameters
@@ -59,10 +59,6 @@ _ANNOTATIONS: dict[str, Any] = dict(batch_size=int | None, num_workers=int, pref
 _ANNOTATIONS.update(dataset=dict, sampler=dict, resume=bool | str, loss_scale=float | str | dict)
 _AT_LEAST_1 = ('batch_size', 'per_class', 'val_interval', 'max_iters', 'max_epochs', 'max_failures', 'max_skipped_in_a_row')
 _QUOTED = r"""'[^']*'|"[^"]*\""""
-
-
-class OptionText(str):
-    """What was typed after ``--cfg-options KEY=``. Which value that is depends on the one that it replaces."""
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:

@@ -9,6 +9,10 @@ from mmsagan.registry import SCOPE
 _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.evaluation', 'mmsagan.engine')
 
 
+class OptionText(str):
+    """What was typed after ``--cfg-options KEY=``. Which value that is depends on the one that it replaces."""
+
+
 def register_all_modules() -> None:
     """Imports all modules that register components, and makes their scope the default one.
 

@@ -73,13 +73,13 @@ def hub(monkeypatch, tmp_path):
     url = f'http://127.0.0.1:{server.server_port}'
     for name, value in dict(ENDPOINT=url, HF_HUB_CACHE=str(tmp_path / 'cache'), HF_HUB_DISABLE_XET=True).items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
-    monkeypatch.setattr(huggingface_hub.constants, 'HUGGINGFACE_CO_URL_TEMPLATE', url + '/{repo_id}/resolve/{revision}/{filename}')
+    monkeypatch.setattr(
+        huggingface_hub.constants, 'HUGGINGFACE_CO_URL_TEMPLATE', url + '/{repo_id}/resolve/{revision}/{filename}'
+    )
     monkeypatch.setenv('HF_TOKEN', 'hf_secret')
     yield server
     server.shutdown()
     server.server_close()
-
-
 
 
 @pytest.fixture

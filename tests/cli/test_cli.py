@@ -1,9 +1,11 @@
 """The command ``mmsagan`` and what all tools share: help, mistakes, exit codes, options."""
 
+import argparse
 import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,14 @@ from torch.distributed import DistNetworkError
 from torch.utils.data import DataLoader, Dataset
 
 from mmsagan import __version__
-from mmsagan.cli import tool
+from mmsagan.apis.export import DEFAULT_OPSET, FORMATS
+from mmsagan.apis.statistics import METRIC_NAMES
 from mmsagan.cli.main import COMMANDS, main
 from mmsagan.cli.tool import add_cfg_options, run_tool, tool_parser
+from mmsagan.datasets.packed import INTERPOLATIONS, LAYOUTS
 from mmsagan.errors import DataError, TrainingInterrupted
+from mmsagan.evaluation.extractors import PyTorchFIDInception
+from mmsagan.registry import EXTRACTORS
 from mmsagan.utils import files
 
 TOOLS = Path(__file__).parent.parent.parent / 'tools'
@@ -90,10 +96,40 @@ def test_an_unknown_command(call, typed, meant):
     assert (code, output) == (2, '') and message.startswith('error: ') and repr(typed) in message and meant in message
 
 
+SLOW = {'cas', 'flops', 'benchmark'}  # tools that define networks and counters at once
+
+
 def test_pytorch_is_not_imported_without_need():
-    code = "import sys\nfrom mmsagan.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, '-c', code, '--help'], capture_output=True, text=True, timeout=60)
-    assert result.stdout.splitlines()[-1] == 'False'
+    """Not for help, nor to say that an option is unknown or a checkpoint is missing."""
+    lines = [['--help'], *([name, '--help'] for name in COMMANDS.keys() - SLOW), ['sample', '--unknown']]
+    lines.append(['sample', 'config.py', 'missing.pth', '--out', 'a.png'])
+    code = f"""import sys
+from mmsagan.cli.main import main
+for line in {lines!r}:
+    sys.argv = ['mmsagan', *line]
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code, 'torch' in sys.modules, file=sys.stderr)
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    ends = [line for line in result.stderr.splitlines() if line.endswith(('False', 'True'))]
+    assert ends == ['0 False'] * (len(lines) - 2) + ['2 False'] * 2, result.stderr
+    assert 'error: checkpoint missing.pth cannot be read' in result.stderr
+
+
+def test_choices_that_are_written_twice(monkeypatch):
+    """Parsers name them without importing the modules that know them."""
+    found = {}
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', lambda parser: found.update(parser._option_string_actions))
+    for script in ('evaluate_images.py', 'dataset_converters/pack_images.py', 'deployment/export.py'):
+        with suppress(AttributeError):  # of arguments, which are none here
+            runpy.run_path(str(TOOLS / script))['parse_args']()
+    assert [*found['--metrics'].choices] == [*METRIC_NAMES] and [*found['--format'].choices] == [*FORMATS]
+    assert (found['--layout'].choices, found['--interpolation'].choices) == (LAYOUTS, INTERPOLATIONS)
+    assert f'default: {DEFAULT_OPSET},' in found['--opset'].help
+    assert found['--resize-mode'].choices == PyTorchFIDInception.resize_modes
+    assert all(f'{name}, ' in found['--extractor'].help for name in EXTRACTORS.module_dict if name.islower())
 
 
 def test_arguments_are_passed_unchanged_to_a_script_that_exists(call, monkeypatch, tmp_path):
@@ -143,7 +179,7 @@ def test_a_bug_keeps_its_traceback():
 
 
 def test_only_the_first_process_reports_an_interruption(monkeypatch, capsys):
-    monkeypatch.setattr(tool, 'is_main_process', lambda: False)
+    monkeypatch.setattr('mmengine.dist.is_main_process', lambda: False)
     with pytest.raises(SystemExit, match='75'):
         run_tool(raising(TrainingInterrupted('saved at iteration 5')))
     assert capsys.readouterr().err == ''

@@ -8,16 +8,8 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-
-from mmsagan.apis import init_model
-from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
-from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError, DataError
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import class_grid
-from mmsagan.visualization.figures import encode_png
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,8 +42,16 @@ def read_intra_fid(path: Path, num_classes: int) -> tuple[str, dict[str, float]]
     return name.removesuffix('/per_class'), values
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    import torch
+
+    from mmsagan.apis import init_model
+    from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
+    from mmsagan.engine.distributed import find_device
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization import class_grid
+    from mmsagan.visualization.figures import encode_png
+
     check_writable(args.out, ('.png',))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     if not model.num_classes:
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -91,8 +91,7 @@ def print_table(rows: Sequence[Sequence[str]], left: int) -> None:
     print()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     batch_size = args.batch_size or (cfg.get('train_dataloader') or {}).get('batch_size')
     if not cfg.get('model') or not batch_size:
@@ -119,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -1,29 +1,24 @@
 #!/usr/bin/env python
 """Draws what lies between samples: from one noise vector to another, or from class to class with the same noise.
 
-A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as films, side by side, forth and back. A .csv file beside
-it says what each image is of. MP4 needs the package imageio-ffmpeg.
+A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as films, side by side, forth and back. A .csv file
+beside it says what each image is of. MP4 needs the package imageio-ffmpeg.
 """
+
+from __future__ import annotations
 
 import argparse
 import csv
 import io
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from mmsagan.apis import init_model, interpolate
-from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
-from mmsagan.engine.distributed import find_device
 from mmsagan.errors import ConfigError
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import image_grid
-from mmsagan.visualization.figures import encode_png
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MIN_SIZE = 64  # pixels of an image in the picture
 
@@ -38,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='.png, .gif or .mp4 file, which is overwritten, as is the .csv')
     add_labels(parser, 'a random one for each seed; with several, from class to class')
     parser.add_argument('--seeds', nargs='+', type=at_least(0), metavar='N', help='a row or film for each; default: --seed')
-    parser.add_argument('--steps', type=at_least(2), default=9, metavar='N', help='images from end to end (default: %(default)s)')
+    parser.add_argument('--steps', type=at_least(2), default=9, metavar='N', help='images of a part (default: %(default)s)')
     parser.add_argument('--fps', type=at_least(1), default=12, metavar='N', help='images per second (default: %(default)s)')
     add_sampling(parser)
     return parser.parse_args()
@@ -46,6 +41,11 @@ def parse_args() -> argparse.Namespace:
 
 def write_film(path: Path, frames: list[np.ndarray], fps: int) -> None:
     """Writes frames (H, W, 3) uint8 as an endless GIF, or as MP4."""
+    import numpy as np
+    from PIL import Image
+
+    from mmsagan.utils.files import write_output
+
     if path.suffix == '.gif':
         buffer, (first, *others) = io.BytesIO(), map(Image.fromarray, frames)
         first.save(buffer, 'GIF', save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
@@ -65,8 +65,17 @@ def write_film(path: Path, frames: list[np.ndarray], fps: int) -> None:
     writer.close()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    import torch
+    from torch import Tensor
+
+    from mmsagan.apis import init_model, interpolate
+    from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
+    from mmsagan.engine.distributed import find_device
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization import image_grid
+    from mmsagan.visualization.figures import encode_png
+
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png', '.gif', '.mp4'))
     check_writable(table)
@@ -103,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

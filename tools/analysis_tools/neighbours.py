@@ -6,21 +6,15 @@ memorised are nearer to training images than those. Under each neighbour are its
 figure has the same, and the numbers of the images in the training set. The default extractor is that of the config's FID.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from mmengine.config import Config
-from torch import Tensor
-
-from mmsagan.apis.inference import init_model
-from mmsagan.apis.inspection import nearest_images
-from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
 from mmsagan.cli.tool import (
     add_extractor,
     add_labels,
@@ -31,16 +25,14 @@ from mmsagan.cli.tool import (
     run_tool,
     tool_parser,
 )
-from mmsagan.datasets import ClassImageDataset
-from mmsagan.engine.config import complete_loader, config_errors
-from mmsagan.engine.distributed import find_device
-from mmsagan.engine.loops import build_evaluator
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import Evaluator, FrechetInceptionDistance, RealImages, open_images
-from mmsagan.registry import DATASETS
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import image_grid
-from mmsagan.visualization.figures import encode_png, pixel_figure, printable, to_array
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.config import Config
+    from torch import Tensor
+
+    from mmsagan.evaluation import Evaluator
 
 # In pixels: the least width of an image, and the space below it and to the right of the first one of a row.
 MIN_WIDTH, CAPTION, GAP = 96, 20, 24
@@ -75,6 +67,13 @@ def load_images(cfg: Config, args: argparse.Namespace, evaluator: Evaluator | No
 
     Without held-out ones, these are some of the training images, which the former then lack.
     """
+    import numpy as np
+
+    from mmsagan.datasets import ClassImageDataset
+    from mmsagan.engine.config import complete_loader, config_errors
+    from mmsagan.evaluation import open_images
+    from mmsagan.registry import DATASETS
+
     training, loader = complete_loader(cfg, 'train'), complete_loader(cfg, 'val')
     if 'type' not in training.get('dataset', {}) or 'pipeline' not in loader.get('dataset', {}):
         raise ConfigError('the config has no train_dataloader.dataset, or no val_dataloader.dataset.pipeline')
@@ -94,6 +93,12 @@ def load_images(cfg: Config, args: argparse.Namespace, evaluator: Evaluator | No
 
 def draw(title: str, rows: Tensor, captions: list[list[str]]) -> np.ndarray:
     """Lays out rows of images (N, K, 3, H, W) uint8 with a caption below each; the first of each row stands apart."""
+    import numpy as np
+    import torch.nn.functional as F
+
+    from mmsagan.visualization import image_grid
+    from mmsagan.visualization.figures import pixel_figure, printable, to_array
+
     scale = -(-MIN_WIDTH // rows.shape[-1])
     rows = F.pad(rows.repeat_interleave(scale, 3).repeat_interleave(scale, 4), (0, 0, 0, CAPTION), value=255)
     first, others = image_grid(rows[:, 0], 1), image_grid(rows[:, 1:].flatten(0, 1), rows.shape[1] - 1)
@@ -112,8 +117,20 @@ def draw(title: str, rows: Tensor, captions: list[list[str]]) -> np.ndarray:
     return to_array(figure)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+
+    from mmsagan.apis.inference import init_model
+    from mmsagan.apis.inspection import nearest_images
+    from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
+    from mmsagan.engine.config import config_errors
+    from mmsagan.engine.distributed import find_device
+    from mmsagan.engine.loops import build_evaluator
+    from mmsagan.evaluation import FrechetInceptionDistance, RealImages
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization.figures import encode_png
+
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png',))
     check_writable(table)
@@ -164,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -6,10 +6,6 @@ from pathlib import Path
 
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
 from mmsagan.errors import ConfigError
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import curves_figure
-from mmsagan.visualization.curves import find_names, is_result, read_curves
-from mmsagan.visualization.figures import to_bytes
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,8 +41,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization import curves_figure
+    from mmsagan.visualization.curves import find_names, is_result, read_curves
+    from mmsagan.visualization.figures import to_bytes
+
     check_writable(args.out, ('.png', '.svg', '.pdf'))
     folders = [log.resolve().name for log in args.logs]
     names = args.legend or (folders if len(set(folders)) == len(folders) else [str(log) for log in args.logs])
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -8,10 +8,7 @@ finished data set is compared with its checksums. The data set type PackedImages
 import argparse
 import os
 
-from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
-from mmsagan.datasets import ImageFolder
-from mmsagan.datasets.packed import INTERPOLATIONS, LAYOUTS, RECIPE, pack_dataset
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,12 +24,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--layout',
-        choices=LAYOUTS,
+        choices=('square', 'short-side'),
         default='square',
         help='square: the center square, resized; short-side: the whole image, its short side resized, cropped when it is '
         'read (default: %(default)s)',
     )
-    parser.add_argument('--interpolation', choices=INTERPOLATIONS, default='bilinear', help="Pillow's (default: %(default)s)")
+    filters = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
+    parser.add_argument('--interpolation', choices=filters, default='bilinear', help="Pillow's (default: %(default)s)")
     parser.add_argument(
         '--workers',
         type=at_least(1),
@@ -55,8 +53,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.experiment import build_training_dataset
+    from mmsagan.datasets import ImageFolder
+    from mmsagan.datasets.packed import RECIPE, pack_dataset
+
     share = dict(max_unreadable_share=args.max_unreadable_share)
     if args.source is None:
         dataset, _ = build_training_dataset(args.data_cfg, **share)
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -11,9 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmsagan.apis.experiment import build_training_dataset
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
-from mmsagan.datasets.check import check_dataset
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,8 +36,10 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: argparse.Namespace) -> int:
+    from mmsagan.apis.experiment import build_training_dataset
+    from mmsagan.datasets.check import check_dataset
+
     dataset, cfg = build_training_dataset(args.source, args.cfg_options, allow_empty_classes=True)
     model = cfg.get('model') or {}
     size = args.size or (model.get('generator') or {}).get('output_scale')
@@ -49,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -103,8 +103,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     device = find_device(args.device)
     model = init_model(args.config, args.checkpoint, device, args.cfg_options)
     count, dataset = model.num_classes, complete_loader(model.cfg, 'test').get('dataset')
@@ -133,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -3,9 +3,7 @@
 
 import argparse
 
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, run_tool, tool_parser
-from mmsagan.engine.config import check_config, complete_evaluation, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,8 +13,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.config import check_config, complete_evaluation, load_config
+
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     print(cfg.pretty_text)
     complete_evaluation(cfg, 'test')
@@ -24,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -7,12 +7,7 @@ Called again, it resumes a series that was stopped, or extends it by more seeds 
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
-from mmsagan.utils.files import check_writable, write_output
-from mmsagan.visualization import curves_figure
-from mmsagan.visualization.figures import to_bytes
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +25,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.series import plan_series, series_curves, series_table, train_series
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.visualization import curves_figure
+    from mmsagan.visualization.figures import to_bytes
+
     seeds = list(dict.fromkeys(args.seeds))
     check_writable(args.work_dir / 'table.md')
     configs = [resolve_config(name) for name in args.configs]
@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

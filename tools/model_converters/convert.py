@@ -8,18 +8,18 @@ command that samples the result.
 Every tool that takes a checkpoint also takes these formats as they are; convert a file to keep the result.
 """
 
+from __future__ import annotations
+
 import argparse
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-from mmengine.config import Config
-
-from mmsagan.apis.zoo import resolve_config
-from mmsagan.checkpoints.architecture import get_cfg_options
-from mmsagan.checkpoints.convert import Conversion, convert_checkpoint, export_studiogan
 from mmsagan.cli.tool import at_least, run_tool, tool_parser
+
+if TYPE_CHECKING:
+    from mmsagan.checkpoints.convert import Conversion
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,8 +62,13 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    import yaml
+    from mmengine.config import Config
+
+    from mmsagan.checkpoints.architecture import get_cfg_options
+    from mmsagan.checkpoints.convert import convert_checkpoint, export_studiogan
+
     if args.to == 'studiogan':
         files, settings, notes = export_studiogan(args.checkpoint, args.out, args.which or 'best', args.dist_step or 1)
         print('\n'.join([*(f'written to {file}' for file in files), *(f'note: {note}' for note in notes)]))
@@ -111,6 +116,8 @@ def report(conversion: Conversion) -> str:
 
 def nearest_config(conversion: Conversion) -> Path:
     """Returns the config of ours that is nearest to a converted model."""
+    from mmsagan.apis.zoo import resolve_config
+
     if conversion.settings.init == 'BigGAN':
         return resolve_config('sagan_128_woReLUinplace_noaug_bigGAN_imagenet1k_b32x8')
     names = ('sagan_128_woReLUinplace_imagenet1k_b64x4', 'sagan_128_cvt_studioGAN')
@@ -120,4 +127,4 @@ def nearest_config(conversion: Conversion) -> Path:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

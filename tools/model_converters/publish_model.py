@@ -1,18 +1,15 @@
 #!/usr/bin/env python
-"""Removes what only training needs from a checkpoint, and puts its hash into its name; or writes a repository for the Hugging Face Hub.
+"""Removes what only training needs from a checkpoint, and puts its hash into its name.
 
-A repository has the weights, config.json, a model card with the scores, samples, and the files of a Space with the web page. It is
-written into a folder first; nothing is pushed without --yes.
+With --to, it writes a repository of the Hugging Face Hub: the weights, config.json, a model card with the scores, samples, and
+the files of a Space with the web page. They are written into a folder first; nothing is pushed without --yes.
 """
 
 import argparse
 from pathlib import Path
 
-from mmsagan.apis.hub import push_repository, write_repository
-from mmsagan.checkpoints.publish import publish
 from mmsagan.cli.tool import run_tool, tool_parser
 from mmsagan.errors import ConfigError
-from mmsagan.utils.download import HUB
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,8 +37,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.hub import push_repository, write_repository
+    from mmsagan.checkpoints.publish import publish
+    from mmsagan.utils.download import HUB
+
     options = dict(weights=args.weights, with_discriminator=not args.no_discriminator)
     if args.out:
         path, dropped = publish(args.checkpoint, args.out, **options)
@@ -63,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)

@@ -4,16 +4,17 @@
 Writes PKLNAME, which MMGeneration and MMagic read, too, and the same statistics as an .npz file.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmsagan.apis.statistics import image_statistics
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_extractor, at_least, extractor_options, run_tool, tool_parser
-from mmsagan.engine.config import complete_loader, load_config
 from mmsagan.errors import ConfigError
-from mmsagan.evaluation import RealImages, open_images, save_statistics
-from mmsagan.utils.files import check_writable
+
+if TYPE_CHECKING:
+    from mmsagan.evaluation import RealImages
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,6 +50,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_images(args: argparse.Namespace) -> RealImages:
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.config import complete_loader, load_config
+    from mmsagan.evaluation import RealImages, open_images
+
     seed = None if args.no_shuffle else args.seed
     if args.imgsdir:
         return RealImages(open_images(args.imgsdir, args.size), args.num_workers, seed)
@@ -58,8 +63,11 @@ def load_images(args: argparse.Namespace) -> RealImages:
     return RealImages(loader['dataset'], args.num_workers, seed)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from mmsagan.apis.statistics import image_statistics
+    from mmsagan.evaluation import save_statistics
+    from mmsagan.utils.files import check_writable
+
     path = Path(args.pkl_dir, args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl')
     check_writable(path, ('.pkl',))
     targets = (path, path.with_suffix('.npz'))
@@ -71,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, parse_args)
