@@ -41,6 +41,7 @@ html_theme = 'furo'
 html_title = f'MMSAGAN {release}'
 html_static_path = ['_static']
 html_css_files = ['site.css']
+html_search_scorer = '_static/scorer.js'
 html_copy_source = False
 html_show_sphinx = False
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '

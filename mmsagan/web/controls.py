@@ -54,11 +54,14 @@ class Demo:
     def read_samples(
         self, classes: Sequence[int] | None, number: float, seed: int | None, truncation: float
     ) -> tuple[Sequence[int], int, int, float | None]:
-        """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed."""
-        number = int(min(max(number or 1, 1), self.max_images))
+        """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed.
+
+        Of many classes, there are as many images of each as the limit allows.
+        """
         classes = classes or []
-        if len(classes) * number > self.max_images:
-            raise ConfigError(f'{len(classes) * number} images are too many: the limit is {self.max_images}')
+        if len(classes) > self.max_images:
+            raise ConfigError(f'{len(classes)} classes are too many: the limit is {self.max_images} images')
+        number = int(min(max(number or 1, 1), self.max_images // max(len(classes), 1)))
         return classes, number, *read_seed_and_truncation(seed, truncation)
 
 
@@ -80,7 +83,7 @@ def add_samples(demo: Demo) -> list[gr.Component]:
         info=f'Type to search{among}. Empty: classes drawn at random.',
         visible=bool(demo.choices),
     )
-    info = 'In total, or per class picked.' if demo.choices else None
+    info = f'In total, or per class picked; at most {demo.max_images} in all.' if demo.choices else None
     number = gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
     return [classes, number, add_seed('Seed', 0), add_truncation()]
 
@@ -106,7 +109,7 @@ def add_seed(label: str, value: int) -> gr.Number:
 
 def add_truncation() -> gr.Slider:
     """Adds a slider for the truncation."""
-    info = f'{NO_TRUNCATION:g}: off. Smaller: more typical, less varied.'
+    info = f'{NO_TRUNCATION:g}: off. Smaller: samples vary less, and may look more typical.'
     return gr.Slider(0.1, NO_TRUNCATION, NO_TRUNCATION, step=0.1, label='Truncation', info=info)
 
 

@@ -79,10 +79,12 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         return values
 
     def sample(classes: list[int], number: float, seed: int, truncation: float, sample_model: str | None) -> list:
+        asked = number
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
         images, grid = sample_grid(demo.checkpoints.model(), classes, number, seed, limit, sample_model)
         if classes:
-            text = f'{number} of each class, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
+            most = ', the most for so many classes' if asked and number < asked else ''
+            text = f'{number} of each class{most}, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
         else:
             text = f'{number} samples'
             if grid.label is not None and number <= 16:

@@ -217,8 +217,9 @@ def test_limits():
     assert [demo.read_samples(None, number, 0, 3)[1] for number in (0, None, 1e9)] == [1, 1, 100]
     limits = [demo.read_samples(None, 1, 0, value)[3] for value in (0, 0.1, 2.9, 3, None)]
     assert limits == [0.1, 0.1, 2.9, None, None]
-    with pytest.raises(ConfigError, match='120 images'):
-        demo.read_samples([0, 1, 2], 40, 0, 3)
+    assert [demo.read_samples(range(count), 40, 0, 3)[1] for count in (2, 3, 10, 100)] == [40, 33, 10, 1]
+    with pytest.raises(ConfigError, match='101 classes are too many'):
+        demo.read_samples(range(101), 1, 0, 3)
     with pytest.raises(ConfigError, match='seed'):
         demo.read_samples([], 1, None, 3)
 
