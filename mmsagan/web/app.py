@@ -25,6 +25,15 @@ _CSS = """
 /* Errors appear in the upper right corner; the pictures stay. */
 .picture .wrap:has(.error), #frame .wrap:has(.error) { display: none; }
 .seed button { align-self: center; }
+/* On a phone, pictures come first. */
+@media (max-width: 640px) {
+  .controls { order: 2; }
+  .maps > .column { min-width: 140px !important; }
+  #header span { display: none; }
+}
+/* Contrasts of at least 4.5:1 (WCAG AA). */
+.tab-container button.selected { color: var(--primary-700); }
+.dark .tab-container button.selected { color: var(--primary-300); }
 .frame {
   width: min(100%, 416px); aspect-ratio: 1; margin: 0 auto; border-radius: 6px; image-rendering: pixelated;
   background-size: 100% calc(100% * var(--frames)); background-repeat: no-repeat;
@@ -51,6 +60,18 @@ def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path:
 
     from mmsagan.web.tabs import build_page
 
+    # Contrasts of at least 4.5:1 (WCAG AA), also in dark mode.
+    hues = dict(primary_hue='teal', secondary_hue='teal', neutral_hue='slate')
+    theme = gradio.themes.Default(**hues, font=_FONT, font_mono=_MONO).set(
+        button_primary_background_fill='*primary_700',
+        button_primary_background_fill_dark='*primary_700',
+        button_primary_background_fill_hover='*primary_800',
+        button_primary_text_color='white',
+        block_info_text_color='*neutral_600',
+        block_info_text_color_dark='*neutral_300',
+        body_text_color_subdued='*neutral_600',
+        body_text_color_subdued_dark='*neutral_300',
+    )
     root_path = root_path.rstrip('/')
     # Not page.launch(), which requests its own pages over the network, through a proxy if one is set.
     app = gradio.mount_gradio_app(
@@ -66,7 +87,7 @@ def build_app(checkpoints: Checkpoints, folder: str, max_images: int, root_path:
         mcp_server=False,
         pwa=False,
         max_file_size='1kb',  # there is nothing to upload
-        theme=gradio.themes.Default(primary_hue='teal', secondary_hue='teal', neutral_hue='slate', font=_FONT, font_mono=_MONO),
+        theme=theme,
         css=_CSS,
     )
     prefix = urlsplit(root_path).path

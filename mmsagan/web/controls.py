@@ -26,6 +26,7 @@ SECONDS_KEPT = 3600  # of pictures
 NO_TRUNCATION = 3.0  # the slider's maximum, which turns truncation off
 _MESSAGE_SECONDS = 7
 _RANDOM_SEED = '() => Array(2).fill(Math.floor(Math.random() * 1000000))'
+_NEW_SEED = '(random, seed) => Array(2).fill(random ? Math.floor(Math.random() * 1000000) : seed)'
 _SELECT_TEXT = '() => { document.activeElement.select(); }'  # so that typing replaces it and searches all choices
 
 
@@ -72,8 +73,11 @@ def read_seed_and_truncation(seed: int | None, truncation: float | None) -> tupl
     return seed, None if truncation is None or truncation >= NO_TRUNCATION else max(truncation, 0.1)
 
 
-def add_samples(demo: Demo) -> list[gr.Component]:
-    """Adds the inputs of :meth:`Demo.read_samples`; the classes are hidden for an unconditional model."""
+def add_samples(demo: Demo, action: str, with_weights: bool = False) -> list[gr.Component]:
+    """Adds the inputs of :meth:`Demo.read_samples` and a button, which draws another seed unless the visitor keeps it.
+
+    The classes are hidden for an unconditional model.
+    """
     among = f' among {len(demo.choices)}' if len(demo.choices) >= 100 else ''
     classes = gr.Dropdown(
         demo.choices,
@@ -85,7 +89,17 @@ def add_samples(demo: Demo) -> list[gr.Component]:
     )
     info = f'In total, or per class picked; at most {demo.max_images} in all.' if demo.choices else None
     number = gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
-    return [classes, number, add_seed('Seed', 0), add_truncation()]
+    # What counts is the hidden number: see add_seed().
+    seed, shown, is_random = (
+        gr.Number(0, visible='hidden'),
+        gr.Number(0, label='Seed'),
+        gr.Checkbox(True, label='Randomize seed'),
+    )
+    gr.on([shown.submit, shown.blur], None, shown, seed, js='value => value', api_visibility='private')
+    inputs = [classes, number, seed, add_truncation(), *([add_weights(demo)] if with_weights else [])]
+    button = gr.Button(action, variant='primary')
+    button.click(None, [is_random, seed], [shown, seed], js=_NEW_SEED, api_visibility='private')
+    return inputs
 
 
 def add_choice(choices: Sequence, value: object, label: str) -> gr.Dropdown:

@@ -54,9 +54,8 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
     current_grid = gr.State()  # per visitor: a click refers to the grid that the visitor sees
     panels: list[gr.Component] = []
     with gr.Row():
-        with gr.Column(scale=3, min_width=260):
-            inputs = [*controls.add_samples(demo), controls.add_weights(demo)]
-            button = gr.Button('Sample', variant='primary')
+        with gr.Column(scale=3, min_width=260, elem_classes='controls'):
+            inputs = controls.add_samples(demo, 'Sample', with_weights=True)
             download = gr.DownloadButton('Download PNG')
         with gr.Column(scale=5, min_width=320):
             picture = controls.add_picture('samples', 'Samples')
@@ -64,7 +63,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         with gr.Column(scale=3, min_width=260):
             if demo.layers:
                 panels.append(controls.add_caption('attention-caption'))
-                with gr.Row():
+                with gr.Row(elem_classes='maps'):
                     for name in ('image', *demo.layers):
                         with gr.Column(min_width=240 if len(demo.layers) < 3 else 140):  # else two per row
                             panels += [controls.add_picture(f'attention-{name}', f'Attention: {name}'), controls.add_caption()]
@@ -104,7 +103,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         return show_attention(grid, *found) if found else gr.skip()
 
     outputs = [current_grid, picture, caption, download, *panels]
-    connect(demo, sample, inputs, outputs, opened, button.click, show_progress_on=[picture])
+    connect(demo, sample, inputs, outputs, opened, show_progress_on=[picture])
     if panels:
         # Outside the queue, which is slower and may lose the answer to one of two quick clicks.
         picture.select(
@@ -122,7 +121,7 @@ def add_interpolate_tab(demo: Demo, opened: Callable) -> None:
     """Adds an interpolation between two samples, with a slider."""
     inputs = []
     with gr.Row():
-        with gr.Column(scale=3, min_width=260):
+        with gr.Column(scale=3, min_width=260, elem_classes='controls'):
             for name, value in (('From', 0), ('To', 1)):
                 inputs.append(controls.add_choice(demo.choices, min(value, len(demo.choices) - 1), f'{name} class'))
                 inputs.append(controls.add_seed(f'{name} seed', value))
@@ -162,9 +161,8 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
     names = demo.checkpoints.names()
     pickers, pictures = [], []
     with gr.Row():
-        with gr.Column(scale=3, min_width=260):
-            inputs = controls.add_samples(demo)
-            button = gr.Button('Compare', variant='primary')
+        with gr.Column(scale=3, min_width=260, elem_classes='controls'):
+            inputs = controls.add_samples(demo, 'Compare')
             download = gr.DownloadButton('Download PNG')
         for side, name in (('Left', names[0]), ('Right', names[:2][-1])):
             with gr.Column(scale=4, min_width=300):
@@ -186,5 +184,5 @@ def add_compare_tab(demo: Demo, opened: Callable, loaded: Callable) -> None:
             values.append(demo.save(drawn[-1], scale=grid.layout.scale))
         return [*values, demo.save(side_by_side(*drawn), left, right, f'seed{seed}')]
 
-    connect(demo, compare, inputs, [*pictures, download], opened, button.click, show_progress_on=pictures)
+    connect(demo, compare, inputs, [*pictures, download], opened, show_progress_on=pictures)
     loaded(lambda: [gr.Dropdown(choices=demo.checkpoints.names())] * 2, None, pickers, queue=False, show_progress='hidden')

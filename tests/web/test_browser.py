@@ -33,6 +33,30 @@ sys.addaudithook(note)
 """
 
 
+# Contrasts of texts with the background, by the definition of WCAG 2.1, that are below 4.5:1.
+LOW_CONTRASTS = """() => {
+  const parse = color => color.match(/[0-9.]+/g).map(Number);
+  const linear = value => value / 255 <= 0.03928 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const background = element => {
+    for (; element; element = element.parentElement) {
+      const color = parse(getComputedStyle(element).backgroundColor);
+      if (color.length < 4 || color[3] > 0.5) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = {};
+  for (const element of document.querySelectorAll('body *')) {
+    const text = [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.textContent.trim()).join('');
+    if (!text || !element.checkVisibility() || ['SCRIPT', 'STYLE'].includes(element.tagName)) continue;
+    const pair = [parse(getComputedStyle(element).color), background(element)].map(luminance).sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) found[text] = ratio;
+  }
+  return found;
+}"""
+
+
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory, experiment):
     """The running tool: its url, and the log of the addresses that it has asked for."""
@@ -71,7 +95,7 @@ def new_page(demo):
         browser = driver.chromium.launch(executable_path=browser_path, args=['--no-sandbox'])
 
         def open_page(**options):
-            context = browser.new_context(viewport=dict(width=1280, height=1000), **options)
+            context = browser.new_context(**{'viewport': dict(width=1280, height=1000), **options})
             page, requested = context.new_page(), []
             context.on('request', lambda request: requested.append(request.url))
             page.goto(demo.url)
@@ -200,9 +224,18 @@ def test_sampling_and_attention(visit, model, tmp_path):
     shows_text(caption, '(0, 31)')
     click_pixel(page, 1, 4, 4, columns=3, rows=2)
     eventually(page, shows_text, caption, '(4, 4)', 'image 2')
-    panel.get_by_role('button', name='Random').click()
-    eventually(page, lambda: shows_text(panel, f'Seed {panel.get_by_label("Seed").first.input_value()}.'))
-    assert panel.get_by_label('Seed').first.input_value() != '11'
+    button, seed = (
+        panel.get_by_role('button', name='Sample', exact=True),
+        panel.get_by_label('Seed', exact=True).locator('visible=true').first,
+    )
+    button.click()
+    eventually(page, lambda: shows_text(panel, f'Seed {seed.input_value()}.'))
+    drawn = seed.input_value()
+    assert drawn != '11'
+    panel.get_by_label('Randomize seed').uncheck()
+    button.click()
+    page.wait_for_timeout(300)
+    assert seed.input_value() == drawn, 'the seed is kept'
 
     enter(panel, 'Seed', -3)
     eventually(page, shows_text, page.locator('.toast-body'), 'seed', '-3')
@@ -259,6 +292,18 @@ def test_comparing_checkpoints(visit, model, experiment):
     panel.get_by_text('raw weights').last.click()
     eventually(page, shows, page, 'compared-left', sample(other, labels=label, seed=9), 3)
     eventually(page, shows, page, 'compared-right', sample(other, labels=label, seed=9, sample_model='orig'), 3)
+
+
+@pytest.mark.parametrize('color_scheme', ['light', 'dark'])
+def test_on_a_phone(color_scheme, new_page, model):
+    """Samples come first, the map is on the same screen after a tap, and texts have enough contrast."""
+    page, _ = new_page(viewport=dict(width=390, height=844), has_touch=True, color_scheme=color_scheme)
+    eventually(page, shows, page, 'samples', sample(model, 16, seed=0), 4)
+    click_pixel(page, 5, 9, 9, columns=4, rows=4)
+    eventually(page, shows_text, page.locator('#attention-caption'), '(9, 9)', 'image 6')
+    boxes = [page.locator(f'#{name} img').bounding_box() for name in ('samples', 'attention-feat8')]
+    assert all(box['y'] >= 0 and box['y'] + box['height'] <= 844 for box in boxes)
+    assert page.evaluate(LOW_CONTRASTS) == {}
 
 
 def test_visitors_get_their_own_results(visit, new_page, model):
