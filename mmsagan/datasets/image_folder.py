@@ -44,14 +44,15 @@ class UnreadableImageError(Exception):
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """Opens an image file of any of :data:`FORMATS`, and reads its header. Of several frames, the first one is used.
 
+    With a ``content``, the path is only a name for messages.
     Any error, also in the body of the ``with`` statement, is raised as an UnreadableImageError. Values whose range is unknown,
     and more than :data:`MAX_PIXELS` pixels, are errors.
     """
     try:
-        content = read_member(str(path))
+        content = read_member(str(path)) if content is None else content
         with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise ValueError(f'{image.width}x{image.height} pixels, at most {MAX_PIXELS} are decoded')
@@ -66,9 +67,9 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         raise UnreadableImageError(str(path), str(error) or type(error).__name__) from error
 
 
-def read_rgb(path: str | Path) -> np.ndarray:
-    """Decodes an image file to RGB (H, W, 3) uint8 in its Exif orientation. Raises an UnreadableImageError."""
-    with open_image(path) as image:
+def read_rgb(path: str | Path, content: bytes | None = None) -> np.ndarray:
+    """Decodes an image file to RGB (H, W, 3) uint8 in its Exif orientation; see :func:`open_image` for arguments and errors."""
+    with open_image(path, content) as image:
         pixels, finding = decode(image)
     if finding and not _warned:
         _warned.append(str(path))
