@@ -6,15 +6,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmsagan import __version__
 from mmsagan.apis.inference import init_model
 from mmsagan.apis.sampling import SampleSet, write_samples
+from mmsagan.apis.zoo import TRAINING_KEYS, check_hub_config
 from mmsagan.checkpoints.architecture import read_config_text
 from mmsagan.checkpoints.convert import load_checkpoint
 from mmsagan.checkpoints.io import save_checkpoint_file
 from mmsagan.checkpoints.publish import strip_checkpoint
+from mmsagan.engine.loops import EVALUATED
 from mmsagan.errors import ConfigError, DownloadError
 from mmsagan.utils.download import HUB, split_repository
 from mmsagan.utils.files import write_output
@@ -54,7 +54,7 @@ On the command line: `mmsagan sample {source} zoo --out samples.png`.
 
 {license_note}
 """
-# The page of a Space; the Hub starts it.
+# What a Space runs: the web page.
 APP = """import sys
 
 from mmsagan.cli.main import main
@@ -62,8 +62,8 @@ from mmsagan.cli.main import main
 sys.argv = ['mmsagan', 'web', 'config.json', 'model.safetensors', '--host', '0.0.0.0', '--port', '7860']
 main()
 """
-# Left out of a published config: they matter in training only, or name a file.
-TRAINING_KEYS = ('augment', 'regularizers', 'init_from', 'compile_cfg')
+# What a repository consists of.
+FILES = ('README.md', 'app.py', 'config.json', 'model.safetensors', 'requirements.txt', 'samples.png')
 
 
 def write_repository(
@@ -96,14 +96,15 @@ def write_repository(
     names = list((content.get('meta', {}).get('dataset_meta') or {}).get('classes') or ())
     config = dict(library_name='mmsagan', mmsagan_version=__version__, model=model, dataset_meta=dict(classes=names))
     save_checkpoint_file(stripped, folder / 'model.safetensors')
-    gan = init_model(Config(dict(model=model)), folder / 'model.safetensors')
+    write_output(folder / 'config.json', json.dumps(config, indent=2).encode())
+    gan = init_model(check_hub_config(folder / 'config.json', source), folder / 'model.safetensors')
     write_samples(SampleSet(gan, range(min(10, gan.num_classes)) if gan.num_classes else None), folder / 'samples.png')
     card = CARD.format(
         title=source.rpartition('/')[2].partition('@')[0],
         kind=model.get('type', 'GAN'),
         size=gan.generator.output_scale,
         classes=f' and {gan.num_classes} classes ({", ".join(map(str, names[:10]))}{", …" if len(names) > 10 else ""})'
-        if names
+        if gan.num_classes and names
         else '',
         version=__version__,
         source=source,
@@ -112,11 +113,9 @@ def write_repository(
         data=_describe_data(training, content.get('meta', {})),
         scores=_describe_scores(training, content),
     )
-    files = {'config.json': json.dumps(config, indent=2), 'README.md': card, 'app.py': APP}
-    files['requirements.txt'] = f'mmsagan[demo]=={__version__}\n'
-    for name, text in files.items():
+    for name, text in (('README.md', card), ('app.py', APP), ('requirements.txt', f'mmsagan[demo]=={__version__}\n')):
         write_output(folder / name, text.encode())
-    return sorted(folder / name for name in (*files, 'model.safetensors', 'samples.png'))
+    return [folder / name for name in FILES]
 
 
 def _describe_data(training: Mapping, meta: Mapping) -> str:
@@ -127,17 +126,18 @@ def _describe_data(training: Mapping, meta: Mapping) -> str:
 
 def _describe_scores(training: Mapping, content: Mapping) -> str:
     """A table of the last evaluation during training, and the config of its metrics: a score means little without it."""
-    logs = (content.get('message_hub') or {}).get('log_scalars') or {}
+    hub = content.get('message_hub') or {}
+    logs, info = (hub.get(key) or {} for key in ('log_scalars', 'runtime_info'))
     scores = {name: values.data[0][-1] for name, values in logs.items() if re.fullmatch('val/.+/.+', name)}
     if not scores:
         return 'Not measured.'
     rows = [f'| {name.removeprefix("val/")} | {float(value):.4g} |' for name, value in scores.items()]
-    protocol = pprint.pformat((training.get('val_evaluator') or {}).get('metrics'), width=100, sort_dicts=False)
-    iteration = content.get('meta', {}).get('iter')
+    evaluator = training.get('val_evaluator') or {}
+    metrics = evaluator.get('metrics') if isinstance(evaluator, Mapping) else evaluator
+    protocol = re.sub(r"'[^'\s]*/([^'/]+)'", r"'\1'", pprint.pformat(metrics, width=100, sort_dicts=False))  # no paths
     table = '\n'.join(['| score | value |', '|---|---|', *rows])
-    return (
-        f'The last evaluation of a training of {iteration} iterations:\n\n{table}\n\nMeasured by\n\n```python\n{protocol}\n```'
-    )
+    when = f'Measured after {info[EVALUATED]} iterations' if EVALUATED in info else 'Measured during the training'
+    return f'{when}:\n\n{table}\n\nBy\n\n```python\n{protocol}\n```'
 
 
 def push_repository(folder: str | Path, source: str, private: bool = False) -> str:
@@ -148,11 +148,12 @@ def push_repository(folder: str | Path, source: str, private: bool = False) -> s
         raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
     name, revision = split_repository(source)
     if revision:
-        raise ConfigError(f'{source}: a repository is written without a revision, hf://{name}')
+        raise ConfigError(f'{source}: cannot push to a revision; use hf://{name}')
     try:
         hub = huggingface_hub.HfApi(library_name='mmsagan', library_version=__version__)
         hub.create_repo(name, private=private, exist_ok=True)
-        return hub.upload_folder(repo_id=name, folder_path=folder, commit_message=f'Model of mmsagan {__version__}').commit_url
-    except (OSError, ValueError) as error:
+        options = dict(allow_patterns=list(FILES), commit_message=f'Model of mmsagan {__version__}')
+        return hub.upload_folder(repo_id=name, folder_path=folder, **options).commit_url
+    except Exception as error:  # also those of the HTTP library beneath
         reason = ' '.join(str(error).split())[:300]
         raise DownloadError(f'{source} cannot be written ({reason}); log in by `hf auth login`, or set HF_TOKEN') from error

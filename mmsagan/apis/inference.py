@@ -37,7 +37,8 @@ def init_model(
         checkpoint: File, URL or repository (``hf://``) of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is
             recognized by its content.
             Of StudioGAN name the generator's file; the discriminator's and the averaged generator's are found beside it.
-            ``'zoo'`` downloads the published weights of the config. None leaves the weights as they were initialized.
+            ``'zoo'`` downloads the published weights of the config. None leaves the weights as they were initialized, or
+            takes those of the repository if the config is one.
         cfg_options: Dotted config keys and their new values, as in ``--cfg-options``.
 
     Returns:

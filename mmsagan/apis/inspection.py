@@ -1,13 +1,21 @@
-"""Looking into what a model has learned, where scores say too little: which training images its samples resemble."""
+"""Looking into what a model has learned, where scores say too little.
 
+Which training images do samples resemble, and what do directions of the noise change?
+"""
+
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmsagan.errors import ConfigError
 from mmsagan.evaluation import Evaluator, FeatureMetric, RealImages
 from mmsagan.evaluation.moments import FeatureBank
+from mmsagan.models import ConditionalGAN
+from mmsagan.models.layers.blocks import ConditionalBatchNorm2d
+from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 
 
 class _NearestImages(FeatureMetric):
@@ -38,3 +46,25 @@ def nearest_images(
     queries = RealImages([dict(inputs=image, labels=0) for image in images.cpu()], seed=None)  # type: ignore[arg-type]
     distances, numbers = evaluator.score(queries, batch_size, images.device).values()
     return distances, numbers
+
+
+def noise_directions(model: ConditionalGAN, layers: str = 'first', sample_model: str | None = None) -> tuple[Tensor, Tensor]:
+    """Finds the directions of the noise that change a generator's layers most.
+
+    They are the right singular vectors of the layers' weight: unit vectors (K, noise_size), returned with the singular values
+    (K,) in descending order. Source: Shen and Zhou 2021 (SeFa).
+
+    Args:
+        layers: ``'first'``, the linear layer before the first block; or ``'norms'``, the linear layers of conditional norms,
+            which a model with ``noise_in_norms`` has.
+        sample_model: As for :func:`~mmsagan.apis.sampling.sample`.
+    """
+    generator = fold_spectral_norm(copy.deepcopy(model.get_generator(sample_model)))
+    norms = [module for module in generator.modules() if isinstance(module, ConditionalBatchNorm2d)]
+    noisy = [layer for norm in norms for layer in norm.children() if isinstance(layer, torch.nn.Linear)]
+    if layers == 'norms' and not noisy:
+        raise ConfigError("the generator's norms do not depend on the noise; layers='norms' needs noise_in_norms=True")
+    weights = [layer.weight for layer in noisy] if layers == 'norms' else [generator.noise2feat.weight]
+    _, values, directions = torch.linalg.svd(torch.cat(weights).detach().double().cpu(), full_matrices=False)
+    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()  # which the decomposition leaves open
+    return (directions * signs).float(), values.float()

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from mmsagan.utils import register_all_modules
 from mmsagan.utils.download import HUB, hub_file
 from mmsagan.utils.files import shipped_root
 
+# Left out of a published config: they matter in training only, name a file, or select a compiler.
+TRAINING_KEYS = ('augment', 'regularizers', 'init_from', 'compile_cfg')
 HUB_KEYS = {'library_name', 'mmsagan_version', 'model', 'dataset_meta'}  # of the config.json of a repository
 
 
@@ -61,7 +64,7 @@ def resolve_config(name: str | Path) -> Path:
     That of a repository, ``hf://user/repo``, is downloaded. A ConfigError suggests similar names.
     """
     if str(name).startswith(HUB):
-        return _check_hub_config(hub_file(str(name), 'config.json'), str(name))
+        return check_hub_config(hub_file(str(name), 'config.json'), str(name))
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
     leaves = [path for path in shipped_root().glob('configs/*/*.py') if path.parent.name != '_base_']
@@ -77,22 +80,36 @@ def resolve_config(name: str | Path) -> Path:
     raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
 
 
-def _check_hub_config(path: Path, name: str) -> Path:
-    """Raises a ConfigError unless a file only names registered components and their arguments: it may be anybody's."""
+def check_hub_config(path: Path, name: str) -> Path:
+    """Raises a ConfigError unless a file holds nothing but the architecture of a model: it comes from an untrusted source.
+
+    Types have to be registered components, since MMEngine imports modules to find others, or those that ``_scope_`` names.
+    """
     register_all_modules()
-    known = {*MODELS.module_dict, *ROOT_MODELS.module_dict, *ALIASES, *INIT_SCHEMES}
+    ours = {*MODELS.module_dict, *(alias for alias, kind in ALIASES.items() if kind in MODELS.module_dict)}
+    known = {'init_cfg': {*INIT_SCHEMES}, 'act_cfg': {*ROOT_MODELS.module_dict}}
+
+    def check(node, types: Collection[str]) -> None:
+        if isinstance(node, dict):
+            refused = [key for key in node if key.startswith('_') or key in TRAINING_KEYS]
+            if refused or ('type' in node and node['type'] not in types):
+                found = f'{refused[0]} is not allowed' if refused else f'unknown type {node["type"]!r}'
+                raise ValueError(f'{found}; for components of your own, give the config that imports them')
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+            check(value, known.get(key, ours))
+
     try:
         text = path.read_text(encoding='utf-8')
         content = json.loads(text)
-        nodes, others = [content['model']], content.keys() - HUB_KEYS
-        if others or '{{' in text or 'init_from' in content['model']:  # MMEngine replaces what is in double braces
-            raise ValueError(f'more than the architecture of a model: {", ".join(sorted(others)) or "init_from, or {{"}')
-        while nodes:
-            node = nodes.pop()
-            if isinstance(node, dict) and node.get('type', 'SAGAN') not in known:
-                raise ValueError(f'unknown type {node["type"]!r}; for a component of your own, give the config that imports it')
-            nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if not isinstance(content, dict) or not isinstance(content.get('model'), dict):
+            raise ValueError('it has no "model"')
+        if content.keys() - HUB_KEYS or '{{' in text:  # MMEngine replaces what is in double braces
+            raise ValueError(f'unexpected keys: {", ".join(sorted(content.keys() - HUB_KEYS)) or "{{"}')
+        classes = content.get('dataset_meta', {}).get('classes', [])
+        if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+            raise ValueError('dataset_meta.classes is no list of names')
+        check(content['model'], ours)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f'{name}: config.json does not describe a model of mmsagan: {error}') from error
     return path
 

@@ -25,6 +25,7 @@ GROUPS = {
         'class-grids': ('analysis_tools/class_grids.py', 'draw samples by class, with names and intra-FIDs'),
         'neighbours': ('analysis_tools/neighbours.py', 'draw samples beside the nearest training images: are they copies?'),
         'interpolate': ('analysis_tools/interpolate.py', 'draw what lies between noise vectors or classes: a grid or a film'),
+        'directions': ('analysis_tools/directions.py', 'draw what the strongest directions of the noise change'),
         'attention': ('visualize_attention.py', 'draw the maps of the attention layers'),
         'web': ('web_demo.py', 'all of this in the browser: samples, attention, interpolation'),
     },

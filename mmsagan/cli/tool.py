@@ -1,6 +1,6 @@
 """What the scripts in ``tools/`` share: their argument parser, common options, and how they end.
 
-Nothing here imports PyTorch before the arguments are known to be right, and no script does: that takes seconds.
+Neither this module nor most scripts import PyTorch before the arguments are known to be right, since that takes seconds.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from mmsagan.cli.environment import settle_environment
@@ -120,17 +119,21 @@ def run_tool(main: Callable[..., int | None], parse_args: Callable[[], argparse.
     traceback and 1.
     """
     settle_environment()
-    arguments = [parse_args()] if parse_args else []
-    checkpoint = getattr(arguments[0], 'checkpoint', None) if arguments else None
-    if checkpoint not in (None, 'zoo') and '://' not in checkpoint and not Path(checkpoint).expanduser().exists():
-        print(f'error: checkpoint {checkpoint} cannot be read: it does not exist', file=sys.stderr)
-        sys.exit(CheckpointError.exit_code)
     try:
-        from mmengine.device import get_device
-        from torch.distributed.elastic.multiprocessing.errors import record
-    except KeyboardInterrupt:  # the imports take seconds
+        arguments = [parse_args()] if parse_args else []
+        checkpoint = getattr(arguments[0], 'checkpoint', None) if arguments else None
+        if checkpoint not in (None, 'zoo') and '://' not in checkpoint and not os.path.exists(os.path.expanduser(checkpoint)):
+            raise CheckpointError(f'checkpoint {checkpoint} does not exist')
+        import mmsagan.engine.distributed  # noqa: F401  # PyTorch and MMEngine, which take seconds
+    except MMSAGANError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+    from mmengine.device import get_device
+    from torch.distributed.elastic.multiprocessing.errors import record
+
     if get_device() == 'cpu' and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     sys.exit(record(_run)(partial(main, *arguments)))  # which torchrun reports

@@ -67,7 +67,7 @@ def split_repository(source: str) -> tuple[str, str | None]:
     """Returns the ``user/repo`` of a ``hf://user/repo@revision``, and its revision if it has one."""
     matched = _REPOSITORY.fullmatch(source)
     if not matched:
-        raise DownloadError(f'{source}: write hf://user/repo, or hf://user/repo@revision')
+        raise DownloadError(f'{source} is not a repository name; expected hf://user/repo or hf://user/repo@revision')
     return matched[1], matched[2]
 
 
@@ -85,7 +85,7 @@ def hub_file(source: str, name: str) -> Path:
     try:
         library = dict(library_name='mmsagan', library_version=__version__)
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision, **library))
-    except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())[:300]
+    except Exception as error:  # also those of the HTTP library beneath
+        reason = ' '.join(str(error).split())[:300] or type(error).__name__
         remedy = 'a private repository needs the token of `hf auth login`, or HF_TOKEN'
         raise DownloadError(f'{source}: {name} cannot be downloaded ({reason}); {remedy}') from error

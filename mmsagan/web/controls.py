@@ -57,11 +57,11 @@ class Demo:
     ) -> tuple[Sequence[int], int, int, float | None]:
         """Returns classes, images per class, seed and truncation within the sliders' limits, which typed numbers may exceed.
 
-        Of many classes, there are as many images of each as the limit allows.
+        If many classes are selected, fewer images of each are drawn.
         """
         classes = classes or []
         if len(classes) > self.max_images:
-            raise ConfigError(f'{len(classes)} classes are too many: the limit is {self.max_images} images')
+            raise ConfigError(f'too many classes ({len(classes)}): at most {self.max_images} images can be drawn')
         number = int(min(max(number or 1, 1), self.max_images // max(len(classes), 1)))
         return classes, number, *read_seed_and_truncation(seed, truncation)
 
@@ -87,7 +87,7 @@ def add_samples(demo: Demo, action: str, with_weights: bool = False) -> list[gr.
         info=f'Type to search{among}. Empty: classes drawn at random.',
         visible=bool(demo.choices),
     )
-    info = f'In total, or per class picked; at most {demo.max_images} in all.' if demo.choices else None
+    info = f'In total, or per selected class; at most {demo.max_images} overall.' if demo.choices else None
     number = gr.Slider(1, demo.max_images, min(16, demo.max_images), step=1, label='Images', info=info)
     # What counts is the hidden number: see add_seed().
     seed, shown, is_random = (

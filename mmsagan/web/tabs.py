@@ -82,7 +82,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)
         images, grid = sample_grid(demo.checkpoints.model(), classes, number, seed, limit, sample_model)
         if classes:
-            most = ', the most for so many classes' if asked and number < asked else ''
+            most = ' (limited by --max-images)' if asked and number < asked else ''
             text = f'{number} of each class{most}, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
         else:
             text = f'{number} samples'

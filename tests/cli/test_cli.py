@@ -102,6 +102,7 @@ SLOW = {'cas', 'flops', 'benchmark'}  # tools that define networks and counters 
 def test_pytorch_is_not_imported_without_need():
     """Not for help, nor to say that an option is unknown or a checkpoint is missing."""
     lines = [['--help'], *([name, '--help'] for name in COMMANDS.keys() - SLOW), ['sample', '--unknown']]
+    lines.append(['attention', 'config.py', __file__, '--out', 'a.png', '--queries', 'abc'])
     lines.append(['sample', 'config.py', 'missing.pth', '--out', 'a.png'])
     code = f"""import sys
 from mmsagan.cli.main import main
@@ -114,8 +115,8 @@ for line in {lines!r}:
 """
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     ends = [line for line in result.stderr.splitlines() if line.endswith(('False', 'True'))]
-    assert ends == ['0 False'] * (len(lines) - 2) + ['2 False'] * 2, result.stderr
-    assert 'error: checkpoint missing.pth cannot be read' in result.stderr
+    assert ends == ['0 False'] * (len(lines) - 3) + ['2 False'] * 3, result.stderr
+    assert 'error: checkpoint missing.pth does not exist' in result.stderr
 
 
 def test_choices_that_are_written_twice(monkeypatch):

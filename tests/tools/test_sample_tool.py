@@ -13,9 +13,11 @@ import pytest
 import torch
 import yaml
 from launching import ROOT
+from mmengine.config import Config
 from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model
+from mmsagan.apis.inspection import noise_directions
 from mmsagan.apis.sampling import SampleSet, sample, sample_inputs, write_samples
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import ImageFolder
@@ -122,7 +124,7 @@ def test_npz_of_random_classes(tmp_path, experiment, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['notes.txt', 'samples.npz']
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.gif', '.mp4'])
+@pytest.mark.parametrize('suffix', ['.PNG', '.gif', '.mp4'])
 def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
     """Two rows from class 1 over 4 to 2: a grid, or a film forth and back, and the table of what each image is."""
     films = []
@@ -134,35 +136,70 @@ def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
             films[-1].append((yield))
 
     monkeypatch.setitem(sys.modules, 'imageio_ffmpeg', SimpleNamespace(write_frames=write_frames))
-    out = tmp_path / f'path{suffix}'
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: name)
+    out = tmp_path / 'new' / f'path{suffix}'
     options = '--labels', '1,4,2', '--seeds', 3, 7, '--steps', 3, '--out', out
     code, said = run(*experiment, *options, tool='analysis_tools/interpolate.py')
     assert code == 0 and said.startswith('2 x 5 images')
-    rows = list(csv.DictReader((tmp_path / 'path.csv').open()))
+    rows = list(csv.DictReader((tmp_path / 'new' / 'path.csv').open()))
     assert [row['share'] for row in rows if row['seed'] == '7'] == ['0', '0.5', '1', '0.5', '1']
-    assert [(row['row'], row['image'], row['from'], row['to']) for row in rows][3:6] == [
-        ('0', '3', rows[4]['from'], rows[4]['to']),
-        ('0', '4', rows[4]['from'], rows[4]['to']),
-        ('1', '0', rows[0]['from'], rows[0]['to']),
-    ]
+    found = [(row['row'], row['image'], row['from'], row['to']) for row in rows]
+    assert found[2:6] == [('0', '2', '1', '4'), ('0', '3', '4', '2'), ('0', '4', '4', '2'), ('1', '0', '1', '4')]
     model, ends = init_model(*experiment), []
     for seed in (3, 7):
         noise = sample_inputs(model, seed).noise(0, 1)
         ends.append(sample(model, noise=noise.expand(3, -1), labels=[1, 4, 2]))
     expected = [image_grid(torch.stack(images).repeat_interleave(2, 2).repeat_interleave(2, 3), 2) for images in zip(*ends)]
-    if suffix == '.png':
+    if suffix == '.PNG':
         grid = read(out).permute(1, 2, 0).numpy()
-        found = [np.concatenate([grid[:, 66 * place : 66 * place + 68]]) for place in (0, 2, 4)]
+        found = [grid[:, 66 * place : 66 * place + 68] for place in (0, 2, 4)]
         expected = [image_grid(torch.stack(images).repeat_interleave(2, 2).repeat_interleave(2, 3), 1) for images in zip(*ends)]
         assert all(np.array_equal(*pair) for pair in zip(found, expected))
         return
     if suffix == '.gif':
         with Image.open(out) as film:
             assert (film.n_frames, film.info['duration'], film.info['loop']) == (8, 80, 0)
+            film.seek(2)
+            assert np.abs(np.array(film.convert('RGB')).astype(int) - expected[1]).mean() < 6, 'a palette of 256 colours'
         return
     (frames,) = films
     assert len(frames) == 8 and all(np.array_equal(frames[place], expected[place // 2]) for place in (0, 2, 4))
     assert np.array_equal(frames[5], frames[3]) and np.array_equal(frames[7], frames[1]), 'and back'
+
+
+@pytest.mark.parametrize('layers', ['first', 'norms'])
+def test_directions(layers, tmp_path, run, gan_config):
+    """They are orthonormal, and stretched by the weight as the singular values say; the picture moves samples along them."""
+    config = gan_config(num_classes=3, generator=dict(noise_in_norms=True, with_spectral_norm=False))
+    model = MODELS.build(config)
+    model.init_weights()
+    directions, values = noise_directions(model, layers)
+    weights = dict(model.generator.named_parameters())
+    names = ['noise2feat.weight'] if layers == 'first' else [name for name in weights if name.endswith('_noise.weight')]
+    weight = torch.cat([weights[name] for name in names]).detach()
+    assert len(names) == (1 if layers == 'first' else 12) and (values[:-1] >= values[1:]).all()
+    torch.testing.assert_close(directions @ directions.T, torch.eye(len(values)), rtol=0, atol=1e-5)
+    torch.testing.assert_close((weight @ directions.T).norm(dim=0), values, rtol=1e-4, atol=1e-5)
+    assert values[0] == pytest.approx(torch.linalg.matrix_norm(weight, 2).item(), rel=1e-4)
+
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    Config(dict(model=gan_config(num_classes=3, generator=dict(noise_in_norms=True, with_spectral_norm=False)))).dump(
+        tmp_path / 'config.py'
+    )
+    out = tmp_path / 'directions.png'
+    options = '--labels', '2,0', '--layers', layers, '--num-directions', 2, '--steps', 1, '--distance', 3, '--out', out
+    assert run(tmp_path / 'config.py', tmp_path / 'model.pth', *options, tool='analysis_tools/directions.py')[0] == 0
+    start = torch.as_tensor(sample_inputs(model, 0).noise(0, 1))
+    moved = start + torch.tensor([-3.0, 0.0, 3.0])[:, None] * directions[1]
+    expected = sample(model.eval(), noise=moved, labels=[0, 0, 0]).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert np.abs(read(out).permute(1, 2, 0).numpy()[-68:].astype(int) - image_grid(expected, 3)).max() <= 1
+    rows = list(csv.reader((tmp_path / 'directions.csv').open()))
+    np.testing.assert_allclose(np.array(rows[2][2:], float), directions[1], atol=1e-5)
+
+
+def test_directions_of_norms_that_ignore_the_noise(experiment):
+    with pytest.raises(ConfigError, match='noise_in_norms=True'):
+        noise_directions(init_model(*experiment), 'norms')
 
 
 def test_an_unconditional_model(tmp_path, run):

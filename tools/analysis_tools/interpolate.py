@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 """Draws what lies between samples: from one noise vector to another, or from class to class with the same noise.
 
-A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as films, side by side, forth and back. A .csv file
-beside it says what each image is of. MP4 needs the package imageio-ffmpeg.
+A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as films, side by side, back and forth. A .csv file
+beside it lists the seed and the classes of each image. MP4 needs the package imageio-ffmpeg.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import io
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='.png, .gif or .mp4 file, which is overwritten, as is the .csv')
     add_labels(parser, 'a random one for each seed; with several, from class to class')
     parser.add_argument('--seeds', nargs='+', type=at_least(0), metavar='N', help='a row or film for each; default: --seed')
-    parser.add_argument('--steps', type=at_least(2), default=9, metavar='N', help='images of a part (default: %(default)s)')
+    parser.add_argument(
+        '--steps', type=at_least(2), default=9, metavar='N', help='images per segment, with both ends (default: %(default)s)'
+    )
     parser.add_argument('--fps', type=at_least(1), default=12, metavar='N', help='images per second (default: %(default)s)')
     add_sampling(parser)
     return parser.parse_args()
@@ -46,15 +49,14 @@ def write_film(path: Path, frames: list[np.ndarray], fps: int) -> None:
 
     from mmsagan.utils.files import write_output
 
-    if path.suffix == '.gif':
+    if path.suffix.lower() == '.gif':
         buffer, (first, *others) = io.BytesIO(), map(Image.fromarray, frames)
         first.save(buffer, 'GIF', save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
         write_output(path, buffer.getvalue())
         return
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file') from None
+    import imageio_ffmpeg
+
+    path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     # H.264 takes even sizes only.
     writer = imageio_ffmpeg.write_frames(str(path), (width + width % 2, height + height % 2), fps=fps, macro_block_size=2)
@@ -76,12 +78,14 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.visualization import image_grid
     from mmsagan.visualization.figures import encode_png
 
+    if args.out.suffix.lower() == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:
+        raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file')
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png', '.gif', '.mp4'))
     check_writable(table)
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     names = class_names(model.cfg, model.num_classes)
-    labels = parse_classes(args.labels, names) if args.labels is not None else []
+    labels = [label for part in (args.labels or '').split(',') if part for label in parse_classes(part, names)]
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -102,13 +106,13 @@ def main(args: argparse.Namespace) -> None:
     images = torch.stack(rows)  # (seeds, steps, 3, H, W)
     scale = -(-MIN_SIZE // images.shape[-1])
     images = images.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
-    if args.out.suffix == '.png':
+    if args.out.suffix.lower() == '.png':
         write_output(args.out, encode_png(image_grid(images.flatten(0, 1), images.shape[1])))
     else:
         frames = [image_grid(images[:, step], len(images)) for step in range(images.shape[1])]
         write_film(args.out, frames + frames[-2:0:-1], args.fps)
     write_output(table, text.getvalue().encode(errors='backslashreplace'))
-    print(f'{images.shape[0]} x {images.shape[1]} images written to {args.out}, what they are of to {table}')
+    print(f'{images.shape[0]} x {images.shape[1]} images written to {args.out}, their seeds and classes to {table}')
 
 
 if __name__ == '__main__':

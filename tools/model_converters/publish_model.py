@@ -34,13 +34,15 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if bool(args.out) == bool(args.to):
         parser.error('give either OUT or --to')
+    if (args.yes or args.private) and not (args.to or '').startswith('hf://'):
+        parser.error('--yes and --private need --to hf://USER/REPO')
     return args
 
 
 def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.hub import push_repository, write_repository
     from mmsagan.checkpoints.publish import publish
-    from mmsagan.utils.download import HUB
+    from mmsagan.utils.download import HUB, split_repository
 
     options = dict(weights=args.weights, with_discriminator=not args.no_discriminator)
     if args.out:
@@ -50,9 +52,16 @@ def main(args: argparse.Namespace) -> None:
             print(f'left out: {", ".join(dropped)}')
         return
     is_hub = args.to.startswith(HUB)
-    folder = Path(args.checkpoint).parent / 'hub' / args.to.removeprefix(HUB) if is_hub else Path(args.to)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / 'config.json').is_file():
-        raise ConfigError(f'{folder} is not empty, and no repository that was written before; choose another folder')
+    name, revision = split_repository(args.to) if is_hub else (args.to, None)
+    if revision:
+        raise ConfigError(f'{args.to}: cannot push to a revision; use hf://{name}')
+    folder = (
+        Path('work_dirs' if '://' in args.checkpoint else Path(args.checkpoint).parent, 'hub', name) if is_hub else Path(name)
+    )
+    config = folder / 'config.json'
+    is_written = config.is_file() and '"library_name": "mmsagan"' in config.read_text(errors='replace')
+    if folder.is_dir() and any(folder.iterdir()) and not is_written:
+        raise ConfigError(f'{folder} is not empty and does not contain a previously written repository; choose another folder')
     for path in write_repository(args.checkpoint, folder, args.to if is_hub else None, license=args.license, **options):
         print(f'{path.stat().st_size / 2**20:8.2f} MiB  {path}')
     if is_hub and args.yes:
