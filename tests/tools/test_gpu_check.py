@@ -21,11 +21,12 @@ NEED_CUDA = {name for name, check in gpu.CHECKS.items() if check.needs_cuda}
 
 @pytest.mark.slow
 def test_all_checks_on_a_cpu(tmp_path):
-    command = [sys.executable, str(SCRIPT), '--device', 'cpu', '--minutes', '60', '--out', str(tmp_path)]
+    names = [name for name in gpu.CHECKS if name != 'speed: gain by each fast layer, 128x128']  # as at 32x32, and slow
+    command = [sys.executable, str(SCRIPT), '--device', 'cpu', '--minutes', '60', '--out', str(tmp_path), '--only', *names]
     result = subprocess.run(command, env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
     report = json.loads((tmp_path / 'gpu_check.json').read_text())
     rows = {row['check']: row for row in report['checks']}
-    assert rows.keys() == gpu.CHECKS.keys() and result.returncode == 0, result.stdout + result.stderr
+    assert rows.keys() == {*names} and result.returncode == 0, result.stdout + result.stderr
     for name, row in rows.items():
         assert row['result'] == ('skipped' if name in NEED_CUDA else 'passed') and row['figure'], row
         assert 'CUDA' in row['figure'] or name not in NEED_CUDA

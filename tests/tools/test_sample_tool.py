@@ -17,6 +17,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model
+from mmsagan.apis.hub import FILES
 from mmsagan.apis.inspection import noise_directions
 from mmsagan.apis.sampling import SampleSet, sample, sample_inputs, write_samples
 from mmsagan.checkpoints import load_checkpoint_file
@@ -165,6 +166,32 @@ def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
     (frames,) = films
     assert len(frames) == 8 and all(np.array_equal(frames[place], expected[place // 2]) for place in (0, 2, 4))
     assert np.array_equal(frames[5], frames[3]) and np.array_equal(frames[7], frames[1]), 'and back'
+
+
+def test_a_repository_for_the_hub(tmp_path, experiment, run_here):
+    """It is written and listed, and nothing is pushed; the model is the same without the checkpoint's config."""
+    tool, folder = 'model_converters/publish_model.py', tmp_path / 'repo'
+    for _ in range(2):  # the second time, its own files are replaced
+        code, output, errors = run_here(tool, experiment[1], '--to', folder, '--license', 'cc-by-4.0')
+        assert code == 0 and len(output.splitlines()) == 6, errors
+    model = init_model(folder / 'config.json', folder / 'model.safetensors')
+    assert torch.equal(sample(model, labels=[3], seed=0), sample(init_model(*experiment), labels=[3], seed=0))
+    card = (folder / 'README.md').read_text()
+    assert 'license: cc-by-4.0' in card and "init_model('hf://user/repo')" in card and 'Not measured.' in card
+    code, output, errors = run_here(tool, experiment[1], '--to', 'hf://somebody/digits')
+    written = Path(experiment[1]).parent / 'hub' / 'somebody' / 'digits'
+    assert code == 0 and 'nothing was pushed' in output and sorted(path.name for path in written.iterdir()) == sorted(FILES)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'README.md').touch()
+    for arguments, message in [
+        (['--to', tmp_path / 'mine'], 'not empty'),
+        (['--to', 'hf://digits'], 'expected hf://user/repo'),
+        (['--to', 'hf://a/b@v1'], 'use hf://a/b'),
+        (['--to', folder, '--yes'], '--yes'),
+        ([], 'OUT or --to'),
+    ]:
+        code, _, errors = run_here(tool, experiment[1], *arguments)
+        assert code == 2 and message in errors
 
 
 @pytest.mark.parametrize('layers', ['first', 'norms'])
