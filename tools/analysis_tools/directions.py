@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
         'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 7 --out directions.png',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 7 --layers norms --distance 4 --out directions.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 7 --layers norms --seed 3 --out directions.png',
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten, as is the .csv file')
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     help = 'linear layer before the first block, or those of norms that depend on the noise (default: %(default)s)'
     parser.add_argument('--layers', choices=['first', 'norms'], default='first', help=help)
     parser.add_argument('--num-directions', type=at_least(1), default=6, metavar='N', help='rows (default: %(default)s)')
-    parser.add_argument('--distance', type=float, default=6.0, metavar='X', help='to either side (default: %(default)s)')
+    parser.add_argument('--distance', type=float, default=4.0, metavar='X', help='to either side (default: %(default)s)')
     parser.add_argument('--steps', type=at_least(1), default=4, metavar='N', help='images on a side (default: %(default)s)')
     add_sampling(parser)
     return parser.parse_args()
