@@ -15,7 +15,7 @@ from mmsagan.checkpoints.convert import load_checkpoint
 from mmsagan.checkpoints.io import save_checkpoint_file
 from mmsagan.checkpoints.publish import strip_checkpoint
 from mmsagan.engine.loops import EVALUATED
-from mmsagan.errors import ConfigError, DownloadError
+from mmsagan.errors import CheckpointError, ConfigError, DownloadError
 from mmsagan.utils.download import HUB, split_repository
 from mmsagan.utils.files import write_output
 
@@ -89,7 +89,9 @@ def write_repository(
     content = load_checkpoint(str(checkpoint))
     training, _ = read_config_text(content.get('meta', {}).get('cfg'))
     stripped, _ = strip_checkpoint(content, weights, with_discriminator)
-    model = training.get('model') or init_model(None, checkpoint).cfg.model.to_dict()
+    model = training.get('model')
+    if not model:
+        raise CheckpointError(f'{checkpoint} has no config of its model; publish a checkpoint that a training here has written')
     model = {key: value for key, value in model.items() if key not in TRAINING_KEYS}
     if weights == 'ema':
         model['ema_config'] = None

@@ -44,7 +44,7 @@ class DiffAugment(Augment):
 
     def __init__(self, policy: str = 'color,translation,cutout'):
         super().__init__()
-        self.policy = [name.strip() for name in policy.split(',')]
+        self.policy = [name.strip() for name in str(policy).split(',')]
         if unknown := set(self.policy) - _TRANSFORMS.keys():
             raise ConfigError(f'DiffAugment.policy: {unknown.pop()!r} is not one of {", ".join(_TRANSFORMS)}')
 

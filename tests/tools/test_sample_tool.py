@@ -170,16 +170,19 @@ def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
 
 def test_a_repository_for_the_hub(tmp_path, experiment, run_here):
     """It is written and listed, and nothing is pushed; the model is the same without the checkpoint's config."""
-    tool, folder = 'model_converters/publish_model.py', tmp_path / 'repo'
+    tool, folder, checkpoint = 'model_converters/publish_model.py', tmp_path / 'repo', tmp_path / 'iter_7.pth'
+    state = load_checkpoint_file(experiment[1])['state_dict']
+    torch.save(dict(state_dict=state, meta=dict(cfg=load_config(experiment[0]).pretty_text, iter=7)), checkpoint)
     for _ in range(2):  # the second time, its own files are replaced
-        code, output, errors = run_here(tool, experiment[1], '--to', folder, '--license', 'cc-by-4.0')
-        assert code == 0 and len(output.splitlines()) == 6, errors
+        code, output, errors = run_here(tool, checkpoint, '--to', folder, '--license', 'cc-by-4.0')
+        listed = [Path(line.split()[-1]).name for line in output.splitlines() if ' MiB ' in line]
+        assert code == 0 and listed == [*FILES], errors
     model = init_model(folder / 'config.json', folder / 'model.safetensors')
     assert torch.equal(sample(model, labels=[3], seed=0), sample(init_model(*experiment), labels=[3], seed=0))
     card = (folder / 'README.md').read_text()
     assert 'license: cc-by-4.0' in card and "init_model('hf://user/repo')" in card and 'Not measured.' in card
-    code, output, errors = run_here(tool, experiment[1], '--to', 'hf://somebody/digits')
-    written = Path(experiment[1]).parent / 'hub' / 'somebody' / 'digits'
+    code, output, errors = run_here(tool, checkpoint, '--to', 'hf://somebody/digits')
+    written = tmp_path / 'hub' / 'somebody' / 'digits'
     assert code == 0 and 'nothing was pushed' in output and sorted(path.name for path in written.iterdir()) == sorted(FILES)
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'README.md').touch()
@@ -190,8 +193,10 @@ def test_a_repository_for_the_hub(tmp_path, experiment, run_here):
         (['--to', folder, '--yes'], '--yes'),
         ([], 'OUT or --to'),
     ]:
-        code, _, errors = run_here(tool, experiment[1], *arguments)
+        code, _, errors = run_here(tool, checkpoint, *arguments)
         assert code == 2 and message in errors
+    code, _, errors = run_here(tool, experiment[1], '--to', tmp_path / 'other')
+    assert code == 2 and 'no config of its model' in errors
 
 
 @pytest.mark.parametrize('layers', ['first', 'norms'])
