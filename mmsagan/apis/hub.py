@@ -154,8 +154,9 @@ def push_repository(folder: str | Path, source: str, private: bool = False) -> s
     try:
         hub = huggingface_hub.HfApi(library_name='mmsagan', library_version=__version__)
         hub.create_repo(name, private=private, exist_ok=True)
-        options = dict(allow_patterns=list(FILES), commit_message=f'Model of mmsagan {__version__}')
-        return hub.upload_folder(repo_id=name, folder_path=folder, **options).commit_url
+        message = f'Model of mmsagan {__version__}'
+        done = hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=[*FILES], commit_message=message)
+        return done.commit_url
     except Exception as error:  # also those of the HTTP library beneath
         reason = ' '.join(str(error).split())[:300]
         raise DownloadError(f'{source} cannot be written ({reason}); log in by `hf auth login`, or set HF_TOKEN') from error

@@ -4,7 +4,7 @@ Which training images do samples resemble, and what do directions of the noise c
 """
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -64,7 +64,8 @@ def noise_directions(model: ConditionalGAN, layers: str = 'first', sample_model:
     noisy = [layer for norm in norms for layer in norm.children() if isinstance(layer, torch.nn.Linear)]
     if layers == 'norms' and not noisy:
         raise ConfigError("the generator's norms do not depend on the noise; layers='norms' needs noise_in_norms=True")
-    weights = [layer.weight for layer in noisy] if layers == 'norms' else [generator.noise2feat.weight]
+    chosen = noisy if layers == 'norms' else [cast(torch.nn.Linear, generator.noise2feat)]
+    weights = [layer.weight for layer in chosen]
     _, values, directions = torch.linalg.svd(torch.cat(weights).detach().double().cpu(), full_matrices=False)
     signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()  # which the decomposition leaves open
     return (directions * signs).float(), values.float()

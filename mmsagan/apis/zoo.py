@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -89,14 +90,14 @@ def check_hub_config(path: Path, name: str) -> Path:
     ours = {*MODELS.module_dict, *(alias for alias, kind in ALIASES.items() if kind in MODELS.module_dict)}
     known = {'init_cfg': {*INIT_SCHEMES}, 'act_cfg': {*ROOT_MODELS.module_dict}}
 
-    def check(node, types: Collection[str]) -> None:
+    def check(node: Any, types: Collection[str]) -> None:
         if isinstance(node, dict):
             refused = [key for key in node if key.startswith('_') or key in TRAINING_KEYS]
             if refused or ('type' in node and node['type'] not in types):
                 found = f'{refused[0]} is not allowed' if refused else f'unknown type {node["type"]!r}'
                 raise ValueError(f'{found}; for components of your own, give the config that imports them')
         for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-            check(value, known.get(key, ours))
+            check(value, known.get(str(key), ours))
 
     try:
         text = path.read_text(encoding='utf-8')
