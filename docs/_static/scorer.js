@@ -1,5 +1,5 @@
 // Sphinx's scores of search results, except that the changelog and the experiments come after the guides.
-const Scorer = {
+var Scorer = {
   score: ([docname, title, anchor, descr, score]) =>
     docname === "changelog" ? score - 100 : docname.startsWith("experiments/") ? score - 10 : score,
   objNameMatch: 11,
