@@ -87,7 +87,8 @@ def write_repository(
     folder = Path(folder)
     source = source or f'{HUB}user/{folder.absolute().name}'
     content = load_checkpoint(str(checkpoint))
-    training, _ = read_config_text(content.get('meta', {}).get('cfg'))
+    meta = content.get('meta', {})
+    training, _ = read_config_text(meta.get('cfg'))
     stripped, _ = strip_checkpoint(content, weights, with_discriminator)
     model = training.get('model')
     if not model:
@@ -95,12 +96,14 @@ def write_repository(
     model = {key: value for key, value in model.items() if key not in TRAINING_KEYS}
     if weights == 'ema':
         model['ema_config'] = None
-    names = list((content.get('meta', {}).get('dataset_meta') or {}).get('classes') or ())
+    names = list((meta.get('dataset_meta') or {}).get('classes') or ())
     config = dict(library_name='mmsagan', mmsagan_version=__version__, model=model, dataset_meta=dict(classes=names))
     save_checkpoint_file(stripped, folder / 'model.safetensors')
     write_output(folder / 'config.json', json.dumps(config, indent=2).encode())
     gan = init_model(check_hub_config(folder / 'config.json', source), folder / 'model.safetensors')
     write_samples(SampleSet(gan, range(min(10, gan.num_classes)) if gan.num_classes else None), folder / 'samples.png')
+    dataset = (training.get('train_dataloader') or {}).get('dataset') or {}
+    count = f'{meta["training_images"]} images. ' if 'training_images' in meta else ''
     card = CARD.format(
         title=source.rpartition('/')[2].partition('@')[0],
         kind=model.get('type', 'GAN'),
@@ -112,18 +115,12 @@ def write_repository(
         source=source,
         license=license or 'unknown',
         license_note=license or 'Not stated.',
-        data=_describe_data(training, content.get('meta', {})),
+        data=count + (f'`{dataset["type"]}` of mmsagan.' if 'type' in dataset else 'Not stated.'),
         scores=_describe_scores(training, content),
     )
     for name, text in (('README.md', card), ('app.py', APP), ('requirements.txt', f'mmsagan[demo]=={__version__}\n')):
         write_output(folder / name, text.encode())
     return [folder / name for name in FILES]
-
-
-def _describe_data(training: Mapping, meta: Mapping) -> str:
-    dataset = dict((training.get('train_dataloader') or {}).get('dataset') or {})
-    count = f'{meta["training_images"]} images. ' if 'training_images' in meta else ''
-    return f'{count}`{dataset["type"]}` of mmsagan.' if 'type' in dataset else f'{count}Not stated.'
 
 
 def _describe_scores(training: Mapping, content: Mapping) -> str:
@@ -142,15 +139,21 @@ def _describe_scores(training: Mapping, content: Mapping) -> str:
     return f'{when}:\n\n{table}\n\nBy\n\n```python\n{protocol}\n```'
 
 
+def check_target(source: str) -> str:
+    """Returns the ``user/repo`` that can be pushed to as ``hf://user/repo``; a revision is a ConfigError."""
+    name, revision = split_repository(source)
+    if revision:
+        raise ConfigError(f'{source}: cannot push to a revision; use hf://{name}')
+    return name
+
+
 def push_repository(folder: str | Path, source: str, private: bool = False) -> str:
     """Uploads a folder to ``hf://user/repo``, which is created if it does not exist, and returns the URL of the commit."""
     try:
         import huggingface_hub
     except ImportError:
         raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
-    name, revision = split_repository(source)
-    if revision:
-        raise ConfigError(f'{source}: cannot push to a revision; use hf://{name}')
+    name = check_target(source)
     try:
         hub = huggingface_hub.HfApi(library_name='mmsagan', library_version=__version__)
         hub.create_repo(name, private=private, exist_ok=True)

@@ -1,14 +1,16 @@
 """Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
+import csv
 import errno
 import fcntl
+import io
 import logging
 import os
 import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -105,6 +107,13 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 os.truncate(file.fileno(), 0)
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
+    """Writes a table with :func:`write_output`. What is not UTF-8, as parts of file names may be, is escaped."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_output(path, text.getvalue().encode(errors='backslashreplace'))
 
 
 def write_output(path: str | Path, data: bytes) -> None:

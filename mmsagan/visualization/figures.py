@@ -56,6 +56,12 @@ def encode_png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def enlarge(images: Tensor, least: int) -> Tensor:
+    """Repeats the pixels of images (..., H, W), so that they are at least ``least`` pixels wide."""
+    scale = -(-least // images.shape[-1])
+    return images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+
 def image_grid(images: Tensor, columns: int, padding: int = _PADDING) -> np.ndarray:
     """Lays out images (N, 3, H, W) uint8 RGB row by row, with ``padding`` white pixels between and around them: (h, w, 3)."""
     height, width = images.shape[2:]
@@ -74,9 +80,7 @@ def class_grid(images: Tensor, names: Sequence[str], notes: Sequence[str] | None
     ``images`` (classes * columns, 3, H, W) uint8 RGB are ordered by class. Raises a ConfigError if the picture is too large.
     """
     names, notes = [printable(name) for name in names], notes or [''] * len(names)
-    scale = -(-_MIN_CELL_HEIGHT // images.shape[2])
-    enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    grid = image_grid(enlarged, len(images) // len(names))
+    grid = image_grid(enlarge(images, _MIN_CELL_HEIGHT), len(images) // len(names))
     name_font, note_font = FontProperties(size=12), FontProperties(size=10)
     renderer = cast(FigureCanvasAgg, pixel_figure(1, 1).canvas).get_renderer()
     texts = [(name, name_font) for name in names] + [(note, note_font) for note in notes]

@@ -6,11 +6,11 @@ file beside the picture has the directions.
 """
 
 import argparse
-import csv
-import io
 from pathlib import Path
 
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
+
+MIN_SIZE = 64  # pixels of an image in the picture
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,9 +38,9 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.inspection import noise_directions
     from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
     from mmsagan.engine.distributed import find_device
-    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.utils.files import check_writable, write_csv, write_output
     from mmsagan.visualization import image_grid
-    from mmsagan.visualization.figures import encode_png
+    from mmsagan.visualization.figures import encode_png, enlarge
 
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png',))
@@ -49,25 +49,19 @@ def main(args: argparse.Namespace) -> None:
     labels = parse_classes(args.labels, class_names(model.cfg, model.num_classes)) if args.labels is not None else [None]
     directions, values = noise_directions(model, args.layers, args.sample_model)
     directions, values = directions[: args.num_directions], values[: args.num_directions]
-    start = torch.as_tensor(sample_inputs(model, args.seed).noise(0, 1))
-    drawn = sample_inputs(model, args.seed).draw(0, 1)[1]
+    noise, drawn = sample_inputs(model, args.seed).draw(0, 1)
     places = torch.linspace(-args.distance, args.distance, 2 * args.steps + 1)
-    noise = (start + places[:, None] * directions[:, None]).flatten(0, 1)
+    noise = (noise + places[:, None] * directions[:, None]).flatten(0, 1)
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
     rows = []
     for label in labels:
         shown = drawn if label is None else torch.tensor([label])
         rows.append(sample(model, noise=noise, labels=None if shown is None else shown.expand(len(noise)), **options))
-    images = torch.cat(rows)
-    scale = -(-64 // images.shape[-1])
-    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    write_output(args.out, encode_png(image_grid(images, len(places))))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['direction', 'singular_value', *(f'noise_{number}' for number in range(directions.shape[1]))])
+    write_output(args.out, encode_png(image_grid(enlarge(torch.cat(rows), MIN_SIZE), len(places))))
+    lines = [['direction', 'singular_value', *(f'noise_{number}' for number in range(directions.shape[1]))]]
     for number, (value, direction) in enumerate(zip(values.tolist(), directions.tolist())):
-        writer.writerow([number, f'{value:.6g}', *(f'{each:.6g}' for each in direction)])
-    write_output(table, text.getvalue().encode())
+        lines.append([number, f'{value:.6g}', *(f'{each:.6g}' for each in direction)])
+    write_csv(table, lines)
     print(f'{len(directions)} directions written to {args.out}, as numbers to {table}')
 
 

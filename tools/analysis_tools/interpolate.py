@@ -8,7 +8,6 @@ beside it lists the seed and the classes of each image. MP4 needs the package im
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import io
 from itertools import pairwise
@@ -74,9 +73,9 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis import init_model, interpolate
     from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
     from mmsagan.engine.distributed import find_device
-    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.utils.files import check_writable, write_csv, write_output
     from mmsagan.visualization import image_grid
-    from mmsagan.visualization.figures import encode_png
+    from mmsagan.visualization.figures import encode_png, enlarge
 
     if args.out.suffix.lower() == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:
         raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file')
@@ -87,9 +86,7 @@ def main(args: argparse.Namespace) -> None:
     names = class_names(model.cfg, model.num_classes)
     labels = [label for part in (args.labels or '').split(',') if part for label in parse_classes(part, names)]
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['row', 'image', 'seed', 'from', 'to', 'share'])
+    lines: list[list] = [['row', 'image', 'seed', 'from', 'to', 'share']]
     rows: list[Tensor] = []
     for row, seed in enumerate(args.seeds or [args.seed]):
         first = sample_inputs(model, seed).draw(0, 1)[1]
@@ -101,17 +98,15 @@ def main(args: argparse.Namespace) -> None:
             said = [names[end] for end in (ends[0], ends[-1])] if ends else ['', '']
             for step in range(int(start), args.steps):
                 number = sum(map(len, parts)) - args.steps + step
-                writer.writerow([row, number, seed, *said, f'{step / (args.steps - 1):.6g}'])
+                lines.append([row, number, seed, *said, f'{step / (args.steps - 1):.6g}'])
         rows.append(torch.cat(parts))
-    images = torch.stack(rows)  # (seeds, steps, 3, H, W)
-    scale = -(-MIN_SIZE // images.shape[-1])
-    images = images.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
+    images = enlarge(torch.stack(rows), MIN_SIZE)  # (seeds, steps, 3, H, W)
     if args.out.suffix.lower() == '.png':
         write_output(args.out, encode_png(image_grid(images.flatten(0, 1), images.shape[1])))
     else:
         frames = [image_grid(images[:, step], len(images)) for step in range(images.shape[1])]
         write_film(args.out, frames + frames[-2:0:-1], args.fps)
-    write_output(table, text.getvalue().encode(errors='backslashreplace'))
+    write_csv(table, lines)
     print(f'{images.shape[0]} x {images.shape[1]} images written to {args.out}, their seeds and classes to {table}')
 
 

@@ -9,8 +9,6 @@ figure has the same, and the numbers of the images in the training set. The defa
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,10 +95,9 @@ def draw(title: str, rows: Tensor, captions: list[list[str]]) -> np.ndarray:
     import torch.nn.functional as F
 
     from mmsagan.visualization import image_grid
-    from mmsagan.visualization.figures import pixel_figure, printable, to_array
+    from mmsagan.visualization.figures import enlarge, pixel_figure, printable, to_array
 
-    scale = -(-MIN_WIDTH // rows.shape[-1])
-    rows = F.pad(rows.repeat_interleave(scale, 3).repeat_interleave(scale, 4), (0, 0, 0, CAPTION), value=255)
+    rows = F.pad(enlarge(rows, MIN_WIDTH), (0, 0, 0, CAPTION), value=255)
     first, others = image_grid(rows[:, 0], 1), image_grid(rows[:, 1:].flatten(0, 1), rows.shape[1] - 1)
     grid = np.concatenate([first, np.full((len(first), GAP, 3), 255, np.uint8), others], axis=1)
     grid = np.concatenate([np.full((2 * CAPTION, *grid.shape[1:]), 255, np.uint8), grid])
@@ -128,7 +125,7 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.engine.distributed import find_device
     from mmsagan.engine.loops import build_evaluator
     from mmsagan.evaluation import FrechetInceptionDistance, RealImages
-    from mmsagan.utils.files import check_writable, write_output
+    from mmsagan.utils.files import check_writable, write_csv, write_output
     from mmsagan.visualization.figures import encode_png
 
     table = args.out.with_suffix('.csv')
@@ -153,9 +150,7 @@ def main(args: argparse.Namespace) -> None:
     distances, nearest = nearest_images(images.to(model.device), training, *sizes, **extractor)
 
     names = training.metainfo['classes']
-    text = io.StringIO()
-    table_writer = csv.writer(text, lineterminator='\n')
-    table_writer.writerow(['kind', 'number', 'class', 'rank', 'distance', 'training_number', 'training_class'])
+    lines: list[list] = [['kind', 'number', 'class', 'rank', 'distance', 'training_number', 'training_class']]
     rows, captions = [], []
     drawn = samples.labels.tolist() if samples.labels is not None else [None] * samples.num_samples
     queries = [('sample', number, '' if label is None else names[label]) for number, label in enumerate(drawn)]
@@ -167,14 +162,14 @@ def main(args: argparse.Namespace) -> None:
         captions.append([f'{kind} {number}, {name}'.strip(', ')])
         for rank, (place, each, length) in enumerate(zip(places, found, lengths), 1):
             captions[-1].append(f'{length:.3f}, {names[each["labels"]]}')
-            table_writer.writerow([kind, number, name, rank, f'{length:.6g}', numbers[place], names[each['labels']]])
+            lines.append([kind, number, name, rank, f'{length:.6g}', numbers[place], names[each['labels']]])
     count, title = samples.num_samples, f'and the {args.num_neighbours} training images nearest to each (distance, class)'
     parts = [
         draw(f'samples, {title}', torch.stack(rows[:count]), captions[:count]),
         draw(f'held-out real images, {title}', torch.stack(rows[count:]), captions[count:]),
     ]
     write_output(args.out, encode_png(np.concatenate(parts)))
-    write_output(table, text.getvalue().encode(errors='backslashreplace'))
+    write_csv(table, lines)
     medians = [distances[part, 0].median() for part in (slice(count), slice(count, None))]
     print('median distance to the nearest training image: {:.3f} of samples, {:.3f} of held-out images'.format(*medians))
     print(f'figure written to {args.out}, distances to {table}')

@@ -40,9 +40,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmsagan.apis.hub import push_repository, write_repository
+    from mmsagan.apis.hub import check_target, push_repository, write_repository
     from mmsagan.checkpoints.publish import publish
-    from mmsagan.utils.download import HUB, split_repository
+    from mmsagan.utils.download import HUB
 
     options = dict(weights=args.weights, with_discriminator=not args.no_discriminator)
     if args.out:
@@ -52,12 +52,8 @@ def main(args: argparse.Namespace) -> None:
             print(f'left out: {", ".join(dropped)}')
         return
     is_hub = args.to.startswith(HUB)
-    name, revision = split_repository(args.to) if is_hub else (args.to, None)
-    if revision:
-        raise ConfigError(f'{args.to}: cannot push to a revision; use hf://{name}')
-    folder = (
-        Path('work_dirs' if '://' in args.checkpoint else Path(args.checkpoint).parent, 'hub', name) if is_hub else Path(name)
-    )
+    beside = 'work_dirs' if '://' in args.checkpoint else Path(args.checkpoint).parent
+    folder = Path(beside, 'hub', check_target(args.to)) if is_hub else Path(args.to)
     config = folder / 'config.json'
     is_written = config.is_file() and '"library_name": "mmsagan"' in config.read_text(errors='replace')
     if folder.is_dir() and any(folder.iterdir()) and not is_written:
