@@ -47,9 +47,13 @@ demo: install
 web: $(VENV)/.demo-installed
 	$(VENV)/bin/python tools/web_demo.py $(DEMO_CONFIG) $(DEMO_DIR)
 
-# Ruff and mypy, as before every commit (`make hooks`). Ruff fixes what it can, and fails if it did.
+# Ruff and mypy, as before every commit (`make hooks`). Ruff fixes what it can, and fails if it did. Then what would be published.
 lint: $(VENV)/.lint-installed
 	PATH="$(abspath $(VENV))/bin:$$PATH" pre-commit run --all-files --show-diff-on-failure
+	rm -rf build/dist
+	$(VENV)/bin/python -m build --no-isolation --outdir build/dist . > /dev/null
+	$(VENV)/bin/twine check --strict build/dist/*
+	$(VENV)/bin/check-wheel-contents build/dist/*.whl
 
 hooks: $(VENV)/.lint-installed
 	$(VENV)/bin/pre-commit install

@@ -1,5 +1,11 @@
-"""Adds to a build what pyproject.toml cannot express: ``mmsagan/.mim`` with configs, tools and the model zoo's index."""
+"""Adds to a build what pyproject.toml cannot express.
 
+``mmsagan/.mim`` gets configs, tools and the model zoo's index. A package index shows the README without the files that it links
+to: if the environment has ``REPOSITORY``, the URL of the repository's page, the links lead there, to the tag of this version.
+"""
+
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,4 +32,19 @@ class BuildWithConfigs(build_py):
                 shutil.copy(ROOT / name, mim)
 
 
-setup(cmdclass={'build_py': BuildWithConfigs})
+def read_readme(repository: str) -> str:
+    """Returns the README, with links to files of the repository as URLs below its page."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    version = re.search(r"__version__ = '(.+)'", (ROOT / 'mmsagan' / '__init__.py').read_text(encoding='utf-8'))[1]
+    text = re.sub(r'\]\((?!https?:|#)', f']({repository}/blob/v{version}/', text)
+    return re.sub(r'src="(?!https?:)', f'src="{repository}/raw/v{version}/', text)
+
+
+repository = os.environ.get('REPOSITORY', '').rstrip('/')
+readme = read_readme(repository) if repository else (ROOT / 'README.md').read_text(encoding='utf-8')
+setup(
+    cmdclass={'build_py': BuildWithConfigs},
+    long_description=readme,
+    long_description_content_type='text/markdown',
+    project_urls={'Source': repository, 'Changelog': f'{repository}/blob/main/CHANGELOG.md'} if repository else {},
+)

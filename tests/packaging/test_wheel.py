@@ -1,19 +1,25 @@
 """The wheel as a user gets it: built from a copy of the sources, installed elsewhere, and used in an empty folder."""
 
+import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import mmengine
 import pytest
+from packaging.requirements import Requirement
 
+from mmsagan import __version__
 from mmsagan.apis import init_model
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ('configs', 'tools', 'model-index.yml')
-FILES = ('datasets/digits.npz', 'datasets/digits.LICENSE', 'evaluation/weights/digits.pth', 'py.typed')
+FILES = ('datasets/digits.npz', 'evaluation/weights/digits.pth', 'py.typed')
+REPOSITORY = 'https://example.org/us/mmsagan'
 SOURCES = (*SHIPPED, 'mmsagan', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE')
 pytestmark = [
     pytest.mark.slow,
@@ -21,8 +27,9 @@ pytestmark = [
 ]
 
 
-def run(*arguments, cwd: Path) -> str:
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+def run(*arguments, cwd: Path, program: Path | str = sys.executable) -> str:
+    env = dict(os.environ, REPOSITORY=REPOSITORY)
+    result = subprocess.run([program, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, env=env)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -43,7 +50,6 @@ def site_packages(tmp_path_factory) -> Path:
     run('-m', 'pip', 'wheel', *options, '.', cwd=sources)
     (wheel,) = folder.glob('*.whl')
     shutil.unpack_archive(wheel, folder, 'zip')
-    wheel.unlink()
     return folder
 
 
@@ -60,21 +66,24 @@ def test_contents_of_the_wheel(site_packages):
     mim = site_packages / 'mmsagan' / '.mim'
     assert {path.relative_to(mim) for path in mim.rglob('*') if path.is_file()} == shipped
     assert all((site_packages / 'mmsagan' / name).is_file() for name in FILES)
-    others = {path.name for path in site_packages.iterdir() if path.suffix != '.dist-info'}
+    others = {path.name for path in site_packages.iterdir() if path.suffix not in ('.dist-info', '.whl')}
     assert others == {'mmsagan'}, 'nothing that Python would run at its start'
+    (info,) = site_packages.glob('*.dist-info')
+    assert len([*(info / 'licenses').rglob('*LICENSE')]) == 2  # the digits have their own
+    metadata = (info / 'METADATA').read_text()
+    links = re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', metadata)
+    assert len(links) > 20 and all(link.startswith(('https://', '#')) for pair in links for link in pair if link)
+    assert f'Project-URL: Source, {REPOSITORY}' in metadata and f'{REPOSITORY}/blob/v{__version__}/docs/data.md' in metadata
 
 
-def test_converting_sampling_and_training_outside_of_the_repository(run_installed, fixture_of, tmp_path):
-    """Configs go by their names. The digits come with the package."""
+def test_converting_and_sampling_outside_of_the_repository(run_installed, fixture_of, tmp_path):
+    """Configs go by their names."""
     reference = fixture_of('studiogan_current_32')
     sizes = 'model.generator.base_channels=32 model.discriminator.base_channels=16'
-    tiny = 'model.generator.base_channels=8 model.discriminator.base_channels=8 train_dataloader.batch_size=4'
-    short = 'train_cfg.max_iters=2 default_hooks.checkpoint.interval=2'
     lines = [
         'mmsagan --version',
         f'mmsagan convert {shlex.quote(str(reference.path))} --out studio.pth',
         f'mmsagan sample sagan_32_cvt_studioGAN studio.pth --out samples.png --num-per-class 1 --cfg-options {sizes}',
-        f'mmsagan train sagan_32_mnist_b32x1 --work-dir digits --no-validate --cfg-options {tiny} {short}',
     ]
     said = run_installed(f"""
 import runpy, shlex
@@ -90,5 +99,50 @@ for line in {lines!r}:
 """)
     assert 'found: StudioGAN' in said and 'sample it: mmsagan sample sagan_32_cvt_studioGAN' in said
     reference.check(init_model(None, tmp_path / 'studio.pth'))
-    assert (tmp_path / 'samples.png').is_file() and (tmp_path / 'digits' / 'iter_2.pth').is_file()
+    assert (tmp_path / 'samples.png').is_file()
     assert not (tmp_path / 'configs').exists()
+
+
+def ordinary_dependencies(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
+    """The distributions that `pip install` brings with another one, without its extras."""
+    for requirement in map(Requirement, distribution(name).requires or []):
+        needed = requirement.marker is None or requirement.marker.evaluate(dict(extra=''))
+        if needed and requirement.name not in found:
+            try:
+                found[requirement.name] = distribution(requirement.name)
+            except PackageNotFoundError:  # under another name here: opencv-python is opencv-python-headless
+                continue
+            ordinary_dependencies(requirement.name, found)
+    return found
+
+
+def test_the_wheel_in_a_fresh_environment_trains_the_demo(site_packages, tmp_path):
+    """An environment that has the wheel and its ordinary dependencies, which are linked into it; no test may download any."""
+    environment = tmp_path / 'environment'
+    run('-m', 'venv', '--without-pip', environment, cwd=tmp_path)
+    (purelib,) = environment.glob('lib/*/site-packages')
+    dependencies = ordinary_dependencies('mmsagan', {})
+    for item in [*dependencies.values(), distribution('opencv-python-headless')]:
+        for top in {file.parts[0] for file in item.files if file.parts[0] not in ('..', '__pycache__')}:
+            if not (purelib / top).exists():
+                (purelib / top).symlink_to(item.locate_file(top))
+    assert not {'mlxtend', 'gradio', 'pytest', 'scipy', 'sklearn', 'pandas', 'huggingface_hub'} & {*os.listdir(purelib)}
+    (wheel,) = site_packages.glob('*.whl')
+    python = environment / 'bin' / 'python'
+    run(
+        '-m',
+        'pip',
+        '--python',
+        python,
+        'install',
+        '--no-deps',
+        '--no-index',
+        '--disable-pip-version-check',
+        wheel,
+        cwd=tmp_path,
+    )
+    tiny = 'model.generator.base_channels=8 model.discriminator.base_channels=8 train_dataloader.batch_size=4'
+    short = 'train_cfg.max_iters=2 train_cfg.val_interval=2 default_hooks.checkpoint.interval=2 val_dataloader.batch_size=500'
+    arguments = f'train sagan_32_mnist_b32x1 --work-dir digits --cfg-options {tiny} {short}'.split()
+    run(*arguments, cwd=tmp_path, program=environment / 'bin' / 'mmsagan')
+    assert (tmp_path / 'digits' / 'iter_2.pth').is_file() and (tmp_path / 'digits' / 'summary.md').is_file()
