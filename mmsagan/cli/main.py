@@ -26,6 +26,8 @@ GROUPS = {
         'neighbours': ('analysis_tools/neighbours.py', 'draw samples beside the nearest training images: are they copies?'),
         'interpolate': ('analysis_tools/interpolate.py', 'draw what lies between noise vectors or classes: a grid or a film'),
         'directions': ('analysis_tools/directions.py', 'draw what the strongest directions of the noise change'),
+        'spectrum': ('analysis_tools/spectrum.py', 'draw the power spectra of samples and training images'),
+        'embed': ('analysis_tools/embed.py', 'draw samples and training images in the plane, by t-SNE of features'),
         'attention': ('visualize_attention.py', 'draw the maps of the attention layers'),
         'web': ('web_demo.py', 'all of this in the browser: samples, attention, interpolation'),
     },

@@ -1,7 +1,10 @@
 """Image grids, and Matplotlib figures of a size in pixels: without pyplot, so without a window or global state."""
 
+import importlib.util
 import io
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -54,6 +57,33 @@ def encode_png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'PNG')
     return buffer.getvalue()
+
+
+def has_ffmpeg() -> bool:
+    """Whether the package imageio-ffmpeg is installed, which :func:`encode_film` needs for MP4."""
+    return importlib.util.find_spec('imageio_ffmpeg') is not None
+
+
+def encode_film(frames: Sequence[np.ndarray], fps: int, suffix: str) -> bytes:
+    """Encodes frames (H, W, 3) uint8 as a film, there and back: an endless ``'.gif'``, or ``'.mp4'``."""
+    frames = [*frames, *frames[-2:0:-1]]
+    if suffix == '.gif':
+        buffer, (first, *others) = io.BytesIO(), map(Image.fromarray, frames)
+        first.save(buffer, 'GIF', save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+        return buffer.getvalue()
+    import imageio_ffmpeg
+
+    height, width = frames[0].shape[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'film.mp4'
+        # H.264 takes even sizes only.
+        writer = imageio_ffmpeg.write_frames(str(path), (width + width % 2, height + height % 2), fps=fps, macro_block_size=2)
+        writer.send(None)
+        for frame in frames:
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
+            writer.send(np.ascontiguousarray(even))
+        writer.close()
+        return path.read_bytes()
 
 
 def enlarge(images: Tensor, least: int) -> Tensor:

@@ -21,12 +21,14 @@ _CSS = """
 }
 .caption, .caption p { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
 .picture .image-container { background: transparent; }
-#samples img { cursor: crosshair; }
+#samples img, .maps img { cursor: crosshair; }
 /* Errors appear in the upper right corner; the pictures stay. */
 .picture .wrap:has(.error), #frame .wrap:has(.error) { display: none; }
 .seed button { align-self: center; }
 /* On a phone, pictures come first. */
 @media (max-width: 640px) {
+  .main { padding: 12px !important; }
+  .tab-container button { padding: 0 8px !important; }
   .controls { order: 2; }
   .maps > .column { min-width: 140px !important; }
   #header span { display: none; }

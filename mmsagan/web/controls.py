@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import gradio as gr
 import numpy as np
 from gradio.media import get_file
 from mmengine.config import Config
+from torch import Tensor
 
 from mmsagan.apis.sampling import class_names
 from mmsagan.errors import ConfigError, MMSAGANError
@@ -41,16 +43,20 @@ class Demo:
     max_images: int  # per request
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model is in use
 
-    def save(self, picture: np.ndarray, *name: object, scale: int = 1) -> str:
-        """Writes a picture (H, W, 3), enlarged, to a PNG file named after the given words, and returns its path."""
+    def save(self, picture: np.ndarray | bytes, *name: object, suffix: str = '.png') -> str:
+        """Writes a picture (H, W, 3), or an encoded one, to a file named after the given words, and returns its path."""
         for old in self.folder.glob('picture-*'):  # Gradio has copied them, and deletes its copies itself
             if time.time() - old.stat().st_mtime > SECONDS_KEPT:
                 shutil.rmtree(old, ignore_errors=True)
         # Gradio would write equal arrays to the same file again, even while another page is reading it.
         words = '_'.join(re.sub(r'\.(pth|safetensors)$', '', str(word)) for word in name or ['picture'])
-        path = Path(tempfile.mkdtemp(prefix='picture-', dir=self.folder)) / f'{re.sub(r"[^a-zA-Z0-9.=-]+", "_", words)}.png'
-        path.write_bytes(encode_png(picture.repeat(scale, 0).repeat(scale, 1)))
+        path = Path(tempfile.mkdtemp(prefix='picture-', dir=self.folder)) / (re.sub('[^a-zA-Z0-9.=-]+', '_', words) + suffix)
+        path.write_bytes(picture if isinstance(picture, bytes) else encode_png(picture))
         return str(path)
+
+    def names(self, label: Tensor | None) -> list[str]:
+        """Returns the names of classes (N,); none for None."""
+        return [] if label is None else [self.choices[number][0] for number in label]
 
     def read_samples(
         self, classes: Sequence[int] | None, number: float, seed: int | None, truncation: float
@@ -153,8 +159,16 @@ def add_caption(name: str | None = None) -> gr.Markdown:
     return gr.Markdown(elem_id=name, elem_classes='caption', container=False)
 
 
-def connect(demo: Demo, handler: Callable, inputs: list, outputs: list, *events: Callable, show_progress_on: list) -> None:
-    """Calls a handler on the given events, and whenever an input changes."""
+def connect(
+    demo: Demo,
+    handler: Callable,
+    inputs: list,
+    outputs: list,
+    *events: Callable,
+    show_progress_on: list,
+    lock: AbstractContextManager | None = None,
+) -> None:
+    """Calls a handler on the given events, and whenever an input changes; it holds the lock, by default that of the models."""
     for component in inputs:
         if isinstance(component, gr.Slider):
             events += (component.release,)
@@ -163,7 +177,7 @@ def connect(demo: Demo, handler: Callable, inputs: list, outputs: list, *events:
             events += (component.input if is_picker else component.change,)
     gr.on(
         events,
-        show_errors(handler, demo.lock),
+        show_errors(handler, lock or demo.lock),
         inputs,
         outputs,
         api_name=handler.__name__,
@@ -174,7 +188,7 @@ def connect(demo: Demo, handler: Callable, inputs: list, outputs: list, *events:
     )
 
 
-def show_errors(handler: Callable, lock: threading.Lock) -> Callable:
+def show_errors(handler: Callable, lock: AbstractContextManager) -> Callable:
     """Makes a handler wait for the model, and show the user's errors on the page instead of logging a traceback."""
 
     @functools.wraps(handler)

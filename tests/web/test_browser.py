@@ -21,6 +21,7 @@ from mmsagan.apis.sampling import sample_inputs
 from mmsagan.visualization import image_grid
 from mmsagan.web.handlers import attention_panels, sample_grid
 
+NAME = 40  # pixels
 TOOL = Path(__file__).parent.parent.parent / 'tools' / 'web_demo.py'
 # Python runs this first; it logs the names and addresses that the server's process asks for.
 AUDIT = """
@@ -145,12 +146,17 @@ def assert_same(images: np.ndarray, expected) -> None:
 
 
 def shows(page, name: str, expected, columns: int) -> None:
+    """Images of 32x32 pixels, each enlarged by the same factor; below those of a grid there are NAME pixels with its class."""
     shown = picture(page, name)
     scale = shown.shape[1] // (columns * 34 + 2)
-    small = shown[scale // 2 :: scale, scale // 2 :: scale]
-    np.testing.assert_array_equal(small.repeat(scale, 0).repeat(scale, 1), shown)
-    corners = [(2 + index // columns * 34, 2 + index % columns * 34) for index in range(len(expected))]
-    assert_same(np.stack([small[top : top + 32, left : left + 32] for top, left in corners]), expected)
+    pitch = 34 * scale + (0 if name == 'strip' else NAME)
+    corners = [(2 * scale + index // columns * pitch, (2 + index % columns * 34) * scale) for index in range(len(expected))]
+    large = np.stack([shown[top : top + 32 * scale, left : left + 32 * scale] for top, left in corners])
+    small = large[:, scale // 2 :: scale, scale // 2 :: scale]
+    np.testing.assert_array_equal(small.repeat(scale, 1).repeat(scale, 2), large)
+    assert_same(small, expected)
+    for top, left in corners if name != 'strip' else []:
+        assert shown[top + 32 * scale : top + 32 * scale + NAME, left : left + 32 * scale].min() < 100, 'a name'
 
 
 def shows_attention(page, panels: list) -> None:
@@ -186,9 +192,10 @@ def set_slider(panel, label: str, value: object):
 
 def click_pixel(page, index: int, x: float, y: float, columns: int, rows: int) -> None:
     """Clicks the middle of a pixel of an image of the grid."""
-    box = page.locator('#samples img').bounding_box()
-    across, down = 2 + index % columns * 34 + x + 0.5, 2 + index // columns * 34 + y + 0.5
-    page.mouse.click(box['x'] + across / (columns * 34 + 2) * box['width'], box['y'] + down / (rows * 34 + 2) * box['height'])
+    box, (height, width, _) = page.locator('#samples img').bounding_box(), picture(page, 'samples').shape
+    scale = width // (columns * 34 + 2)
+    across, down = (2 + index % columns * 34 + x + 0.5) * scale, index // columns * (34 * scale + NAME) + (2 + y + 0.5) * scale
+    page.mouse.click(box['x'] + across / width * box['width'], box['y'] + down / height * box['height'])
 
 
 def test_sampling_and_attention(visit, model, tmp_path):
@@ -224,6 +231,10 @@ def test_sampling_and_attention(visit, model, tmp_path):
     shows_text(caption, '(0, 31)')
     click_pixel(page, 1, 4, 4, columns=3, rows=2)
     eventually(page, shows_text, caption, '(4, 4)', 'image 2')
+    box = page.locator('#attention-feat8 img').bounding_box()
+    page.mouse.click(box['x'] + 20.5 / 32 * box['width'], box['y'] + 7.5 / 32 * box['height'])  # on the map of this image
+    eventually(page, shows_text, caption, '(20, 7)', 'image 2')
+    eventually(page, shows_attention, page, attention_panels(model, grid, 1, 20, 7))
     button, seed = (
         panel.get_by_role('button', name='Sample', exact=True),
         panel.get_by_label('Seed', exact=True).locator('visible=true').first,
@@ -237,8 +248,10 @@ def test_sampling_and_attention(visit, model, tmp_path):
     page.wait_for_timeout(300)
     assert seed.input_value() == drawn, 'the seed is kept'
 
-    enter(panel, 'Seed', -3)
+    enter(panel, 'Seed', -3, 'Tab')
     eventually(page, shows_text, page.locator('.toast-body'), 'seed', '-3')
+    page.wait_for_timeout(500)
+    assert page.locator('.toast-body').count() == 1, 'said once'
     assert 'Traceback' not in page.content() and page.locator('#samples img').is_visible(), 'the samples stay'
 
 
@@ -303,6 +316,7 @@ def test_on_a_phone(color_scheme, new_page, model):
     eventually(page, shows_text, page.locator('#attention-caption'), '(9, 9)', 'image 6')
     boxes = [page.locator(f'#{name} img').bounding_box() for name in ('samples', 'attention-feat8')]
     assert all(box['y'] >= 0 and box['y'] + box['height'] <= 844 for box in boxes)
+    assert page.evaluate('document.documentElement.scrollWidth') == 390, 'nothing is cut off'
     assert page.evaluate(LOW_CONTRASTS) == {}
 
 

@@ -6,12 +6,14 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from gradio import EventData
 from mmengine.config import Config
+from PIL import Image
 from starlette.testclient import TestClient
 
 from mmsagan.apis import attention_maps, init_model, sample
@@ -24,7 +26,14 @@ from mmsagan.web import controls, tabs
 from mmsagan.web.app import build_app
 from mmsagan.web.checkpoints import Checkpoints, resolve_checkpoint
 from mmsagan.web.controls import Demo, class_choices
-from mmsagan.web.handlers import attention_panels, interpolation_frames, make_layout, sample_grid, side_by_side
+from mmsagan.web.handlers import (
+    TrainingImageSearch,
+    attention_panels,
+    interpolation_frames,
+    make_layout,
+    sample_grid,
+    side_by_side,
+)
 
 
 def weights_of(model):
@@ -190,13 +199,49 @@ def test_a_model_is_used_by_one_visitor_at_a_time(build, experiment, monkeypatch
 def test_a_plain_model_and_few_images(build, plain_experiment):
     handlers, components = build(plain_experiment, max_images=5)
     sliders = [block for block in components if getattr(block, 'label', None) == 'Images']
-    assert [(slider.value, slider.maximum) for slider in sliders] == [(5, 5)] * 2
+    assert [(slider.value, slider.maximum) for slider in sliders] == [(5, 5)] * 3
     pickers = [block for block in components if 'class' in str(getattr(block, 'label', None)).lower()]
-    assert len(pickers) == 4 and not any(picker.visible for picker in pickers)
+    assert len(pickers) == 5 and not any(picker.visible for picker in pickers)
     assert any('no attention layer' in str(getattr(block, 'value', None)) for block in components)
-    assert handlers['interpolate'].fn(None, 0, None, 1, 3, None)[0].startswith('<div class="frame"')
+    frame, *_, film = handlers['interpolate'].fn(None, 0, None, 1, 3, None)
+    assert frame.startswith('<div class="frame"')
+    with Image.open(film) as gif:
+        assert (gif.format, gif.is_animated, gif.size) == ('GIF', True, (256, 256))
+    grid, *_ = handlers['sample'].fn([], 5, 3, 3, None)
+    assert not grid.layout.has_names
     *_, download = handlers['sample'].fn([], 5, 3, 3, None)
     assert Path(download).name == 'iter_20_seed3.png'
+
+
+def test_neighbours(build, experiment, tmp_path):
+    """A copy of a sample among the training images is its nearest one; a data set that is not there is an error."""
+    handlers, _ = build(experiment)
+    model = init_model(experiment.config, experiment.checkpoint)
+    with pytest.raises(controls.gr.Error, match='CIFAR-10'):
+        handlers['neighbours'].fn([3], 4, 0, 3, None)
+    copies = sample(model, labels=[3] * 12, seed=0).permute(0, 2, 3, 1).numpy()
+    for number, image in enumerate(copies):
+        path = tmp_path / 'images' / 'ab'[number % 2] / f'{number:02d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    config = tmp_path / 'copies.py'
+    config.write_text(f"""
+_base_ = {experiment.config!r}
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='ImageFolder', data_root={str(tmp_path / 'images')!r}, ann_file='', data_prefix=''))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+val_dataloader = dict(batch_size=4, dataset=dict(_delete_=True, pipeline=pipeline))
+val_evaluator = test_evaluator = dict(metrics=[
+    dict(type='FrechetInceptionDistance', inception_style='digits', fake_nums=600)], inception_pkl=None)
+""")
+    search = TrainingImageSearch(load_config(config))
+    search.most = 9
+    found, distances = search(torch.from_numpy(copies).permute(0, 3, 1, 2))
+    assert found.shape == (12, 5, 3, 32, 32) and distances.shape == (12, 5) and len(search.dataset) == 9
+    assert (distances[:, 0] < 1e-3).sum() == 9, 'of the copies, those that were chosen'
+    handlers, _ = build(SimpleNamespace(config=str(config), checkpoint=experiment.checkpoint))
+    picture, text = handlers['neighbours'].fn([3], 12, 0, 3, None)
+    assert Path(picture).is_file() and '10 of the samples' in text and ' 12 training images' in text
 
 
 def test_comparing_models_that_do_not_match(tmp_path, monkeypatch, experiment, plain_experiment):

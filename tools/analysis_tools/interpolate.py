@@ -5,20 +5,12 @@ A .png file gets a row for each seed; a .gif or .mp4 file shows the rows as film
 beside it lists the seed and the classes of each image. MP4 needs the package imageio-ffmpeg.
 """
 
-from __future__ import annotations
-
 import argparse
-import importlib.util
-import io
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmsagan.cli.tool import add_labels, add_model, add_sampling, at_least, run_tool, tool_parser
 from mmsagan.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MIN_SIZE = 64  # pixels of an image in the picture
 
@@ -41,31 +33,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_film(path: Path, frames: list[np.ndarray], fps: int) -> None:
-    """Writes frames (H, W, 3) uint8 as an endless GIF, or as MP4."""
-    import numpy as np
-    from PIL import Image
-
-    from mmsagan.utils.files import write_output
-
-    if path.suffix.lower() == '.gif':
-        buffer, (first, *others) = io.BytesIO(), map(Image.fromarray, frames)
-        first.save(buffer, 'GIF', save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
-        write_output(path, buffer.getvalue())
-        return
-    import imageio_ffmpeg
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames[0].shape[:2]
-    # H.264 takes even sizes only.
-    writer = imageio_ffmpeg.write_frames(str(path), (width + width % 2, height + height % 2), fps=fps, macro_block_size=2)
-    writer.send(None)
-    for frame in frames:
-        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
-        writer.send(np.ascontiguousarray(even))
-    writer.close()
-
-
 def main(args: argparse.Namespace) -> None:
     import torch
     from torch import Tensor
@@ -75,9 +42,9 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.engine.distributed import find_device
     from mmsagan.utils.files import check_writable, write_csv, write_output
     from mmsagan.visualization import image_grid
-    from mmsagan.visualization.figures import encode_png, enlarge
+    from mmsagan.visualization.figures import encode_film, encode_png, enlarge, has_ffmpeg
 
-    if args.out.suffix.lower() == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:
+    if args.out.suffix.lower() == '.mp4' and not has_ffmpeg():
         raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file')
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png', '.gif', '.mp4'))
@@ -105,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
         write_output(args.out, encode_png(image_grid(images.flatten(0, 1), images.shape[1])))
     else:
         frames = [image_grid(images[:, step], len(images)) for step in range(images.shape[1])]
-        write_film(args.out, frames + frames[-2:0:-1], args.fps)
+        write_output(args.out, encode_film(frames, args.fps, args.out.suffix.lower()))
     write_csv(table, lines)
     print(f'{images.shape[0]} x {images.shape[1]} images written to {args.out}, their seeds and classes to {table}')
 

@@ -9,7 +9,6 @@ figure has the same, and the numbers of the images in the training set. The defa
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from mmsagan.cli.tool import (
     run_tool,
     tool_parser,
 )
-from mmsagan.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,21 +65,18 @@ def load_images(cfg: Config, args: argparse.Namespace, evaluator: Evaluator | No
     """
     import numpy as np
 
-    from mmsagan.datasets import ClassImageDataset
-    from mmsagan.engine.config import complete_loader, config_errors
+    from mmsagan.apis.inspection import training_config
+    from mmsagan.engine.config import config_errors
     from mmsagan.evaluation import open_images
     from mmsagan.registry import DATASETS
 
-    training, loader = complete_loader(cfg, 'train'), complete_loader(cfg, 'val')
-    if 'type' not in training.get('dataset', {}) or 'pipeline' not in loader.get('dataset', {}):
-        raise ConfigError('the config has no train_dataloader.dataset, or no val_dataloader.dataset.pipeline')
-    config = dict(training['dataset'], pipeline=loader['dataset']['pipeline'])
+    config = training_config(cfg)
     own = [dict(config, **metric.dataset) for metric in evaluator.metrics if metric.dataset] if evaluator else []
     if evaluator and evaluator.held_out is not None:
         own.append(evaluator.held_out.config)  # which may be training images where the metrics have others
     known = args.held_out or next(iter(own), None)
     with config_errors():
-        dataset: ClassImageDataset = DATASETS.build(config)
+        dataset = DATASETS.build(config)
         size = dataset[0]['inputs'].shape[1] if args.held_out else None
         others = open_images(args.held_out, size) if args.held_out else DATASETS.build(known) if known else dataset
     order = np.random.RandomState(args.seed).permutation(len(others))
@@ -119,12 +114,12 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from mmsagan.apis.inference import init_model
-    from mmsagan.apis.inspection import nearest_images
+    from mmsagan.apis.inspection import NearestImages, fid_extractor
     from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
     from mmsagan.engine.config import config_errors
     from mmsagan.engine.distributed import find_device
     from mmsagan.engine.loops import build_evaluator
-    from mmsagan.evaluation import FrechetInceptionDistance, RealImages
+    from mmsagan.evaluation import RealImages
     from mmsagan.utils.files import check_writable, write_csv, write_output
     from mmsagan.visualization.figures import encode_png
 
@@ -143,11 +138,9 @@ def main(args: argparse.Namespace) -> None:
     real = next(RealImages(held_out, seed=None).batches(len(held_out), len(held_out), torch.device('cpu')))
     images = torch.cat([*(images for _, images in samples.batches()), real.images])
 
-    metrics = evaluator.metrics if evaluator else []
-    sources = [metric.source for metric in metrics if type(metric) is FrechetInceptionDistance]
-    extractor = extractor_options(args) or (dict(extractor=json.loads(sources[0].config)) if sources else {})
-    sizes = args.num_neighbours, args.batch_size, args.num_workers
-    distances, nearest = nearest_images(images.to(model.device), training, *sizes, **extractor)
+    extractor = extractor_options(args) or fid_extractor(model.cfg)
+    search = NearestImages(training, args.num_neighbours, args.batch_size, args.num_workers, **extractor)
+    distances, nearest = search(images.to(model.device))
 
     names = training.metainfo['classes']
     lines: list[list] = [['kind', 'number', 'class', 'rank', 'distance', 'training_number', 'training_class']]
