@@ -224,9 +224,9 @@ def add_neighbours_tab(demo: Demo, opened: Callable) -> None:
         rows = torch.cat([images[:, None], found], dim=1).flatten(0, 1)
         names = demo.names(grid.label)[: len(images)] or [str(row + 1) for row in range(len(images))]
         text = (
-            f'On the left {len(images)} of the samples of seed {seed}, with the distance to the nearest training image; beside '
+            f'Left: {len(images)} of the samples of seed {seed}, and the distance to the nearest training image. Right: the 5 '
         )
-        text += f'each, the nearest of {len(search.dataset):,} training images. A copy would have a distance near 0.'
+        text += f'nearest of {len(search.dataset):,} training images. A copy would have a distance near 0.'
         return [demo.save(class_grid(rows, names, [f'{each:.2f}' for each in distances[:, 0].tolist()])), text]
 
     # With a lock of its own: the first search reads the training images, and may take minutes.
