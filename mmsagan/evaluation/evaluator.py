@@ -3,7 +3,7 @@
 import copy
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 from mmsagan.errors import ConfigError
 from mmsagan.evaluation.extractors import FeatureExtractor, FeatureSource
 from mmsagan.evaluation.images import (
+    Callback,
     GeneratedImages,
     ImageSource,
     RealImages,
@@ -36,7 +37,6 @@ from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
 
 HELD_OUT, SEEDS_STD = 'held_out/', 'seeds_std/'
-Callback = Callable[[], None]
 
 
 @EVALUATOR.register_module()
@@ -249,8 +249,8 @@ class Evaluator(MMEngineEvaluator):
             name = f'samples ({"ema" if network is model.generator_ema else "orig"})'
             inputs = SampleInputs(*sizes, (seed, 0), truncation, metrics[0].class_counts)
             num_samples = max(metric.fake_nums for metric in metrics)
-            images = GeneratedImages(fold_spectral_norm(generator), inputs, num_samples, name)
-            results.update(self.score(images, batch_size, model.device, metrics, on_batch))
+            images = GeneratedImages(fold_spectral_norm(generator), inputs, num_samples, name, on_batch)
+            results.update(self.score(images, batch_size, model.device, metrics))
         return results
 
     def _sample_sets(self, model: ConditionalGAN) -> list[tuple[nn.Module, list[FeatureMetric]]]:
@@ -269,20 +269,15 @@ class Evaluator(MMEngineEvaluator):
         return batches * self.num_seeds * len(self.truncations)
 
     def score(
-        self,
-        images: ImageSource,
-        batch_size: int,
-        device: torch.device,
-        metrics: Sequence[FeatureMetric] | None = None,
-        on_batch: Callback = lambda: None,
+        self, images: ImageSource, batch_size: int, device: torch.device, metrics: Sequence[FeatureMetric] | None = None
     ) -> dict:
         """Scores images from any source, at most ``fake_nums`` of them per metric; by default with all metrics.
 
-        Call :meth:`prepare` first, with the same device. ``on_batch`` is called after each batch.
+        Call :meth:`prepare` first, with the same device.
         """
         counts = {metric: min(metric.fake_nums, len(images)) for metric in (self.metrics if metrics is None else metrics)}
         results = {}
-        for metric, accumulator in self._accumulate(counts, images, batch_size, device, on_batch).items():
+        for metric, accumulator in self._accumulate(counts, images, batch_size, device).items():
             compute = partial(metric.compute, accumulator)
             values = compute() if metric.collective else from_main_process(compute)
             results.update({f'{metric.prefix}/{name}': value for name, value in values.items()})
@@ -295,7 +290,6 @@ class Evaluator(MMEngineEvaluator):
         images: ImageSource,
         batch_size: int,
         device: torch.device,
-        on_batch: Callback = lambda: None,
         is_real: bool = False,
     ) -> dict[FeatureMetric, Any]:
         """Passes over the images once and returns each metric's accumulator of its first ``counts[metric]`` images.
@@ -326,7 +320,6 @@ class Evaluator(MMEngineEvaluator):
                     for key, number in used.items():
                         accumulators[key].update(values[key[1]][:number], batch.index[:number], batch.label[:number])
                 advance(len(batch.index))
-                on_batch()
         for accumulator in accumulators.values():
             accumulator.finish()
         return {metric: accumulators[key] for metric, key in keys.items()}

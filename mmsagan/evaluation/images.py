@@ -39,6 +39,7 @@ from mmsagan.utils.random_states import fork_rng
 # Samples whose noise and labels share a random state: a state for each sample would take longer to make than its numbers.
 _BLOCK_SIZE = 64
 _MAX_COMPARED = 1000  # images by which sets are told apart
+Callback = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ class GeneratedImages:
     inputs: SampleInputs
     num_images: int
     name: str = 'samples'
+    on_batch: Callback = lambda: None  # called after each batch
 
     def __len__(self) -> int:
         return self.num_images
@@ -180,6 +182,7 @@ class GeneratedImages:
                 label = torch.zeros(len(noise), dtype=torch.long)
             index, unrounded = torch.arange(numbers.start, numbers.stop), (images.float() + 1) * 127.5
             yield ImageBatch(to_uint8(images), index, label, unrounded)
+            self.on_batch()
 
 
 @dataclass(eq=False)
