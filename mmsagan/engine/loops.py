@@ -165,9 +165,8 @@ class GANTrainLoop(IterBasedTrainLoop):
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, CheckpointError) as error:
             raise CheckpointError(f'{self.runner._load_from}: the training state in it is damaged ({error})') from error
         if any(reasons):
-            self.runner.logger.warning(
-                'the resumed training is not, to the bit, the one that was interrupted: ' + '; '.join(filter(None, reasons))
-            )
+            found = '; '.join(filter(None, reasons))
+            self.runner.logger.warning(f'the resumed training is not, to the bit, the one that was interrupted: {found}')
         self._decide_current_val_interval()
         return bool(state)
 

@@ -40,12 +40,8 @@ class DataPreprocessor(BaseDataPreprocessor):
         if output_channel_order not in (None, 'RGB', 'BGR'):
             raise ConfigError(f"data_preprocessor.output_channel_order must be 'RGB' or 'BGR', got {output_channel_order!r}")
         if output_channel_order == 'BGR' or rgb_to_bgr:
-            print_log(
-                'data_preprocessor asks for BGR, which is ignored: networks and samples are RGB. Training is unaffected, and '
-                'checkpoints of BGR networks are converted when they are loaded',
-                logger='current',
-                level=logging.WARNING,
-            )
+            ignored = 'BGR is ignored: networks and samples are RGB, to which checkpoints of BGR networks are converted'
+            print_log(f'data_preprocessor: {ignored}', logger='current', level=logging.WARNING)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepares a batch; with ``training``, images are mirrored.

@@ -66,9 +66,8 @@ class ResNetDiscriminator(BaseModule):
         factors = select_scale('input_scale', input_scale, self.default_channels, channels_cfg)
         downsample = select_scale('input_scale', input_scale, self.default_downsample, downsample_cfg)
         if len(factors) != len(downsample):
-            raise ConfigError(
-                f'channels_cfg names {len(factors)} blocks and downsample_cfg {len(downsample)}; they must be equally many'
-            )
+            found = f'channels_cfg has {len(factors)} and downsample_cfg {len(downsample)}'
+            raise ConfigError(f'{found} entries; they must be equally many')
         self.input_scale = input_scale
         self.input_channels = input_channels
         self.num_classes = num_classes

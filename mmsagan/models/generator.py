@@ -81,11 +81,9 @@ class SAGANGenerator(BaseModule):
         factors = select_scale('output_scale', output_scale, self.default_channels, channels_cfg)
         if noise_in_norms and not (num_classes and use_cbn):
             raise ConfigError('noise_in_norms needs conditional batch norms: classes, and use_cbn=True')
-        if input_scale * 2 ** len(factors) != output_scale:
-            raise ConfigError(
-                f'{len(factors)} up-blocks (channels_cfg) make {input_scale} pixels into '
-                f'{input_scale * 2 ** len(factors)}, not output_scale={output_scale}'
-            )
+        size = input_scale * 2 ** len(factors)
+        if size != output_scale:
+            raise ConfigError(f'{len(factors)} up-blocks (channels_cfg) make {input_scale=} into {size}, not {output_scale=}')
         self.output_scale = output_scale
         self.num_classes = num_classes
         self.input_scale = input_scale

@@ -42,9 +42,8 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     try:
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) if workers > 1 else None
     except OSError as error:
-        raise DataError(
-            f'no processes can be started ({error}): enlarge /dev/shm (docker run --shm-size=8g), or set --workers 1'
-        ) from error
+        remedy = 'enlarge /dev/shm (docker run --shm-size=8g), or set --workers 1'
+        raise DataError(f'no processes can be started ({error}): {remedy}') from error
     try:
         yield pool.map if pool else map
     except BaseException as error:

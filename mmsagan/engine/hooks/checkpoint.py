@@ -128,10 +128,9 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._failures += 1
             last = f'the last good one is {self.last_ckpt}' if self.last_ckpt else 'there is none yet'
             if self._failures >= self.max_failures:
-                raise StorageError(
-                    f'{failure}; that was attempt {self._failures} of default_hooks.checkpoint.max_failures='
-                    f'{self.max_failures}. Make room or choose another work dir, and continue with --resume: {last}'
-                )
+                count = f'attempt {self._failures} of default_hooks.checkpoint.max_failures={self.max_failures}'
+                remedy = 'make room or choose another work dir, and continue with --resume'
+                raise StorageError(f'{failure}; that was {count}; {remedy}: {last}')
             runner.logger.warning(f'{failure}; {last}. The training continues, and tries again at the next interval')
             return
         self._failures = 0

@@ -54,10 +54,8 @@ class ConsistencyHook(Hook):
                 raise DataError("the pipeline must end with dict(type='PackInputs'), see train_dataloader.dataset.pipeline")
             shape, expected = tuple(sample['inputs'].shape), (getattr(discriminator, 'input_channels', 3), size, size)
             if shape != expected:
-                raise DataError(
-                    f'the pipeline returns images of shape {shape}, the discriminator takes {expected}; resize them in '
-                    'train_dataloader.dataset.pipeline, or choose another model'
-                )
+                remedy = 'resize them in train_dataloader.dataset.pipeline, or choose another model'
+                raise DataError(f'the pipeline returns images of shape {shape}, the discriminator takes {expected}; {remedy}')
         loop, train_loop = runner.val_loop, runner.train_loop
         if isinstance(train_loop, IterBasedTrainLoop) and train_loop.max_iters < runner.iter:
             runner.logger.warning(f'nothing to train: train_cfg.max_iters={train_loop.max_iters} at iteration {runner.iter}')
@@ -82,10 +80,8 @@ class ConsistencyHook(Hook):
         file, saved = runner._load_from or runner.work_dir, checkpoint.get('optimizer')
         networks = set(get_optim_wrappers(runner))
         if runner._resume and (not isinstance(saved, dict) or networks not in ({'model'}, set(saved))):
-            raise CheckpointError(
-                f'{file} has no training state of this experiment to resume from (it was published, converted, or has other '
-                'optimizers); to start a training from its weights, set load_from'
-            )
+            causes = 'it was published, converted, or has other optimizers'
+            raise CheckpointError(f'{file} cannot be resumed from ({causes}); to start from its weights, set load_from')
         if runner._resume:
             self._compare(runner, checkpoint.get('meta') or {}, file)
         for warning in check_compatibility(unwrap(runner.model), checkpoint, file):
@@ -122,10 +118,8 @@ class ConsistencyHook(Hook):
             names = ', '.join(f'{one} -> {other}' for one, other in zip(old, new) if one != other)
             listed.append(f'train_dataloader.dataset: classes {names[:200]}: taken for the same ones')
         if refused:
-            raise ConfigError(
-                f'{file} cannot be resumed from with this config: {refused[0]}; to start a new training from its weights, '
-                'set load_from, or with other classes model.init_from.checkpoint, without resume'
-            )
+            remedy = 'to start anew from its weights, set load_from, or with other classes model.init_from.checkpoint'
+            raise ConfigError(f'{file} cannot be resumed from with this config: {refused[0]}; {remedy}, without resume')
         if isinstance(dataset, Sized) and meta.get(_IMAGES, len(dataset)) != len(dataset):
             listed.append(f'train_dataloader.dataset: {meta[_IMAGES]} -> {len(dataset)} images: they come in another order')
         if listed:

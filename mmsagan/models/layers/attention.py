@@ -20,10 +20,8 @@ FUSED_FROM = 2**17
 def _reduce(in_channels: int, query_key_reduction: int, value_reduction: int) -> tuple[int, int]:
     check_counts(in_channels=in_channels, query_key_reduction=query_key_reduction, value_reduction=value_reduction)
     if in_channels % query_key_reduction or in_channels % value_reduction:
-        raise ConfigError(
-            f'attention needs in_channels divisible by query_key_reduction={query_key_reduction} and '
-            f'value_reduction={value_reduction}, got {in_channels}; choose another base_channels or other reductions'
-        )
+        reductions = f'{query_key_reduction=} and {value_reduction=}'
+        raise ConfigError(f'attention: {in_channels=} must be divisible by {reductions}; change these, or base_channels')
     return in_channels // query_key_reduction, in_channels // value_reduction
 
 
@@ -148,10 +146,8 @@ class ResidualAttentionSubstitute(BaseModule):
         # Attention has 2 (C/q + C/v) C weights, this block 9 h C + h C.
         hidden_channels, remainder = divmod(sum(_reduce(in_channels, query_key_reduction, value_reduction)), 5)
         if remainder:
-            raise ConfigError(
-                f'ResidualAttentionSubstitute: in_channels/query_key_reduction + in_channels/value_reduction must be a '
-                f'multiple of 5, as with the defaults, 8 and 2; in_channels={in_channels}'
-            )
+            quotients = 'in_channels/query_key_reduction + in_channels/value_reduction'
+            raise ConfigError(f'ResidualAttentionSubstitute: {in_channels=}, but {quotients} must be a multiple of 5')
         normalize = partial(spectral_norm, eps=sn_eps, enabled=with_spectral_norm)
         self.reduce = normalize(nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False))
         self.expand = normalize(nn.Conv2d(hidden_channels, in_channels, 1, bias=False))

@@ -293,10 +293,8 @@ def select_scale(name: str, scale: int, defaults: Mapping[int, Sequence], cfg: M
         return list(cfg)
     table = cfg or defaults
     if scale not in table:
-        raise ConfigError(
-            f'{name}={scale} is not supported: known sizes are {", ".join(map(str, table))}; for another one set '
-            'channels_cfg=[...] (and downsample_cfg=[...] of a discriminator), with an entry for each block'
-        )
+        remedy = 'for another one set channels_cfg=[...] (and downsample_cfg=[...] of a discriminator), an entry for each block'
+        raise ConfigError(f'{name}={scale} is not supported: known sizes are {", ".join(map(str, table))}; {remedy}')
     return list(table[scale])
 
 
@@ -315,9 +313,7 @@ def insert_attention(
     numbers = [after_nth_block] if isinstance(after_nth_block, int) else list(after_nth_block)
     numbers = [number for number in numbers if number > 0] if attention_cfg else []
     if any(number > len(blocks) for number in numbers):
-        raise ConfigError(
-            f"attention_after_nth_block={after_nth_block}, but the network's blocks are numbered 1 to {len(blocks)}"
-        )
+        raise ConfigError(f'attention_after_nth_block={after_nth_block}, but the blocks are numbered 1 to {len(blocks)}')
     modules, attention_indices = nn.ModuleList(), set()
     for number, (block, channels) in enumerate(zip(blocks, widths), 1):
         modules.append(block)
