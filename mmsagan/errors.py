@@ -4,6 +4,8 @@ The tools print them as one message and exit with the ``exit_code`` of the class
 Any other exception keeps its traceback, since it is a bug.
 """
 
+from numbers import Integral
+
 
 class MMSAGANError(Exception):
     """Base class of all errors that a user can fix. The message states what is wrong, where, and the remedy."""
@@ -43,3 +45,10 @@ class TrainingInterrupted(MMSAGANError):
     """Training was stopped by a signal and has saved its state, so that it can be resumed."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+def check_integers(least: int, **arguments) -> None:
+    """Raises a ConfigError that names the first argument that is not an integer of at least ``least``."""
+    for name, value in arguments.items():
+        if not isinstance(value, Integral) or value < least:
+            raise ConfigError(f'{name} must be an integer of at least {least}, got {value!r:.100}')

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from multiprocessing.pool import ThreadPool
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from mmsagan.datasets.image_folder import IMAGE_SUFFIXES
 from mmsagan.engine.config import LOADERS
-from mmsagan.errors import ConfigError, DataError
+from mmsagan.errors import ConfigError, DataError, check_integers
 from mmsagan.evaluation import SampleInputs
 from mmsagan.evaluation.images import deterministic_float32, local_batches, truncate
 from mmsagan.models import ConditionalGAN, to_uint8
@@ -104,7 +103,7 @@ def interpolate(
             class for all steps.
         seed: Seed of what is drawn: the noise of :func:`sample`'s samples 0 and 1, and the class of sample 0.
     """
-    _check_integers(2, num_steps=num_steps)
+    check_integers(2, num_steps=num_steps)
     model = unwrap(model)
     inputs = sample_inputs(model, seed)
     if labels is None:
@@ -140,7 +139,7 @@ def resolve_inputs(
     truncation: float | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Returns the noise (N, noise_size) and the classes (N,) or class weights for the arguments of :func:`sample`."""
-    _check_integers(1, num_samples=num_samples)
+    check_integers(1, num_samples=num_samples)
     inputs = sample_inputs(model, seed)
     label = None if labels is None else torch.as_tensor(labels, device='cpu')
     if label is not None and not label.is_floating_point():
@@ -162,7 +161,7 @@ def resolve_inputs(
 
 def split_batches(noise: Tensor, label: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Splits noise and classes into batches of ``batch_size``."""
-    _check_integers(1, batch_size=batch_size)
+    check_integers(1, batch_size=batch_size)
     return zip(noise.split(batch_size), itertools.repeat(None) if label is None else label.split(batch_size))
 
 
@@ -170,7 +169,7 @@ def sample_inputs(model: ConditionalGAN, seed: int | None) -> SampleInputs:
     """Returns the noise and classes of a seed, the same as in an evaluation; None takes the seed from torch's generator."""
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
-    _check_integers(0, seed=seed)
+    check_integers(0, seed=seed)
     return SampleInputs(model.noise_size, model.num_classes, (seed, 0))
 
 
@@ -186,12 +185,6 @@ def slerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     if not 1e-6 < angle < math.pi - 1e-6:
         return torch.lerp(start, end, weight)
     return (torch.sin((1 - weight) * angle) * start + torch.sin(weight * angle) * end) / torch.sin(angle)
-
-
-def _check_integers(minimum: int, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, Integral) or value < minimum:
-            raise ConfigError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
 def _as_noise(noise: Noise, model: ConditionalGAN) -> Tensor:

@@ -13,7 +13,7 @@ from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator as MMEngineEvaluator
 from torch import nn
 
-from mmsagan.errors import ConfigError
+from mmsagan.errors import ConfigError, check_integers
 from mmsagan.evaluation.extractors import FeatureExtractor, FeatureSource
 from mmsagan.evaluation.images import (
     Callback,
@@ -75,15 +75,10 @@ class Evaluator(MMEngineEvaluator):
     ):
         metrics = [metrics] if isinstance(metrics, dict) else metrics
         super().__init__([METRICS.build(metric) if isinstance(metric, dict) else metric for metric in metrics])
-        for name, value, least in (
-            ('metrics', len(self.metrics), 1),
-            ('seed', seed, 0),
-            ('num_seeds', num_seeds, 1),
-            ('standing_steps', standing_steps, 0),
-            ('standing_batch_size', standing_batch_size, 1),
-        ):
-            if value < least:
-                raise ConfigError(f'evaluator: {name} must be at least {least}, got {value}')
+        if not self.metrics:
+            raise ConfigError('evaluator: there are no metrics')
+        check_integers(0, seed=seed, standing_steps=standing_steps)
+        check_integers(1, num_seeds=num_seeds, standing_batch_size=standing_batch_size)
         if batch_statistics and standing_steps:
             raise ConfigError('evaluator: set batch_statistics or standing_steps, not both')
         prefixes = [metric.prefix for metric in self.metrics]

@@ -71,12 +71,7 @@ class ResNetDiscriminator(BaseModule):
         self.input_scale = input_scale
         self.input_channels = input_channels
         self.num_classes = num_classes
-        layers = LayerFactory(
-            with_spectral_norm=with_spectral_norm,
-            with_embedding_spectral_norm=with_spectral_norm,
-            sn_eps=sn_eps,
-            act_cfg=act_cfg,
-        )
+        layers = LayerFactory(with_spectral_norm, with_spectral_norm, sn_eps, act_cfg=act_cfg)
         widths = [base_channels * factor for factor in (1, *factors)]
         self.from_rgb = MODELS.build(dict(from_rgb_cfg, in_channels=input_channels, out_channels=base_channels, layers=layers))
         blocks = [
@@ -85,13 +80,9 @@ class ResNetDiscriminator(BaseModule):
         ]
         if freeze_blocks > len(widths):
             raise ConfigError(f'freeze_blocks={freeze_blocks}, but the discriminator has {len(widths)} blocks')
+        blocks.insert(0, self.from_rgb)
         modules, attention_indices = insert_attention(
-            [self.from_rgb, *blocks],
-            widths,
-            attention_cfg,
-            attention_after_nth_block,
-            with_spectral_norm=with_spectral_norm,
-            sn_eps=sn_eps,
+            blocks, widths, attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
         for index, module in enumerate(modules):
             module.requires_grad_(index + 1 - sum(attention <= index for attention in attention_indices) > freeze_blocks)
