@@ -28,21 +28,19 @@ def init_model(
     device: str | torch.device = 'cpu',
     cfg_options: Mapping | None = None,
 ) -> ConditionalGAN:
-    """Builds the model of a config and loads a checkpoint into it.
+    """Builds the model of a config and loads a checkpoint into it; returns it in evaluation mode, with the config as ``cfg``.
+
+    Its images are RGB, whatever the checkpoint's were.
 
     Args:
         config: A config, its file, or its name in the model zoo; or ``hf://user/repo``, a repository on the Hugging Face Hub
-            with config and weights. None infers the architecture from the checkpoint, which works
-            for other projects' checkpoints, and for those that were trained here with the usual components.
+            with config and weights. None infers the architecture from the checkpoint, which works for other projects'
+            checkpoints, and for those that were trained here with the usual components.
         checkpoint: File, URL or repository (``hf://``) of a checkpoint of ours, MMGeneration, MMagic or StudioGAN, which is
-            recognized by its content.
-            Of StudioGAN name the generator's file; the discriminator's and the averaged generator's are found beside it.
-            ``'zoo'`` downloads the published weights of the config. None leaves the weights as they were initialized, or
-            takes those of the repository if the config is one.
+            recognized by its content. Of StudioGAN name the generator's file; the others are found beside it. ``'zoo'``
+            downloads the published weights of the config. None leaves the weights as they were initialized, or takes those of
+            the repository if the config is one.
         cfg_options: Dotted config keys and their new values, as in ``--cfg-options``.
-
-    Returns:
-        The model in evaluation mode, with its config as ``model.cfg``. Its images are RGB, whatever the checkpoint's were.
     """
     register_all_modules()
     if checkpoint == 'zoo' or (checkpoint is None and str(config).startswith(HUB)):

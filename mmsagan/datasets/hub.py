@@ -78,7 +78,6 @@ class HuggingFaceDataset(ClassImageDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """Returns an image ``img`` (H, W, 3) uint8 RGB and its ``gt_label``."""
         number = self.data_list[idx]
         stored = self.table[int(number)][self.image] or {}
         where = stored.get('path') or f'{self.path}, image {number}'

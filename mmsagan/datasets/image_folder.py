@@ -246,7 +246,6 @@ class ImageFolder(ClassImageDataset):
     """
 
     def load_data_list(self) -> list[dict]:
-        """Returns an entry for every image: ``img_path`` and ``gt_label``."""
         root = Path(self.data_prefix.get('img_path') or self.data_root)
         if not root.is_dir():
             raise DataError(f'{type(self).__name__}: no folder {root} with one folder of images per class; set data_root')

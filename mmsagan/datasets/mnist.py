@@ -81,7 +81,6 @@ class ArrayDataset(StoredDataset):
         raise NotImplementedError
 
     def load_data_list(self) -> range:
-        """Loads the arrays and returns the numbers of the images."""
         images, labels, classes = self.load_arrays()
         is_known = images.dtype == np.uint8 and (images.ndim, images.shape[3:]) in ((3, ()), (4, (3,)))
         if not is_known or len(images) != len(labels):

@@ -85,7 +85,6 @@ class PackedImages(StoredDataset):
         super().__init__(data_root=data_root, **dict(kwargs, serialize_data=False))
 
     def load_data_list(self) -> range:
-        """Opens the files, compares them with the recipe, and returns the numbers of the images."""
         folder = Path(self.data_root)
         recipe = load_recipe(folder)
         if self.crop == 'random' and recipe['job']['layout'] == 'square':

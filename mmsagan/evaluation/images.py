@@ -204,7 +204,6 @@ class RealImages:
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data set."""
         try:
             dataset = DATASETS.build(self.source) if isinstance(self.source, dict) else self.source
         except (KeyError, TypeError) as error:  # without a type, or with an unknown argument
@@ -323,7 +322,6 @@ class FlatImageFolder(ClassImageDataset):
     """All images below a folder, or in a zip or tar file. Folders below the one that all of them share are their classes."""
 
     def load_data_list(self) -> list[dict]:
-        """Finds the images."""
         paths, _, left_out = find_images(self.data_root)
         if not paths:
             raise DataError(f'{self.data_root} is no folder, .zip, .tar, .tar.gz or .npz file of images {IMAGE_SUFFIXES}')

@@ -54,7 +54,6 @@ class Moments:
         self.products.addmm_(features.T, features)
 
     def finish(self) -> None:
-        """Adds the sums of the other processes."""
         size = self.total.new_tensor(self.size)
         for sums in (size, self.total, self.products):
             all_reduce(sums)
@@ -148,8 +147,7 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
 def load_statistics(path: str | Path) -> Statistics:
     """Reads statistics written here, by MMGeneration, MMagic, pytorch-fid or ADM. No code in the file is run.
 
-    Raises:
-        DataError: The file is missing or damaged, or contains anything but arrays and plain values.
+    A file that is missing or damaged, or contains anything but arrays and plain values, is a DataError.
     """
     path = Path(path)
     if not path.is_file():

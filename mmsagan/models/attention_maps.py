@@ -56,9 +56,7 @@ def sample_attention(
     memory of these inputs and of (N, Q, keys) weights. The model is left unchanged, also in the middle of training.
 
     Args:
-        model: The GAN.
-        noise: (N, noise_size).
-        label: Classes (N,), or class weights; None for an unconditional model.
+        noise, label: (N, noise_size); and classes (N,), or class weights, None for an unconditional model.
         queries: Pixels (x, y), (N, Q, 2), or a function that returns them for images (N, 3, H, W), uint8.
         sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
     """

@@ -26,11 +26,9 @@ class ResNetDiscriminator(BaseModule):
         attention_after_nth_block: The block, or blocks, that attention follows, the head block being the first; 0 for none.
         channels_cfg: Output width of each later block as a multiple of ``base_channels``: a list, or lists by ``input_scale``.
         downsample_cfg: Whether each later block halves the size, likewise.
-        from_rgb_cfg: Config of the head block.
-        blocks_cfg: Config of the later blocks.
+        from_rgb_cfg, blocks_cfg: Configs of the head block, and of the later blocks.
         act_cfg: Config of the activation; for ``inplace`` see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
-        with_spectral_norm: Whether layers are spectrally normalized.
-        sn_eps: Epsilon of the spectral norms.
+        with_spectral_norm, sn_eps: Whether layers are spectrally normalized, and by which epsilon.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
         freeze_blocks: Number of blocks, counted as for attention, whose weights are not trained, nor those of the attention
             after them, as in FreezeD (Mo et al. 2020) for fine-tuning.
@@ -103,7 +101,6 @@ class ResNetDiscriminator(BaseModule):
         return self.activation(x.float()).sum(dim=(2, 3))
 
     def init_weights(self) -> None:
-        """Initializes the weights by the init scheme."""
         initialize(self, self.init_scheme)
 
 
@@ -124,11 +121,9 @@ class ProjDiscriminator(ResNetDiscriminator):
         self.proj_y = layers.normalize(ClassEmbedding(self.num_classes, num_features)) if self.num_classes else None
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Computes logits (N, 1), float32, of which higher is more real.
+        """Computes logits (N, 1), float32, of images (N, input_channels, S, S) in [-1, 1]; higher ones are more real.
 
-        Args:
-            image: (N, input_channels, S, S), float in [-1, 1].
-            label: Classes (N,), or class weights (N, num_classes), floating point; None if there are no classes.
+        Labels are classes (N,), or class weights (N, num_classes), floating point; None if there are no classes.
         """
         features = self.features(image)
         # In full precision, so that bfloat16 does not round the logits; the head costs next to nothing.

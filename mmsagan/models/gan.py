@@ -30,9 +30,7 @@ class ConditionalGAN(BaseModel):
     ``num_classes``.
 
     Args:
-        generator: Config of G.
-        discriminator: Config of D.
-        data_preprocessor: Config of the preprocessor.
+        generator, discriminator, data_preprocessor: Configs of G, of D and of the preprocessor.
         num_classes: Number of classes, 0 for an unconditional GAN; None takes it from the networks' configs.
         gan_loss: Config of the adversarial loss.
         auxiliary_loss: Config of the class loss, for a discriminator with an auxiliary classifier (AC-GAN); else None.
@@ -176,6 +174,8 @@ class ConditionalGAN(BaseModel):
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
         """Runs one iteration: an update of D and, in every ``discriminator_steps``-th one, the updates of G.
 
+        Returns losses and mean logits to log, scalars on the device.
+
         With ``accumulative_counts=k`` in an optimizer wrapper, the batch of an update is split into k parts, whose mean
         gradient is applied once. Batch norms see one part at a time, and spectral norms run their power iterations per part.
 
@@ -185,9 +185,6 @@ class ConditionalGAN(BaseModel):
         Args:
             data: Batch of real images, see :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
             optim_wrapper: Optimizer wrappers ``generator`` and ``discriminator``.
-
-        Returns:
-            Losses and mean logits to log, scalars on the device.
         """
         real = self.data_preprocessor(data, True)
         batch_size = len(real['inputs'])
@@ -335,7 +332,6 @@ class ConditionalGAN(BaseModel):
 
     @property
     def device(self) -> torch.device:
-        """Device of the networks."""
         return next(self.generator.parameters()).device
 
     def draw_noise(self, num_samples: int) -> Tensor:
@@ -356,7 +352,7 @@ class ConditionalGAN(BaseModel):
         num_samples: int = 1,
         sample_model: str | None = None,
     ) -> Tensor:
-        """Generates images in evaluation mode.
+        """Generates images (N, 3, S, S), float in [-1, 1], in evaluation mode.
 
         Args:
             noise: (N, noise_size); drawn if None.
@@ -364,9 +360,6 @@ class ConditionalGAN(BaseModel):
                 drawn if None.
             num_samples: N, if neither noise nor label is given.
             sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
-
-        Returns:
-            Images (N, 3, S, S), float in [-1, 1].
         """
         if noise is None:
             noise = self.draw_noise(num_samples if label is None else len(label))
@@ -393,7 +386,6 @@ class ConditionalGAN(BaseModel):
             return self._inference_copies[network](noise, label=label)
 
     def forward(self, *args, **kwargs) -> Tensor:
-        """Same as :meth:`sample`."""
         return self.sample(*args, **kwargs)
 
     @contextmanager

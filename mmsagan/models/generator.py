@@ -37,8 +37,7 @@ class SAGANGenerator(BaseModule):
         auto_sync_bn: Whether batch norms span all processes of distributed training on GPUs.
         with_spectral_norm: Whether layers are spectrally normalized.
         with_embedding_spectral_norm: Whether class embeddings are; None follows ``with_spectral_norm``.
-        norm_eps: Epsilon of the batch norms.
-        sn_eps: Epsilon of the spectral norms.
+        norm_eps, sn_eps: Epsilons of the batch norms, and of the spectral norms.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
         rgb_to_bgr: Ignored; accepted for MMagic's configs. See :class:`~mmsagan.models.data_preprocessor.DataPreprocessor`.
 
@@ -121,10 +120,8 @@ class SAGANGenerator(BaseModule):
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Generates images (N, out_channels, S, S), float in [-1, 1].
 
-        Args:
-            noise: (N, noise_size), standard normal.
-            label: Classes (N,), or class weights (N, num_classes), floating point, by which the classes' embeddings are mixed;
-                None for an unconditional generator.
+        Noise (N, noise_size) is standard normal. Labels are classes (N,), or class weights (N, num_classes), floating point, by
+        which the classes' embeddings are mixed; None for an unconditional generator.
         """
         x = self.noise2feat(noise).unflatten(1, (-1, self.input_scale, self.input_scale))
         if self.fast:
@@ -135,5 +132,4 @@ class SAGANGenerator(BaseModule):
         return torch.tanh(self.to_rgb(x).float())
 
     def init_weights(self) -> None:
-        """Initializes the weights by the init scheme."""
         initialize(self, self.init_scheme, image_layer=self.to_rgb[-1])

@@ -69,8 +69,7 @@ class AuxiliaryClassificationLoss(nn.Module):
     (AC-GAN), equation 3.
 
     Args:
-        discriminator_weight: Weight of the class loss in D's loss.
-        generator_weight: Weight of the class loss in G's loss.
+        discriminator_weight, generator_weight: Weights of the class loss in D's loss and in G's.
         on_fake: Whether D also minimizes the second term.
     """
 

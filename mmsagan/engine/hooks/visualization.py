@@ -123,7 +123,6 @@ class VisualizationHook(Hook):
 
     @master_only
     def draw(self, runner) -> None:
-        """Samples and passes the grids to the visualizer."""
         model = unwrap(runner.model)
         classes = self.get_classes(model)
         for grid in self.grids:
@@ -159,7 +158,6 @@ class AttentionVisualizationHook(VisualizationHook):
 
     @master_only
     def draw(self, runner) -> None:
-        """Samples and passes the figure to the visualizer."""
         model = unwrap(runner.model)
         if not attention_layers(model.get_generator()):
             return

@@ -51,7 +51,6 @@ class SplitSums:
         self.sums.index_add_(0, split, torch.cat([probs, entropies, torch.ones_like(entropies)], 1))
 
     def finish(self) -> None:
-        """Adds the sums of the other processes."""
         all_reduce(self.sums)
 
     @property

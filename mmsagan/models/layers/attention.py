@@ -40,10 +40,8 @@ class SelfAttentionBlock(BaseModule):
 
     Args:
         in_channels: C.
-        with_spectral_norm: Whether the four convolutions are spectrally normalized.
-        sn_eps: See :class:`~mmsagan.models.layers.spectral_norm.SpectralNorm`.
-        query_key_reduction: Ratio of C to the channels of queries and keys.
-        value_reduction: Ratio of C to the channels of the values.
+        with_spectral_norm, sn_eps: Whether the four convolutions are spectrally normalized, and by which epsilon.
+        query_key_reduction, value_reduction: Ratios of C to the channels of queries and keys, and to those of the values.
         pool: Whether keys and values are max-pooled 2x2.
     """
 
@@ -101,14 +99,10 @@ class SelfAttentionBlock(BaseModule):
         return out[:, 0, :, : value.shape[1]].unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
     def attention(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
-        """Computes the attention weights beta of equation 1; each row sums to 1.
+        """Computes the attention weights beta of equation 1 for features (N, C, H, W): (N, Q, keys), each row of sum 1.
 
-        Args:
-            x: Features (N, C, H, W).
-            queries: Locations to compute the rows of, numbers y * W + x of shape (N, Q); None for all H * W.
-
-        Returns:
-            (N, Q, keys), the keys in row-major order of :meth:`key_grid`.
+        Queries are the locations y * W + x whose rows are computed, (N, Q); None for all H * W. Keys are in row-major order of
+        :meth:`key_grid`.
         """
         query = self.theta(x).flatten(2)
         if queries is not None:

@@ -129,7 +129,6 @@ class LayerFactory:
         return ConditionalBatchNorm2d(norm, weight, bias, self.cbn_weight_offset, self.noise_size)
 
     def activation(self) -> nn.Module:
-        """Builds the activation."""
         check_configs(act_cfg=self.act_cfg)
         return build_activation_layer({key: value for key, value in self.act_cfg.items() if key != 'inplace'})
 
