@@ -140,16 +140,7 @@ class Evaluator(MMEngineEvaluator):
         # The real images of each metric that extracts them, and how many of them.
         sources: dict[FeatureMetric, RealImages] = {}
         counts: dict[FeatureMetric, int] = {}
-
         own: dict[str, RealImages] = {}
-
-        def find_images(dataset: dict | None) -> RealImages | None:
-            """The real images of a metric: its own, which take what they do not state from the data loader's, or those."""
-            if dataset is None:
-                return real_images
-            shared, workers = (real_images.config, real_images.num_workers) if real_images else ({}, 0)
-            stated = shared if dataset.get('type', shared.get('type')) == shared.get('type') else {}
-            return own.setdefault(repr(dataset), RealImages({**stated, **dataset}, workers, self.seed))
 
         def check_size(images: RealImages) -> None:
             if size and images.image_size != size:
@@ -161,7 +152,11 @@ class Evaluator(MMEngineEvaluator):
             if model is not None:
                 model.get_generator(metric.sample_model)
             metric.image_size = size
-            images = find_images(metric.dataset)
+            images, dataset = real_images, metric.dataset
+            if dataset is not None:  # its own images, which take what they do not state from the data loader's
+                shared, workers = (real_images.config, real_images.num_workers) if real_images else ({}, 0)
+                stated = shared if dataset.get('type', shared.get('type')) == shared.get('type') else {}
+                images = own.setdefault(repr(dataset), RealImages({**stated, **dataset}, workers, self.seed))
             metric.check(width, inputs, images)
             if not metric.needs_real or metric.real is not None:
                 return

@@ -203,7 +203,7 @@ class RealImages:
         return self.source if isinstance(self.source, dict) else {}
 
     @functools.cached_property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Any:
         try:
             dataset = DATASETS.build(self.source) if isinstance(self.source, dict) else self.source
         except (KeyError, TypeError) as error:  # without a type, or with an unknown argument
@@ -218,14 +218,13 @@ class RealImages:
         return getattr(self.dataset, 'name', type(self.dataset).__name__)
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # map-style data sets have a length
+        return len(self.dataset)
 
     @functools.cached_property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels of the first image that can be read."""
-        dataset: Any = self.dataset
         with fork_rng(0):
-            for sample in (dataset[index] for index in range(len(self))):
+            for sample in (self.dataset[index] for index in range(len(self))):
                 if not isinstance(sample, UnreadableImageError):
                     return tuple(sample['inputs'].shape[-2:])
         raise DataError(f'{self.name}: no image can be read')
@@ -238,7 +237,7 @@ class RealImages:
         share, and ``contents`` one of the sizes and both ends of the files, or of the pixels if they are not files.
         """
         try:
-            dataset: Any = self.dataset
+            dataset = self.dataset
             found: dict[str, Any] = dict(images=len(self), image_size=list(self.image_size))
         except (DataError, OSError):
             return {}
@@ -275,17 +274,16 @@ class RealImages:
             generator=torch.Generator().manual_seed(0),
         )
         skipped: list[UnreadableImageError] = []
-        dataset: Any = self.dataset
         with closing(read_batches(loader, 'num_workers of the evaluation')) as batches:
             for numbers, (images, label, kept, errors) in zip(ranges, batches):
                 skipped += errors
                 for error in errors:
-                    dataset.report_unreadable(error)
+                    self.dataset.report_unreadable(error)
                 if kept:
                     yield ImageBatch(images.to(device), numbers.start + torch.tensor(kept), label)
         skipped = sum(all_gather_object(skipped), [])
         for error in skipped:
-            dataset.report_unreadable(error)  # those of the other processes count, too
+            self.dataset.report_unreadable(error)  # those of the other processes count, too
         if len(skipped) == num_images:
             raise DataError(f'{self.name}: no image can be read')
         if skipped:

@@ -79,7 +79,6 @@ class FrechetInceptionDistance(FeatureMetric):
     def __init__(self, fake_nums: int = 50000, real_nums: int = -1, inception_pkl: str | None = None, **kwargs):
         super().__init__(fake_nums, real_nums=real_nums, **kwargs)
         self.inception_pkl = inception_pkl
-        self.real: Statistics | None = None
 
     def use_shared_pkl(self, path: str) -> None:
         """Sets ``inception_pkl`` to a file for all metrics if it is of this extractor, else to one with its suffix."""
@@ -161,7 +160,6 @@ class FrechetInceptionDistance(FeatureMetric):
             print_log(f'{self.prefix}: statistics of the real images written to {self.inception_pkl}', logger='current')
 
     def compute(self, fake: Any) -> dict[str, float]:
-        assert self.real is not None
         return dict(fid=frechet_distance(fake.mean, fake.cov, self.real.mean, self.real.cov))
 
 
@@ -203,7 +201,6 @@ class FIDInfinity(FrechetInceptionDistance):
         return Moments(width, device) if is_real else FeatureBank(width, device)
 
     def compute(self, fake: Any) -> dict[str, float]:
-        assert self.real is not None
         return dict(fid_infinity=frechet_distance_at_infinity(self.real.mean, self.real.cov, fake.features))
 
 
