@@ -10,8 +10,11 @@ class GANLoss(nn.Module):
     """Base of the adversarial losses: logits (N, 1) -> scalars, means over the batch.
 
     A subclass has ``discriminator_loss(real_logits, fake_logits)``, which returns the losses on real and on fake images, whose
-    sum D minimizes; and ``generator_loss(fake_logits)``, which returns the loss that G minimizes.
+    sum D minimizes; and ``generator_loss(fake_logits)``, which returns the loss that G minimizes, by default -E[D(G(z))].
     """
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
 
 
 @MODELS.register_module()
@@ -24,9 +27,6 @@ class HingeGANLoss(GANLoss):
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
         return F.relu(1 - real_logits).mean(), F.relu(1 + fake_logits).mean()
 
-    def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        return -fake_logits.mean()
-
 
 @MODELS.register_module()
 class WassersteinGANLoss(GANLoss):
@@ -34,9 +34,6 @@ class WassersteinGANLoss(GANLoss):
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
         return -real_logits.mean(), fake_logits.mean()
-
-    def generator_loss(self, fake_logits: Tensor) -> Tensor:
-        return -fake_logits.mean()
 
 
 @MODELS.register_module()

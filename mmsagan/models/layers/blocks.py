@@ -43,9 +43,6 @@ def set_fast(network: nn.Module, fast: bool) -> nn.Module:
     return network
 
 
-# ----------------------------------------------------------------------------------------------- classes and normalization
-
-
 class ClassEmbedding(nn.Embedding):
     """Embedding of classes and of mixed classes: labels (N,), or class weights (N, num_classes), -> (N, C).
 
@@ -133,12 +130,10 @@ class LayerFactory:
         return build_activation_layer({key: value for key, value in self.act_cfg.items() if key != 'inplace'})
 
 
-# ------------------------------------------------------------------------------------------- convolutions that change the size
-#
-# Convolving and averaging commute: averaging over 2x2 pixels first, without skipping any, leaves a convolution that computes
-# every second pixel only. Nearest-neighbour upsampling is the transpose: zeros between the pixels, which a transposed
-# convolution skips, then a sum over 2x2. Both take a quarter of the multiplications. Merging the average into a 4x4 kernel
-# takes 4/9 of them, and was slower on CPUs in nearly every layer of these networks.
+# Of the two layers that change the size: convolving and averaging commute. Averaging over 2x2 pixels first, without skipping
+# any, leaves a convolution that computes every second pixel only. Nearest-neighbour upsampling is the transpose: zeros between
+# the pixels, which a transposed convolution skips, then a sum over 2x2. Both take a quarter of the multiplications. Merging the
+# average into a 4x4 kernel takes 4/9 of them, and was slower on CPUs in nearly every layer of these networks.
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -196,9 +191,6 @@ class _Upsample(torch.autograd.Function):
 
 
 upsample = _Upsample.apply
-
-
-# ------------------------------------------------------------------------------------------------------- residual blocks
 
 
 @MODELS.register_module()
@@ -278,9 +270,6 @@ class DiscriminatorHeadBlock(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_2(self.activation(self.conv_1(x))) + self.shortcut(F.avg_pool2d(x, 2))
-
-
-# ------------------------------------------------------------------------------------------------------ blocks in a row
 
 
 def select_scale(name: str, scale: int, defaults: Mapping[int, Sequence], cfg: Mapping | Sequence | None) -> list:
