@@ -47,7 +47,7 @@ class TrainingInterrupted(MMSAGANError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-def check_integers(least: int, **arguments) -> None:
+def check_integers(least: int, **arguments: object) -> None:
     """Raises a ConfigError that names the first argument that is not an integer of at least ``least``."""
     for name, value in arguments.items():
         if not isinstance(value, Integral) or value < least:

@@ -54,7 +54,6 @@ On the command line: `mmsagan sample {source} zoo --out samples.png`.
 
 {license_note}
 """
-# What a Space runs: the web page.
 APP = """import sys
 
 from mmsagan.cli.main import main
@@ -62,7 +61,6 @@ from mmsagan.cli.main import main
 sys.argv = ['mmsagan', 'web', 'config.json', 'model.safetensors', '--host', '0.0.0.0', '--port', '7860']
 main()
 """
-# What a repository consists of.
 FILES = ('README.md', 'app.py', 'config.json', 'model.safetensors', 'requirements.txt', 'samples.png')
 
 

@@ -26,7 +26,7 @@ def seeded_loader(config: dict, seed: int) -> dict:
 
 
 class TrainingBatches:
-    """Endless iterator over the batches of a :func:`seeded_loader`, whose workers start when the first one is requested."""
+    """The endless batches of a :func:`seeded_loader`, whose workers start when the first one is requested."""
 
     def __init__(self, loader: DataLoader):
         self.loader = loader
@@ -34,9 +34,6 @@ class TrainingBatches:
         self.stream = cast(BatchStream, loader.batch_sampler)
         self.num_batches = 0  # so far, including those before the training was resumed
         self._iterator: Iterator | None = None
-
-    def __iter__(self) -> Iterator:
-        return self
 
     def __next__(self) -> Any:
         if self._iterator is None:
