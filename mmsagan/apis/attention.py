@@ -42,10 +42,6 @@ def attention_maps(
             :func:`~mmsagan.visualization.salient_queries`.
         batch_size: Number of images per forward pass. Attention without pooling over 64x64 locations takes 150 MB for each.
 
-    Returns:
-        ``images`` (N, 3, H, W) uint8 RGB, ``queries`` (N, Q, 2), and ``maps`` (N, Q, H, W) float32 by the layer's name, each
-        of which sums to 1 over the pixels.
-
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b32x1.py')
         >>> result = attention_maps(model, [(16, 16), (0, 0)], labels=[3, 5], seed=0)

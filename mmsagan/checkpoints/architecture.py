@@ -172,25 +172,21 @@ def infer_architecture(state: State, settings: ModelSettings, downsample_table: 
                     downsample.append(default[number])
                 else:  # nothing shows it; most discriminators do so
                     downsample.append(number < len(blocks) - 1)
-            d = dict(
-                base_channels=base_channels,
-                channels_cfg=[width // base_channels for width in widths],
-                downsample_cfg=downsample,
-                input_channels=input_channels,
-                with_spectral_norm='decision.weight_orig' in discriminator,
-                **attention,
-            )
+            factors = [width // base_channels for width in widths]
         else:  # the published one, or one that halves the size down to 4 pixels
             halvings = range(1, scale.bit_length() - 3)
-            d = dict(
-                base_channels=128 if scale == 32 else 64,
-                channels_cfg=ProjDiscriminator.default_channels.get(scale, [2**number for number in halvings]),
-                downsample_cfg=ProjDiscriminator.default_downsample.get(scale, [True for _ in halvings]),
-                input_channels=g['out_channels'],
-                attention_cfg=g['attention_cfg'],
-                attention_after_nth_block=1,
-                with_spectral_norm=True,
-            )
+            base_channels, input_channels = 128 if scale == 32 else 64, g['out_channels']
+            factors = ProjDiscriminator.default_channels.get(scale, [2**number for number in halvings])
+            downsample = ProjDiscriminator.default_downsample.get(scale, [True for _ in halvings])
+            attention = dict(attention_cfg=g['attention_cfg'], attention_after_nth_block=1)
+        d = dict(
+            base_channels=base_channels,
+            channels_cfg=factors,
+            downsample_cfg=downsample,
+            input_channels=input_channels,
+            with_spectral_norm=not discriminator or 'decision.weight_orig' in discriminator,
+            **attention,
+        )
         model = dict(
             type='SAGAN',
             num_classes=num_classes,

@@ -106,12 +106,8 @@ class Evaluator(MMEngineEvaluator):
     @property
     def result_names(self) -> list[str]:
         """Names of all results of a generator, without standard deviations over seeds."""
-        return [
-            f'{truncation}{metric.prefix}/{name}'
-            for truncation in self.truncations
-            for metric in self.metrics
-            for name in metric.results
-        ]
+        names = [f'{metric.prefix}/{name}' for metric in self.metrics for name in metric.results]
+        return [truncation + name for truncation in self.truncations for name in names]
 
     @property
     def best_rules(self) -> dict[str, str]:

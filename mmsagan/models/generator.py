@@ -109,13 +109,8 @@ class SAGANGenerator(BaseModule):
         self.conv_blocks, self._attention_indices = insert_attention(
             blocks, widths[1:], attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )
-        self.to_rgb = nn.Sequential(
-            OrderedDict(
-                bn=layers.batch_norm(widths[-1]),
-                activation=layers.activation(),
-                conv=layers.normalize(nn.Conv2d(widths[-1], out_channels, 3, padding=1)),
-            )
-        )
+        conv = layers.normalize(nn.Conv2d(widths[-1], out_channels, 3, padding=1))
+        self.to_rgb = nn.Sequential(OrderedDict(bn=layers.batch_norm(widths[-1]), activation=layers.activation(), conv=conv))
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Generates images (N, out_channels, S, S), float in [-1, 1].

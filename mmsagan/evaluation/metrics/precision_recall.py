@@ -45,12 +45,9 @@ def precision_recall(real_features, fake_features, k: int = 3, density_k: int = 
         inside = distances <= radii[:, density_k]
         counts.append(inside.sum(1))
         covered |= inside.any(0)
-    return dict(
-        precision=float(torch.cat(precise).double().mean()),
-        recall=float(recalled.double().mean()),
-        density=float(torch.cat(counts).double().mean() / density_k),
-        coverage=float(covered.double().mean()),
-    )
+    density = torch.cat(counts).double() / density_k
+    found = dict(precision=torch.cat(precise), recall=recalled, density=density, coverage=covered)
+    return {name: float(values.double().mean()) for name, values in found.items()}
 
 
 def _squared_distances(rows: Tensor, columns: Tensor, column_squares: Tensor) -> Tensor:
