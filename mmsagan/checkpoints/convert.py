@@ -194,9 +194,8 @@ def convert_checkpoint(
     Args:
         path: The file; of StudioGAN the generator's.
         discriminator, generator_ema: StudioGAN's other files. Default to those beside the generator's, if there are any.
-        channel_order: Of MMGeneration and MMagic: that of the training images, ``'bgr'`` or ``'rgb'``. Defaults to what the
-            name of the file says.
-        inplace: Of MMGeneration and MMagic: whether activations work in place. Defaults to what the name of the file says.
+        channel_order, inplace: Of MMGeneration and MMagic: that of the training images, ``'bgr'`` or ``'rgb'``, and whether
+            activations work in place. Default to what the name of the file says.
     """
     check_writable(out)
     options = dict(discriminator=discriminator, generator_ema=generator_ema, channel_order=channel_order, inplace=inplace)

@@ -47,9 +47,8 @@ class UnreadableImageError(Exception):
 def open_image(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """Opens an image file of any of :data:`FORMATS`, and reads its header. Of several frames, the first one is used.
 
-    With a ``content``, the path is only a name for messages.
-    Any error, also in the body of the ``with`` statement, is raised as an UnreadableImageError. Values whose range is unknown,
-    and more than :data:`MAX_PIXELS` pixels, are errors.
+    With a ``content``, the path is only a name for messages. Any error, also in the body of the ``with`` statement, is raised
+    as an UnreadableImageError. Values whose range is unknown, and more than :data:`MAX_PIXELS` pixels, are errors.
     """
     try:
         content = read_member(str(path)) if content is None else content

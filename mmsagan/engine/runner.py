@@ -12,7 +12,7 @@ from mmsagan.checkpoints.io import LAST_CHECKPOINT, find_latest_checkpoint, spli
 from mmsagan.checkpoints.transfer import InitFrom, transfer_weights
 from mmsagan.engine.config import config_errors
 from mmsagan.engine.hooks.checkpoint import CheckpointHook
-from mmsagan.errors import CheckpointError, MMSAGANError
+from mmsagan.errors import CheckpointError
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import RUNNERS
 from mmsagan.utils.processes import from_main_process
@@ -93,7 +93,5 @@ class GANRunner(Runner):
             for count in (self.train_loop.iter, self.train_loop.epoch):
                 if type(count) is not int or count < 0:
                     raise ValueError(f'it was saved at iteration {self.train_loop.iter!r}, epoch {self.train_loop.epoch!r}')
-        except MMSAGANError:
-            raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f'{filename} cannot be resumed from: {type(error).__name__}: {error}') from error

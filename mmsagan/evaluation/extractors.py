@@ -217,10 +217,9 @@ class VGG16Extractor(TorchScriptExtractor):
 class PyTorchFIDInception(FeatureExtractor):
     """pytorch-fid's InceptionV3, which StudioGAN evaluates with. 2 048 features, 1 008 classes, 2 023 spatial features.
 
-    Args:
-        resize: How images become 299 pixels large: 'legacy' (pytorch-fid: bilinear without antialiasing), 'tensorflow' (the
-            original FID and ADM: the same, shifted), 'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or
-            'friendly' (StudioGAN: the same, bilinear).
+    ``resize`` is how images become 299 pixels large: 'legacy' (pytorch-fid: bilinear without antialiasing), 'tensorflow' (the
+    original FID and ADM: the same, shifted), 'clean' (clean-fid: Pillow's bicubic with antialiasing, not rounded) or
+    'friendly' (StudioGAN: the same, bilinear).
     """
 
     name = 'inception-2015-12-05 (pytorch-fid)'

@@ -16,16 +16,12 @@ from mmsagan.models.layers.attention import SelfAttentionBlock
 class AttentionMaps:
     """Images, and how much attention goes from some of their pixels, the queries, to every pixel.
 
-    Args:
-        images: (N, 3, H, W), uint8 RGB.
-        queries: Pixels (x, y), (N, Q, 2).
-        maps: Maps (N, Q, H, W), float32, each of sum 1, by the name of the layer, in the order of the layers. The name is the
-            size of the layer's feature map, as in the paper: ``feat32``; a second layer of a size is ``feat32-2``.
+    The name of a layer is the size of its feature map, as in the paper: ``feat32``; a second one of a size is ``feat32-2``.
     """
 
-    images: Tensor
-    queries: Tensor
-    maps: dict[str, Tensor]
+    images: Tensor  # (N, 3, H, W), uint8 RGB
+    queries: Tensor  # pixels (x, y), (N, Q, 2)
+    maps: dict[str, Tensor]  # (N, Q, H, W), float32, each of sum 1, by the name of the layer, in the order of the layers
 
     def select(self, layer: str) -> dict[str, Tensor]:
         """Returns the maps of the ``'last'`` layer, of ``'all'`` layers, or of the layer of that name."""

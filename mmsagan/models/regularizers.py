@@ -220,12 +220,8 @@ class TopK(Regularizer):
 class OrthogonalRegularization(Regularizer):
     """Makes filters orthogonal without a constraint on their norms: the sum over weights W of ``||W W^T * (1 - I)||^2``.
 
-    W has a row for each output channel, ``*`` is elementwise. Embeddings have no filters. With spectral norm, W is the
-    parameter ``weight_orig``. Source: Brock et al. 2019 (BigGAN), section 3.1.
-
-    Args:
-        weight, interval: See :class:`Regularizer`.
-        network: Whose weights: ``'generator'`` or ``'discriminator'``.
+    W, of the ``network`` ``'generator'`` or ``'discriminator'``, has a row for each output channel; ``*`` is elementwise.
+    Embeddings have no filters. With spectral norm, W is ``weight_orig``. Source: Brock et al. 2019 (BigGAN), section 3.1.
     """
 
     def __init__(self, weight: float = 1e-4, network: str = 'generator', interval: int = 1):

@@ -144,11 +144,8 @@ class VisualizationHook(Hook):
 class AttentionVisualizationHook(VisualizationHook):
     """Draws what samples attend to, as in the paper's figure 1 and as ``tools/visualize_attention.py`` does.
 
-    The queries are four salient pixels of each sample. Nothing is drawn if the generator has no attention layer.
-
-    Args:
-        interval: Iterations between two figures. Defaults to a figure after the last iteration only.
-        classes: Classes to draw, one row each. Defaults to the first four.
+    The queries are four salient pixels of each sample. Nothing is drawn if the generator has no attention layer. Without an
+    ``interval``, there is a figure after the last iteration only. Each of the ``classes``, by default four, has a row.
     """
 
     max_classes = 4

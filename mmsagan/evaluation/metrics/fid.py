@@ -212,10 +212,8 @@ class IntraFID(FeatureMetric):
     images. The paper's are from 50 000 samples in all; others take 5 000 a class, or as many as there are real images. Each
     process keeps the features of its images: 8 KiB each with Inception. Source: Miyato & Koyama 2018; the paper, section 5.
 
-    Args:
-        fakes_per_class: Number of samples of each class, in place of ``fake_nums`` of random classes; 'real' for that of its
-            real images.
-        **kwargs: See :class:`~mmsagan.evaluation.metrics.base.FeatureMetric`.
+    ``fakes_per_class`` is the number of samples of each class, in place of ``fake_nums`` of random classes; 'real' for that of
+    its real images.
     """
 
     short_name = 'IntraFID'

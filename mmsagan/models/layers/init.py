@@ -16,17 +16,13 @@ from mmsagan.models.layers.spectral_norm import run_power_iterations
 class InitScheme:
     """Initial weights of a network.
 
-    Args:
-        fill: Function that fills a weight in place, given the weight and a gain.
-        zero_bias: Whether biases start at 0; if False, they keep PyTorch's default.
-        conv3x3_gain: Gain of 3x3 convolutions, except the one that makes the image; all other layers have gain 1.
-        cbn_weight_offset: What a conditional norm adds to its scale embedding. 1: the embedding is filled like other weights.
-            0: it is the scale itself, and starts at 1, and the shift at 0.
+    A conditional norm adds ``cbn_weight_offset`` to its scale embedding. With 1, the embedding is filled like other weights;
+    with 0, it is the scale itself, and starts at 1, and the shift at 0.
     """
 
-    fill: Callable[[Tensor, float], Tensor]
-    zero_bias: bool = True
-    conv3x3_gain: float = 1.0
+    fill: Callable[[Tensor, float], Tensor]  # fills a weight in place, given the weight and a gain
+    zero_bias: bool = True  # whether biases start at 0; else they keep PyTorch's default
+    conv3x3_gain: float = 1.0  # of 3x3 convolutions, except the one that makes the image; all other layers have gain 1
     cbn_weight_offset: float = 1.0
 
 

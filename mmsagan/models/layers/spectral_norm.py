@@ -25,12 +25,9 @@ class SpectralNorm:
     Layout and result are those of ``torch.nn.utils.spectral_norm``. Here, the power iteration stays in float32 under autocast,
     channels-last weights are read without a copy, the backward pass reads the weight fewer times, and neither an autograd graph
     nor a second weight remains on the layer.
-
-    Args:
-        eps: Lower bound of the norms that u and v are divided by.
     """
 
-    eps: float = 1e-12
+    eps: float = 1e-12  # lower bound of the norms that u and v are divided by
     is_done: bool = False  # for the coming forward pass, by the hook of the network
 
     def __call__(self, module: nn.Module, inputs) -> None:
