@@ -58,8 +58,7 @@ def sample(
         labels: One class for all samples, or a class for each; defaults to classes drawn uniformly. Floating-point class
             weights (N, num_classes) mix the embeddings of several classes.
         noise: Noise (N, noise_size); defaults to a draw from the standard normal distribution.
-        seed: Seed of the noise and classes that are drawn. Defaults to a number from torch's global generator, which
-            ``torch.manual_seed`` controls.
+        seed: Seed of the noise and classes that are drawn. Defaults to a number that follows from ``torch.manual_seed``.
         sample_model: ``'ema'`` or ``'orig'``; defaults to the moving average if the model has one.
         truncation: Largest magnitude of a noise component, see :func:`truncate`. Smaller values give more typical and less
             varied images. Defaults to no limit.
@@ -99,8 +98,7 @@ def interpolate(
     Args:
         noise: Both endpoints (2, noise_size), or the noise of all steps, (noise_size,) or (1, noise_size). Defaults to two
             random endpoints, or, if two classes are given, to one noise vector, so that only the class changes.
-        labels: One class for all steps, or two classes whose embeddings are interpolated linearly. Defaults to one random
-            class for all steps.
+        labels: One class for all steps, by default a random one, or two whose embeddings are interpolated linearly.
         seed: Seed of what is drawn: the noise of :func:`sample`'s samples 0 and 1, and the class of sample 0.
     """
     check_integers(2, num_steps=num_steps)

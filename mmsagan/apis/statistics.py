@@ -66,8 +66,7 @@ def score_images(
 
     Args:
         metrics: Of :data:`METRIC_NAMES`.
-        real: What :func:`~mmsagan.evaluation.open_images` reads, or a file of statistics, which only FID can use; ADM's files
-            have both. IS needs none.
+        real: What :func:`~mmsagan.evaluation.open_images` reads, or for FID a file of statistics; ADM's have both. Not for IS.
         size: Size in pixels to which real images are resized; None keeps their size.
         inception: Arguments that choose the extractor, as above.
     """

@@ -239,8 +239,7 @@ class ImageFolder(ClassImageDataset):
     """A folder of class folders: ``data_root/data_prefix/<class>/**/<image>``, classes in alphabetical order.
 
     Args:
-        ann_file: Optional list of the images below ``data_root``, with lines ``<class>/<image> <label>``. By default, the
-            folders are searched.
+        ann_file: List of the images, with lines ``<class>/<image> <label>``. By default, the folders are searched.
         **kwargs: See :class:`ClassImageDataset`.
     """
 

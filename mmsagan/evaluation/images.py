@@ -141,8 +141,7 @@ def use_batch_statistics(generator: nn.Module, momentum: float | None = 0.0) -> 
 def apply_standing_statistics(generator: nn.Module, inputs: SampleInputs, steps: int, batch_size: int) -> nn.Module:
     """Replaces the batch norms' running statistics by their mean over ``steps`` batches, as BigGAN and StudioGAN do.
 
-    The generator is changed, and returned in evaluation mode. The inputs should not be those of the evaluated samples. Each
-    process computes all batches.
+    The generator is changed, and returned in evaluation mode. The inputs should not be those of the evaluated samples.
     """
     generator = use_batch_statistics(generator, momentum=None)  # the plain mean over all batches
     for module in generator.modules():

@@ -22,8 +22,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether copies from pinned memory to a GPU overlap with computation.
         output_channel_order: MMagic's 'RGB' or 'BGR', the order of its networks' channels; ignored, with a warning for BGR.
         rgb_to_bgr: Same as ``output_channel_order='BGR'``, in MMagic before its release 1.0.
-        flip_prob: Probability of mirroring an image left to right in training, on the device; replaces a ``RandomFlip`` in the
-            data set's pipeline.
+        flip_prob: Probability of mirroring an image left to right in training, on the device, in place of a ``RandomFlip``.
     """
 
     def __init__(

@@ -9,8 +9,7 @@ from mmsagan.errors import ConfigError
 class GeneratorEMA:
     """Exponential moving average of the generator.
 
-    The singular vectors of spectral norms are copied: averages of unit vectors would be shorter than one, and make sigma too
-    small.
+    The singular vectors of spectral norms are copied: averages of unit vectors would be too short, and so sigma too small.
 
     Args:
         momentum: Decay (0.999), or share of the new weights (0.001); both mean a decay of 0.999.

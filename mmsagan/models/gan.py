@@ -26,8 +26,7 @@ Network = TypeVar('Network', bound=nn.Module)
 class ConditionalGAN(BaseModel):
     """A class-conditional GAN trained by alternating updates; ``SAGAN`` and ``SNGAN`` differ in their networks only.
 
-    The networks are called as ``generator(noise, label=label)`` and ``discriminator(images, label)``, and get the argument
-    ``num_classes``.
+    Networks get the argument ``num_classes``; calls are ``generator(noise, label=label)`` and ``discriminator(images, label)``.
 
     Args:
         generator, discriminator, data_preprocessor: Configs of G, of D and of the preprocessor.
@@ -46,8 +45,7 @@ class ConditionalGAN(BaseModel):
             over real and fake images. False is the reference, as in the published runs: D sees the fake images, then the real
             ones, with a power iteration of its spectral norms each. The joint pass comes after two iterations, so that sigma
             is that of the second for both. Networks without an attribute ``fast`` are unaffected.
-        compile_cfg: Arguments of ``torch.compile`` for both networks in training, by default ``dynamic=False``; None for no
-            compilation.
+        compile_cfg: Arguments of ``torch.compile`` for both networks in training, by default ``dynamic=False``; None: not used.
         init_from: What a training starts from, see :class:`~mmsagan.checkpoints.transfer.InitFrom`. The runner reads it.
 
     Example:
@@ -356,8 +354,7 @@ class ConditionalGAN(BaseModel):
 
         Args:
             noise: (N, noise_size); drawn if None.
-            label: Classes (N,), or class weights (N, num_classes), floating point, by which the classes' embeddings are mixed;
-                drawn if None.
+            label: Classes (N,), or floating-point class weights (N, num_classes), which mix their embeddings; drawn if None.
             num_samples: N, if neither noise nor label is given.
             sample_model: ``'ema'`` or ``'orig'``; None takes the moving average if there is one.
         """

@@ -62,8 +62,7 @@ class LeastSquaresGANLoss(GANLoss):
 class AuxiliaryClassificationLoss(nn.Module):
     """Class loss for a discriminator with an auxiliary classifier, which is added to the adversarial loss.
 
-    L_C = -E[log P(C = c | x)] - E[log P(C = c | G(z, c))]; D minimizes both terms, G the second. Source: Odena et al. 2017
-    (AC-GAN), equation 3.
+    L_C = -E[log P(C = c | x)] - E[log P(C = c | G(z, c))]; D minimizes both terms, G the second. Source: Odena et al. 2017.
 
     Args:
         discriminator_weight, generator_weight: Weights of the class loss in D's loss and in G's.

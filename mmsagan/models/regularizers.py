@@ -45,13 +45,11 @@ class DiscriminatorUpdate(Update):
 class Regularizer(BaseModule):
     """Base of the regularizers: a loss in the updates of D, of G, or of both.
 
-    It is logged as ``loss_disc_<name>`` and ``loss_gen_<name>``, with its key in ``model.regularizers``. Its buffers are saved
-    in checkpoints.
+    Logged as ``loss_disc_<name>`` and ``loss_gen_<name>``, with its key in ``model.regularizers``. Its buffers are saved.
 
     Args:
         weight: Factor of the loss.
-        interval: The loss is computed in every ``interval``-th update of D, or row of updates of G, with ``interval`` times the
-            weight.
+        interval: The loss is computed in every ``interval``-th update of D, or row of G's, with ``interval`` times the weight.
     """
 
     def __init__(self, weight: float = 1.0, interval: int = 1):
@@ -122,8 +120,7 @@ class GradientPenalty(Regularizer):
 class LeCam(Regularizer):
     """Keeps D's logits near to their past means: E[(D(x) - a_fake)^2] + E[(D(G(z)) - a_real)^2].
 
-    The anchors a are exponential moving averages of D's mean logits, over all processes, up to the update before. Source: Tseng
-    et al. 2021.
+    The anchors a are moving averages of D's mean logits over all processes, before this update. Source: Tseng et al. 2021.
 
     Args:
         weight, interval: See :class:`Regularizer`.

@@ -74,8 +74,7 @@ def split_repository(source: str) -> tuple[str, str | None]:
 def hub_file(source: str, name: str) -> Path:
     """Returns the local path of a file of a repository on the Hugging Face Hub, and downloads it on first use.
 
-    ``source`` is ``hf://user/repo``, or ``hf://user/repo@revision``. The cache, tokens and the offline mode are those of
-    ``huggingface_hub``.
+    ``source`` is ``hf://user/repo``, or ``hf://user/repo@revision``. Cache, tokens and offline mode are ``huggingface_hub``'s.
     """
     repository, revision = split_repository(source)
     try:

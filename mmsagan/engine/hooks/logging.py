@@ -138,8 +138,7 @@ class SummaryHook(Hook):
     """Writes a page about the training, ``summary.md``, with ``curves.png`` into the work dir.
 
     The page has the scores, the best checkpoints, the newest pictures, what the config changes of its bases, and the machine.
-    It is written after the first iteration, every ``interval`` iterations, after evaluations and at the end; the curves only
-    after evaluations and at the end.
+    It is written after the first iteration and every ``interval`` iterations, and with the curves after evaluations and last.
     """
 
     priority = 'LOWEST'

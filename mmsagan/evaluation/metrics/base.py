@@ -29,8 +29,7 @@ class FeatureMetric(ABC):
         extractor: Config of an extractor; replaces the two above.
         resize_mode: The extractor's ``resize``, if it has one, as :class:`~mmsagan.evaluation.PyTorchFIDInception` has.
         sample_model: 'orig' or 'ema'. Defaults to the moving average if there is one.
-        quantize: Whether samples are rounded to uint8, as in files, before features are extracted. StudioGAN's published scores
-            are of samples that were not.
+        quantize: Whether samples are rounded to uint8, as in files, unlike those of StudioGAN's published scores.
         dataset: Config of the real images, if they are not those of the evaluation's data loader; what it does not state is as
             there, so that ``dict(test_mode=True)`` means the test images.
         prefix: Prefix of the results' names. Defaults to the metric's short name and the extractor, such as ``FID-digits``.

@@ -28,8 +28,7 @@ def frechet_distance(mean1, cov1, mean2, cov2) -> float:
     """Squared Fréchet distance of two normal distributions: ``|m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
     Means (D,) and covariances (D, D) are arrays or tensors. With S1 = L L', the eigenvalues of S1 S2 are those of the symmetric
-    L' S2 L, so no square root of a matrix is needed. Of a singular covariance, as of fewer images than features, L has as many
-    columns as its rank.
+    L' S2 L, so no square root of a matrix is needed. Of a singular covariance, L has as many columns as its rank.
 
     Example:
         >>> frechet_distance(np.zeros(2), np.eye(2), np.ones(2), 4 * np.eye(2))
@@ -212,8 +211,7 @@ class IntraFID(FeatureMetric):
     images. The paper's are from 50 000 samples in all; others take 5 000 a class, or as many as there are real images. Each
     process keeps the features of its images: 8 KiB each with Inception. Source: Miyato & Koyama 2018; the paper, section 5.
 
-    ``fakes_per_class`` is the number of samples of each class, in place of ``fake_nums`` of random classes; 'real' for that of
-    its real images.
+    ``fakes_per_class`` replaces ``fake_nums`` of random classes: a number for each, or 'real' for that of its real images.
     """
 
     short_name = 'IntraFID'

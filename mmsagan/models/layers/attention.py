@@ -32,8 +32,7 @@ class SelfAttentionBlock(BaseModule):
     y = x + gamma * o, equation 3 of the paper, with a learned scalar gamma that starts at 0. Queries theta, keys phi, values g
     and the output projection o are 1x1 convolutions without bias; the softmax runs over the keys, without scaling.
 
-    The defaults are those of the official code. The paper's text (C/8 throughout, no pooling) is
-    ``value_reduction=8, pool=False``.
+    The defaults are those of the official code. The paper's text has C/8 and no pooling: ``value_reduction=8, pool=False``.
 
     The fast implementation uses PyTorch's fused attention for large maps, and for all maps on GPUs. It never holds the weights
     of all pairs of locations in memory, and its gradient cannot be differentiated again.
@@ -101,8 +100,7 @@ class SelfAttentionBlock(BaseModule):
     def attention(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
         """Computes the attention weights beta of equation 1 for features (N, C, H, W): (N, Q, keys), each row of sum 1.
 
-        Queries are the locations y * W + x whose rows are computed, (N, Q); None for all H * W. Keys are in row-major order of
-        :meth:`key_grid`.
+        Queries (N, Q) are the locations y * W + x of these rows, by default all. Keys are in row-major order of the key grid.
         """
         query = self.theta(x).flatten(2)
         if queries is not None:

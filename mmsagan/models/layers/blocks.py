@@ -59,8 +59,7 @@ class ConditionalBatchNorm2d(nn.Module):
     """Batch norm with a scale and a shift per class: (N, C, H, W), labels (N,) -> (N, C, H, W).
 
     ``weight_offset`` is 1 where the embedding is the scale's deviation from 1 (init schemes ``studio`` and ``BigGAN``), 0 where
-    it is the scale itself (``SAGAN`` and ``SNGAN``). With a ``noise_size``, a linear map of the noise (N, noise_size) is added
-    to each.
+    it is the scale itself (``SAGAN`` and ``SNGAN``). With a ``noise_size``, linear maps of the noise (N, noise_size) are added.
     """
 
     def __init__(
@@ -95,8 +94,7 @@ class LayerFactory:
     """A network's settings of normalization and activation; every block of the network gets it as ``layers``.
 
     The fields are the networks' arguments. ``num_classes=0`` makes every norm unconditional; with a ``noise_size``, conditional
-    ones depend on the noise, too. ``act_cfg=dict(inplace=True)`` only selects the shortcut of :class:`DiscriminatorBlock`; no
-    layer works in place.
+    ones depend on the noise, too. No layer works in place: ``act_cfg.inplace`` selects :class:`DiscriminatorBlock`'s shortcut.
     """
 
     with_spectral_norm: bool = True
