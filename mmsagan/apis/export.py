@@ -1,7 +1,6 @@
 """Exporting the generator to a file that runs without this package, and comparing the file's images with the model's."""
 
 import copy
-import importlib
 import json
 import logging
 import tempfile
@@ -17,6 +16,7 @@ from mmsagan.errors import ConfigError, ExportError, MMSAGANError
 from mmsagan.models import ConditionalGAN
 from mmsagan.models.layers.blocks import set_fast
 from mmsagan.models.layers.spectral_norm import fold_spectral_norm
+from mmsagan.utils import import_optional
 from mmsagan.utils.files import check_writable, write_atomically
 
 # The packages that each format needs.
@@ -111,10 +111,7 @@ def check_export_arguments(path: str | Path, format: str, opset: int | None = No
         raise ConfigError(f'opset={opset}: only onnx has operator sets, {format} has none')
     check_writable(path, ('.pt2',) if format == 'pt2' else ())  # torch.export.load requires it
     for package in FORMATS[format]:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ConfigError(f'the {format} export needs {package} ({error}): pip install "mmsagan[export]"') from error
+        import_optional(package, 'export')
 
 
 def _make_inputs(model: ConditionalGAN, batch_size: int) -> Inputs:

@@ -16,6 +16,7 @@ from mmsagan.checkpoints.io import save_checkpoint_file
 from mmsagan.checkpoints.publish import strip_checkpoint
 from mmsagan.engine.loops import EVALUATED
 from mmsagan.errors import CheckpointError, ConfigError, DownloadError
+from mmsagan.utils import import_optional
 from mmsagan.utils.download import HUB, split_repository
 from mmsagan.utils.files import write_output
 
@@ -147,11 +148,7 @@ def check_target(source: str) -> str:
 
 def push_repository(folder: str | Path, source: str, private: bool = False) -> str:
     """Uploads a folder to ``hf://user/repo``, which is created if it does not exist, and returns the URL of the commit."""
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
-    name = check_target(source)
+    huggingface_hub, name = import_optional('huggingface_hub', 'hub'), check_target(source)
     try:
         hub = huggingface_hub.HfApi(library_name='mmsagan', library_version=__version__)
         hub.create_repo(name, private=private, exist_ok=True)

@@ -9,6 +9,7 @@ from mmengine.dataset import force_full_init
 from mmsagan.datasets.image_folder import ClassImageDataset, read_rgb
 from mmsagan.errors import DataError
 from mmsagan.registry import DATASETS
+from mmsagan.utils import import_optional
 
 
 @DATASETS.register_module()
@@ -46,10 +47,7 @@ class HuggingFaceDataset(ClassImageDataset):
         return f'HuggingFaceDataset {self.path!r}, split {self.split!r}'
 
     def load_data_list(self):
-        try:
-            import datasets
-        except ImportError:
-            raise DataError(f'{self.name}: install the library datasets first: pip install "mmsagan[hub]"') from None
+        datasets = import_optional('datasets', 'hub')
         try:
             if Path(self.path).is_file():
                 files = {re.split(r'\W', self.split)[0]: self.path}

@@ -26,6 +26,7 @@ from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.errors import CheckpointError, ConfigError, DataError
 from mmsagan.evaluation.inception_v3 import InceptionV3, fold_batch_norms, resize_pytorch_fid, resize_tensorflow
 from mmsagan.registry import EXTRACTORS
+from mmsagan.utils import import_optional
 from mmsagan.utils.download import URLS, cached_file
 
 RESIZE_METHODS = ('bicubic', 'bilinear', 'nearest', 'lanczos', 'box')
@@ -258,10 +259,7 @@ class TransformersExtractor(FeatureExtractor):
 
     def __init__(self, path: str | None = None):
         super().__init__()
-        try:
-            import transformers
-        except ImportError as error:
-            raise ConfigError(f'{type(self).__name__} needs transformers: pip install "mmsagan[features]"') from error
+        transformers = import_optional('transformers', 'features')
         place, options = str(Path(path or self.model).expanduser()), dict(use_safetensors=True, dtype=torch.float32)
         try:
             load = getattr(transformers, self.network_class).from_pretrained

@@ -1,9 +1,11 @@
 """Helpers that any part of the package may use."""
 
 import importlib
+from types import ModuleType
 
 from mmengine import DefaultScope
 
+from mmsagan.errors import ConfigError
 from mmsagan.registry import SCOPE
 
 _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', 'mmsagan.evaluation', 'mmsagan.engine')
@@ -11,6 +13,14 @@ _COMPONENT_MODULES = ('mmcv.transforms', 'mmsagan.models', 'mmsagan.datasets', '
 
 class OptionText(str):
     """What was typed after ``--cfg-options KEY=``. Which value that is depends on the one that it replaces."""
+
+
+def import_optional(package: str, extra: str) -> ModuleType:
+    """Imports a package that is no dependency; without it, a ConfigError names the extra of this package that brings it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigError(f'this needs {package} ({error}): pip install "mmsagan[{extra}]"') from error
 
 
 def register_all_modules() -> None:

@@ -12,6 +12,7 @@ from rich.progress import DownloadColumn, Progress
 
 from mmsagan import __version__
 from mmsagan.errors import DownloadError
+from mmsagan.utils import import_optional
 from mmsagan.utils.files import where_supported
 
 URLS = ('https://', 'http://')  # how a URL in a config or on a command line starts
@@ -77,10 +78,7 @@ def hub_file(source: str, name: str) -> Path:
     ``source`` is ``hf://user/repo``, or ``hf://user/repo@revision``. Cache, tokens and offline mode are ``huggingface_hub``'s.
     """
     repository, revision = split_repository(source)
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise DownloadError(f'{source}: install huggingface_hub first: pip install "mmsagan[hub]"') from None
+    huggingface_hub = import_optional('huggingface_hub', 'hub')
     try:
         library = dict(library_name='mmsagan', library_version=__version__)
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision, **library))
