@@ -60,8 +60,7 @@ def sample(
         noise: Noise (N, noise_size); defaults to a draw from the standard normal distribution.
         seed: Seed of the noise and classes that are drawn. Defaults to a number that follows from ``torch.manual_seed``.
         sample_model: ``'ema'`` or ``'orig'``; defaults to the moving average if the model has one.
-        truncation: Largest magnitude of a noise component, see :func:`truncate`. Smaller values give more typical and less
-            varied images. Defaults to no limit.
+        truncation: Largest magnitude of a noise component, see :func:`truncate`; smaller ones give more typical images.
 
     Example:
         >>> model = init_model('configs/sagan/sagan_32_mnist_b32x1.py')

@@ -123,8 +123,7 @@ def check_integrity(path: str | Path) -> str:
 def list_checkpoints(folder: str | Path, template: str = 'iter_{}.pth', pointer: Path | None = None) -> list[tuple[int, Path]]:
     """Lists iteration and file of the checkpoints in a folder, ascending.
 
-    Later iterations than the one named in ``pointer``, MMEngine's file ``last_checkpoint``, are left out, since they belong to
-    an earlier, longer run in the same folder.
+    Later ones than that named in ``pointer``, MMEngine's ``last_checkpoint``, are of an earlier, longer run, and left out.
     """
     before, _, after = template.partition('{}')
     name = re.compile(f'{re.escape(before)}(\\d+){re.escape(after)}')

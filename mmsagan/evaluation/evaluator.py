@@ -43,8 +43,7 @@ HELD_OUT, SEEDS_STD = 'held_out/', 'seeds_std/'
 class Evaluator(MMEngineEvaluator):
     """Evaluates a GAN, or images from anywhere, with any number of metrics.
 
-    Results do not depend on batch size or number of processes: sample ``i`` has its own noise and label, and the sums of the
-    processes are combined before a metric is computed.
+    Results do not depend on batch size or number of processes: each sample has its own noise and label, and sums are combined.
 
     Args:
         metrics: Configs of metrics, see :class:`~mmsagan.evaluation.FeatureMetric`.
@@ -52,10 +51,8 @@ class Evaluator(MMEngineEvaluator):
         num_seeds: Number of sets of samples. Of several, results are means, with ``seeds_std/<prefix>/<result>`` beside them.
         truncation: Largest magnitude of a noise component, see :func:`~mmsagan.evaluation.images.truncate`; None for no
             limit. Of several in a list, results are called ``truncation_<value>/<prefix>/<result>``.
-        batch_statistics: Whether the generator's batch norms use the statistics of each batch of samples, as StudioGAN does for
-            CIFAR-10; results then depend on the batch size.
-        standing_steps, standing_batch_size: Number and size of batches from which the generator's batch-norm statistics are
-            recomputed before sampling; no batches keep the trained ones.
+        batch_statistics: Whether G's batch norms use each batch's statistics, as StudioGAN for CIFAR-10; its size matters then.
+        standing_steps, standing_batch_size: Number and size of batches that renew G's batch-norm statistics before sampling.
         inception_pkl: File of real statistics for each FID that has none of its own, see
             :class:`~mmsagan.evaluation.FrechetInceptionDistance`; an extractor other than StyleGAN's adds its suffix.
         held_out: Config of real images that are scored like samples: ``held_out/<prefix>/<result>``, but not by IntraFID.

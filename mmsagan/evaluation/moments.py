@@ -77,10 +77,6 @@ class FeatureBank:
     all processes, sorted by number; without ``gather``, each process has its own. ``keep`` says which numbers are kept.
     """
 
-    features: Tensor
-    index: Tensor
-    label: Tensor
-
     def __init__(self, num_features: int, device: torch.device | str = 'cpu', gather: bool = True, keep: Tensor | None = None):
         self.device = device
         self.gather = gather

@@ -30,8 +30,7 @@ class ResNetDiscriminator(BaseModule):
         act_cfg: Config of the activation; for ``inplace`` see :class:`~mmsagan.models.layers.blocks.DiscriminatorBlock`.
         with_spectral_norm, sn_eps: Whether layers are spectrally normalized, and by which epsilon.
         init_cfg: ``dict(type=NAME)``, a scheme of :mod:`mmsagan.models.layers.init`.
-        freeze_blocks: Number of blocks, counted as for attention, whose weights are not trained, nor those of the attention
-            after them, as in FreezeD (Mo et al. 2020) for fine-tuning.
+        freeze_blocks: Number of blocks, with attention after them, that are not trained, as in FreezeD (Mo et al. 2020).
     """
 
     fast = True

@@ -33,8 +33,7 @@ class ConditionalGAN(BaseModel):
         num_classes: Number of classes, 0 for an unconditional GAN; None takes it from the networks' configs.
         gan_loss: Config of the adversarial loss.
         auxiliary_loss: Config of the class loss, for a discriminator with an auxiliary classifier (AC-GAN); else None.
-        augment: Config of a differentiable augmentation of all images that D sees, real and fake, in the updates of both
-            networks, see :mod:`mmsagan.models.augment`; None for none.
+        augment: Config of a differentiable augmentation of all images that D sees, see :mod:`mmsagan.models.augment`; or None.
         regularizers: Configs of losses that are added to those above, by their names in the log, see
             :mod:`mmsagan.models.regularizers`; None removes an inherited one.
         generator_steps: Updates of G in a row.
@@ -389,8 +388,7 @@ class ConditionalGAN(BaseModel):
     def inference_copy(self, amp: bool = False) -> Iterator[None]:
         """Makes :meth:`sample` faster for many batches: it uses copies of the generators, made at their first use.
 
-        Their weights are divided by sigma once instead of in every forward pass. With ``amp=True`` they compute in bfloat16
-        under autocast, and images differ slightly.
+        Their weights are divided by sigma once. With ``amp=True`` they compute in bfloat16, and images differ slightly.
         """
         outer = self._inference_copies, self._inference_amp
         self._inference_copies, self._inference_amp = {}, amp

@@ -70,8 +70,7 @@ class Regularizer(BaseModule):
 def image_gradient(gan: 'ConditionalGAN', images: Tensor, label: Tensor | None) -> Tensor:
     """Computes the gradient of D's logits with respect to images (N, C, S, S), which can be differentiated again.
 
-    For that, D runs on the images anew: not compiled, and with an attention that is not fused, neither of which has a second
-    derivative; and not under autocast.
+    For that, D runs on the images anew: not compiled, without fused attention, which have none, and without autocast.
     """
     uncompiled, unfused = torch.compiler.set_stance('force_eager'), sdpa_kernel(SDPBackend.MATH)
     with uncompiled, unfused, torch.autocast(images.device.type, enabled=False):

@@ -15,8 +15,7 @@ from mmsagan.registry import METRICS
 def inception_score(probs, splits: int = 10) -> tuple[float, float]:
     """Inception score: exp of the mean KL(p(y|x) || p(y)), in each of several splits, consecutive and of nearly equal size.
 
-    Takes class probabilities p(y|x) (N, K), array or tensor, whose rows sum to 1. Returns mean and standard deviation (divided
-    by the number of splits) over the splits.
+    Takes class probabilities p(y|x) (N, K), array or tensor, of row sums 1. Returns mean and biased standard deviation.
 
     Example:
         >>> round(inception_score(torch.eye(10), splits=1)[0], 6)
