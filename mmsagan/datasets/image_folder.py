@@ -152,10 +152,6 @@ class ClassImageDataset(BaseDataset):
         max_unreadable_share: Share of images that may be unreadable, in [0, 1]; of a training, per data loader process.
         allow_empty_classes: Whether classes may be without images.
         **kwargs: See ``mmengine.dataset.BaseDataset``.
-
-    Attributes:
-        left_out: Files that are not part of the data set, by the reason why.
-        keeps_unreadable: Whether an ``UnreadableImageError`` takes the place of the sample of an image that cannot be read.
     """
 
     def __init__(
@@ -171,8 +167,8 @@ class ClassImageDataset(BaseDataset):
         self.allow_empty_classes = allow_empty_classes
         self.unreadable: set[str] = set()
         self.unreadable_in_a_row = 0
-        self.keeps_unreadable = False
-        self.left_out: dict[str, list[str]] = {}
+        self.keeps_unreadable = False  #: whether an UnreadableImageError takes the place of its image's sample
+        self.left_out: dict[str, list[str]] = {}  #: files that are not part of the data set, by the reason why
         prefix = data_prefix if isinstance(data_prefix, Mapping) else dict(img_path=data_prefix or '')
         super().__init__(data_root=data_root, data_prefix=prefix, pipeline=list(pipeline), **kwargs)
 

@@ -36,24 +36,16 @@ class FeatureExtractor(nn.Module):
     """Base class of the extractors.
 
     Subclasses define ``forward(images, outputs=('features',))``, which takes images (N, 3, H, W) in [0, 255], uint8 or, from an
-    evaluation that does not round, float32, and returns a dict of at least the ``outputs``.
-
-    Attributes:
-        name: Name in files of statistics; defaults to that of the class.
-        suffix: What it adds to metrics' names, such as ``FID``; defaults to the name.
-        output_names: What it can return: 'features' (N, D), 'probabilities' (N, K), or other arrays that a metric names. If it
-            is no classifier, as Inception is, the Fréchet distance is called ``FD``.
-        resize_modes: Values of its argument ``resize``, if it has one; the first is the default.
-        is_inception: Whether scores may carry the metric's name alone.
-        num_features: D, so that the number of images can be checked before a file is downloaded; None if it is not known.
+    evaluation that does not round, float32, and returns a dict of at least the ``outputs``: 'features' (N, D), 'probabilities'
+    (N, K), or other arrays that a metric names. If it is no classifier, as Inception is, the Fréchet distance is called ``FD``.
     """
 
-    name = ''
-    suffix: str | None = None
-    output_names: Sequence[str] = ('features', 'probabilities')
-    resize_modes: Sequence[str] = ()
-    is_inception = False
-    num_features: int | None = None
+    name = ''  #: in files of statistics; defaults to that of the class
+    suffix: str | None = None  #: what it adds to metrics' names, such as ``FID``; defaults to the name
+    output_names: Sequence[str] = ('features', 'probabilities')  #: what it can return
+    resize_modes: Sequence[str] = ()  #: values of its argument ``resize``, if it has one; the first is the default
+    is_inception = False  #: whether scores may carry the metric's name alone
+    num_features: int | None = None  #: D if it is known, to check the number of images before a file is downloaded
 
 
 @functools.cache

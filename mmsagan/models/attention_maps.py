@@ -19,9 +19,9 @@ class AttentionMaps:
     The name of a layer is the size of its feature map, as in the paper: ``feat32``; a second one of a size is ``feat32-2``.
     """
 
-    images: Tensor  # (N, 3, H, W), uint8 RGB
-    queries: Tensor  # pixels (x, y), (N, Q, 2)
-    maps: dict[str, Tensor]  # (N, Q, H, W), float32, each of sum 1, by the name of the layer, in the order of the layers
+    images: Tensor  #: (N, 3, H, W), uint8 RGB
+    queries: Tensor  #: pixels (x, y), (N, Q, 2)
+    maps: dict[str, Tensor]  #: (N, Q, H, W), float32, each of sum 1, by the name of the layer, in the order of the layers
 
     def select(self, layer: str) -> dict[str, Tensor]:
         """Returns the maps of the ``'last'`` layer, of ``'all'`` layers, or of the layer of that name."""

@@ -34,32 +34,20 @@ class FeatureMetric(ABC):
             there, so that ``dict(test_mode=True)`` means the test images.
         prefix: Prefix of the results' names. Defaults to the metric's short name and the extractor, such as ``FID-digits``.
         need_cond_input, fake_key, real_key, collect_device: Arguments of MMagic, which are ignored.
-
-    Attributes:
-        short_name, results: Names of the metric and of its results, which are ``<prefix>/<result>`` in an evaluation.
-        output: The extractor's output that it uses: 'features', 'probabilities' or 'spatial'.
-        default_style, default_resize: The extractor and mode of the published scores, which have the metric's name alone.
-        accumulator_key: What tells its accumulator from others; metrics with equal keys share one.
-        needs_real: Whether it compares with real images, which are extracted unless ``real`` is set.
-        min_real: Smallest number of real images.
-        best: Results by which best checkpoints are kept, and whether 'greater' or 'less' is better.
-        collective: Whether :meth:`compute` must be called on all processes, and not on the first alone.
-        class_counts: Number of samples that it wants of each class (num_classes,); None for random classes.
-        image_size: Height and width of the images that are scored, which the evaluator sets; None if they are not known.
     """
 
-    short_name: str
-    results: Sequence[str]
-    output = 'features'
-    default_style = 'StyleGAN'
-    default_resize: str | None = None
-    accumulator_key: tuple = (FeatureBank,)
-    needs_real = True
-    min_real = 1
-    best: Mapping[str, str] = {}
-    collective = False
-    class_counts: Tensor | None = None
-    image_size: tuple[int, int] | None = None
+    short_name: str  #: name of the metric
+    results: Sequence[str]  #: names of its results, which are ``<prefix>/<result>`` in an evaluation
+    output = 'features'  #: the extractor's output that it uses: 'features', 'probabilities' or 'spatial'
+    default_style = 'StyleGAN'  #: the extractor of the published scores, which have the metric's name alone
+    default_resize: str | None = None  #: their mode of resizing
+    accumulator_key: tuple = (FeatureBank,)  #: what tells its accumulator from others; metrics with equal keys share one
+    needs_real = True  #: whether it compares with real images, which are extracted unless ``real`` is set
+    min_real = 1  #: smallest number of real images
+    best: Mapping[str, str] = {}  #: results by which best checkpoints are kept, and whether 'greater' or 'less' is better
+    collective = False  #: whether :meth:`compute` must be called on all processes, and not on the first alone
+    class_counts: Tensor | None = None  #: number of samples that it wants of each class; None for random classes
+    image_size: tuple[int, int] | None = None  #: height and width of the scored images, if known; the evaluator sets it
 
     def __init__(
         self,

@@ -20,9 +20,9 @@ class InitScheme:
     with 0, it is the scale itself, and starts at 1, and the shift at 0.
     """
 
-    fill: Callable[[Tensor, float], Tensor]  # fills a weight in place, given the weight and a gain
-    zero_bias: bool = True  # whether biases start at 0; else they keep PyTorch's default
-    conv3x3_gain: float = 1.0  # of 3x3 convolutions, except the one that makes the image; all other layers have gain 1
+    fill: Callable[[Tensor, float], Tensor]  #: fills a weight in place, given the weight and a gain
+    zero_bias: bool = True  #: whether biases start at 0; else they keep PyTorch's default
+    conv3x3_gain: float = 1.0  #: of 3x3 convolutions, except the one that makes the image; all other layers have gain 1
     cbn_weight_offset: float = 1.0
 
 

@@ -27,7 +27,7 @@ class SpectralNorm:
     nor a second weight remains on the layer.
     """
 
-    eps: float = 1e-12  # lower bound of the norms that u and v are divided by
+    eps: float = 1e-12  #: lower bound of the norms that u and v are divided by
     is_done: bool = False  # for the coming forward pass, by the hook of the network
 
     def __call__(self, module: nn.Module, inputs) -> None:
