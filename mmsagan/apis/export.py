@@ -19,8 +19,7 @@ from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 from mmsagan.utils import import_optional
 from mmsagan.utils.files import check_writable, write_atomically
 
-# The packages that each format needs.
-FORMATS = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torchscript': (), 'pt2': ()}
+FORMATS = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torchscript': (), 'pt2': ()}  # and the packages that they need
 DEFAULT_OPSET = 18  # the oldest that torch's exporter writes by itself: the older the set, the more runtimes read the file
 DYNAMO_EXPORTER_SINCE = (2, 9)  # from then on torch's default, instead of the exporter on top of TorchScript
 METADATA_FILE = 'mmsagan.json'  # in TorchScript and pt2 archives; ONNX has a place of its own for metadata

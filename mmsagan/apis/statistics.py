@@ -15,8 +15,7 @@ from mmsagan.evaluation import Evaluator, RealImages, open_images
 from mmsagan.evaluation.moments import Statistics, load_statistics
 from mmsagan.utils.download import URLS
 
-# Types of the metrics by their names on the command line.
-METRIC_NAMES = {
+METRIC_NAMES = {  # types of the metrics by their names on the command line
     **{'fid': 'FID', 'fid-infinity': 'FIDInfinity', 'sfid': 'sFID', 'is': 'IS', 'kid': 'KID'},
     **{'pr': 'PR', 'authpct': 'AuthPct', 'intra-fid': 'IntraFID'},
 }

@@ -28,8 +28,7 @@ from mmsagan.utils.files import check_writable
 
 OPENMMLAB = 'MMGeneration or MMagic'
 STUDIOGAN = 'StudioGAN'
-# The names of the networks in StudioGAN's files.
-STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
+STUDIOGAN_NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}  # their names in its files
 # The arguments of convert_checkpoint that go with a format.
 _OPTIONS = {OPENMMLAB: ('channel_order', 'inplace'), STUDIOGAN: ('discriminator', 'generator_ema')}
 

@@ -70,12 +70,11 @@ def check_dataset(
             place = 'in several classes' if len({label for _, label in group}) > 1 else 'in one class'
             files = ', '.join(f'{name} ({classes[label]})' for name, label in group)
             found.setdefault(f'images that occur more than once, {place}', []).append(files)
+    small_title = f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}'
     for title, items in {
         'classes without images': [str(classes[label]) for label, count in counts.items() if not count],
         **found,
-        f'images smaller than {limit:g} pixels{f", half of the usual {usual:g}" * (size is None)}': [
-            text for side, text in sides if side < limit
-        ],
+        small_title: [text for side, text in sides if side < limit],
         **{f'{reason}, left out': paths for reason, paths in dataset.left_out.items()},
     }.items():
         is_problem = not title.startswith('.') or title.split(',')[0] in OTHER_SUFFIXES  # other files may belong there

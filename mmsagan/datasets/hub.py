@@ -25,7 +25,6 @@ class HuggingFaceDataset(ClassImageDataset):
         image, label: Names of the columns.
         subset: Which of several configurations the data set has.
         revision: Branch, tag or commit of the repository.
-        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
     """
 
     def __init__(

@@ -234,9 +234,7 @@ class ClassImageDataset(BaseDataset):
 class ImageFolder(ClassImageDataset):
     """A folder of class folders: ``data_root/data_prefix/<class>/**/<image>``, classes in alphabetical order.
 
-    Args:
-        ann_file: List of the images, with lines ``<class>/<image> <label>``. By default, the folders are searched.
-        **kwargs: See :class:`ClassImageDataset`.
+    ``ann_file`` is a list of the images, with lines ``<class>/<image> <label>``; by default, the folders are searched.
     """
 
     def load_data_list(self) -> list[dict]:

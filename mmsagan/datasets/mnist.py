@@ -66,7 +66,6 @@ class ArrayDataset(StoredDataset):
     Args:
         image_size: Size in pixels to which images are padded with black on all sides. By default, they are not padded.
         per_class: Number of images of each class, the first ones; None for all.
-        **kwargs: See :class:`~mmsagan.datasets.image_folder.ClassImageDataset`.
     """
 
     images: np.ndarray  # (N, 3, H, W) uint8, or (N, 1, H, W) if they are grey

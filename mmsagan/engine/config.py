@@ -29,8 +29,7 @@ from mmsagan.utils import OptionText, register_all_modules
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _RUNNER_ARGUMENTS = inspect.signature(Runner.__init__).parameters
 _TOP_LEVEL_KEYS = {*_RUNNER_ARGUMENTS, 'model_wrapper_cfg', 'custom_imports'}
-# What MMGeneration called them.
-_FORMER_KEYS = dict(
+_FORMER_KEYS = dict(  # what MMGeneration called them
     checkpoint_config='default_hooks.checkpoint',
     data='train_dataloader',
     evaluation='val_evaluator and train_cfg.val_interval',

@@ -86,9 +86,8 @@ def sample_attention(
             for block, features in list(inputs):
                 name = f'feat{features.shape[2]}'
                 same_size = sum(other.partition('-')[0] == name for other in maps)
-                maps[f'{name}-{same_size + 1}' if same_size else name] = pixel_maps(
-                    block, features, queries, (height, width)
-                ).cpu()
+                name += f'-{same_size + 1}' if same_size else ''
+                maps[name] = pixel_maps(block, features, queries, (height, width)).cpu()
     finally:
         network.train(was_training)
         for handle in handles:

@@ -35,11 +35,10 @@ class Augment(nn.Module):
 class DiffAugment(Augment):
     """Augments every image, see Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
 
-    Args:
-        policy: Names of transforms, separated by commas, which are applied in this order: ``color`` adds -0.5 to 0.5 to the
-            brightness, and multiplies saturation by 0 to 2 and contrast by 0.5 to 1.5; ``translation`` moves an image by up to
-            an eighth of its size, padded with zeros; ``cutout`` sets a square of half its size to zero, whose centre is
-            anywhere in the image; ``flip`` mirrors half of the images left to right. Zero is mid-grey. All is drawn per image.
+    ``policy`` names transforms, separated by commas, which are applied in this order: ``color`` adds -0.5 to 0.5 to the
+    brightness, and multiplies saturation by 0 to 2 and contrast by 0.5 to 1.5; ``translation`` moves an image by up to an
+    eighth of its size, padded with zeros; ``cutout`` sets a square of half its size to zero, whose centre is anywhere in the
+    image; ``flip`` mirrors half of the images left to right. Zero is mid-grey. All is drawn per image.
     """
 
     def __init__(self, policy: str = 'color,translation,cutout'):
@@ -187,9 +186,8 @@ def _color_matrix(brightness: Tensor, contrast: Tensor, inverts: Tensor, hue: Te
     luma, chroma = contrast * (1 - 2 * inverts.to(contrast)), contrast * saturation
     angles = hue[:, None] + torch.arange(3, device=hue.device) * (2 * math.pi / 3)
     row = (luma[:, None] + 2 * chroma[:, None] * angles.cos()) / 3  # the first; R, G and B are alike, so the others are shifted
-    return torch.cat(
-        [torch.stack([row, row.roll(1, 1), row.roll(2, 1)], 1), (luma * brightness)[:, None, None].expand(-1, 3, 1)], 2
-    )
+    matrix = torch.stack([row, row.roll(1, 1), row.roll(2, 1)], 1)
+    return torch.cat([matrix, (luma * brightness)[:, None, None].expand(-1, 3, 1)], 2)
 
 
 def _warp(images: Tensor, matrix: Tensor, mode: str = 'bilinear', padding_mode: str = 'reflection') -> Tensor:

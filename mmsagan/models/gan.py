@@ -36,8 +36,7 @@ class ConditionalGAN(BaseModel):
         augment: Config of a differentiable augmentation of all images that D sees, see :mod:`mmsagan.models.augment`; or None.
         regularizers: Configs of losses that are added to those above, by their names in the log, see
             :mod:`mmsagan.models.regularizers`; None removes an inherited one.
-        generator_steps: Updates of G in a row.
-        discriminator_steps: Updates of D per such row (``dist_step``). Every iteration updates D once.
+        generator_steps, discriminator_steps: Updates of G in a row, and of D per row (``dist_step``), one in each iteration.
         noise_size: Length of a noise vector; None takes the generator's.
         ema_config: Arguments of :class:`~mmsagan.models.ema.GeneratorEMA`; None for no moving average.
         fast: Whether to compute the same functions faster: with the networks' fast layers, channels-last, and in one pass of D

@@ -25,8 +25,7 @@ class SAGANGenerator(BaseModule):
         num_classes: Number of classes; 0 for an unconditional generator.
         base_channels: Channels before the image layer; the other widths are multiples of it.
         out_channels: Channels of the image.
-        input_scale: Size of the first feature map, in pixels.
-        noise_size: Length of a noise vector.
+        input_scale, noise_size: Size of the first feature map, in pixels, and length of a noise vector.
         attention_cfg: Config of the attention block; None for no attention.
         attention_after_nth_block: The up-block, or up-blocks, that attention follows, counted from 1; 0 for none.
         channels_cfg: Input width of each up-block as a multiple of ``base_channels``: a list, or lists by ``output_scale``.
@@ -103,9 +102,8 @@ class SAGANGenerator(BaseModule):
         )
         widths = [base_channels * factor for factor in (*factors, 1)]
         self.noise2feat = layers.normalize(nn.Linear(noise_size, widths[0] * input_scale**2))
-        blocks = [
-            MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)) for i, o in zip(widths, widths[1:])
-        ]
+        pairs = zip(widths, widths[1:])
+        blocks = [MODELS.build(dict(blocks_cfg, in_channels=i, out_channels=o, layers=layers)) for i, o in pairs]
         self.conv_blocks, self._attention_indices = insert_attention(
             blocks, widths[1:], attention_cfg, attention_after_nth_block, with_spectral_norm=with_spectral_norm, sn_eps=sn_eps
         )

@@ -84,10 +84,6 @@ class R1(Regularizer):
     """Gradient penalty on real images: ``gamma / 2 * E[||grad D(x)||^2]``.
 
     Source: Mescheder et al. 2018, equation 9; computed lazily as in Karras et al. 2020 (StyleGAN2).
-
-    Args:
-        gamma: Twice the weight.
-        interval: See :class:`Regularizer`.
     """
 
     def __init__(self, gamma: float = 10.0, interval: int = 16):
@@ -119,12 +115,8 @@ class GradientPenalty(Regularizer):
 class LeCam(Regularizer):
     """Keeps D's logits near to their past means: E[(D(x) - a_fake)^2] + E[(D(G(z)) - a_real)^2].
 
-    The anchors a are moving averages of D's mean logits over all processes, before this update. Source: Tseng et al. 2021.
-
-    Args:
-        weight, interval: See :class:`Regularizer`.
-        decay: Decay of the anchors.
-        start_iter: Iteration up to which there is no loss and the anchors are the means of the last update.
+    The anchors a are exponential moving averages of D's mean logits, over all processes, up to the update before. Until
+    ``start_iter``, there is no loss, and the anchors are the means of the last update. Source: Tseng et al. 2021.
     """
 
     anchors: Tensor
@@ -160,7 +152,6 @@ class ConsistencyRegularization(Regularizer):
 
     Args:
         augment: Config of the change T, as in ``model.augment``; not ADA, whose ``p`` would stay 0.
-        weight, interval: See :class:`Regularizer`.
         fake_weight: Weight of the term for fake images relative to that for real ones: 0 for CR, 1 for bCR with equal weights.
     """
 
@@ -190,11 +181,6 @@ class TopK(Regularizer):
 
     k = max(decay^(iteration / decay_iters), fraction) N, with a whole exponent and N images in a process, or in a part of an
     accumulated batch. Source: Sinha et al. 2020, where ``decay_iters`` is an epoch.
-
-    Args:
-        fraction: Smallest share of the images.
-        decay: Factor of the share.
-        decay_iters: Number of iterations after which it is applied again.
     """
 
     def __init__(self, fraction: float = 0.5, decay: float = 0.99, decay_iters: int = 1000):

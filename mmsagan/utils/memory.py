@@ -5,8 +5,7 @@ New pages for each tensor took about a third of the reference's training step at
 
 import ctypes
 
-# Parameters of mallopt in glibc's malloc.h.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # parameters of mallopt in glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:

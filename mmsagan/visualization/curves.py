@@ -12,8 +12,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethod
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.visualization.figures import pixel_figure, printable
 
-# Iterations and values.
-Curve = tuple[np.ndarray, np.ndarray]
+Curve = tuple[np.ndarray, np.ndarray]  # iterations and values
 HELD_OUT, TRUNCATION = 'held_out/', 'truncation_'
 _LOG = 'vis_data/scalars.json'
 _WIDTH, _HEIGHT = 520, 390  # pixels of a panel

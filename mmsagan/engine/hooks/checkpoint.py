@@ -5,7 +5,7 @@ from collections import deque
 from numbers import Real
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
@@ -162,10 +162,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
         return from_main_process(write)
 
+    @master_only
     def _remove(self, runner, name: str) -> None:
         """Removes a file from the run's own folder; all that this hook removes goes through here."""
-        if not is_main_process():
-            return
         path = self._path(Path(name).name)
         try:
             if self.file_backend.isfile(path):

@@ -69,8 +69,7 @@ class VisualizationHook(Hook):
             are the same; ``sample_model``, ``'orig'``, ``'ema'`` or, for a picture of each, ``'ema/orig'`` (default: the moving
             average if there is one); ``target_keys``, the pictures to draw: ``'ema.fake_img'``, ``'orig.fake_img'``, a list, or
             ``'fake_img'`` for all; and ``fixed_input``.
-        num_rows: Rows of a grid.
-        classes: Classes to draw. Defaults to the first ten.
+        num_rows, classes: Rows of a grid, and classes to draw, by default the first ten.
     """
 
     max_classes = 10

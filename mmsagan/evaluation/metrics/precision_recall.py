@@ -19,9 +19,8 @@ def precision_recall(real_features, fake_features, k: int = 3, density_k: int = 
     Each sample is the centre of a ball that reaches to its ``k``-th nearest neighbour in its own set, for density and
     coverage to the ``density_k``-th. The defaults are those of the papers.
 
-    Returns:
-        ``precision``: share of fakes in a real ball. ``recall``: share of real images in a fake ball. ``density``: mean number
-        of real balls that contain a fake, divided by density_k. ``coverage``: share of real balls that contain a fake.
+    ``precision`` is the share of fakes in a real ball, ``recall`` the share of real images in a fake ball, ``density`` the mean
+    number of real balls that contain a fake, divided by density_k, and ``coverage`` the share of real balls that contain one.
     """
     real, fake = as_features(real_features, fake_features)
     size = min(len(real), len(fake))
