@@ -13,6 +13,11 @@ class OptionText(str):
     """What was typed after ``--cfg-options KEY=``. Which value that is depends on the one that it replaces."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, such as ``1 image`` or ``2 images``; ``es`` follows a noun that ends with s."""
+    return f'{number} {noun}' + ('' if number == 1 else 'es' if noun.endswith('s') else 's')
+
+
 def register_all_modules() -> None:
     """Imports all modules that register components, and makes their scope the default one.
 
