@@ -14,7 +14,7 @@ PIP_INSTALL = pip install --disable-pip-version-check --quiet $(PIP_ARGS)
 # By a plain path, so that the package is also found from the parent folder of a clone that is called mmsagan.
 EDITABLE = --editable . --config-settings editable_mode=compat
 PACKAGING = setup.py pyproject.toml
-TEST_LOCKS = $(addprefix requirements/,lock.txt tests.txt demo.txt)
+TEST_LOCKS = $(addprefix requirements/,lock.txt tests.txt demo.txt notebook.txt)
 
 .PHONY: demo web test test-upstream test-wheel lint hooks docs install clean
 
@@ -58,11 +58,11 @@ lint: $(VENV)/.lint-installed
 hooks: $(VENV)/.lint-installed
 	$(VENV)/bin/pre-commit install
 
-docs: $(VENV)/.docs-installed
+docs: $(VENV)/.docs-installed $(VENV)/.notebook-installed
 	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
 	@echo "open docs/_build/index.html"
 
-test: $(VENV)/.tests-installed $(VENV)/.demo-installed
+test: $(VENV)/.tests-installed $(VENV)/.demo-installed $(VENV)/.notebook-installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python $(PYTEST)
 
 # The tests with upstream's MMEngine and mmcv, in a separate environment.

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,8 +19,15 @@ project = 'MMSAGAN'
 copyright = 'the authors of MMSAGAN; Apache 2.0'  # noqa: A001 (Sphinx's name)
 release = version = __version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
 exclude_patterns = ['_build']
+# Notebooks are executed, each in an empty folder, if they have changed; an error fails the build.
+nb_execution_mode = 'cache'
+nb_execution_cache_path = str(Path(__file__).parent / '_build' / 'notebooks')
+nb_execution_in_temp = nb_execution_raise_on_error = True
+nb_execution_timeout = 900
+nb_merge_streams = True
+os.environ['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'  # `mmsagan`
 # Headings get the anchors of GitHub.
 myst_heading_anchors = 4
 

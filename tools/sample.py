@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         required=True,
         help='.png file for a grid with one row per class, which is overwritten; or a new or empty folder for '
-        '<class>/<number>.png (unconditional: <number>.png)',
+        '<label>_<name>/<number>.png (unconditional: <number>.png)',
     )
     parser.add_argument(
         '--npz',
@@ -68,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
 
     names, labels = from_main_process(choose)  # other nodes may not have the data
     samples = SampleSet(model, labels, args.num_per_class, args.num_samples, args.seed, args.batch_size, args.amp, **options)
+    samples.names = names
     written = write_samples(samples, args.out, args.npz)
     if is_main_process():
         drawn = [] if samples.labels is None or not names else samples.labels.unique_consecutive().tolist()

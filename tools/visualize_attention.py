@@ -58,6 +58,7 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis import attention_maps, init_model
     from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
     from mmsagan.engine.distributed import find_device
+    from mmsagan.utils import counted
     from mmsagan.utils.files import check_writable, write_output
     from mmsagan.visualization import attention_figure
     from mmsagan.visualization.figures import encode_png
@@ -75,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     maps = attention.select(args.layer)
     rows = None if samples.labels is None else [names[label] for label in samples.labels]
     write_output(args.out, encode_png(attention_figure(attention.images, attention.queries, maps, rows)))
-    print(f'attention of {samples.num_samples} samples in {", ".join(maps)} written to {args.out}')
+    print(f'attention of {counted(samples.num_samples, "sample")} in {", ".join(maps)} written to {args.out}')
 
 
 if __name__ == '__main__':

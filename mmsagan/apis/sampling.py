@@ -26,10 +26,11 @@ from mmsagan.evaluation.images import deterministic_float32, local_batches, trun
 from mmsagan.models import ConditionalGAN, to_uint8
 from mmsagan.models.gan import unwrap
 from mmsagan.registry import DATASETS
+from mmsagan.utils import counted
 from mmsagan.utils.files import check_writable, open_atomically, write_atomically
 from mmsagan.utils.processes import from_main_process
 from mmsagan.utils.progress import progress_bar
-from mmsagan.visualization import image_grid
+from mmsagan.visualization import class_grid, image_grid
 from mmsagan.visualization.figures import encode_png
 
 Labels = int | Sequence[int] | Tensor | np.ndarray
@@ -205,6 +206,13 @@ def class_names(cfg: Config, num_classes: int) -> list[str]:
     return [str(name) for name in (names if len(names) == num_classes else range(num_classes))]
 
 
+def class_folders(names: Sequence[str]) -> list[str]:
+    """Returns names of folders for classes, in the order of their labels: ``02_cat``, or ``02`` for a class without a name."""
+    width = len(str(len(names) - 1))
+    plain = [re.sub(r'[^\w.=()-]+', '-', name) for name in names]
+    return [f'{label:0{width}d}' + (f'_{name}' if name != str(label) else '') for label, name in enumerate(plain)]
+
+
 def parse_classes(text: str, names: Sequence[str] = ()) -> list[int]:
     """Parses classes from the command line: labels, ranges of them, and names; ``=10`` is the class that is called 10."""
     classes: list[int] = []
@@ -226,8 +234,11 @@ class SampleSet:
 
     They are ``num_per_class`` (8) samples of each of the ``classes`` (all), or ``num_samples`` (64) samples of classes drawn
     uniformly, which are those that an evaluation scores and the only choice for an unconditional model. ``amp`` computes in
-    bfloat16; ``options`` are ``sample_model`` and ``truncation`` of :func:`sample`.
+    bfloat16; ``options`` are ``sample_model`` and ``truncation`` of :func:`sample`. ``names`` (num_classes,) of the classes, if
+    they are known, are written into files.
     """
+
+    names: Sequence[str] = ()
 
     def __init__(
         self,
@@ -248,9 +259,11 @@ class SampleSet:
             self.num_samples = num_samples or 64
             _, self.labels = self.inputs.draw(0, self.num_samples)
             self.columns = math.ceil(math.sqrt(self.num_samples))
+            self.rows: list[int] = []
         else:
             self.columns = num_per_class or 8
-            self.labels = torch.tensor(classes or range(model.num_classes)).repeat_interleave(self.columns)
+            self.rows = [*(classes or range(model.num_classes))]  # one class each
+            self.labels = torch.tensor(self.rows).repeat_interleave(self.columns)
             self.num_samples = len(self.labels)
             model.check_label(self.labels, self.num_samples)
 
@@ -281,17 +294,19 @@ def check_output(out: Path, npz: bool) -> None:
 def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
     """Generates samples and writes them to files; each process writes its share. Returns a line that says what was written.
 
-    A name that ends with .png gets a grid; otherwise ``out`` is a folder for ``<class>/<number>.png``, or with ``npz`` for one
-    .npz file as ADM's: images ``arr_0`` (N, H, W, 3) uint8 and classes ``arr_1`` (N,), which an unconditional model omits.
+    A name that ends with .png gets a grid, with the names of the classes at the left; otherwise ``out`` is a folder for
+    ``<label>_<name>/<number>.png``, or with ``npz`` for one .npz file as ADM's: images ``arr_0`` (N, H, W, 3) uint8 and classes
+    ``arr_1`` (N,), which an unconditional model omits.
     """
     barrier()  # no process writes before all have checked the output
     path = out / NPZ_NAME if npz else out
     is_grid = not npz and out.suffix.lower() == '.png' and not out.is_dir()
+    folders = class_folders(samples.names or [*map(str, range(samples.model.num_classes))])
 
     def write(number: int, image: np.ndarray) -> None:
         # Padded with zeros so that the alphabetical order is the numerical one.
         name = f'{number:0{len(str(samples.num_samples - 1))}d}.png'
-        folder = '' if samples.labels is None else f'{int(samples.labels[number]):0{len(str(samples.model.num_classes - 1))}d}'
+        folder = '' if samples.labels is None else folders[int(samples.labels[number])]
         write_atomically(out / folder / name, encode_png(image))
 
     try:
@@ -306,7 +321,7 @@ def write_samples(samples: SampleSet, out: Path, npz: bool = False) -> str:
     except OSError as error:
         raise ConfigError(f'{out} cannot be written: {error}') from error
     note = f', {samples.columns} per row' if is_grid else '' if npz or samples.labels is None else ', one folder per class'
-    return f'{samples.num_samples} samples written to {path}{note}'
+    return f'{counted(samples.num_samples, "sample")} written to {path}{note}'
 
 
 def _write_file(samples: SampleSet, path: Path) -> None:
@@ -333,7 +348,9 @@ def _write_file(samples: SampleSet, path: Path) -> None:
                 with open_atomically(path) as file:
                     np.savez(file, content, *([] if samples.labels is None else [samples.labels.numpy()]))
             else:
-                write_atomically(path, encode_png(image_grid(torch.from_numpy(content).permute(0, 3, 1, 2), samples.columns)))
+                images = torch.from_numpy(content).permute(0, 3, 1, 2)
+                names = [samples.names[label] for label in samples.rows] if samples.names else []
+                write_atomically(path, encode_png(class_grid(images, names) if names else image_grid(images, samples.columns)))
     finally:
         if is_main_process():
             shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from mmengine.device import get_device
 
+from mmsagan.apis.sampling import class_folders
 from mmsagan.errors import ConfigError, DataError
 from mmsagan.evaluation import Evaluator, RealImages, open_images
 from mmsagan.evaluation.moments import Statistics, load_statistics
@@ -22,8 +23,8 @@ METRIC_NAMES = {  # types of the metrics by their names on the command line
 
 
 def has_same_classes(names: Sequence[str], known: Sequence[str]) -> bool:
-    """Whether names of classes are the known ones in their order, or their numbers, padded with zeros by tools/sample.py."""
-    return [*names] == [*known] or [name.lstrip('0') or '0' for name in names] == [*map(str, range(len(known)))]
+    """Whether names of classes are the known ones in their order, or those of the folders that tools/sample.py writes."""
+    return [*names] in ([*known], class_folders(known), class_folders([*map(str, range(len(known)))]))
 
 
 def image_statistics(

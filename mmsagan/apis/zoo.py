@@ -1,14 +1,10 @@
 """Configs and models by name: those of model-index.yml and the metafiles that it imports, and the Hugging Face Hub's."""
 
-import difflib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mmengine.registry import MODELS as ROOT_MODELS
 
 from mmsagan.errors import ConfigError
@@ -16,30 +12,12 @@ from mmsagan.models.layers.init import INIT_SCHEMES
 from mmsagan.registry import ALIASES, MODELS
 from mmsagan.utils import register_all_modules
 from mmsagan.utils.download import HUB, hub_file
-from mmsagan.utils.files import shipped_root
+from mmsagan.utils.files import ZooModel, find_config, list_models, suggest
 
+__all__ = ['ZooModel', 'check_hub_config', 'list_models', 'resolve_config', 'resolve_model']
 # Left out of a published config: they matter in training only, name a file, or select a compiler.
 TRAINING_KEYS = ('augment', 'regularizers', 'init_from', 'compile_cfg')
 HUB_KEYS = {'library_name', 'mmsagan_version', 'model', 'dataset_meta'}  # of the config.json of a repository
-
-
-@dataclass(frozen=True)
-class ZooModel:
-    """A published model."""
-
-    name: str  # e.g. sagan_32_woReLUinplace_cifar10_b64x1_best-FID
-    config: Path  # file of the config that it was trained with
-    weights: str  # URL of the checkpoint, or a repository
-
-
-@cache
-def list_models() -> tuple[ZooModel, ...]:
-    """Lists all published models. Of the models of a config, the one with the best FID comes first."""
-    root, models = shipped_root(), []
-    for metafile in yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))['Import']:
-        for entry in yaml.safe_load((root / metafile).read_text(encoding='utf-8'))['Models']:
-            models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights']))
-    return tuple(models)
 
 
 def resolve_model(name: str | Path) -> ZooModel:
@@ -55,7 +33,7 @@ def resolve_model(name: str | Path) -> ZooModel:
     if named:
         return named[0]
     configs = sorted({model.config.stem for model in models})
-    hint = _suggest(wanted, [*configs, *(model.name for model in models)])
+    hint = suggest(wanted, [*configs, *(model.name for model in models)])
     raise ConfigError(f'{name} has no published weights{hint}; there are weights of {", ".join(configs)}')
 
 
@@ -66,19 +44,7 @@ def resolve_config(name: str | Path) -> Path:
     """
     if str(name).startswith(HUB):
         return check_hub_config(hub_file(str(name), 'config.json'), str(name))
-    if Path(name).expanduser().is_file():
-        return Path(name).expanduser()
-    leaves = [path for path in shipped_root().glob('configs/*/*.py') if path.parent.name != '_base_']
-    models = list_models()
-    wanted = Path(str(name).removesuffix('.py')).parts
-    found = [path for path in leaves if wanted and path.with_suffix('').parts[-len(wanted) :] == wanted]
-    found += [model.config for model in models if model.name == str(name)]
-    if found:
-        return found[0]
-    configs = sorted({path.stem for path in leaves})
-    hint = _suggest(Path(name).name.removesuffix('.py'), [*configs, *(model.name for model in models)])
-    hint = hint or f'; there are {", ".join(configs)}'
-    raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
+    return find_config(name)
 
 
 def check_hub_config(path: Path, name: str) -> Path:
@@ -113,8 +79,3 @@ def check_hub_config(path: Path, name: str) -> Path:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f'{name}: config.json does not describe a model of mmsagan: {error}') from error
     return path
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=2)
-    return f'; did you mean {" or ".join(close)}?' if close else ''

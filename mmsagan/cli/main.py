@@ -101,9 +101,5 @@ def main() -> None:
         print(f'error: there is no command {name!r}; {hint}', file=sys.stderr)
         sys.exit(ConfigError.exit_code)
     sys.argv = [f'mmsagan {name}', *rest]
-    try:
-        tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
-    except KeyboardInterrupt:  # some scripts import PyTorch, which takes seconds
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
+    tool = runpy.run_path(str(shipped_root() / 'tools' / COMMANDS[name][0]), run_name='mmsagan_tool')
     run_tool(tool['main'], tool.get('parse_args'))

@@ -1,6 +1,6 @@
 """What the scripts in ``tools/`` share: their argument parser, common options, and how they end.
 
-Neither this module nor most scripts import PyTorch before the arguments are known to be right, since that takes seconds.
+Neither this module nor the scripts import PyTorch before the arguments are known to be right, since that takes seconds.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from mmsagan.cli.environment import settle_environment
 from mmsagan.errors import CheckpointError, ConfigError, MMSAGANError, TrainingInterrupted
 from mmsagan.utils import OptionText
+from mmsagan.utils.files import find_config
 from mmsagan.utils.memory import keep_freed_memory
 
 
@@ -121,9 +122,13 @@ def run_tool(main: Callable[..., int | None], parse_args: Callable[[], argparse.
     settle_environment()
     try:
         arguments = [parse_args()] if parse_args else []
-        checkpoint = getattr(arguments[0], 'checkpoint', None) if arguments else None
+        given = vars(arguments[0]) if arguments else {}
+        checkpoint = given.get('checkpoint')
         if checkpoint not in (None, 'zoo') and '://' not in checkpoint and not os.path.exists(os.path.expanduser(checkpoint)):
             raise CheckpointError(f'checkpoint {checkpoint} does not exist')
+        for config in given.get('configs', [given.get('config')]):
+            if config is not None and '://' not in config:
+                find_config(config)
         import mmsagan.engine.distributed  # noqa: F401  # PyTorch and MMEngine, which take seconds
     except MMSAGANError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 
 from mmsagan.datasets.image_folder import OTHER_SUFFIXES, ClassImageDataset, UnreadableImageError, decode, open_image
+from mmsagan.utils import counted
 from mmsagan.utils.processes import worker_map
 from mmsagan.utils.progress import progress_bar
 
@@ -56,7 +57,7 @@ def check_dataset(
     common = ', '.join(f'{text} ({count})' for text, count in sizes.most_common(5))
     listed = ', '.join(f'{label} is {str(classes[label])!r}' for label in range(min(len(classes), _MAX_LISTED)))
     summary = [
-        f'{dataset.name}: {len(dataset)} images, {len(classes)} classes',
+        f'{dataset.name}: {counted(len(dataset), "image")}, {counted(len(classes), "class")}',
         f'images per class: minimum {min(per_class)}, median {median(per_class):g}, maximum {max(per_class)}',
         f'sizes: {len(sizes)} different ones, most often {common}' if sizes else 'sizes: none',
         f'modes: {", ".join(f"{mode} ({count})" for mode, count in modes.most_common()) or "none"}',
@@ -80,7 +81,7 @@ def check_dataset(
         is_problem = not title.startswith('.') or title.split(',')[0] in OTHER_SUFFIXES  # other files may belong there
         if items:
             lines = problems if is_problem else summary
-            lines += [f'{len(items)} {title}:', *(f'    {item}' for item in items[:_MAX_LISTED])]
+            lines += [f'{title}: {len(items)}', *(f'    {item}' for item in items[:_MAX_LISTED])]
         if len(items) > _MAX_LISTED:
             lines.append(f'    ... and {len(items) - _MAX_LISTED} more')
     return summary, problems

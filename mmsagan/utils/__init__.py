@@ -23,6 +23,11 @@ def import_optional(package: str, extra: str) -> ModuleType:
         raise ConfigError(f'this needs {package} ({error}): pip install "mmsagan[{extra}]"') from error
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, such as ``1 image`` or ``2 images``; ``es`` follows a noun that ends with s."""
+    return f'{number} {noun}' + ('' if number == 1 else 'es' if noun.endswith('s') else 's')
+
+
 def register_all_modules() -> None:
     """Imports all modules that register components, and makes their scope the default one.
 

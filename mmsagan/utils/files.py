@@ -1,6 +1,7 @@
 """Writing files so that nobody ever sees half of one; finding the files that come with the package."""
 
 import csv
+import difflib
 import errno
 import fcntl
 import io
@@ -12,9 +13,12 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+import yaml
 from mmengine.logging import print_log
 
 from mmsagan.errors import ConfigError
@@ -142,3 +146,44 @@ def shipped_root() -> Path:
             # An editable install has links to the repository.
             return (folder / 'model-index.yml').resolve().parent
     raise ConfigError(f'{PACKAGE / ".mim"} has no model-index.yml: the installation is incomplete; reinstall mmsagan')
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A published model."""
+
+    name: str  # e.g. sagan_32_woReLUinplace_cifar10_b64x1_best-FID
+    config: Path  # file of the config that it was trained with
+    weights: str  # URL of the checkpoint, or a repository
+
+
+@cache
+def list_models() -> tuple[ZooModel, ...]:
+    """Lists all published models. Of the models of a config, the one with the best FID comes first."""
+    root, models = shipped_root(), []
+    for metafile in yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))['Import']:
+        for entry in yaml.safe_load((root / metafile).read_text(encoding='utf-8'))['Models']:
+            models.append(ZooModel(entry['Name'], root / entry['Config'], entry['Weights']))
+    return tuple(models)
+
+
+def find_config(name: str | Path) -> Path:
+    """Finds a config on this machine, as :func:`~mmsagan.apis.zoo.resolve_config` describes it."""
+    if Path(name).expanduser().is_file():
+        return Path(name).expanduser()
+    leaves = [path for path in shipped_root().glob('configs/*/*.py') if path.parent.name != '_base_']
+    models = list_models()
+    wanted = Path(str(name).removesuffix('.py')).parts
+    found = [path for path in leaves if wanted and path.with_suffix('').parts[-len(wanted) :] == wanted]
+    found += [model.config for model in models if model.name == str(name)]
+    if found:
+        return found[0]
+    configs = sorted({path.stem for path in leaves})
+    hint = suggest(Path(name).name.removesuffix('.py'), [*configs, *(model.name for model in models)])
+    hint = hint or f'; there are {", ".join(configs)}'
+    raise ConfigError(f'{name} is neither a file nor the name of a config or of a published model{hint}')
+
+
+def suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=2)
+    return f'; did you mean {" or ".join(close)}?' if close else ''

@@ -12,6 +12,7 @@ import torch
 from mmsagan.apis import attention_maps
 from mmsagan.errors import ConfigError
 from mmsagan.models.attention_maps import attention_layers
+from mmsagan.utils import counted
 from mmsagan.visualization import class_grid, salient_queries
 from mmsagan.visualization.figures import encode_film, encode_png, enlarge, has_ffmpeg, printable
 from mmsagan.web import controls
@@ -102,7 +103,7 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
             most = ' (limited by --max-images)' if asked and number < asked else ''
             text = f'{number} of each class{most}, in this order: {", ".join(demo.choices[label][0] for label in classes)}'
         else:
-            text = f'{number} {"sample" if number == 1 else "samples"}'
+            text = counted(number, 'sample')
         x, y = salient_queries(images[:1], 1)[0, 0].tolist()
         return [
             grid,

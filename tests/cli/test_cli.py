@@ -26,8 +26,9 @@ from mmsagan.registry import EXTRACTORS
 from mmsagan.utils import files
 
 TOOLS = Path(__file__).parent.parent.parent / 'tools'
-# Scripts for the developers of this package, which have no command.
+# Scripts for the developers of this package, which have no command, and modules of the other scripts.
 INTERNAL = {f'misc/{name}.py' for name in ('check_runner', 'class_agreement', 'gpu_check', 'train_small_extractor')}
+INTERNAL |= {f'misc/{name}.py' for name in ('benchmark_cases', 'cas_classifiers', 'flop_counts')}
 
 
 @pytest.fixture
@@ -96,14 +97,14 @@ def test_an_unknown_command(call, typed, meant):
     assert (code, output) == (2, '') and message.startswith('error: ') and repr(typed) in message and meant in message
 
 
-SLOW = {'cas', 'flops', 'benchmark'}  # tools that define networks and counters at once
-
-
 def test_pytorch_is_not_imported_without_need():
-    """Not for help, nor to say that an option is unknown or a checkpoint is missing."""
-    lines = [['--help'], *([name, '--help'] for name in COMMANDS.keys() - SLOW), ['sample', '--unknown']]
+    """Not for help, nor to say that an option is unknown, or a checkpoint or a config is missing."""
+    lines = [['--help'], *([name, '--help'] for name in COMMANDS), ['sample', '--unknown'], ['benchmark', '--what', 'nothing']]
     lines.append(['attention', 'config.py', __file__, '--out', 'a.png', '--queries', 'abc'])
     lines.append(['sample', 'config.py', 'missing.pth', '--out', 'a.png'])
+    lines += [['train', 'no.py'], ['test', 'no.py', 'zoo'], ['flops', 'no.py'], ['benchmark', '--config', 'no.py']]
+    lines.append(['series', 'sagan_32_mnist_b32x1', 'no.py', '--work-dir', 'series'])
+    mistakes = len(lines) - 1 - len(COMMANDS)
     code = f"""import sys
 from mmsagan.cli.main import main
 for line in {lines!r}:
@@ -115,8 +116,14 @@ for line in {lines!r}:
 """
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     ends = [line for line in result.stderr.splitlines() if line.endswith(('False', 'True'))]
-    assert ends == ['0 False'] * (len(lines) - 3) + ['2 False'] * 3, result.stderr
-    assert 'error: checkpoint missing.pth does not exist' in result.stderr
+    assert ends == ['0 False'] * (1 + len(COMMANDS)) + ['2 False'] * mistakes, result.stderr
+    assert 'error: checkpoint missing.pth does not exist' in result.stderr and result.stderr.count('error: no.py ') == 5
+
+
+@pytest.mark.parametrize('config', ['sagan_32_mnist_b32x1', 'sagan/sagan_32_mnist_b32x1.py', __file__, 'hf://user/repo', None])
+def test_a_config_that_may_exist_is_left_to_the_tool(config):
+    with pytest.raises(SystemExit, match='5'):
+        run_tool(lambda args: 5, lambda: argparse.Namespace(config=config))
 
 
 def test_choices_that_are_written_twice(monkeypatch):

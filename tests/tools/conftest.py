@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).parent.parent.parent / 'tools'
+sys.path.insert(0, str(TOOLS / 'misc'))  # for the modules that tools share, or have their long parts in
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import argparse
 import json
 import runpy
-from types import SimpleNamespace
+import sys
 
+import benchmark_cases as bench
 import pytest
 import torch
 from launching import ROOT
@@ -14,7 +15,6 @@ from torch.utils.benchmark import Measurement, TaskSpec, Timer
 from mmsagan.engine.config import load_config
 
 pytestmark = pytest.mark.slow
-bench = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'benchmark.py'), run_name='benchmark'))
 KEYS = ['what', 'config', 'device', 'precision', 'reference_s', 'fast_s', 'ratio', 'images_per_s', 'peak_memory_mb']
 KEYS += ['peak_fraction']
 ADAM = dict(optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999)))
@@ -74,6 +74,15 @@ def test_both_sides(config, what, precision):
     torch.testing.assert_close(samples[0].float(), samples[1], rtol=0, atol=1e-4 if precision == 'fp32' else 0.1)
     args.against = 'none'
     assert len(bench.build_gans(config, args)) == 1
+
+
+def test_choices_that_are_written_twice(monkeypatch):
+    """The parser names them without importing the module that knows them."""
+    script = runpy.run_path(str(ROOT / 'tools' / 'benchmark.py'))
+    assert [*script['WHAT']] == [*bench.WORKLOADS] and [*script['PRECISIONS']] == [*bench.DTYPES]
+    for style in bench.FEATURES:
+        monkeypatch.setattr(sys, 'argv', ['benchmark.py', '--inception-style', style])
+        assert script['parse_args']().inception_style == style
 
 
 def test_the_tool(run_here, monkeypatch, tmp_path):

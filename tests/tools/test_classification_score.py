@@ -1,9 +1,8 @@
 """The classification accuracy score: classifiers of images whose accuracy is known beforehand, and the tool."""
 
 import re
-import runpy
-from types import SimpleNamespace
 
+import cas_classifiers as cas
 import numpy as np
 import pytest
 import torch
@@ -15,7 +14,6 @@ from mmsagan.errors import ConfigError, DataError
 from mmsagan.registry import MODELS
 
 pytestmark = pytest.mark.slow
-cas = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'misc' / 'classification_score.py'), run_name='cas'))
 TINY = ['model.generator.base_channels=8', 'model.discriminator.base_channels=8']
 
 

@@ -44,11 +44,11 @@ def test_every_problem_is_named(run_here, broken):
     assert code == 1 and 'minimum 0, median 7.5, maximum 8' in lines[1] and 'modes: RGB (20), L (1)' in lines
     copies = [f'{broken}/{names[1]}/copy.png ({names[1]})', f'{broken}/{names[1]}/{names[1]}_0.JPEG ({names[1]})']
     expected = [
-        ('1 classes without images:', 'empty'),
-        ('2 images that cannot be read:', f'{broken}/{names[0]}/{names[0]}_3.JPEG ('),
-        ('1 images that occur more than once, in several classes:', ', '.join(copies)),
-        ('1 images that occur more than once, in one class:', f'{broken}/{names[0]}/again.JPEG ('),
-        ('1 images smaller than 128 pixels:', f'{broken}/{names[2]}/small.png (150x100)'),
+        ('classes without images: 1', 'empty'),
+        ('images that cannot be read: 2', f'{broken}/{names[0]}/{names[0]}_3.JPEG ('),
+        ('images that occur more than once, in several classes: 1', ', '.join(copies)),
+        ('images that occur more than once, in one class: 1', f'{broken}/{names[0]}/again.JPEG ('),
+        ('images smaller than 128 pixels: 1', f'{broken}/{names[2]}/small.png (150x100)'),
     ]
     for heading, item in expected:
         assert lines[lines.index(heading) + 1].startswith(item), heading
@@ -71,11 +71,11 @@ def test_what_is_odd_without_an_expectation(run_here, tmp_path):
     lines = [line.strip() for line in output.splitlines()]
     assert code == 1 and "labels: 0 is '0', 1 is '1'" in lines
     expected = [
-        ('2 images smaller than 12 pixels, half of the usual 24:', '0/4.png (30x11)'),
-        ('1 images whose values use a small part of their range:', '0/scan.png ('),
-        ('1 images of several pages or frames, of which the first is used:', '1/pages.tif (2)'),
-        ('1 .heic, left out:', '0/photo.heic'),
-        ('1 .txt, left out:', '0/notes.txt'),
+        ('images smaller than 12 pixels, half of the usual 24: 2', '0/4.png (30x11)'),
+        ('images whose values use a small part of their range: 1', '0/scan.png ('),
+        ('images of several pages or frames, of which the first is used: 1', '1/pages.tif (2)'),
+        ('.heic, left out: 1', '0/photo.heic'),
+        ('.txt, left out: 1', '0/notes.txt'),
     ]
     for heading, item in expected:
         assert lines[lines.index(heading) + 1].startswith(f'{tmp_path}/{item}'), heading
@@ -95,11 +95,11 @@ train_dataloader = dict(dataset=dict(type='ImageNet', data_root={str(broken.pare
     code, output, _ = run_here(CHECK, tmp_path / 'config.py', '--workers', 1)
     lines = [line.strip() for line in output.splitlines()]
     assert code == 1 and 'the model has 5 classes, the data set 3' in lines
-    assert lines[lines.index('1 classes without images:') + 1] == 'class 1'
-    assert 'gone.JPEG' in lines[lines.index('1 images that cannot be read:') + 1]
+    assert lines[lines.index('classes without images: 1') + 1] == 'class 1'
+    assert 'gone.JPEG' in lines[lines.index('images that cannot be read: 1') + 1]
     options = ['--cfg-options', 'train_dataloader.dataset.ann_file=', 'model.num_classes=4']
     code, output, _ = run_here(CHECK, tmp_path / 'config.py', '--workers', 1, *options)
-    assert code == 1 and 'the model has' not in output and '20 images smaller than 200 pixels' in output
+    assert code == 1 and 'the model has' not in output and 'images smaller than 200 pixels: 20' in output
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_command_of_the_documentation(run_here, tmp_path, broken, recwarn):
     code, _, errors = run_here(*arguments, '--size', 32)
     assert code == 2 and '1 of 22 images cannot be read' in errors
     code, output, errors = run_here(*arguments, '--size', 32, '--max-unreadable-share', 0.1)
-    assert code == 0 and '20 images, 3 classes' in output and '2 images cannot be read' in output, errors
+    assert code == 0 and '20 images, 3 classes' in output and 'skipped: 2' in output, errors
     dataset = eval(output.splitlines()[-1].partition('dataset=')[2], dict(dict=dict))
     assert dataset.pop('type') == 'PackedImages'
     dataset = PackedImages(**dataset)

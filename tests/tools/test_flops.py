@@ -1,14 +1,10 @@
 """FLOPs are held to formulas written down from the networks' definitions, without looking at what torch runs."""
 
-import runpy
-from types import SimpleNamespace
-
+import flop_counts
 import pytest
-from launching import ROOT
 from torch import nn
 
 TOOL = 'analysis_tools/get_flops.py'
-flops = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / TOOL), run_name='get_flops'))
 N, NOISE, C = 4, 16, 8
 
 
@@ -44,8 +40,8 @@ def spectral_norms(network: nn.Module) -> int:
 
 @pytest.mark.parametrize('fast', [False, True])
 def test_a_forward_pass(gan_config, fast):
-    model = flops.build_gan(gan_config(), fast)
-    layers = flops.count_forward(model, 'generator', N)
+    model = flop_counts.build_gan(gan_config(), fast)
+    layers = flop_counts.count_forward(model, 'generator', N)
     assert layers['conv_blocks.0.conv_1'] == N * conv(4 if fast else 8, C, C), (
         'its spectral norm is computed with those of the network'
     )

@@ -18,8 +18,9 @@ from PIL import Image
 
 from mmsagan.apis import attention_maps, init_model
 from mmsagan.apis.hub import FILES
-from mmsagan.apis.inspection import noise_directions
-from mmsagan.apis.sampling import SampleSet, sample, sample_inputs, write_samples
+from mmsagan.apis.inspection import extract_features, noise_directions, power_spectrum
+from mmsagan.apis.sampling import SampleSet, class_folders, sample, sample_inputs, write_samples
+from mmsagan.apis.statistics import has_same_classes
 from mmsagan.checkpoints import load_checkpoint_file
 from mmsagan.datasets import ImageFolder
 from mmsagan.engine.config import load_config
@@ -101,6 +102,10 @@ def test_names_of_classes(tmp_path, experiment, run_here):
     assert np.load(tmp_path / 'out' / 'samples.npz')['arr_1'].tolist() == [2, 4]
     code, _, errors = run_here('sample.py', config, experiment[1], *arguments[:1], 'cat', *arguments[2:])
     assert code == 2 and "'cat'" in errors
+    code, _, errors = run_here('sample.py', config, experiment[1], *arguments[:6], '--out', tmp_path / 'folders')
+    names = sorted(path.name for path in (tmp_path / 'folders').iterdir())
+    assert code == 0 and names == ['02_10', '04_2'], errors
+    assert has_same_classes(class_folders(['a/b', 'c']), ['a/b', 'c']) and not has_same_classes(['0_c', '1_a-b'], ['a/b', 'c'])
 
 
 def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
@@ -109,7 +114,7 @@ def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
         code, said = run(*experiment, '--num-per-class', 2, '--truncation', 0.5, '--out', out)
     assert code == 0 and said.startswith(f'24 samples written to {out}')
     expected = sample(init_model(*experiment), labels=[i // 2 for i in range(24)], seed=0, truncation=0.5)
-    assert np.array_equal(read(out).permute(1, 2, 0), image_grid(expected, 2))
+    assert np.array_equal(read(out).permute(1, 2, 0), class_grid(expected, [*map(str, range(12))]))
     assert [path.name for path in tmp_path.iterdir()] == ['grid.png'], 'nothing is left over'
 
 
@@ -133,6 +138,7 @@ def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
     def write_frames(path, size, fps, macro_block_size):
         assert [number % 2 for number in size] == [0, 0] and fps == 12
         films.append([])
+        Path(path).write_bytes(b'film')
         while True:
             films[-1].append((yield))
 
@@ -164,6 +170,7 @@ def test_interpolations(suffix, tmp_path, experiment, run, monkeypatch):
             assert np.abs(np.array(film.convert('RGB')).astype(int) - expected[1]).mean() < 6, 'a palette of 256 colours'
         return
     (frames,) = films
+    assert out.read_bytes() == b'film'
     assert len(frames) == 8 and all(np.array_equal(frames[place], expected[place // 2]) for place in (0, 2, 4))
     assert np.array_equal(frames[5], frames[3]) and np.array_equal(frames[7], frames[1]), 'and back'
 
@@ -394,3 +401,34 @@ def test_neighbours(tmp_path, experiment, run, cifar_root, cifar_arrays, is_give
         assert all(float(row['distance']) > 1e-5 for row in real)
     images = sample(init_model(*experiment), labels=[1, 3], seed=5)
     assert torch.equal(read(tmp_path / 'one.png')[:, 42:138:3, 2:98:3], images[0])
+
+
+def test_spectra_and_embeddings(tmp_path, experiment, run, cifar_root, cifar_arrays):
+    """Their tables have the profiles of the samples and of random training images, and a point for each of them."""
+    data, digits = f'train_dataloader.dataset.data_root={cifar_root}', '[{"type":"FID","inception_style":"digits"}]'
+    arguments = [*experiment, '--num-samples', 20, '--seed', 3, '--cfg-options', data, f'test_evaluator.metrics={digits}']
+    tables = {}
+    for tool in ('spectrum', 'embed'):
+        for out in (tmp_path / f'{tool}_1.png', tmp_path / f'{tool}_2.png'):
+            extra = ['--perplexity', 5] if tool == 'embed' else []
+            code, said = run(*arguments, *extra, '--out', out, tool=f'analysis_tools/{tool}.py')
+            assert code == 0 and '20 samples and 20 training images' in said and read(out).shape[0] == 3
+        assert out.read_bytes() == (tmp_path / f'{tool}_1.png').read_bytes(), 'the same on every run'
+        tables[tool] = [*csv.DictReader(out.with_suffix('.csv').open())]
+    model = init_model(*experiment)
+    images = sample(model, 20, seed=3)
+    expected = power_spectrum(images)[1]
+    assert [float(row['fake']) for row in tables['spectrum']] == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-20)
+    assert [int(row['frequency']) for row in tables['spectrum']] == [*range(17)]
+    points = np.array([[float(row['x']), float(row['y'])] for row in tables['embed']])
+    assert [row['kind'] for row in tables['embed']] == ['real'] * 20 + ['fake'] * 20 and np.ptp(points, axis=0).min() > 1
+    assert [int(row['label']) for row in tables['embed'][20:]] == sample_inputs(init_model(*experiment), 3).labels(
+        0, 20
+    ).tolist()
+    # t-SNE keeps neighbours: the nearest point of a sample is one of the nearest in feature space.
+    features = extract_features(images, inception_style='digits').double()
+    fake = torch.from_numpy(points[20:])
+    nearest = [torch.cdist(each, each).fill_diagonal_(torch.inf).argsort(1) for each in (fake, features)]
+    assert sum(int(one[0] in other[:6]) for one, other in zip(*nearest)) >= 14
+    code, said = run(*arguments, '--perplexity', 40, '--out', tmp_path / 'x.png', tool='analysis_tools/embed.py')
+    assert code == 2 and 'perplexity' in said

@@ -48,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis import init_model
     from mmsagan.apis.sampling import SampleSet, class_names, parse_classes
     from mmsagan.engine.distributed import find_device
+    from mmsagan.utils import counted
     from mmsagan.utils.files import check_writable, write_output
     from mmsagan.visualization import class_grid
     from mmsagan.visualization.figures import encode_png
@@ -68,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     images = torch.cat([images for _, images in samples.batches()])
     grid = class_grid(images, [names[i] for i in classes], [notes[i] for i in classes])
     write_output(args.out, encode_png(grid))
-    print(f'{args.num_per_class} samples of {len(classes)} classes written to {args.out}')
+    print(f'{counted(args.num_per_class, "sample")} of {counted(len(classes), "class")} written to {args.out}')
 
 
 if __name__ == '__main__':

@@ -38,8 +38,9 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.sampling import SampleSet, class_names
     from mmsagan.engine.distributed import find_device
     from mmsagan.evaluation import RealImages
+    from mmsagan.utils import counted
     from mmsagan.utils.files import check_writable, write_csv, write_output
-    from mmsagan.visualization.figures import pixel_figure, printable, to_bytes
+    from mmsagan.visualization.figures import encode_png, pixel_figure, printable, to_array
 
     try:
         from sklearn.manifold import TSNE
@@ -71,18 +72,19 @@ def main(args: argparse.Namespace) -> None:
     colours = colormaps['tab10' if len(names) <= 10 else 'tab20' if len(names) <= 20 else 'turbo']
     for kind, part, marker in (('training images', slice(len(real)), '.'), ('samples', slice(len(real), None), 'x')):
         colour = label[part] / max(len(names) - 1, 1) if len(names) > 20 else label[part]
-        axes.scatter(*points[part].T, c=colours(colour), marker=marker, s=22, linewidths=0.9, alpha=0.75)
+        axes.scatter(*points[part].T, c=colours(colour.numpy()), marker=marker, s=22, linewidths=0.9, alpha=0.75)
         axes.scatter([], [], c='black', marker=marker, label=kind)
     for number, name in enumerate(names[:MAX_NAMES] if model.num_classes else []):
         axes.scatter([], [], color=colours(number if len(names) <= 20 else number / (len(names) - 1)), label=printable(name))
     axes.set(xticks=[], yticks=[])
     for text in figure.legend(loc='outside right upper').get_texts():
         text.set_parse_math(False)
-    write_output(args.out, to_bytes(figure, 'png'))
+    write_output(args.out, encode_png(to_array(figure)))
     kinds = ['real'] * len(real) + ['fake'] * len(fake)
     rows = zip(kinds, label.tolist(), points.tolist())
     write_csv(table, [['kind', 'label', 'x', 'y'], *([kind, label, f'{x:.6g}', f'{y:.6g}'] for kind, label, (x, y) in rows)])
-    print(f'{len(fake)} samples and {len(real)} training images written to {args.out}, the points to {table}')
+    counts = f'{counted(len(fake), "sample")} and {counted(len(real), "training image")}'
+    print(f'{counts} written to {args.out}, the points to {table}')
 
 
 if __name__ == '__main__':

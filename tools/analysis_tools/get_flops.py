@@ -7,32 +7,12 @@ the convolutions (model.fast=True). The networks run on fake tensors, so that an
 """
 
 import argparse
-import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import torch
-from mmengine.optim import OptimWrapper
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-
-from mmsagan.apis.zoo import resolve_config
 from mmsagan.cli.tool import add_cfg_options, at_least, run_tool, tool_parser
-from mmsagan.engine.config import config_errors, load_config
 from mmsagan.errors import ConfigError
-from mmsagan.registry import MODELS
-
-aten = torch.ops.aten
-# Operators that PyTorch's counter has no formulas for: the products of spectral norms, and attention on CPUs.
-FORMULAS = {
-    aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
-    aten.dot: lambda vector, *_, **__: 2 * math.prod(vector),
-    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(
-        g, q, k, v
-    ),
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,44 +25,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def count_flops(action: Callable[[], object]) -> FlopCounterMode:
-    """Counts the FLOPs of an action on fake tensors. Modules that it trains keep fake gradients."""
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-        action()
-    return counter
-
-
-def build_gan(model: Mapping, fast: bool) -> nn.Module:
-    """Builds a config's GAN, without what is not counted."""
-    with config_errors():
-        return MODELS.build({**model, 'ema_config': None, 'compile_cfg': None, 'fast': fast}).train()
-
-
-def count_forward(gan: nn.Module, network: str, batch_size: int) -> dict[str, int]:
-    """FLOPs of each module of a network in a forward pass in training mode, by the module's name."""
-
-    def forward() -> None:
-        size = gan.generator.output_scale
-        inputs = gan.draw_noise(batch_size) if network == 'generator' else torch.empty(batch_size, 3, size, size)
-        with torch.no_grad():
-            getattr(gan, network)(inputs, label=gan.draw_label(batch_size))
-
-    counts = count_flops(forward).get_flop_counts()
-    return {name.partition('.')[2]: sum(of.values()) for name, of in counts.items() if name != 'Global'}
-
-
-def count_updates(gan: nn.Module, batch_size: int) -> list[Counter]:
-    """FLOPs by operator of one update of D and of one update of G, forward and backward."""
-    disc, gen = (OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.0)) for net in (gan.discriminator, gan.generator))
-
-    def update_discriminator() -> None:
-        images = torch.empty(batch_size, 3, *2 * [gan.generator.output_scale])
-        gan.train_discriminator(images, torch.zeros(batch_size, dtype=torch.long), disc)
-
-    updates = update_discriminator, lambda: gan.train_generator(batch_size, gen)
-    return [Counter(count_flops(update).get_flop_counts()['Global']) for update in updates]
-
-
 def print_table(rows: Sequence[Sequence[str]], left: int) -> None:
     """Prints aligned columns, the first ``left`` of them to the left."""
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -92,6 +34,14 @@ def print_table(rows: Sequence[Sequence[str]], left: int) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    from torch import nn
+
+    from mmsagan.apis.zoo import resolve_config
+    from mmsagan.engine.config import load_config
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / 'misc'))
+    from flop_counts import build_gan, count_forward, count_updates
+
     cfg = load_config(resolve_config(args.config), args.cfg_options)
     batch_size = args.batch_size or (cfg.get('train_dataloader') or {}).get('batch_size')
     if not cfg.get('model') or not batch_size:

@@ -33,8 +33,9 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.sampling import SampleSet
     from mmsagan.engine.distributed import find_device
     from mmsagan.evaluation import RealImages
+    from mmsagan.utils import counted
     from mmsagan.utils.files import check_writable, write_csv, write_output
-    from mmsagan.visualization.figures import pixel_figure, to_bytes
+    from mmsagan.visualization.figures import encode_png, pixel_figure, to_array
 
     table = args.out.with_suffix('.csv')
     check_writable(args.out, ('.png',))
@@ -54,10 +55,10 @@ def main(args: argparse.Namespace) -> None:
     middle = fake.shape[-1] // 2
     # The power at frequency 0 is that of the mean, which is subtracted.
     powers = torch.cat([power.flatten() for power, _ in spectra.values()])
-    scale = LogNorm(powers[powers > 1e-12].quantile(0.01), powers.max())
+    scale = LogNorm(float(powers[powers > 1e-12].quantile(0.01)), float(powers.max()))
     for axes, (name, (power, rings)) in zip(maps, spectra.items()):
         extent = [-middle - 0.5, fake.shape[-1] - middle - 0.5] * 2
-        picture = axes.imshow(power.clamp_min(scale.vmin), norm=scale, extent=extent, origin='lower', cmap='viridis')
+        picture = axes.imshow(power.clamp_min(scale.vmin).numpy(), norm=scale, extent=extent, origin='lower', cmap='viridis')
         axes.set_title(name)
         axes.set_xlabel('cycles per image')
         profile.plot(range(1, middle + 1), rings[1:], label=name)
@@ -65,10 +66,11 @@ def main(args: argparse.Namespace) -> None:
     profile.set(xlabel='cycles per image', title='power by radial frequency', yscale='log')
     profile.grid(alpha=0.3)
     profile.legend()
-    write_output(args.out, to_bytes(figure, 'png'))
+    write_output(args.out, encode_png(to_array(figure)))
     lines = zip(range(middle + 1), *(rings.tolist() for _, rings in spectra.values()))
     write_csv(table, [['frequency', 'real', 'fake'], *([k, f'{real:.6g}', f'{fake:.6g}'] for k, real, fake in lines)])
-    print(f'spectra of {len(fake)} samples and {count} training images written to {args.out}, the profiles to {table}')
+    counts = f'{counted(len(fake), "sample")} and {counted(count, "training image")}'
+    print(f'spectra of {counts} written to {args.out}, the profiles to {table}')
 
 
 if __name__ == '__main__':

@@ -57,6 +57,7 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.experiment import build_training_dataset
     from mmsagan.datasets import ImageFolder
     from mmsagan.datasets.packed import RECIPE, pack_dataset
+    from mmsagan.utils import counted
 
     share = dict(max_unreadable_share=args.max_unreadable_share)
     if args.source is None:
@@ -65,9 +66,10 @@ def main(args: argparse.Namespace) -> None:
         dataset = ImageFolder(data_root=args.source, ann_file=os.path.abspath(args.meta) if args.meta else '', **share)
     recipe = pack_dataset(dataset, args.out, args.size, args.layout, args.interpolation, args.workers)
     size = sum(note['bytes'] for note in recipe['files'].values())
-    print(f'{args.out!r}: {recipe["num_images"]} images, {len(recipe["classes"])} classes, {size / 1e9:.2f} GB')
+    counts = f'{counted(recipe["num_images"], "image")}, {counted(len(recipe["classes"]), "class")}'
+    print(f'{args.out!r}: {counts}, {size / 1e9:.2f} GB')
     if recipe['skipped']:
-        print(f'{len(recipe["skipped"])} images cannot be read and were skipped; {RECIPE} lists them')
+        print(f'images that cannot be read and were skipped: {len(recipe["skipped"])}; {RECIPE} lists them')
     print(f"in a config: dataset=dict(type='PackedImages', data_root={args.out!r}, pipeline=[dict(type='PackInputs')])")
 
 

@@ -52,8 +52,8 @@ from mmsagan.utils.files import check_writable, write_output
 from mmsagan.web.handlers import attention_panels, interpolation_frames, sample_grid
 
 TOOLS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TOOLS), str(TOOLS / 'misc')]
-import benchmark as bench  # noqa: E402
+sys.path.insert(0, str(TOOLS / 'misc'))
+import benchmark_cases as bench  # noqa: E402
 from check_runner import CHECKS, Setting, Skipped, check, markdown, run_all, within  # noqa: E402
 
 bench.matmul_peak = cache(bench.matmul_peak)

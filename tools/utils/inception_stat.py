@@ -66,6 +66,7 @@ def load_images(args: argparse.Namespace) -> RealImages:
 def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.statistics import image_statistics
     from mmsagan.evaluation import save_statistics
+    from mmsagan.utils import counted
     from mmsagan.utils.files import check_writable
 
     path = Path(args.pkl_dir, args.pklname or f'{Path(args.imgsdir or args.data_cfg).resolve().stem}.pkl')
@@ -75,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     statistics = image_statistics(load_images(args), args.num_samples, args.batch_size, extractor_options(args), replaces)
     for target in targets:
         save_statistics(statistics, target)
-        print(f'statistics of {statistics.size} images written to {target}')
+        print(f'statistics of {counted(statistics.size, "image")} written to {target}')
 
 
 if __name__ == '__main__':
