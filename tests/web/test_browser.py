@@ -1,5 +1,7 @@
 """The web demo as visitors use it: the tool in its own process, and its page in a browser."""
 
+import contextlib
+import http.client
 import io
 import os
 import re
@@ -7,10 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -58,16 +63,15 @@ LOW_CONTRASTS = """() => {
 }"""
 
 
-@pytest.fixture(scope='module')
-def demo(tmp_path_factory, experiment):
+@contextlib.contextmanager
+def serve(folder: Path, experiment, *options: str):
     """The running tool: its url, and the log of the addresses that it has asked for."""
-    folder = tmp_path_factory.mktemp('demo')
     (folder / 'sitecustomize.py').write_text(AUDIT)
     (folder / 'temporary').mkdir()
     path = os.pathsep.join([str(folder), str(TOOL.parent.parent), *filter(None, [os.environ.get('PYTHONPATH')])])
     env = dict(os.environ, PYTHONPATH=path, AUDIT_LOG=str(folder / 'audit'), TMPDIR=str(folder / 'temporary'))
     env.update(OMP_NUM_THREADS='1', http_proxy='http://127.0.0.1:9', HTTP_PROXY='http://127.0.0.1:9')
-    arguments = [experiment.config, str(experiment.folder), '--device', 'cpu', '--max-images', '50', '--port', '0']
+    arguments = [experiment.config, str(experiment.folder), '--device', 'cpu', '--max-images', '50', '--port', '0', *options]
     log = folder / 'log'
     with open(log, 'w') as file:
         process = subprocess.Popen([sys.executable, str(TOOL), *arguments], stdout=file, stderr=subprocess.STDOUT, env=env)
@@ -86,8 +90,14 @@ def demo(tmp_path_factory, experiment):
 
 
 @pytest.fixture(scope='module')
+def demo(tmp_path_factory, experiment):
+    with serve(tmp_path_factory.mktemp('demo'), experiment) as served:
+        yield served
+
+
+@pytest.fixture(scope='module')
 def new_page(demo):
-    """Opens the page for a new visitor: new_page() -> the page with its first samples, and the URLs that it requests."""
+    """Opens a page for a new visitor: new_page() -> the page with its first samples, and the URLs that it requests."""
     browser_path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if browser_path is None:
         pytest.skip('needs Chromium')
@@ -95,11 +105,11 @@ def new_page(demo):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=['--no-sandbox'])
 
-        def open_page(**options):
+        def open_page(url=demo.url, **options):
             context = browser.new_context(**{'viewport': dict(width=1280, height=1000), **options})
             page, requested = context.new_page(), []
             context.on('request', lambda request: requested.append(request.url))
-            page.goto(demo.url)
+            page.goto(url)
             page.locator('#attention-feat16 img').wait_for()
             return page, requested
 
@@ -333,6 +343,51 @@ def test_visitors_get_their_own_results(visit, new_page, model):
     for index, page in enumerate(pages, 3):
         _, grid = sample_grid(model, [], 8, 17 + index)
         eventually(page, shows_attention, page, attention_panels(model, grid, index, 9, 9))
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A reverse proxy that offers the page below /demo/, and nothing else; the path is removed from the requests."""
+
+    target: str
+
+    def do_GET(self):
+        if not self.path.startswith('/demo/'):
+            return self.send_error(404)
+        body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        connection = http.client.HTTPConnection(self.target)
+        connection.request(self.command, self.path.removeprefix('/demo'), body, dict(self.headers))
+        response = connection.getresponse()
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in ('transfer-encoding', 'connection'):
+                self.send_header(name, value)
+        self.end_headers()
+        while part := response.read1():  # also events, as they come
+            self.wfile.write(part)
+            self.wfile.flush()
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_behind_a_proxy_in_a_browser(new_page, tmp_path, experiment, model):
+    (tmp_path / 'demo').mkdir()
+    with serve(tmp_path / 'demo', experiment, '--root-path', '/demo') as served:
+        proxy = ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Proxy,), dict(target=urlsplit(served.url).netloc)))
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        root = f'http://127.0.0.1:{proxy.server_port}/demo/'
+        page, requested = new_page(root)
+        eventually(page, shows, page, 'samples', sample(model, 16, seed=0), 4)
+        set_slider(open_tab(page, 'Sample'), 'Images', 9)
+        eventually(page, shows, page, 'samples', sample(model, 9, seed=0), 3)
+        click_pixel(page, 4, 5, 6, columns=3, rows=3)
+        eventually(page, shows_text, page.locator('#attention-caption'), '(5, 6)', 'image 5')
+        assert all(url.startswith((root, 'data:', 'blob:')) for url in requested)
+        page.context.close()
+        proxy.shutdown()
 
 
 def test_nothing_outside_is_requested(visit, demo):
