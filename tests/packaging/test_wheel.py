@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -34,15 +35,19 @@ def run(*arguments, cwd: Path, program: Path | str = sys.executable) -> str:
     return result.stdout
 
 
-@pytest.fixture(scope='module')
-def site_packages(tmp_path_factory) -> Path:
-    """A folder that has the wheel installed, built from a copy of the sources with a stale file of an earlier build."""
-    sources, folder = tmp_path_factory.mktemp('sources'), tmp_path_factory.mktemp('site-packages')
+def copy_sources(sources: Path) -> None:
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
         else:
             shutil.copy(ROOT / name, sources)
+
+
+@pytest.fixture(scope='module')
+def site_packages(tmp_path_factory) -> Path:
+    """A folder that has the wheel installed, built from a copy of the sources with a stale file of an earlier build."""
+    sources, folder = tmp_path_factory.mktemp('sources'), tmp_path_factory.mktemp('site-packages')
+    copy_sources(sources)
     stale = sources / 'build' / 'lib' / 'mmsagan' / '.mim' / 'configs' / 'stale.py'
     stale.parent.mkdir(parents=True)
     stale.touch()
@@ -51,6 +56,18 @@ def site_packages(tmp_path_factory) -> Path:
     (wheel,) = folder.glob('*.whl')
     shutil.unpack_archive(wheel, folder, 'zip')
     return folder
+
+
+def test_the_source_distribution_builds_the_same_wheel(site_packages, tmp_path):
+    (tmp_path / 'sources').mkdir()
+    copy_sources(tmp_path / 'sources')
+    run(
+        '-m', 'build', '--no-isolation', '--outdir', tmp_path / 'dist', '.', cwd=tmp_path / 'sources'
+    )  # the wheel from the sdist
+    (wheel,), (record,) = (tmp_path / 'dist').glob('*.whl'), site_packages.glob('*.dist-info/RECORD')
+    with zipfile.ZipFile(wheel) as archive:
+        hashes = set(archive.read(record.relative_to(site_packages).as_posix()).decode().splitlines())
+    assert hashes == set(record.read_text().splitlines())
 
 
 @pytest.fixture
