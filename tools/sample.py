@@ -13,8 +13,8 @@ from mmsagan.cli.tool import add_labels, add_launcher, add_model, add_sampling, 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out digits.png',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out samples --num-samples 10000 --npz',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out digits.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out samples --num-samples 10000 --npz',
     )
     add_model(parser)
     parser.add_argument(

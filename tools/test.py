@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out scores.json',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out scores.json',
         'sagan_32_woReLUinplace_cifar10_b64x1 zoo --cfg-options test_evaluator.metrics.0.fake_nums=5000',
         'sagan_32_woReLUinplace_cifar10_b64x1 zoo --extractor vgg16',
     )

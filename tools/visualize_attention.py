@@ -27,8 +27,8 @@ def parse_queries(text: str) -> list[tuple[int, int]] | None:
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out attention.png',
-        "sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out attention.png --labels 3,8 --queries '16,16;4,20'",
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out attention.png',
+        "sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out attention.png --labels 3,8 --queries '16,16;4,20'",
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten')

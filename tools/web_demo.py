@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
         'sagan_32_mnist_b32x1 work_dirs/digits',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --compare-with work_dirs/variant/iter_2500.pth',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --compare-with work_dirs/variant/iter_3000.pth',
     )
     parser.add_argument('config', help='config file, or its name in the model zoo')
     parser.add_argument(

@@ -61,7 +61,7 @@ Self-Attention GANs: train them, score them, see what they attend to.
 
 examples:
   mmsagan train sagan_32_mnist_b32x1 --work-dir digits
-  mmsagan sample sagan_32_mnist_b32x1 digits/iter_2500.pth --out digits.png
+  mmsagan sample sagan_32_mnist_b32x1 digits/iter_3000.pth --out digits.png
 
 The first learns handwritten digits on a CPU in minutes, the second draws some. A config is given
 by its file or, if it belongs to this package, by its name. Several GPUs:

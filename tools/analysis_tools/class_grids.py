@@ -13,7 +13,7 @@ from mmsagan.errors import ConfigError, DataError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out classes.png')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out classes.png')
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='the .png file; an existing one is replaced')
     add_labels(parser, 'the first ten')

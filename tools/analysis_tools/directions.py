@@ -16,8 +16,8 @@ MIN_SIZE = 64  # pixels of an image in the picture
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 7 --out directions.png',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 7 --layers norms --seed 3 --out directions.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 7 --out directions.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 7 --layers norms --seed 3 --out directions.png',
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten, as is the .csv file')

@@ -16,7 +16,7 @@ MAX_NAMES = 20  # in the legend
 
 
 def parse_args() -> argparse.Namespace:
-    example = 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out embedding.png'
+    example = 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out embedding.png'
     parser = tool_parser(__doc__, example)
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten, as is the .csv file')

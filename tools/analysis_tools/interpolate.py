@@ -18,8 +18,8 @@ MIN_SIZE = 64  # pixels of an image in the picture
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 3,8 --seeds 0 1 2 --out threes_to_eights.png',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --labels 0-9 --out digits.gif',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 3,8 --seeds 0 1 2 --out threes_to_eights.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --labels 0-9 --out digits.gif',
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png, .gif or .mp4 file, which is overwritten, as is the .csv')

@@ -37,8 +37,8 @@ MIN_WIDTH, CAPTION, GAP = 96, 20, 24
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out neighbours.png',
-        'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out neighbours.png --labels 3,8 --num-neighbours 8',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out neighbours.png',
+        'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out neighbours.png --labels 3,8 --num-neighbours 8',
     )
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten, as is the .csv file')

@@ -14,7 +14,7 @@ PANEL = 400  # pixels
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --out spectrum.png')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --out spectrum.png')
     add_model(parser)
     parser.add_argument('--out', type=Path, required=True, help='.png file, which is overwritten, as is the .csv file')
     help = 'samples, and training images (default: %(default)s)'

@@ -22,7 +22,7 @@ USAGE = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --format onnx --out generator.onnx')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --format onnx --out generator.onnx')
     add_model(parser)
     help = 'onnx: for ONNX Runtime and others; pt2: torch.export; torchscript: for C++ and older torch, deprecated by torch'
     parser.add_argument('--format', choices=list(USAGE), required=True, help=help)

@@ -40,7 +40,7 @@ def variety(images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth')
     parser.add_argument('config', help='config of a 32x32 GAN of digits')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--num-samples', type=at_least(1), default=1000, metavar='N', help='default: %(default)s')

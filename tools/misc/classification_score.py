@@ -15,7 +15,7 @@ from mmsagan.errors import ConfigError, DataError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_2500.pth --per-class')
+    parser = tool_parser(__doc__, 'sagan_32_mnist_b32x1 work_dirs/digits/iter_3000.pth --per-class')
     add_model(parser)
     help = "real test images: a folder of class folders, a .zip, .tar or .npz file; default: the config's held-out images"
     parser.add_argument('--test', metavar='SOURCE', help=help)

@@ -15,8 +15,8 @@ from mmsagan.errors import ConfigError
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(
         __doc__,
-        'work_dirs/digits/iter_2500.pth digits.pth --weights ema --no-discriminator',
-        'work_dirs/digits/iter_2500.pth --to hf://user/digits --license cc-by-sa-3.0',
+        'work_dirs/digits/iter_3000.pth digits.pth --weights ema --no-discriminator',
+        'work_dirs/digits/iter_3000.pth --to hf://user/digits --license cc-by-sa-3.0',
     )
     parser.add_argument('checkpoint', metavar='IN.pth', help='file to read')
     parser.add_argument('out', metavar='OUT', nargs='?', help='.pth or .safetensors file; the hash is added to its name')
