@@ -23,11 +23,13 @@ from mmsagan.models.layers.spectral_norm import fold_spectral_norm
 
 
 def training_config(cfg: Config) -> dict:
-    """Returns the config of a training set with the pipeline of the evaluation, so without augmentation."""
+    """Returns the config of a training set without augmentation: with the evaluation's pipeline, or without random steps."""
     training, loader = complete_loader(cfg, 'train'), complete_loader(cfg, 'val')
     if 'type' not in training.get('dataset', {}) or 'pipeline' not in loader.get('dataset', {}):
         raise ConfigError('the config has no train_dataloader.dataset, or no val_dataloader.dataset.pipeline')
-    return dict(training['dataset'], pipeline=loader['dataset']['pipeline'])
+    own = ((cfg.get('val_dataloader') or {}).get('dataset') or {}).get('pipeline')
+    steps = own or [step for step in loader['dataset']['pipeline'] if 'Random' not in str(step['type'])]
+    return dict(training['dataset'], pipeline=steps)
 
 
 def fid_extractor(cfg: Config) -> dict[str, Any]:
@@ -96,8 +98,12 @@ class NearestImages:
         return distances, numbers
 
 
+class _Images(list):
+    name = 'images'  # of the progress bar
+
+
 def _as_source(images: Tensor) -> RealImages:
-    return RealImages([dict(inputs=image, labels=0) for image in images.cpu()], seed=None)  # type: ignore[arg-type]
+    return RealImages(_Images(dict(inputs=image, labels=0) for image in images.cpu()), seed=None)  # type: ignore[arg-type]
 
 
 def noise_directions(model: ConditionalGAN, layers: str = 'first', sample_model: str | None = None) -> tuple[Tensor, Tensor]:

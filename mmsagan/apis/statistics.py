@@ -23,8 +23,9 @@ METRIC_NAMES = {  # types of the metrics by their names on the command line
 
 
 def has_same_classes(names: Sequence[str], known: Sequence[str]) -> bool:
-    """Whether names of classes are the known ones in their order, or those of the folders that tools/sample.py writes."""
-    return [*names] in ([*known], class_folders(known), class_folders([*map(str, range(len(known)))]))
+    """Whether names of classes are the known ones in their order, those of tools/sample.py's folders, or their numbers."""
+    numbers = [name.lstrip('0') or '0' for name in names]
+    return [*names] in ([*known], class_folders(known)) or numbers == [*map(str, range(len(known)))]
 
 
 def image_statistics(

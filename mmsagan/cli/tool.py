@@ -131,6 +131,7 @@ def run_tool(main: Callable[..., int | None], parse_args: Callable[[], argparse.
                 find_config(config)
         import mmsagan.engine.distributed  # noqa: F401  # PyTorch and MMEngine, which take seconds
     except MMSAGANError as error:
+        _wait_for_the_first_process()
         print(f'error: {error}', file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -142,6 +143,12 @@ def run_tool(main: Callable[..., int | None], parse_args: Callable[[], argparse.
     if get_device() == 'cpu' and os.environ.get('MMSAGAN_KEEP_MEMORY') != '0':
         keep_freed_memory()
     sys.exit(record(_run)(partial(main, *arguments)))  # which torchrun reports
+
+
+def _wait_for_the_first_process() -> None:
+    """Lets the first process say what the others would say, too; torchrun or srun ends them meanwhile."""
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+        time.sleep(5)
 
 
 def _run(main: Callable[[], int | None]) -> int | None:
@@ -157,8 +164,7 @@ def _run(main: Callable[[], int | None]) -> int | None:
         if message.startswith('Caught ') and 'Traceback' in message:  # from a process of a data loader
             message = message.splitlines()[-1].partition(': ')[2]
         if not isinstance(error, TrainingInterrupted):
-            if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
-                time.sleep(5)  # the first process says the same, and torchrun or srun ends this one meanwhile
+            _wait_for_the_first_process()
             print(f'error: {message}', file=sys.stderr)
             return error.exit_code
         if is_main_process():  # all of them are interrupted

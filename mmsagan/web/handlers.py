@@ -29,7 +29,6 @@ NUM_STEPS = 16  # of an interpolation, including both endpoints
 # Minimum length of a picture's longer side in pixels, so that browsers need not enlarge it.
 _GRID_SIZE, _PANEL_SIZE = 1024, 448
 _PADDING = 2
-_NAME_HEIGHT = 40  # pixels below an image of the displayed grid
 _MAX_COLUMNS = 8  # for the images of one class: in more columns they become too small
 
 
@@ -46,6 +45,16 @@ class GridLayout:
         """Magnification of the displayed grid."""
         return math.ceil(_GRID_SIZE / (max(self.cells.shape) * (self.size + _PADDING) + _PADDING))
 
+    @property
+    def pitch(self) -> int:
+        """Pixels from one column of the displayed grid to the next."""
+        return (self.size + _PADDING) * self.scale
+
+    @property
+    def name_height(self) -> int:
+        """Pixels below an image of the displayed grid for its name."""
+        return min(40, max(14, self.pitch // 5)) if self.has_names else 0
+
     def draw(self, images: Tensor) -> np.ndarray:
         """Draws images (N, 3, H, W) uint8 without magnification, as they are downloaded."""
         images_and_white = torch.cat([images, torch.full_like(images[:1], 255)])
@@ -56,20 +65,20 @@ class GridLayout:
         if not self.has_names:
             return self.draw(images).repeat(self.scale, 0).repeat(self.scale, 1)
         large = enlarge(torch.cat([images, torch.full_like(images[:1], 255)])[self.cells.flatten()], self.size * self.scale)
-        padding, pitch = _PADDING * self.scale, (self.size + _PADDING) * self.scale
-        picture = Image.fromarray(image_grid(F.pad(large, (0, 0, 0, _NAME_HEIGHT), value=255), self.cells.shape[1], padding))
-        canvas, font = ImageDraw.Draw(picture), ImageFont.truetype(findfont('DejaVu Sans'), 30)
+        padding, height = _PADDING * self.scale, self.name_height
+        picture = Image.fromarray(image_grid(F.pad(large, (0, 0, 0, height), value=255), self.cells.shape[1], padding))
+        canvas, font = ImageDraw.Draw(picture), ImageFont.truetype(findfont('DejaVu Sans'), height * 3 // 4)
         for (row, column), index in np.ndenumerate(self.cells):
-            name = '' if index < 0 else names[index]
-            while canvas.textlength(name, font) > pitch:
+            name = '' if index < 0 else ' '.join(names[index].split())
+            while len(name) > 1 and canvas.textlength(name, font) > self.pitch:
                 name = name[:-2] + '…'
-            place = padding + column * pitch + self.size * self.scale / 2, (row + 1) * (pitch + _NAME_HEIGHT) - 4
+            place = padding + column * self.pitch + self.size * self.scale / 2, (row + 1) * (self.pitch + height) - height // 10
             canvas.text(place, name, 'black', font, anchor='mb')
         return np.array(picture)
 
     def locate(self, x: float, y: float) -> tuple[int, int, int] | None:
         """Returns the image number and its pixel (x, y) at a point of the displayed grid; None between the images."""
-        row, y = divmod(y, (self.size + _PADDING) * self.scale + _NAME_HEIGHT * self.has_names)
+        row, y = divmod(y, self.pitch + self.name_height)
         column, pixel_x = divmod(int(x // self.scale) - _PADDING, self.size + _PADDING)
         pixel_y = int(y // self.scale) - _PADDING
         is_image = (
@@ -187,8 +196,9 @@ class TrainingImageSearch:
 
     most = 10_000
 
-    def __init__(self, cfg: Config):
+    def __init__(self, cfg: Config, device: torch.device):
         self.cfg = cfg
+        self.device = device
 
     @functools.cached_property
     def dataset(self) -> ClassImageDataset:
@@ -204,6 +214,6 @@ class TrainingImageSearch:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the nearest training images (N, 5, 3, H, W) uint8 and their distances (N, 5)."""
-        distances, numbers = self._search(images)
+        distances, numbers = self._search(images.to(self.device))
         found = [self.dataset[number]['inputs'] for number in numbers.flatten().tolist()]
         return torch.stack(found).unflatten(0, numbers.shape), distances

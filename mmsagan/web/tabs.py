@@ -117,7 +117,9 @@ def add_sample_tab(demo: Demo, opened: Callable) -> None:
         found = grid and grid.layout.locate(*event.index)
         return show_attention(grid, *found) if found else gr.skip()
 
-    def look_closer(grid: Grid, index: int, event: gr.EventData) -> list:
+    def look_closer(grid: Grid | None, index: int, event: gr.EventData) -> list | dict:
+        if grid is None:  # the server has restarted
+            return gr.skip()
         return show_attention(grid, index, *(int(place) // panel_scale(grid.layout.size) for place in event.index))
 
     outputs = [current_grid, picture, caption, download, *panels]
@@ -214,7 +216,8 @@ def add_neighbours_tab(demo: Demo, opened: Callable) -> None:
         with gr.Column(scale=8, min_width=320):
             picture = controls.add_picture('neighbours', 'Samples, each with the training images nearest to it')
             caption = controls.add_caption('neighbours-caption')
-    model, search = demo.checkpoints.model(), TrainingImageSearch(demo.checkpoints.model().cfg)
+    model = demo.checkpoints.model()
+    search = TrainingImageSearch(model.cfg, model.device)
 
     def neighbours(classes: list[int], number: float, seed: int, truncation: float, sample_model: str | None) -> list:
         classes, number, seed, limit = demo.read_samples(classes, number, seed, truncation)

@@ -105,6 +105,7 @@ def test_names_of_classes(tmp_path, experiment, run_here):
     code, _, errors = run_here('sample.py', config, experiment[1], *arguments[:6], '--out', tmp_path / 'folders')
     names = sorted(path.name for path in (tmp_path / 'folders').iterdir())
     assert code == 0 and names == ['02_10', '04_2'], errors
+    assert has_same_classes([*map(str, range(12))], [*'abcdefghijkl']) and has_same_classes(['00', '01'], ['a', 'b'])
     assert has_same_classes(class_folders(['a/b', 'c']), ['a/b', 'c']) and not has_same_classes(['0_c', '1_a-b'], ['a/b', 'c'])
 
 

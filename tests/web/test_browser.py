@@ -26,7 +26,6 @@ from mmsagan.apis.sampling import sample_inputs
 from mmsagan.visualization import image_grid
 from mmsagan.web.handlers import attention_panels, sample_grid
 
-NAME = 40  # pixels
 TOOL = Path(__file__).parent.parent.parent / 'tools' / 'web_demo.py'
 # Python runs this first; it logs the names and addresses that the server's process asks for.
 AUDIT = """
@@ -155,18 +154,23 @@ def assert_same(images: np.ndarray, expected) -> None:
     assert images.shape == expected.shape and np.abs(images - expected).max() <= 1
 
 
+def name_height(scale: int) -> int:
+    return min(40, 34 * scale // 5)
+
+
 def shows(page, name: str, expected, columns: int) -> None:
-    """Images of 32x32 pixels, each enlarged by the same factor; below those of a grid there are NAME pixels with its class."""
+    """Images of 32x32 pixels, each enlarged by the same factor; below those of a grid there is its class."""
     shown = picture(page, name)
     scale = shown.shape[1] // (columns * 34 + 2)
-    pitch = 34 * scale + (0 if name == 'strip' else NAME)
+    pitch = 34 * scale + (0 if name == 'strip' else name_height(scale))
     corners = [(2 * scale + index // columns * pitch, (2 + index % columns * 34) * scale) for index in range(len(expected))]
     large = np.stack([shown[top : top + 32 * scale, left : left + 32 * scale] for top, left in corners])
     small = large[:, scale // 2 :: scale, scale // 2 :: scale]
     np.testing.assert_array_equal(small.repeat(scale, 1).repeat(scale, 2), large)
     assert_same(small, expected)
     for top, left in corners if name != 'strip' else []:
-        assert shown[top + 32 * scale : top + 32 * scale + NAME, left : left + 32 * scale].min() < 100, 'a name'
+        below = shown[top + 32 * scale : top + 32 * scale + name_height(scale), left : left + 32 * scale]
+        assert below.min() < 100, 'a name'
 
 
 def shows_attention(page, panels: list) -> None:
@@ -204,7 +208,10 @@ def click_pixel(page, index: int, x: float, y: float, columns: int, rows: int) -
     """Clicks the middle of a pixel of an image of the grid."""
     box, (height, width, _) = page.locator('#samples img').bounding_box(), picture(page, 'samples').shape
     scale = width // (columns * 34 + 2)
-    across, down = (2 + index % columns * 34 + x + 0.5) * scale, index // columns * (34 * scale + NAME) + (2 + y + 0.5) * scale
+    across, down = (
+        (2 + index % columns * 34 + x + 0.5) * scale,
+        index // columns * (34 * scale + name_height(scale)) + (2 + y + 0.5) * scale,
+    )
     page.mouse.click(box['x'] + across / width * box['width'], box['y'] + down / height * box['height'])
 
 

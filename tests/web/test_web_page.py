@@ -234,7 +234,7 @@ val_dataloader = dict(batch_size=4, dataset=dict(_delete_=True, pipeline=pipelin
 val_evaluator = test_evaluator = dict(metrics=[
     dict(type='FrechetInceptionDistance', inception_style='digits', fake_nums=600)], inception_pkl=None)
 """)
-    search = TrainingImageSearch(load_config(config))
+    search = TrainingImageSearch(load_config(config), torch.device('cpu'))
     search.most = 9
     found, distances = search(torch.from_numpy(copies).permute(0, 3, 1, 2))
     assert found.shape == (12, 5, 3, 32, 32) and distances.shape == (12, 5) and len(search.dataset) == 9
@@ -313,3 +313,21 @@ def test_names_that_are_not_utf8(experiment, tmp_path):
     visitor = TestClient(build_app(checkpoints, str(tmp_path), 50, ''))
     text = visitor.get('/config').text
     assert checkpoints.names() == ['b\\udcff.pth'] and 'a\\\\udcff' in text and 'b\\\\udcff.pth' in text
+
+
+def test_names_below_images(model):
+    """Names are shortened to the width of an image, whatever they and its size are; a click finds the image."""
+    for size, per_class, names in [(32, 10, ['aeroplane\n(0)', '7']), (16, 50, ['a name', '']), (128, 2, ['x' * 500, 'y'])]:
+        layout = make_layout(2 * per_class, size, per_class, has_names=True)
+        images = torch.zeros(2 * per_class, 3, size, size, dtype=torch.uint8)
+        picture = layout.display(images, [name for name in names for _ in range(per_class)])
+        rows, columns = layout.cells.shape
+        assert picture.shape[0] == rows * (layout.pitch + layout.name_height) + 2 * layout.scale
+        assert picture.shape[1] == columns * layout.pitch + 2 * layout.scale
+        for row, column in ((0, 0), (rows - 1, columns - 1)):
+            left, top = 2 * layout.scale + column * layout.pitch, 2 * layout.scale + row * (layout.pitch + layout.name_height)
+            index = layout.cells[row, column]
+            shown = picture[top : top + size * layout.scale, left : left + size * layout.scale]
+            assert shown.min() == shown.max() == (255 if index < 0 else 0)
+            expected = None if index < 0 else (index, size - 1, 3)
+            assert layout.locate(left + (size - 0.5) * layout.scale, top + 3.5 * layout.scale) == expected

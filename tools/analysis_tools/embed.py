@@ -53,15 +53,20 @@ def main(args: argparse.Namespace) -> None:
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
     samples = SampleSet(model, None, None, args.num_samples, args.seed, args.batch_size, **options)
     training = RealImages(training_config(model.cfg), seed=args.seed)
-    batches = training.batches(min(args.num_samples, len(training)), args.batch_size, torch.device('cpu'))
+    count = min(args.num_samples, len(training))
+    total = args.num_samples + count
+    if not 1 <= args.perplexity < total:
+        raise ConfigError(f'--perplexity must be from 1 to below {total}, the number of images, got {args.perplexity}')
+    batches = training.batches(count, args.batch_size, torch.device('cpu'))
     batches = [(batch.images, batch.label) for batch in batches]
     real, real_label = map(torch.cat, zip(*batches))
     fake = torch.cat([images for _, images in samples.batches()])
-    fake_label = torch.zeros(len(fake), dtype=torch.long) if samples.labels is None else samples.labels
+    if samples.labels is None:  # no classes
+        real_label, fake_label = torch.zeros_like(real_label), torch.zeros(len(fake), dtype=torch.long)
+    else:
+        fake_label = samples.labels
     extractor = extractor_options(args) or fid_extractor(model.cfg)
     features = extract_features(torch.cat([real, fake]).to(model.device), args.batch_size, **extractor)
-    if not 1 <= args.perplexity < len(features):
-        raise ConfigError(f'--perplexity must be from 1 to below {len(features)}, the number of images, got {args.perplexity}')
     points = TSNE(perplexity=args.perplexity, init='pca', random_state=0).fit_transform(features.double().numpy())
 
     names = class_names(model.cfg, model.num_classes or 1)
@@ -81,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
         text.set_parse_math(False)
     write_output(args.out, encode_png(to_array(figure)))
     kinds = ['real'] * len(real) + ['fake'] * len(fake)
-    rows = zip(kinds, label.tolist(), points.tolist())
+    rows = zip(kinds, label.tolist() if model.num_classes else [''] * len(label), points.tolist())
     write_csv(table, [['kind', 'label', 'x', 'y'], *([kind, label, f'{x:.6g}', f'{y:.6g}'] for kind, label, (x, y) in rows)])
     counts = f'{counted(len(fake), "sample")} and {counted(len(real), "training image")}'
     print(f'{counts} written to {args.out}, the points to {table}')
