@@ -92,4 +92,4 @@ $(WHEEL_VENV)/.installed: $(TEST_LOCKS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-upstream $(WHEEL_VENV) build dist docs/_build *.egg-info mmsagan/.mim
+	rm -rf $(VENV) .venv-upstream $(WHEEL_VENV) build dist docs/_build docs/jupyter_execute *.egg-info mmsagan/.mim

@@ -20,7 +20,7 @@ copyright = 'the authors of MMSAGAN; Apache 2.0'  # noqa: A001 (Sphinx's name)
 release = version = __version__
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
-exclude_patterns = ['_build']
+exclude_patterns = ['_build', 'jupyter_execute']
 # Notebooks are executed, each in an empty folder, if they have changed; an error fails the build.
 nb_execution_mode = 'cache'
 nb_execution_cache_path = str(Path(__file__).parent / '_build' / 'notebooks')
