@@ -185,5 +185,6 @@ def find_config(name: str | Path) -> Path:
 
 
 def suggest(name: str, known: list[str]) -> str:
+    """Returns the end of a message that asks whether a similar known name is meant; empty if none is similar."""
     close = difflib.get_close_matches(name, known, n=2)
     return f'; did you mean {" or ".join(close)}?' if close else ''
