@@ -349,10 +349,12 @@ def _write_file(samples: SampleSet, path: Path) -> None:
                     np.savez(file, content, *([] if samples.labels is None else [samples.labels.numpy()]))
             else:
                 images = torch.from_numpy(content).permute(0, 3, 1, 2)
-                # A figure with names has at most 2^16 - 1 rows of pixels.
-                has_room = len(samples.rows) * (2 + size * -(-64 // size)) < 2**16 - 200
-                names = [samples.names[label] for label in samples.rows] if samples.names and has_room else []
-                write_atomically(path, encode_png(class_grid(images, names) if names else image_grid(images, samples.columns)))
+                names = [samples.names[label] for label in samples.rows] if samples.names else []
+                try:
+                    picture = class_grid(images, names) if names else image_grid(images, samples.columns)
+                except ConfigError:  # too large for the figure that the names are drawn in
+                    picture = image_grid(images, samples.columns)
+                write_atomically(path, encode_png(picture))
     finally:
         if is_main_process():
             shutil.rmtree(scratch, ignore_errors=True)

@@ -139,6 +139,14 @@ def check_writable(path: str | Path, suffixes: Sequence[str] = ()) -> None:
         raise ConfigError(f'{path} cannot be written: {reason}')
 
 
+def check_picture_and_table(path: Path, suffixes: Sequence[str] = ('.png',)) -> Path:
+    """Checks a picture's path, and that of the .csv file beside it, with :func:`check_writable`; returns the latter."""
+    table = path.with_suffix('.csv')
+    check_writable(path, suffixes)
+    check_writable(table)
+    return table
+
+
 def shipped_root() -> Path:
     """The folder of ``model-index.yml``, ``configs`` and ``tools``: ``.mim`` of an installation, else the repository."""
     for folder in (PACKAGE / '.mim', PACKAGE.parent):

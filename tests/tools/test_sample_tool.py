@@ -109,7 +109,7 @@ def test_names_of_classes(tmp_path, experiment, run_here):
     assert has_same_classes(class_folders(['a/b', 'c']), ['a/b', 'c']) and not has_same_classes(['0_c', '1_a-b'], ['a/b', 'c'])
 
 
-def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
+def test_a_grid_with_one_row_a_class(tmp_path, experiment, run, monkeypatch):
     out = tmp_path / 'grid.png'
     for _ in range(2):  # the second one replaces the first
         code, said = run(*experiment, '--num-per-class', 2, '--truncation', 0.5, '--out', out)
@@ -117,6 +117,9 @@ def test_a_grid_with_one_row_a_class(tmp_path, experiment, run):
     expected = sample(init_model(*experiment), labels=[i // 2 for i in range(24)], seed=0, truncation=0.5)
     assert np.array_equal(read(out).permute(1, 2, 0), class_grid(expected, [*map(str, range(12))]))
     assert [path.name for path in tmp_path.iterdir()] == ['grid.png'], 'nothing is left over'
+    monkeypatch.setattr('mmsagan.visualization.figures._MAX_SIDE', 500)  # which the names' figure would exceed
+    assert run(*experiment, '--num-per-class', 2, '--truncation', 0.5, '--out', out)[0] == 0
+    assert np.array_equal(read(out).permute(1, 2, 0), image_grid(expected, 2))
 
 
 def test_npz_of_random_classes(tmp_path, experiment, run):

@@ -38,13 +38,11 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis.inspection import noise_directions
     from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
     from mmsagan.engine.distributed import find_device
-    from mmsagan.utils.files import check_writable, write_csv, write_output
+    from mmsagan.utils.files import check_picture_and_table, write_csv, write_output
     from mmsagan.visualization import image_grid
     from mmsagan.visualization.figures import encode_png, enlarge
 
-    table = args.out.with_suffix('.csv')
-    check_writable(args.out, ('.png',))
-    check_writable(table)
+    table = check_picture_and_table(args.out)
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     labels = parse_classes(args.labels, class_names(model.cfg, model.num_classes)) if args.labels is not None else [None]
     directions, values = noise_directions(model, args.layers, args.sample_model)

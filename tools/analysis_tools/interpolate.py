@@ -40,15 +40,13 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.apis import init_model, interpolate
     from mmsagan.apis.sampling import class_names, parse_classes, sample_inputs
     from mmsagan.engine.distributed import find_device
-    from mmsagan.utils.files import check_writable, write_csv, write_output
+    from mmsagan.utils.files import check_picture_and_table, write_csv, write_output
     from mmsagan.visualization import image_grid
     from mmsagan.visualization.figures import encode_film, encode_png, enlarge, has_ffmpeg
 
     if args.out.suffix.lower() == '.mp4' and not has_ffmpeg():
         raise ConfigError('MP4 needs ffmpeg: pip install imageio-ffmpeg; or write a .gif file')
-    table = args.out.with_suffix('.csv')
-    check_writable(args.out, ('.png', '.gif', '.mp4'))
-    check_writable(table)
+    table = check_picture_and_table(args.out, ('.png', '.gif', '.mp4'))
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     names = class_names(model.cfg, model.num_classes)
     labels = [label for part in (args.labels or '').split(',') if part for label in parse_classes(part, names)]

@@ -120,12 +120,10 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.engine.distributed import find_device
     from mmsagan.engine.loops import build_evaluator
     from mmsagan.evaluation import RealImages
-    from mmsagan.utils.files import check_writable, write_csv, write_output
+    from mmsagan.utils.files import check_picture_and_table, write_csv, write_output
     from mmsagan.visualization.figures import encode_png
 
-    table = args.out.with_suffix('.csv')
-    check_writable(args.out, ('.png',))
-    check_writable(table)
+    table = check_picture_and_table(args.out)
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     labels = parse_classes(args.labels, class_names(model.cfg, model.num_classes)) if args.labels is not None else None
     number = 8 if labels is None and args.num_samples is None else args.num_samples

@@ -34,12 +34,10 @@ def main(args: argparse.Namespace) -> None:
     from mmsagan.engine.distributed import find_device
     from mmsagan.evaluation import RealImages
     from mmsagan.utils import counted
-    from mmsagan.utils.files import check_writable, write_csv, write_output
+    from mmsagan.utils.files import check_picture_and_table, write_csv, write_output
     from mmsagan.visualization.figures import encode_png, pixel_figure, to_array
 
-    table = args.out.with_suffix('.csv')
-    check_writable(args.out, ('.png',))
-    check_writable(table)
+    table = check_picture_and_table(args.out)
     model = init_model(args.config, args.checkpoint, find_device(args.device), args.cfg_options)
     options = dict(sample_model=args.sample_model, truncation=args.truncation)
     samples = SampleSet(model, None, None, args.num_samples, args.seed, args.batch_size, **options)
